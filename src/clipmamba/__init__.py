@@ -1,0 +1,40 @@
+"""Restyle a photo from words.
+
+    from clipmamba import stylize
+    picture = stylize("photo.jpg", text="ukiyo-e")
+
+Importing this package is cheap: torch and the models load at first use.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_LAZY = {
+    "stylize": "clipmamba.pipelines.stylize",
+    "StylizePipeline": "clipmamba.pipelines.stylize",
+    "Stylizer": "clipmamba.models",
+    "Style": "clipmamba.styles",
+}
+
+__all__ = ["Style", "StylizePipeline", "Stylizer", "__version__", "stylize"]
+
+if TYPE_CHECKING:
+    from clipmamba.models import Stylizer
+    from clipmamba.pipelines.stylize import StylizePipeline, stylize
+    from clipmamba.styles import Style
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        value = getattr(importlib.import_module(_LAZY[name]), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'clipmamba' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
