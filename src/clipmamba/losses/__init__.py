@@ -1,0 +1,50 @@
+"""Losses, each as a function and as a module; docs/losses.md has the formulas on one page.
+
+All of them compute in float32 (float64 stays float64), also under bf16 autocast.
+"""
+
+from clipmamba.losses.content import (
+    ContentLoss,
+    LayoutLoss,
+    PatchNCELoss,
+    content_loss,
+    layout_loss,
+    patch_nce_loss,
+)
+from clipmamba.losses.contrastive import ContrastiveDirectionLoss, contrastive_direction_loss
+from clipmamba.losses.directional import DirectionalLoss, directional_loss
+from clipmamba.losses.identity import IdentityLoss, identity_loss
+from clipmamba.losses.patch import (
+    PatchDirectionalLoss,
+    patch_directional_loss,
+    random_perspective_crops,
+)
+from clipmamba.losses.statistics import (
+    StyleStatisticsLoss,
+    channel_statistics,
+    style_statistics_loss,
+)
+from clipmamba.losses.total_variation import TotalVariationLoss, total_variation_loss
+
+__all__ = [
+    "ContentLoss",
+    "ContrastiveDirectionLoss",
+    "DirectionalLoss",
+    "IdentityLoss",
+    "LayoutLoss",
+    "PatchDirectionalLoss",
+    "PatchNCELoss",
+    "StyleStatisticsLoss",
+    "TotalVariationLoss",
+    "channel_statistics",
+    "content_loss",
+    "contrastive_direction_loss",
+    "directional_loss",
+    "identity_loss",
+    "layout_loss",
+    "patch_directional_loss",
+    "patch_nce_loss",
+    "random_perspective_crops",
+    "style_statistics_loss",
+    "total_variation_loss",
+]

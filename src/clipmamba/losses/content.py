@@ -1,0 +1,216 @@
+"""Content losses: what is where must stay, by features, by matching places, by light."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import adaptive_avg_pool2d, cross_entropy, normalize
+
+from clipmamba.errors import InputError
+from clipmamba.losses._common import (
+    Features,
+    Reduction,
+    full_precision,
+    paired_features,
+    reduce_samples,
+    require_images,
+    require_same_places,
+)
+from clipmamba.losses.statistics import channel_statistics
+
+LUMA = (0.2126, 0.7152, 0.0722)
+"""Rec. 709 weights of red, green and blue in the brightness of a pixel."""
+
+
+@full_precision
+def content_loss(
+    features: Features,
+    target_features: Features,
+    normalised: bool = True,
+    reduction: Reduction = "mean",
+    eps: float = 1e-5,
+) -> Tensor:
+    r"""Mean squared difference of feature maps, place by place, summed over the layers.
+
+    .. math:: L = \sum_l \operatorname{mean}\bigl((\hat f_l - \hat t_l)^2\bigr), \qquad
+        \hat f = (f - \mu(f)) / \sigma(f)
+
+    The perceptual content loss of Gatys et al. (CVPR 2016) and Johnson et al. (ECCV 2016);
+    normalised, each channel first loses its mean and deviation, which are the style's (Huang &
+    Belongie, ICCV 2017), so that it does not fight :func:`style_statistics_loss`. Computed in
+    float32, also under autocast.
+
+    Args:
+        features: Feature maps of the output, one (B, C, H, W) a layer.
+        target_features: Those of the photo, the same shapes.
+        normalised: Compare the channels without their means and deviations.
+        reduction: "mean" or "sum" over the batch, or "none".
+        eps: Added to the variances.
+
+    Returns:
+        Scalar >= 0, or (B,) with reduction "none"; normalised, at most 4 a layer.
+
+    Raises:
+        InputError: The shapes differ.
+    """
+    pairs = paired_features(features, target_features)
+    loss = torch.zeros((), device=pairs[0][0].device, dtype=pairs[0][0].dtype)
+    for feature, target in pairs:
+        require_same_places(feature, target)
+        if normalised:
+            feature, target = _normalise(feature, eps), _normalise(target, eps)
+        loss = loss + (feature - target).square().mean(dim=(1, 2, 3))
+    return reduce_samples(loss, reduction)
+
+
+def _normalise(features: Tensor, eps: float) -> Tensor:
+    mean, deviation = channel_statistics(features, eps)
+    return (features - mean[:, :, None, None]) / deviation[:, :, None, None]
+
+
+class ContentLoss(nn.Module):
+    """:func:`content_loss` with its settings."""
+
+    def __init__(
+        self, normalised: bool = True, reduction: Reduction = "mean", eps: float = 1e-5
+    ) -> None:
+        super().__init__()
+        self.normalised = normalised
+        self.reduction: Reduction = reduction
+        self.eps = eps
+
+    def forward(self, features: Features, target_features: Features) -> Tensor:
+        """See :func:`content_loss`."""
+        return content_loss(features, target_features, self.normalised, self.reduction, self.eps)
+
+
+@full_precision
+def layout_loss(
+    output: Tensor, photo: Tensor, size: int = 32, reduction: Reduction = "mean"
+) -> Tensor:
+    r"""Mean squared difference of the brightness, seen from afar.
+
+    .. math:: L = \operatorname{mean}\bigl((\downarrow\!Y(y) - \downarrow\!Y(x))^2\bigr), \qquad
+        Y = 0.2126 R + 0.7152 G + 0.0722 B
+
+    Light and shade stay where they are while colour and everything finer than a cell is free:
+    the low-frequency part of a content loss. Computed in float32, also under autocast.
+
+    Args:
+        output: Stylised pictures, (B, 3, H, W) in [0, 1].
+        photo: The photos, the same shape and range.
+        size: Cells along the longer side; each holds the mean of its pixels.
+        reduction: "mean" or "sum" over the batch, or "none".
+
+    Returns:
+        Scalar in [0, 1], or (B,) with reduction "none".
+
+    Raises:
+        InputError: The shapes differ or are no pictures, or ``size`` is not positive.
+    """
+    require_images(output)
+    require_same_places(output, photo)
+    if size < 1:
+        raise InputError(f"size must be at least 1, not {size}")
+    height, width = output.shape[2:]
+    shrink = min(1.0, size / max(height, width))
+    cells = (max(1, round(height * shrink)), max(1, round(width * shrink)))
+    luma = torch.tensor(LUMA, device=output.device, dtype=output.dtype)[:, None, None]
+    difference = ((output - photo) * luma).sum(dim=1, keepdim=True)  # brightness is linear
+    difference = adaptive_avg_pool2d(difference, cells)
+    return reduce_samples(difference.square().mean(dim=(1, 2, 3)), reduction)
+
+
+class LayoutLoss(nn.Module):
+    """:func:`layout_loss` with its settings."""
+
+    def __init__(self, size: int = 32, reduction: Reduction = "mean") -> None:
+        super().__init__()
+        self.size = size
+        self.reduction: Reduction = reduction
+
+    def forward(self, output: Tensor, photo: Tensor) -> Tensor:
+        """See :func:`layout_loss`."""
+        return layout_loss(output, photo, self.size, self.reduction)
+
+
+@full_precision
+def patch_nce_loss(
+    features: Features,
+    target_features: Features,
+    num_patches: int = 256,
+    temperature: float = 0.07,
+    generator: torch.Generator | None = None,
+    reduction: Reduction = "mean",
+) -> Tensor:
+    r"""InfoNCE between matching places of output and photo, averaged over the layers.
+
+    .. math:: L = -\frac{1}{n} \sum_i \log
+        \frac{e^{\cos(f_i, t_i) / T}}{\sum_j e^{\cos(f_i, t_j) / T}}
+
+    with i and j running over n random places of the same picture. From CUT (Park et al., ECCV
+    2020), without its learned projection: a place of the output must know its own place in the
+    photo among the others, however its look has changed. Computed in float32, also under
+    autocast.
+
+    Args:
+        features: Feature maps of the output, one (B, C, H, W) a layer.
+        target_features: Those of the photo, the same shapes.
+        num_patches: Places n a layer, the same in the whole batch; all, if there are fewer.
+        temperature: T > 0.
+        generator: Source of the random places. None: torch's global one.
+        reduction: "mean" or "sum" over the batch, or "none".
+
+    Returns:
+        Scalar >= 0, or (B,) with reduction "none"; log n where no place can be told from another.
+
+    Raises:
+        InputError: The shapes differ or an argument is out of its range.
+    """
+    if num_patches < 1:
+        raise InputError(f"num_patches must be at least 1, not {num_patches}")
+    if temperature <= 0:
+        raise InputError(f"temperature must be positive, not {temperature}")
+    pairs = paired_features(features, target_features)
+    loss = torch.zeros((), device=pairs[0][0].device, dtype=pairs[0][0].dtype)
+    for feature, target in pairs:
+        require_same_places(feature, target)
+        places = feature.shape[2] * feature.shape[3]
+        draw_device = "cpu" if generator is None else generator.device
+        chosen = torch.randperm(places, generator=generator, device=draw_device)
+        chosen = chosen[:num_patches].to(feature.device)
+        queries = normalize(feature.flatten(2)[:, :, chosen], dim=1)  # (B, C, n)
+        keys = normalize(target.flatten(2)[:, :, chosen], dim=1)
+        logits = queries.transpose(1, 2) @ keys / temperature  # (B, n, n)
+        positives = torch.arange(len(chosen), device=logits.device).expand(len(logits), -1)
+        losses = cross_entropy(logits.transpose(1, 2), positives, reduction="none")  # (B, n)
+        loss = loss + losses.mean(dim=1) / len(pairs)
+    return reduce_samples(loss, reduction)
+
+
+class PatchNCELoss(nn.Module):
+    """:func:`patch_nce_loss` with its settings."""
+
+    def __init__(
+        self, num_patches: int = 256, temperature: float = 0.07, reduction: Reduction = "mean"
+    ) -> None:
+        super().__init__()
+        self.num_patches = num_patches
+        self.temperature = temperature
+        self.reduction: Reduction = reduction
+
+    def forward(
+        self,
+        features: Features,
+        target_features: Features,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """See :func:`patch_nce_loss`."""
+        return patch_nce_loss(
+            features,
+            target_features,
+            self.num_patches,
+            self.temperature,
+            generator,
+            self.reduction,
+        )

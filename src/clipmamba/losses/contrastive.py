@@ -1,0 +1,106 @@
+"""Contrastive loss over a batch of directions: each output goes its own style's way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from clipmamba.errors import InputError
+from clipmamba.losses._common import DIRECTION_EPS, full_precision, unit_directions
+
+
+@full_precision
+def contrastive_direction_loss(
+    image_directions: Tensor,
+    style_directions: Tensor,
+    temperature: float = 0.07,
+    style_ids: Tensor | None = None,
+    eps: float = DIRECTION_EPS,
+) -> Tensor:
+    r"""Symmetric InfoNCE between the pictures' moves and the styles'.
+
+    .. math::
+
+        s_{ij} = \cos(d^{image}_i, d^{style}_j) / T, \qquad
+        L = -\frac{1}{2B} \sum_i \Bigl(\log \frac{e^{s_{ii}}}{\sum_{j \in N_i} e^{s_{ij}}}
+            + \log \frac{e^{s_{ii}}}{\sum_{j \in N_i} e^{s_{ji}}}\Bigr)
+
+    where :math:`N_i` holds i itself and every j of another style. InfoNCE is from van den Oord
+    et al. (2018), its symmetric form from CLIP (Radford et al., ICML 2021), its use over style
+    directions follows CLAST (ECCV-W 2024). Computed in float32, also under autocast.
+
+    Over several processes give it the gathered directions (and ids) of all of them, gathered
+    with a gradient: see :class:`ContrastiveDirectionLoss`.
+
+    Args:
+        image_directions: E(y) - E(x), (B, E).
+        style_directions: E(s) - E(source), (B, E), row by row the style asked for.
+        temperature: T > 0.
+        style_ids: (B,) integers; rows with equal ids ask for the same style and are not each
+            other's negatives. None: all rows differ.
+        eps: Shortest direction that counts fully, see :func:`directional_loss`.
+
+    Returns:
+        Scalar >= 0; log B where nothing can be told apart; 0 where a row has no negatives (B = 1).
+
+    Raises:
+        InputError: Shapes differ, or the temperature is not positive.
+    """
+    if image_directions.ndim != 2 or image_directions.shape != style_directions.shape:
+        raise InputError(
+            "image and style directions must both be (B, E), got "
+            f"{tuple(image_directions.shape)} and {tuple(style_directions.shape)}"
+        )
+    if temperature <= 0:
+        raise InputError(f"temperature must be positive, not {temperature}")
+    batch = image_directions.shape[0]
+    similarity = unit_directions(image_directions, eps) @ unit_directions(style_directions, eps).T
+    logits = similarity / temperature
+    if style_ids is not None:
+        if style_ids.shape != (batch,):
+            raise InputError(f"style_ids must be ({batch},), got {tuple(style_ids.shape)}")
+        same_style = style_ids[:, None] == style_ids[None, :]
+        same_style.fill_diagonal_(False)  # the row itself stays, as the positive
+        logits = logits.masked_fill(same_style, float("-inf"))
+    positives = torch.arange(batch, device=logits.device)
+    return (cross_entropy(logits, positives) + cross_entropy(logits.T, positives)) / 2
+
+
+class ContrastiveDirectionLoss(nn.Module):
+    """:func:`contrastive_direction_loss`, over the joint batch of all processes if told how.
+
+    Args:
+        temperature: T > 0.
+        gather: Joins a tensor (B, ...) with those of the other processes along its first
+            dimension, with a gradient; in training
+            ``functools.partial(gather_with_gradient, accelerator=accelerator)``, with which loss
+            and parameter gradients equal those of one process with the joint batch.
+            None: this process' batch is the whole batch.
+        eps: Shortest direction that counts fully.
+    """
+
+    def __init__(
+        self,
+        temperature: float = 0.07,
+        gather: Callable[[Tensor], Tensor] | None = None,
+        eps: float = DIRECTION_EPS,
+    ) -> None:
+        super().__init__()
+        self.temperature = temperature
+        self.gather = gather
+        self.eps = eps
+
+    def forward(
+        self, image_directions: Tensor, style_directions: Tensor, style_ids: Tensor | None = None
+    ) -> Tensor:
+        """See :func:`contrastive_direction_loss`; all arguments are this process' own rows."""
+        if self.gather is not None:
+            image_directions = self.gather(image_directions)
+            style_directions = self.gather(style_directions)
+            style_ids = None if style_ids is None else self.gather(style_ids)
+        return contrastive_direction_loss(
+            image_directions, style_directions, self.temperature, style_ids, self.eps
+        )

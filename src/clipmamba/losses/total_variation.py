@@ -1,0 +1,46 @@
+"""Total variation: the price of noise."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from clipmamba.losses._common import Reduction, full_precision, reduce_samples, require_images
+
+
+@full_precision
+def total_variation_loss(image: Tensor, reduction: Reduction = "mean") -> Tensor:
+    r"""Mean absolute step between neighbouring pixels, down plus across.
+
+    .. math:: L = \operatorname{mean}\lvert y_{i+1,j} - y_{i,j} \rvert
+        + \operatorname{mean}\lvert y_{i,j+1} - y_{i,j} \rvert
+
+    The anisotropic form of Rudin, Osher & Fatemi (1992); a mean, so that its weight does not
+    depend on the picture's size. Computed in float32, also under autocast.
+
+    Args:
+        image: (B, 3, H, W) in [0, 1].
+        reduction: "mean" or "sum" over the batch, or "none".
+
+    Returns:
+        Scalar in [0, 2], or (B,) with reduction "none"; 0 for a plain surface.
+
+    Raises:
+        InputError: ``image`` is no batch of pictures.
+    """
+    require_images(image)
+    # sum over max(count, 1): a picture one pixel high or wide has no steps that way, and no NaN
+    steps = (image.diff(dim=2).abs(), image.diff(dim=3).abs())
+    down, across = (step.sum(dim=(1, 2, 3)) / max(step[0].numel(), 1) for step in steps)
+    return reduce_samples(down + across, reduction)
+
+
+class TotalVariationLoss(nn.Module):
+    """:func:`total_variation_loss` with its reduction."""
+
+    def __init__(self, reduction: Reduction = "mean") -> None:
+        super().__init__()
+        self.reduction: Reduction = reduction
+
+    def forward(self, image: Tensor) -> Tensor:
+        """See :func:`total_variation_loss`."""
+        return total_variation_loss(image, self.reduction)

@@ -1,0 +1,1 @@
+"""Training over accelerate; inference never imports this package."""
