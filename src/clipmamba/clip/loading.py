@@ -1,0 +1,258 @@
+"""From a name to an open_clip model with all of its trained weights, or an error.
+
+open_clip gives a random model for an empty folder, resizes position tables that don't fit and
+retries an unreachable hub for 23 seconds. Here each of these is a `WeightsError` at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import json
+import os
+import pickle
+import urllib.error
+import urllib.request
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from clipmamba.errors import InputError, WeightsError
+
+MINI = "mini"
+MINI_FOLDER = Path(__file__).parents[1] / "weights" / MINI
+CONFIG_NAME = "open_clip_config.json"
+SAFE_WEIGHTS_NAME = "open_clip_model.safetensors"
+PICKLED_WEIGHTS_NAME = "open_clip_pytorch_model.bin"
+HUB_PREFIX = "hf-hub:"
+FOLDER_PREFIX = "local-dir:"
+CONNECT_SECONDS = 5.0
+
+_PREPROCESS_KEYS = {"size", "mode", "mean", "std", "interpolation", "resize_mode", "fill_color"}
+_TOKENIZER_FILES = ["*token*", "vocab*", "merges.txt", "*.model", "*.spm"]
+
+
+@dataclass(frozen=True)
+class LoadedClip:
+    """An open_clip model with its weights, its tokenizer and the width of its embeddings."""
+
+    model: torch.nn.Module
+    tokenizer: Any
+    embed_dim: int
+
+
+def load_clip(name: str, cache_dir: str | None, local_files_only: bool | None) -> LoadedClip:
+    """Loads an open_clip model strictly.
+
+    Args:
+        name: "mini", "ARCH/TAG", "hf-hub:org/name" or a local folder.
+        cache_dir: Where hub files are kept; the hub's own default if None.
+        local_files_only: Never use the network; None asks `HF_HUB_OFFLINE`.
+
+    Raises:
+        InputError: The name means nothing to us.
+        WeightsError: Weights are missing, incomplete, out of reach or do not fit.
+    """
+    if not name:
+        raise InputError(
+            "the CLIP name is empty; use 'mini', ARCH/TAG, hf-hub:org/name or a folder"
+        )
+    if name == MINI:
+        return _load_folder(MINI_FOLDER)
+    if name.startswith(HUB_PREFIX):
+        return _load_hub(name.removeprefix(HUB_PREFIX), cache_dir, local_files_only)
+    folder = Path(name.removeprefix(FOLDER_PREFIX)).expanduser()
+    if folder.exists() or name.startswith((FOLDER_PREFIX, ".", "/", "~")):
+        return _load_folder(folder)
+    return _load_tag(name, cache_dir, local_files_only)
+
+
+def _load_folder(folder: Path) -> LoadedClip:
+    config = _read_config(folder)
+    weights = [path for s in ("safetensors", "bin", "pth") for path in folder.glob(f"*.{s}")]
+    if not weights:
+        raise WeightsError(f"no weights in {folder}: {SAFE_WEIGHTS_NAME} is missing")
+    location = f"{FOLDER_PREFIX}{folder}"
+    with _broken_weights(str(folder)):
+        import open_clip
+
+        model = open_clip.create_model(location, require_pretrained=True)
+        _refuse_resized(model, Path(open_clip.factory._find_checkpoint_in_dir(folder)))
+        tokenizer = open_clip.get_tokenizer(location)
+    return LoadedClip(model, tokenizer, config["model_cfg"]["embed_dim"])
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    """The folder's config, checked for what open_clip lets pass."""
+    path = folder / CONFIG_NAME
+    if not folder.is_dir():
+        raise WeightsError(f"no CLIP folder at {folder}")
+    if not path.is_file():
+        raise WeightsError(f"{folder} is not an open_clip folder: {CONFIG_NAME} is missing")
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        missing = {"embed_dim", "vision_cfg", "text_cfg"} - set(config["model_cfg"])
+        unknown = set(config.get("preprocess_cfg", {})) - _PREPROCESS_KEYS
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise WeightsError(f"{path} is not an open_clip config: {_one_line(error)}") from error
+    if missing:
+        raise WeightsError(f"{path}: model_cfg lacks {', '.join(sorted(missing))}")
+    if unknown:
+        raise WeightsError(f"{path}: preprocess_cfg has unknown {', '.join(sorted(unknown))}")
+    return dict(config)
+
+
+def _load_hub(repo: str, cache_dir: str | None, local_files_only: bool | None) -> LoadedClip:
+    weights = _fetch(repo, (SAFE_WEIGHTS_NAME, PICKLED_WEIGHTS_NAME), cache_dir, local_files_only)
+    folder = _fetch(repo, (CONFIG_NAME,), cache_dir, local_files_only).parent
+    if weights.parent != folder:
+        raise WeightsError(
+            f"the cache holds weights and config of {repo} from two versions; "
+            f"run: hf download {repo}"
+        )
+    if _read_config(folder)["model_cfg"]["text_cfg"].get("hf_tokenizer_name"):
+        _fetch(repo, ("tokenizer_config.json",), cache_dir, local_files_only, _TOKENIZER_FILES)
+    return _load_folder(folder)
+
+
+def _load_tag(name: str, cache_dir: str | None, local_files_only: bool | None) -> LoadedClip:
+    import open_clip
+
+    architecture, _, tag = name.rpartition("/")
+    if not architecture:
+        architecture, tag = name, ""
+    known = open_clip.list_models()
+    if architecture not in known:
+        hint = _did_you_mean(architecture, [MINI, *known])
+        raise WeightsError(
+            f"no CLIP named {name!r}{hint}; use 'mini', ARCH/TAG as in open_clip, "
+            "hf-hub:org/name or a folder"
+        )
+    tags = open_clip.list_pretrained_tags_by_model(architecture)
+    release = open_clip.get_pretrained_cfg(architecture, tag)
+    if not release:
+        hint = _did_you_mean(tag, tags) if tag else ""
+        raise WeightsError(
+            f"{architecture} needs one of its released weights{hint}: "
+            f"{architecture}/TAG with TAG one of {', '.join(tags) or '(none)'}"
+        )
+    repo, file = os.path.split(release["hf_hub"])
+    names = (file,) if file else (SAFE_WEIGHTS_NAME, PICKLED_WEIGHTS_NAME)
+    weights = _fetch(repo, names, cache_dir, local_files_only)
+    config = open_clip.get_model_config(architecture)
+    with _broken_weights(name):
+        model = open_clip.create_model(
+            architecture,
+            pretrained=str(weights),
+            require_pretrained=True,
+            # Given a file instead of the tag, open_clip no longer knows what the tag says.
+            force_quick_gelu=bool(release.get("quick_gelu")),
+            force_preprocess_cfg={k: v for k, v in release.items() if k in _PREPROCESS_KEYS},
+        )
+        tokenizer = open_clip.get_tokenizer(architecture, cache_dir=cache_dir)
+    return LoadedClip(model, tokenizer, config["embed_dim"])
+
+
+def _fetch(
+    repo: str,
+    names: tuple[str, ...],
+    cache_dir: str | None,
+    local_files_only: bool | None,
+    patterns: list[str] | None = None,
+) -> Path:
+    """The first of `names` in a hub repository: from the cache, else from the network.
+
+    With `patterns` the download brings every matching file of the repository.
+    """
+    import huggingface_hub as hub
+
+    try:
+        for name in names:
+            cached = hub.try_to_load_from_cache(repo, name, cache_dir=cache_dir)
+            if isinstance(cached, str):
+                return Path(cached)
+    except hub.errors.HFValidationError as error:
+        raise WeightsError(f"{repo!r} is not a hub repository; use hf-hub:org/name") from error
+    wanted = " or ".join(names)
+    remedy = f"with a network, run: hf download {repo} {' '.join(names[:1])} {CONFIG_NAME}"
+    if hub.constants.HF_HUB_OFFLINE if local_files_only is None else local_files_only:
+        raise WeightsError(f"{wanted} of {repo} is not in the local cache; {remedy}")
+    _knock(hub.constants.ENDPOINT, f"{wanted} of {repo} is not in the local cache", remedy)
+    for name in names:
+        try:
+            path = hub.hf_hub_download(repo, name, cache_dir=cache_dir)
+            if patterns:
+                hub.snapshot_download(repo, allow_patterns=patterns, cache_dir=cache_dir)
+        except hub.errors.EntryNotFoundError:
+            continue
+        except (OSError, ValueError, hub.errors.HfHubHTTPError) as error:
+            raise WeightsError(f"can't download {name} of {repo}: {_one_line(error)}") from error
+        return Path(path)
+    raise WeightsError(f"the hub repository {repo} has no {wanted}")
+
+
+def _knock(url: str, problem: str, remedy: str) -> None:
+    """Asks once whether the hub answers, since its own client retries for 23 seconds."""
+    request = urllib.request.Request(url, method="HEAD")
+    try:
+        urllib.request.urlopen(request, timeout=CONNECT_SECONDS).close()
+    except urllib.error.HTTPError:
+        return  # an answer, whatever it says
+    except OSError as error:
+        raise WeightsError(f"{problem} and {url} can't be reached; {remedy}") from error
+
+
+def _refuse_resized(model: torch.nn.Module, weights: Path) -> None:
+    """Refuses tensors that open_clip stretched to fit, such as a position table."""
+    if weights.suffix != ".safetensors":
+        return
+    from safetensors import safe_open
+
+    expected = model.state_dict()
+    with safe_open(str(weights), framework="pt") as file:
+        for key in file.keys():  # noqa: SIM118  (not a dict)
+            shape = tuple(file.get_slice(key).get_shape())
+            # A scalar may be stored as one element; anything else must fit as it is.
+            if key in expected and shape != tuple(expected[key].shape) and shape not in ((), (1,)):
+                raise WeightsError(
+                    f"{weights}: {key} has shape {shape}, the config asks for "
+                    f"{tuple(expected[key].shape)}"
+                )
+
+
+@contextlib.contextmanager
+def _broken_weights(where: str) -> Iterator[None]:
+    """Turns what open_clip, safetensors and torch raise for bad files into a `WeightsError`."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (
+        RuntimeError,
+        ValueError,
+        TypeError,
+        LookupError,
+        AttributeError,
+        AssertionError,
+        StopIteration,  # open_clip, for a file without tensors
+        EOFError,
+        OSError,
+        ImportError,
+        pickle.UnpicklingError,
+        SafetensorError,
+    ) as error:
+        raise WeightsError(f"can't load CLIP from {where}: {_one_line(error)}") from error
+
+
+def _one_line(error: BaseException, limit: int = 300) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def _did_you_mean(word: str, choices: Iterable[str]) -> str:
+    by_lower = {choice.lower(): choice for choice in choices}
+    close = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=0.5)
+    return f", did you mean {by_lower[close[0]]!r}?" if close else ""

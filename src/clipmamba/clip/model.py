@@ -1,0 +1,165 @@
+"""The one wrapper around open_clip."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from clipmamba.clip.loading import load_clip
+from clipmamba.clip.preprocess import preprocess
+from clipmamba.errors import InputError
+
+
+class Clip(torch.nn.Module):
+    """A frozen open_clip model that gives unit embeddings of texts and pictures.
+
+    Always in evaluation mode; no parameter asks for a gradient, but `encode_image` passes
+    gradients on to the pixels.
+
+    Args:
+        model: An open_clip model with its weights loaded.
+        tokenizer: Its tokenizer.
+        name: What `from_pretrained` was asked for.
+        embed_dim: Width E of the embeddings.
+
+    Attributes:
+        name: What `from_pretrained` was asked for.
+        embed_dim: Width E of the embeddings.
+        context_length: Tokens of a prompt the model reads, start and end included.
+        image_size: Side of the model's own picture input (the longer one if it is not square).
+    """
+
+    model: Any
+
+    def __init__(self, model: torch.nn.Module, tokenizer: Any, *, name: str, embed_dim: int):
+        super().__init__()
+        self.model = model.float().requires_grad_(False)
+        self.name = name
+        self.embed_dim = embed_dim
+        self.context_length = int(self.model.context_length)
+        self._tokenizer = tokenizer
+        self._preprocess_config = dict(self.model.visual.preprocess_cfg)
+        size = self._preprocess_config.pop("size")
+        self._size: tuple[int, int] = (size, size) if isinstance(size, int) else tuple(size)
+        self._preprocess_config.pop("mode")  # always RGB
+        self.image_size = max(self._size)
+        self._warned: set[str] = set()
+        self.train(False)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str = "mini",
+        device: str | torch.device = "cpu",
+        cache_dir: str | Path | None = None,
+        local_files_only: bool | None = None,
+    ) -> Clip:
+        """Loads a model with all its weights, strictly, in fp32.
+
+        Args:
+            name: "mini" (in this package), "ARCH/TAG" as in open_clip
+                (ViT-B-32/laion2b_s34b_b79k), "hf-hub:org/name", or a folder in open_clip's format.
+            device: Where the model goes.
+            cache_dir: Where hub files are kept; the hub's own default if None.
+            local_files_only: Never use the network. None asks `HF_HUB_OFFLINE`. The local cache
+                is looked into first in any case.
+
+        Raises:
+            InputError: An empty name or an unknown device.
+            WeightsError: Unknown model; weights missing, incomplete, out of reach or misfit.
+        """
+        try:
+            target = torch.device(device)
+        except RuntimeError as error:
+            raise InputError(f"unknown device {str(device)!r}; use cpu, cuda or mps") from error
+        loaded = load_clip(
+            str(name), None if cache_dir is None else str(cache_dir), local_files_only
+        )
+        clip = cls(loaded.model, loaded.tokenizer, name=str(name), embed_dim=loaded.embed_dim)
+        return clip.to(target)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
+    def train(self, mode: bool = True) -> Clip:
+        """Stays in evaluation mode, also inside a module that trains."""
+        del mode
+        return super().train(False)
+
+    @torch.no_grad()
+    def encode_text(self, prompts: str | Sequence[str]) -> Tensor:
+        """Unit embeddings (B, E), float32, of B prompts.
+
+        A prompt longer than the context is cut, with one `UserWarning` for each such prompt.
+
+        Raises:
+            InputError: No prompt, or an empty one.
+        """
+        texts = [prompts] if isinstance(prompts, str) else list(prompts)
+        if not texts or any(not isinstance(text, str) or not text.strip() for text in texts):
+            raise InputError("a prompt is empty; give some words")
+        for text in texts:
+            self._warn_if_cut(text)
+        tokens = self._tokenizer(texts).to(self.device)
+        return F.normalize(self.model.encode_text(tokens).float(), dim=-1)
+
+    def encode_image(self, images: Tensor) -> Tensor:
+        """Unit embeddings (B, E), float32, of pictures (B, 3, H, W) in [0, 1] of any size.
+
+        Differentiable with respect to the pixels.
+
+        Raises:
+            InputError: Not a float tensor (B, 3, H, W).
+        """
+        features = self.model.encode_image(self.preprocess(images))
+        return F.normalize(features.float(), dim=-1)
+
+    def preprocess(self, images: Tensor) -> Tensor:
+        """What the model sees of pictures (B, 3, H, W) in [0, 1]: resized, cropped, normalised.
+
+        The same as open_clip's own transform, but differentiable.
+
+        Raises:
+            InputError: Not a float tensor (B, 3, H, W).
+        """
+        if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
+            raise InputError(
+                "pictures must be a float tensor (B, 3, H, W) in [0, 1], not "
+                f"{images.dtype} {tuple(images.shape)}"
+            )
+        return preprocess(images.to(self.device), self._size, **self._preprocess_config)
+
+    def count_tokens(self, prompt: str) -> int:
+        """Tokens of a prompt, start and end included; more than `context_length` are cut."""
+        ids, special = self._token_ids(prompt)
+        return len(ids) + special
+
+    def _token_ids(self, prompt: str) -> tuple[list[int], int]:
+        """The prompt's own tokens and how many special ones the tokenizer adds."""
+        if hasattr(self._tokenizer, "encode"):  # open_clip's own
+            return list(self._tokenizer.encode(prompt)), 2
+        inner = self._tokenizer.tokenizer  # a transformers tokenizer
+        ids = list(inner.encode(prompt, add_special_tokens=False))
+        return ids, int(inner.num_special_tokens_to_add())
+
+    def _warn_if_cut(self, prompt: str) -> None:
+        ids, special = self._token_ids(prompt)
+        used = self.context_length - special
+        if len(ids) <= used or prompt in self._warned:
+            return
+        self._warned.add(prompt)
+        inner = getattr(self._tokenizer, "tokenizer", self._tokenizer)
+        warnings.warn(
+            f"the prompt has {len(ids)} tokens and CLIP {self.name!r} reads {used}; "
+            f"not read: {inner.decode(ids[used:]).strip()!r}",
+            UserWarning,
+            stacklevel=4,  # past no_grad, to whoever called encode_text
+        )

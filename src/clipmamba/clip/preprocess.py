@@ -1,0 +1,90 @@
+"""open_clip's evaluation transform on tensors: differentiable, antialiased, for any size."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+RESIZE_MODES = ("shortest", "longest", "squash")
+INTERPOLATIONS = ("bicubic", "bilinear")
+
+
+def preprocess(
+    images: Tensor,
+    size: int | tuple[int, int],
+    *,
+    mean: Sequence[float],
+    std: Sequence[float],
+    interpolation: str = "bicubic",
+    resize_mode: str = "shortest",
+    fill_color: int = 0,
+) -> Tensor:
+    """Resizes, crops and normalises pictures as open_clip does, but differentiably.
+
+    Args:
+        images: sRGB pictures (B, 3, H, W) in [0, 1], float.
+        size: Height and width of the result; one number for a square.
+        mean: One value for each channel.
+        std: One value for each channel.
+        interpolation: "bicubic" or "bilinear", both antialiased as in Pillow.
+        resize_mode: "shortest" fits the short side and crops the middle, "longest" fits the long
+            side and pads, "squash" ignores the aspect ratio.
+        fill_color: Grey level of the padding, 0 to 255.
+
+    Returns:
+        (B, 3, *size), float32, normalised.
+
+    Raises:
+        ValueError: An interpolation or resize mode that open_clip does not have.
+    """
+    if interpolation not in INTERPOLATIONS:
+        raise ValueError(f"interpolation must be one of {INTERPOLATIONS}, not {interpolation!r}")
+    height, width = (size, size) if isinstance(size, int) else size
+    resized = _resized_size((images.shape[-2], images.shape[-1]), (height, width), resize_mode)
+    x = images.float()
+    if resized != tuple(x.shape[-2:]):
+        x = F.interpolate(x, resized, mode=interpolation, antialias=True)
+        # Bicubic overshoots at edges; Pillow clips that, so we do. The gradient goes straight
+        # through: a pixel beside the range must not lose its way back.
+        x = x + (x.detach().clamp(0, 1) - x.detach())
+    x = _center_crop_or_pad(x, height, width, fill_color / 255)
+    shape = (3, 1, 1)
+    return (x - _constant(mean, x).view(shape)) / _constant(std, x).view(shape)
+
+
+def _constant(values: Sequence[float], like: Tensor) -> Tensor:
+    return torch.tensor(tuple(values), dtype=like.dtype, device=like.device)
+
+
+def _resized_size(
+    source: tuple[int, int], target: tuple[int, int], resize_mode: str
+) -> tuple[int, int]:
+    """Height and width after the resize, rounded where torchvision and open_clip round."""
+    if resize_mode == "squash":
+        return target
+    height, width = source
+    ratios = (height / target[0], width / target[1])
+    if resize_mode == "shortest":
+        if target[0] == target[1]:  # torchvision's Resize(int) cuts the fraction off
+            short, side = min(source), target[0]
+            return (
+                side if height == short else int(side * height / short),
+                side if width == short else int(side * width / short),
+            )
+        return round(height / min(ratios)), round(width / min(ratios))
+    if resize_mode == "longest":
+        return round(height / max(ratios)), round(width / max(ratios))
+    raise ValueError(f"resize_mode must be one of {RESIZE_MODES}, not {resize_mode!r}")
+
+
+def _center_crop_or_pad(x: Tensor, height: int, width: int, fill: float) -> Tensor:
+    pad_y, pad_x = max(height - x.shape[-2], 0), max(width - x.shape[-1], 0)
+    if pad_y or pad_x:
+        sides = (pad_x // 2, (pad_x + 1) // 2, pad_y // 2, (pad_y + 1) // 2)
+        x = F.pad(x, sides, value=fill)
+    top = round((x.shape[-2] - height) / 2)
+    left = round((x.shape[-1] - width) / 2)
+    return x[..., top : top + height, left : left + width]

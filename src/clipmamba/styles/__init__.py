@@ -1,0 +1,41 @@
+"""Styles: a point in CLIP's space, from words or pictures, mixed and weighted.
+
+The list of known styles loads no torch; `Style` and `StylePrior` do at first use.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from clipmamba.styles.known import (
+    KNOWN_STYLES,
+    KnownStyle,
+    find_style,
+    lookup_style,
+    suggest_styles,
+)
+
+if TYPE_CHECKING:
+    from clipmamba.styles.prior import StylePrior
+    from clipmamba.styles.style import Style
+
+_LAZY = {"Style": "clipmamba.styles.style", "StylePrior": "clipmamba.styles.prior"}
+
+__all__ = [
+    "KNOWN_STYLES",
+    "KnownStyle",
+    "Style",
+    "StylePrior",
+    "find_style",
+    "lookup_style",
+    "suggest_styles",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        value = getattr(importlib.import_module(_LAZY[name]), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'clipmamba.styles' has no attribute {name!r}")

@@ -1,0 +1,156 @@
+"""Styles people ask for, with the other names they use. No torch here: the help prints this list.
+
+Any prompt works; these are the words worth trying first, and the spellings that mean the same.
+"""
+
+from __future__ import annotations
+
+import difflib
+import unicodedata
+from dataclasses import dataclass
+from functools import cache
+
+from clipmamba.errors import InputError
+
+
+@dataclass(frozen=True)
+class KnownStyle:
+    """A style with the names it goes by.
+
+    Args:
+        name: The usual name, which is also its prompt.
+        family: What kind of style: "painting", "print", "drawing", "craft", "design", "digital"
+            or "photograph".
+        aliases: Other names and spellings of the same.
+    """
+
+    name: str
+    family: str
+    aliases: tuple[str, ...] = ()
+
+
+KNOWN_STYLES: tuple[KnownStyle, ...] = (
+    # Movements and manners of painting
+    KnownStyle("impressionism", "painting", ("impressionist", "impressionist oil painting")),
+    KnownStyle("post-impressionism", "painting", ("post impressionist",)),
+    KnownStyle("pointillism", "painting", ("pointillist", "divisionism", "neo-impressionism")),
+    KnownStyle("expressionism", "painting", ("expressionist", "german expressionism")),
+    KnownStyle("abstract expressionism", "painting", ("action painting", "drip painting")),
+    KnownStyle("fauvism", "painting", ("fauvist", "fauve")),
+    KnownStyle("cubism", "painting", ("cubist", "analytic cubism", "synthetic cubism")),
+    KnownStyle("surrealism", "painting", ("surrealist", "surreal painting")),
+    KnownStyle("symbolism", "painting", ("symbolist",)),
+    KnownStyle("romanticism", "painting", ("romantic painting", "romanticist")),
+    KnownStyle("realism", "painting", ("realist painting", "realistic painting")),
+    KnownStyle("baroque", "painting", ("baroque painting", "chiaroscuro", "tenebrism")),
+    KnownStyle("rococo", "painting", ("rococo painting", "late baroque")),
+    KnownStyle("renaissance", "painting", ("renaissance painting", "high renaissance")),
+    KnownStyle("dutch golden age", "painting", ("flemish painting", "dutch master")),
+    KnownStyle("futurism", "painting", ("futurist",)),
+    KnownStyle("suprematism", "painting", ("suprematist",)),
+    KnownStyle("abstract art", "painting", ("abstract", "abstract painting")),
+    KnownStyle("op art", "painting", ("optical art",)),
+    KnownStyle("pop art", "painting", ("popart",)),
+    KnownStyle("naive art", "painting", ("naïve art", "outsider art", "folk art")),
+    KnownStyle("byzantine icon", "painting", ("byzantine", "orthodox icon", "icon painting")),
+    KnownStyle("fresco", "painting", ("mural painting", "wall painting")),
+    KnownStyle("oil painting", "painting", ("oil on canvas", "oils")),
+    KnownStyle("watercolor", "painting", ("watercolour", "aquarelle", "watercolor painting")),
+    KnownStyle("gouache", "painting", ("gouache painting", "bodycolor", "bodycolour")),
+    KnownStyle("acrylic painting", "painting", ("acrylic", "acrylics")),
+    KnownStyle("palette knife painting", "painting", ("impasto", "thick paint")),
+    KnownStyle("sumi-e", "painting", ("sumie", "ink wash painting", "chinese ink painting")),
+    # Prints
+    KnownStyle("ukiyo-e", "print", ("ukiyoe", "japanese woodblock print", "japanese print")),
+    KnownStyle("woodcut", "print", ("wood cut", "woodblock print", "wood engraving", "xylograph")),
+    KnownStyle("linocut", "print", ("lino cut", "linoleum print", "lino print")),
+    KnownStyle("etching", "print", ("etched print", "aquatint", "drypoint")),
+    KnownStyle("engraving", "print", ("copperplate engraving", "steel engraving")),
+    KnownStyle("lithograph", "print", ("lithography", "stone print")),
+    KnownStyle("screen print", "print", ("screenprint", "silkscreen", "serigraph")),
+    KnownStyle("halftone", "print", ("halftone print", "ben day dots", "newspaper print")),
+    KnownStyle("risograph", "print", ("riso", "riso print")),
+    # Drawing
+    KnownStyle("pencil sketch", "drawing", ("pencil drawing", "graphite drawing", "sketch")),
+    KnownStyle("colored pencil", "drawing", ("coloured pencil", "crayon drawing", "crayon")),
+    KnownStyle("charcoal drawing", "drawing", ("charcoal", "charcoal sketch")),
+    KnownStyle("pastel", "drawing", ("pastel drawing", "soft pastel", "chalk drawing")),
+    KnownStyle("ink drawing", "drawing", ("pen and ink", "pen drawing", "ink sketch")),
+    KnownStyle("line art", "drawing", ("lineart", "line drawing", "one line drawing")),
+    KnownStyle("comic book", "drawing", ("comic", "comics", "graphic novel", "bande dessinée")),
+    KnownStyle("cartoon", "drawing", ("cartoon illustration", "toon")),
+    KnownStyle("manga", "drawing", ("black and white manga", "japanese comic")),
+    KnownStyle("anime", "drawing", ("anime illustration", "japanese animation", "cel shading")),
+    KnownStyle("children's book illustration", "drawing", ("picture book", "storybook")),
+    KnownStyle("botanical illustration", "drawing", ("botanical drawing", "botanical print")),
+    # Crafts
+    KnownStyle("mosaic", "craft", ("roman mosaic", "tile mosaic", "tesserae")),
+    KnownStyle("stained glass", "craft", ("stained glass window", "leaded glass", "church window")),
+    KnownStyle("embroidery", "craft", ("cross stitch", "needlework", "stitched")),
+    KnownStyle("tapestry", "craft", ("woven tapestry", "gobelin")),
+    KnownStyle("paper cut", "craft", ("papercut", "cut paper", "paper craft")),
+    KnownStyle("collage", "craft", ("paper collage", "photo collage", "decoupage")),
+    KnownStyle("graffiti", "craft", ("street art", "spray paint", "stencil graffiti")),
+    # Design
+    KnownStyle("art nouveau poster", "design", ("art nouveau", "jugendstil", "secession")),
+    KnownStyle("art deco", "design", ("art déco", "deco poster")),
+    KnownStyle("bauhaus", "design", ("bauhaus poster",)),
+    KnownStyle("constructivism", "design", ("constructivist", "soviet poster")),
+    KnownStyle("psychedelic art", "design", ("psychedelic", "psychedelic poster")),
+    KnownStyle("flat design", "design", ("flat style", "flat illustration", "vector art")),
+    KnownStyle("blueprint", "design", ("technical drawing", "cyan blueprint")),
+    # Digital
+    KnownStyle("pixel art", "digital", ("pixelart", "8-bit", "16-bit", "pixelated")),
+    KnownStyle("low poly", "digital", ("lowpoly", "low polygon", "polygon art")),
+    KnownStyle("concept art", "digital", ("digital painting", "matte painting")),
+    KnownStyle("cyberpunk", "digital", ("neon city", "neon")),
+    KnownStyle("vaporwave", "digital", ("synthwave", "retrowave", "outrun")),
+    KnownStyle("steampunk", "digital", ("steam punk",)),
+    # Photography
+    KnownStyle("sepia photograph", "photograph", ("sepia", "old photograph", "daguerreotype")),
+    KnownStyle("cyanotype", "photograph", ("prussian blue print", "sun print")),
+    KnownStyle(
+        "black and white photograph", "photograph", ("black and white", "b&w", "monochrome")
+    ),
+)
+
+
+def find_style(word: str) -> KnownStyle:
+    """The known style with this name or alias, whatever its case, hyphens and accents.
+
+    Raises:
+        InputError: None has it; the message names the nearest.
+    """
+    style = lookup_style(word)
+    if style is None:
+        close = suggest_styles(word, 1)
+        hint = f"did you mean {close[0]!r}?" if close else "see `clipmamba styles` for the list"
+        raise InputError(f"no known style {word!r}; {hint}")
+    return style
+
+
+def lookup_style(word: str) -> KnownStyle | None:
+    """The known style with this name or alias, or None: any other words are a prompt too."""
+    return _index().get(_key(word))
+
+
+def suggest_styles(word: str, count: int = 3) -> list[str]:
+    """Names of the known styles nearest in spelling, best first; empty if none is near."""
+    index = _index()
+    names = [index[k].name for k in difflib.get_close_matches(_key(word), index, n=10, cutoff=0.7)]
+    return list(dict.fromkeys(names))[:count]
+
+
+@cache
+def _index() -> dict[str, KnownStyle]:
+    return {_key(word): s for s in KNOWN_STYLES for word in (s.name, *s.aliases)}
+
+
+def _key(word: str) -> str:
+    """Letters and digits only, without accents; a closing "style" says nothing."""
+    plain = unicodedata.normalize("NFKD", word.casefold())
+    words = "".join(c if c.isalnum() else " " for c in plain if not unicodedata.combining(c))
+    kept = words.split()
+    if len(kept) > 1 and kept[-1] == "style":
+        kept.pop()
+    return "".join(kept)

@@ -1,0 +1,203 @@
+"""From where a text lies in CLIP's space to where pictures of it lie.
+
+Text and image embeddings live in two separate cones. A linear-Gaussian map, fitted in closed form
+on captioned pictures, crosses the gap; its residual directions give seeded variants of a style.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from clipmamba.errors import InputError, WeightsError
+from clipmamba.styles._files import read_tensors, write_tensors
+
+if TYPE_CHECKING:
+    from clipmamba.clip import Clip
+
+DEFAULT_FOLDER = Path(__file__).parents[1] / "weights" / "prior"
+CONFIG_NAME = "config.json"
+WEIGHTS_NAME = "prior.safetensors"
+_CONFIG_KEYS = {"embed_dim", "rank", "clip"}
+_TENSORS = {"weight", "bias", "components", "scale"}
+
+
+class StylePrior(torch.nn.Module):
+    """`normalise(W t + b + sum_k scale_k eps_k component_k)` for a unit text embedding t.
+
+    Args:
+        weight: W, (E, E).
+        bias: b, (E,).
+        components: Unit rows (K, E): where pictures of one text differ the most.
+        scale: Their standard deviations (K,), at least 0.
+        clip_name: The CLIP model it was fitted on.
+
+    Raises:
+        WeightsError: Shapes that do not belong together.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    components: Tensor
+    scale: Tensor
+
+    def __init__(
+        self, weight: Tensor, bias: Tensor, components: Tensor, scale: Tensor, clip_name: str = ""
+    ):
+        super().__init__()
+        width, rank = bias.numel(), scale.numel()
+        expected = ((width, width), (width,), (rank, width), (rank,))
+        found = tuple(tuple(t.shape) for t in (weight, bias, components, scale))
+        if found != expected:
+            raise WeightsError(f"a style prior needs shapes {expected}, not {found}")
+        self.clip_name = clip_name
+        for name, value in zip(
+            ("weight", "bias", "components", "scale"),
+            (weight, bias, components, scale),
+            strict=True,
+        ):
+            self.register_buffer(name, value.detach().float().contiguous())
+
+    @property
+    def embed_dim(self) -> int:
+        """Width E of the embeddings."""
+        return self.bias.numel()
+
+    @property
+    def rank(self) -> int:
+        """Number K of residual directions."""
+        return self.scale.numel()
+
+    def forward(self, text_embedding: Tensor, seed: int | None = None) -> Tensor:
+        """Style points (B, E), unit rows, of text embeddings (B, E).
+
+        Args:
+            text_embedding: Unit rows.
+            seed: None for the mean; a number for a variant. One number moves every row the same
+                way, so a row does not depend on its batch.
+
+        Raises:
+            InputError: Not (B, E).
+        """
+        if text_embedding.ndim != 2 or text_embedding.shape[1] != self.embed_dim:
+            raise InputError(
+                f"the prior takes text embeddings (B, {self.embed_dim}), not "
+                f"{tuple(text_embedding.shape)}"
+            )
+        point = F.linear(text_embedding.float(), self.weight, self.bias)
+        if seed is not None:
+            # Drawn on the CPU: the same variant on every device.
+            noise = torch.randn(self.rank, generator=torch.Generator().manual_seed(seed))
+            point = point + (noise.to(point.device) * self.scale) @ self.components
+        return F.normalize(point, dim=-1)
+
+    @classmethod
+    def fit(
+        cls,
+        text_embeddings: Tensor,
+        image_embeddings: Tensor,
+        ridge: float = 1e-3,
+        rank: int = 16,
+        clip_name: str = "",
+    ) -> StylePrior:
+        """Ridge regression from texts to pictures, then the main directions of what it leaves.
+
+        Args:
+            text_embeddings: (N, E), a caption each.
+            image_embeddings: (N, E), its picture each.
+            ridge: Weight of the squared W against the mean squared error. The mean of the
+                pictures is not shrunk.
+            rank: How many residual directions to keep.
+            clip_name: The CLIP model the embeddings come from.
+
+        Raises:
+            InputError: Shapes that differ, fewer than 2 rows, a rank above E, a ridge not above 0.
+        """
+        if text_embeddings.shape != image_embeddings.shape or text_embeddings.ndim != 2:
+            raise InputError(
+                "text and image embeddings must both be (N, E), not "
+                f"{tuple(text_embeddings.shape)} and {tuple(image_embeddings.shape)}"
+            )
+        count, width = text_embeddings.shape
+        if count < 2 or not 0 <= rank <= width or not ridge > 0:
+            raise InputError(
+                f"a fit needs at least 2 pairs, a rank from 0 to {width} and a ridge above 0"
+            )
+        texts, pictures = text_embeddings.double(), image_embeddings.double()
+        text_mean, picture_mean = texts.mean(0), pictures.mean(0)
+        t, y = texts - text_mean, pictures - picture_mean
+        gram = t.T @ t / count + ridge * torch.eye(width, dtype=t.dtype, device=t.device)
+        weight = torch.linalg.solve(gram, t.T @ y / count).T
+        bias = picture_mean - weight @ text_mean
+        residual = y - t @ weight.T
+        variance, vectors = torch.linalg.eigh(residual.T @ residual / count)  # ascending
+        order = torch.arange(width - 1, width - 1 - rank, -1, device=t.device)
+        components = vectors[:, order].T
+        # An eigenvector's sign is arbitrary; fix it, so that a refit keeps its variants.
+        peak = components.gather(1, components.abs().argmax(1, keepdim=True))
+        components = components * peak.sign()
+        return cls(weight, bias, components, variance[order].clamp_min(0).sqrt(), clip_name)
+
+    def check_clip(self, clip: Clip) -> None:
+        """Refuses a CLIP model that this prior was not fitted on.
+
+        Raises:
+            WeightsError: Another name or another width.
+        """
+        if clip.embed_dim != self.embed_dim or (self.clip_name and clip.name != self.clip_name):
+            raise WeightsError(
+                f"the style prior belongs to CLIP {self.clip_name!r} ({self.embed_dim}), not to "
+                f"{clip.name!r} ({clip.embed_dim}); fit one for it or leave the prior out"
+            )
+
+    def save(self, folder: str | Path) -> None:
+        """Writes `prior.safetensors` and `config.json`."""
+        target = Path(folder)
+        target.mkdir(parents=True, exist_ok=True)
+        tensors = {name: value for name, value in self.named_buffers() if name in _TENSORS}
+        write_tensors(target / WEIGHTS_NAME, tensors, {"format": "pt"})
+        config = {"embed_dim": self.embed_dim, "rank": self.rank, "clip": self.clip_name}
+        (target / CONFIG_NAME).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: str | Path | None = None, clip: Clip | None = None) -> StylePrior:
+        """Reads a folder written by `save`, strictly; the package's own if None.
+
+        Args:
+            folder: Where `prior.safetensors` and `config.json` are.
+            clip: If given, the prior must be this model's, and goes to its device.
+
+        Raises:
+            WeightsError: A file is missing or broken, or the prior is another CLIP model's.
+        """
+        source = DEFAULT_FOLDER if folder is None else Path(folder)
+        config = _read_config(source / CONFIG_NAME)
+        tensors, _ = read_tensors(source / WEIGHTS_NAME, _TENSORS)
+        prior = cls(**tensors, clip_name=config["clip"])
+        if (prior.embed_dim, prior.rank) != (config["embed_dim"], config["rank"]):
+            raise WeightsError(
+                f"{source}: {CONFIG_NAME} says embed_dim {config['embed_dim']} and rank "
+                f"{config['rank']}, the tensors have {prior.embed_dim} and {prior.rank}"
+            )
+        if clip is not None:
+            prior.check_clip(clip)
+            prior = prior.to(clip.device)
+        return prior
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise WeightsError(f"no file {path}")
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        keys = set(config)
+    except (ValueError, TypeError) as error:
+        raise WeightsError(f"{path} is not JSON: {error}") from error
+    if not isinstance(config, dict) or keys != _CONFIG_KEYS:
+        raise WeightsError(f"{path} must hold exactly {', '.join(sorted(_CONFIG_KEYS))}")
+    return config

@@ -1,0 +1,178 @@
+"""A style: one point on CLIP's unit sphere, from words, from a picture, or mixed."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from clipmamba.errors import InputError, WeightsError
+from clipmamba.styles._files import read_tensors, write_tensors
+from clipmamba.styles.known import lookup_style
+
+if TYPE_CHECKING:
+    from clipmamba.clip import Clip
+    from clipmamba.styles.prior import StylePrior
+
+_FORMAT = "clipmamba.style.v1"
+
+
+@dataclass(frozen=True, eq=False)
+class Style:
+    """A unit point and its weight in a mix.
+
+    `0.7 * Style.text("ukiyo-e") + 0.3 * Style.image(picture)` adds the weighted points; the sum's
+    direction is the mixed style and its length stays as the weight, so mixing mixes is exact.
+
+    Args:
+        embedding: Any non-zero finite vector (E,); stored as a float32 unit vector.
+        label: What people call it.
+        clip: Name of the CLIP model whose space it lies in; "" if unknown.
+        weight: Length in a mix, at least 0. It has no effect on a style used alone.
+
+    Raises:
+        InputError: The embedding is not a non-zero finite vector, or the weight is not a number
+            from 0.
+    """
+
+    embedding: Tensor
+    label: str = ""
+    clip: str = ""
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        vector = self.embedding.detach().float()
+        length = float(vector.norm())
+        if vector.ndim != 1 or not math.isfinite(length) or length < 1e-6:
+            raise InputError(
+                f"a style needs a non-zero finite vector (E,), not {tuple(vector.shape)} of length "
+                f"{length:.3g}"
+            )
+        if not (math.isfinite(self.weight) and self.weight >= 0):
+            raise InputError(f"a style's weight must be a number from 0, not {self.weight}")
+        object.__setattr__(self, "embedding", vector / length)
+
+    @classmethod
+    def text(
+        cls,
+        prompt: str,
+        clip: Clip | None = None,
+        prior: StylePrior | None = None,
+        seed: int | None = None,
+    ) -> Style:
+        """The style that words name.
+
+        Args:
+            prompt: A style in words; a known alias such as "ukiyoe" is read as its usual name.
+            clip: The CLIP model. None takes the package's own `mini` together with its prior.
+            prior: Carries the text's point to where pictures of it lie; None with an explicit
+                `clip` uses the text's own point.
+            seed: A variant of the style drawn by the prior; None is its mean.
+
+        Raises:
+            InputError: An empty prompt, or a seed without a prior.
+            WeightsError: The default weights are missing, or the prior is not this CLIP's.
+        """
+        from clipmamba.clip import Clip, encode_prompt
+        from clipmamba.styles.prior import StylePrior
+
+        known = lookup_style(prompt)
+        if clip is None:
+            clip = Clip.from_pretrained()
+            prior = prior or StylePrior.load(clip=clip)
+        elif prior is not None:
+            prior.check_clip(clip)
+        if prior is None and seed is not None:
+            raise InputError("a seed draws a style's variant from a prior; give prior=")
+        embedding = encode_prompt(clip, known.name if known else prompt)
+        if prior is not None:
+            embedding = prior(embedding, seed)
+        return cls(embedding[0], prompt.strip(), clip.name)
+
+    @classmethod
+    def image(cls, image: Tensor, clip: Clip | None = None, label: str = "picture") -> Style:
+        """The style of one or more pictures (3, H, W) or (B, 3, H, W) in [0, 1]; B are averaged.
+
+        Raises:
+            InputError: Not a float tensor of that shape.
+            WeightsError: The default weights are missing.
+        """
+        from clipmamba.clip import Clip
+
+        if clip is None:
+            clip = Clip.from_pretrained()
+        with torch.no_grad():
+            rows = clip.encode_image(image[None] if image.ndim == 3 else image)
+        return cls(rows.mean(0), label, clip.name)
+
+    def __mul__(self, factor: float) -> Style:
+        """The same style with another weight; a negative factor points away from it."""
+        if not math.isfinite(factor):
+            raise InputError(f"a style's weight must be a finite number, not {factor}")
+        sign = math.copysign(1.0, factor)
+        label = (
+            f"{factor:g} {self.label}" if " + " not in self.label else f"{factor:g} ({self.label})"
+        )
+        return Style(sign * self.embedding, label, self.clip, abs(factor) * self.weight)
+
+    __rmul__ = __mul__
+
+    def __add__(self, other: Style) -> Style:
+        """The mix of two styles, each as heavy as its weight.
+
+        Raises:
+            InputError: The two are points of different CLIP models, or they cancel.
+        """
+        if not isinstance(other, Style):
+            return NotImplemented
+        if self.embedding.shape != other.embedding.shape or (
+            self.clip and other.clip and self.clip != other.clip
+        ):
+            raise InputError(
+                f"{self.label!r} and {other.label!r} are points of different CLIP models: "
+                f"{self.clip!r} ({len(self.embedding)}) and {other.clip!r} ({len(other.embedding)})"
+            )
+        total = self.weight * self.embedding + other.weight * other.embedding.to(
+            self.embedding.device
+        )
+        length = float(total.norm())
+        if length < 1e-6:
+            raise InputError(f"{self.label!r} and {other.label!r} cancel; change their weights")
+        return Style(total, f"{self.label} + {other.label}", self.clip or other.clip, length)
+
+    def save(self, path: str | Path) -> None:
+        """Writes a safetensors file with the point, and label, CLIP name and weight beside it."""
+        write_tensors(
+            Path(path),
+            {"embedding": self.embedding},
+            {
+                "format": _FORMAT,
+                "label": self.label,
+                "clip": self.clip,
+                "weight": repr(self.weight),
+            },
+        )
+
+    @classmethod
+    def load(cls, path: str | Path) -> Style:
+        """Reads a file written by `save`.
+
+        Raises:
+            WeightsError: The file is missing, broken or not a style.
+        """
+        tensors, metadata = read_tensors(Path(path), {"embedding"})
+        if metadata.get("format") != _FORMAT:
+            raise WeightsError(f"{path} is not a style saved by clipmamba")
+        try:
+            return cls(
+                tensors["embedding"],
+                metadata["label"],
+                metadata["clip"],
+                float(metadata["weight"]),
+            )
+        except (KeyError, ValueError) as error:
+            raise WeightsError(f"{path} is not a whole style: {error}") from error
