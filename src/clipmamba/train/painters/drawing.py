@@ -1,0 +1,187 @@
+"""Painters that draw: pencil, charcoal, chalk, ink, plans."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from clipmamba.train.painters._tools import (
+    Array,
+    Flow,
+    blur,
+    edge_flow,
+    finish,
+    hatching,
+    luma,
+    mix,
+    noise,
+    outlines,
+    paper,
+    rgb,
+    saturate,
+    scale_of,
+    simplify,
+    smoothstep,
+    stretch,
+    tangent,
+    vibrance,
+    with_luma,
+)
+
+
+def pencil_sketch(photo: Array, rng: np.random.Generator) -> Array:
+    """Graphite on paper: searching lines, hatched shade, white left white."""
+    shape = photo.shape[:2]
+    scale = scale_of(photo)
+    grey = stretch(luma(photo))
+    grey = np.clip(grey + 0.5 * (grey - blur(grey, 8 * scale)), 0, 1)
+    soft = blur(grey, 1.0 * scale)
+    angle = rng.uniform(0.6, 1.0) + np.pi / 2
+    tooth = paper(shape, rng, scale)
+    graphite = np.zeros(shape, np.float32)
+    # Each darker tone adds a layer of hatching in another direction.
+    for start, turn, weight in ((0.22, 0.0, 0.42), (0.48, 0.35, 0.36), (0.70, 1.5, 0.40)):
+        strokes = hatching(shape, rng, angle + turn, 1.1 * scale, round(15 * scale))
+        darkness = smoothstep(start, start + 0.45, 1 - soft)
+        mark = smoothstep(-0.9, 1.3, strokes + 0.25 * tooth + 2.0 * darkness - 1.0)
+        graphite += weight * darkness * mark
+    flow = edge_flow(grey, scale, length=5)
+    fine = outlines(grey, 0.75 * scale, 0.004, 0.045, flow)
+    loose = outlines(grey, 1.5 * scale, 0.02, 0.09, flow)
+    graphite = graphite + 0.85 * fine + 0.30 * loose
+    graphite = graphite * (1 - 0.14 * tooth)
+    # Graphite never gets black, and the sheet is a little warm in tone but grey here.
+    return finish(0.965 - 0.012 * tooth - 0.80 * (1 - np.exp(-1.25 * np.maximum(graphite, 0))))
+
+
+def coloured_pencil(photo: Array, rng: np.random.Generator) -> Array:
+    """Layered hatching in bright crayons with the paper shining through."""
+    shape = photo.shape[:2]
+    scale = scale_of(photo)
+    bright = vibrance(saturate(with_luma(photo, 0.12 + 0.88 * stretch(luma(photo))), 1.5), 0.3)
+    flat = simplify(bright, scale, passes=1)
+    tooth = paper(shape, rng, scale)
+    base = rng.uniform(0.6, 1.0) + np.pi / 2
+    picture = np.full_like(photo, 0.975)
+    pigment = np.clip(saturate(flat, 1.25), 0.04, 1)
+    for turn, weight in ((0.0, 0.62), (0.5, 0.42), (1.3, 0.30)):
+        strokes = hatching(shape, rng, base + turn, 1.15 * scale, round(14 * scale))
+        cover = smoothstep(-1.2, 1.2, strokes + 0.3 * tooth + 1.6 * (0.6 - luma(flat)))
+        tint = pigment * (1 + rng.normal(0, 0.05, 3).astype(np.float32))
+        picture = picture * (1 - (weight * cover)[..., None] * (1 - np.clip(tint, 0, 1)))
+    line = outlines(stretch(luma(photo)), 0.8 * scale, 0.008, 0.06, edge_flow(luma(photo), scale))
+    picture = mix(picture, pigment * 0.35, 0.75 * line)
+    return finish(picture * (1 - 0.02 * tooth)[..., None])
+
+
+def charcoal(photo: Array, rng: np.random.Generator) -> Array:
+    """Dark smudged charcoal on rough paper."""
+    shape = photo.shape[:2]
+    scale = scale_of(photo)
+    grey = stretch(luma(photo), 2, 98)
+    grey = np.clip(grey + 0.6 * (grey - blur(grey, 7 * scale)), 0, 1)
+    angle, _ = tangent(grey, 3 * scale)
+    flow = Flow(angle, round(5 * scale))
+    smudge = flow.smooth(blur(grey, 1.4 * scale))
+    dark = smoothstep(0.18, 0.92, 1 - smudge)
+    tooth = noise(shape, rng, 1.2 * scale) + 0.5 * noise(shape, rng, 2.6 * scale)
+    side = hatching(shape, rng, float(rng.uniform(0.5, 1.1)), 2.2 * scale, round(12 * scale))
+    # The stick catches the tooth: darks fill it, halftones break into grain.
+    grain = smoothstep(-0.9, 0.9, 0.75 * tooth + 0.35 * side + 4.2 * (dark - 0.42))
+    coal = 0.35 * dark + 0.72 * grain * smoothstep(0.05, 0.5, dark)
+    line = outlines(grey, 1.5 * scale, 0.012, 0.07, flow)
+    line = line * smoothstep(-1.6, 0.3, tooth + 1.2 * line)
+    coal = np.maximum(coal, 0.95 * line)
+    sheet = 0.86 + 0.018 * tooth
+    value = sheet - 0.80 * np.clip(coal, 0, 1)
+    return finish(value[..., None] * np.asarray([1.0, 0.985, 0.955], np.float32))
+
+
+def ink_wash(photo: Array, rng: np.random.Generator) -> Array:
+    """Sumi-e: a few grey washes with wet edges, dark brush lines, much empty rice paper."""
+    shape = photo.shape[:2]
+    scale = scale_of(photo)
+    grey = stretch(luma(simplify(photo, scale, passes=2, radius=3)), 2, 98)
+    angle, _ = tangent(grey, 3.5 * scale)
+    flow = Flow(angle, round(6 * scale))
+    wet = noise(shape, rng, 9 * scale)
+    tone = flow.smooth(blur(grey, 0.8 * scale)) + 0.035 * wet
+    wash = np.zeros(shape, np.float32)
+    for cut, depth in ((0.66, 0.16), (0.44, 0.26), (0.24, 0.34)):
+        area = smoothstep(cut + 0.07, cut - 0.07, tone)
+        rim = area * (1 - area) * 4 * smoothstep(-1.0, 1.5, noise(shape, rng, 6 * scale))
+        wash += depth * area + 0.09 * rim
+    bloom = 1 + 0.10 * noise(shape, rng, 14 * scale)
+    line = outlines(grey, 1.5 * scale, 0.022, 0.06, flow)
+    dry = Flow(angle, round(5 * scale)).smooth(noise(shape, rng, 0.9 * scale))
+    dry = dry / max(float(dry.std()), 1e-6)
+    line = line * (1 - 0.45 * smoothstep(0.6, 1.6, dry))
+    ink = 1 - (1 - np.clip(wash * bloom, 0, 1)) * (1 - 0.9 * line)
+    fibre = noise(shape, rng, 1.2 * scale) * 0.010 + noise(shape, rng, 5 * scale) * 0.008
+    sheet = np.asarray(rgb("f3eee0"), np.float32) * (1 + fibre)[..., None]
+    return finish(mix(sheet, rgb("15161b"), ink))
+
+
+def blueprint(photo: Array, rng: np.random.Generator) -> Array:
+    """White technical lines on blue paper with a faint grid."""
+    shape = photo.shape[:2]
+    scale = scale_of(photo)
+    grey = stretch(luma(simplify(photo, scale, passes=1)))
+    flow = edge_flow(grey, scale, length=5)
+    thin = np.abs(flow.smooth(blur(grey, 0.7 * scale) - blur(grey, 1.15 * scale)))
+    line = smoothstep(0.008, 0.032, thin)
+    wide = smoothstep(0.02, 0.08, np.abs(blur(grey, 1.0 * scale) - blur(grey, 2.4 * scale)))
+    hatch = hatching(shape, rng, np.pi / 4, 1.0 * scale, round(20 * scale))
+    shade = smoothstep(0.45, 0.9, 1 - blur(grey, 1.5 * scale)) * smoothstep(0.2, 1.2, hatch)
+    white = np.clip(0.92 * line + 0.20 * wide + 0.14 * shade, 0, 1)
+    pitch = max(5, round(8 * scale))
+    y, x = np.indices(shape)
+    oy, ox = rng.integers(0, pitch * 5, 2)
+    grid = 0.07 * (((y + oy) % pitch == 0) | ((x + ox) % pitch == 0))
+    grid = grid + 0.09 * (((y + oy) % (5 * pitch) == 0) | ((x + ox) % (5 * pitch) == 0))
+    blue = np.asarray(rgb(str(rng.choice(["14408f", "123a86", "1b4ea3", "0f3f7d"]))), np.float32)
+    tooth = paper(shape, rng, scale)
+    sheet = blue * (0.92 + 0.14 * blur(grey, 3 * scale) + 0.03 * tooth)[..., None]
+    return finish(mix(sheet, rgb("eaf3ff"), np.clip(white + grid, 0, 1) * (1 - 0.05 * tooth)))
+
+
+def chalkboard(photo: Array, rng: np.random.Generator) -> Array:
+    """White and pale coloured chalk on a dark slate."""
+    shape = photo.shape[:2]
+    scale = scale_of(photo)
+    grey = stretch(luma(photo), 2, 98)
+    flow = edge_flow(grey, scale, length=5)
+    line = smoothstep(
+        0.008, 0.05, np.abs(flow.smooth(blur(grey, 0.9 * scale) - blur(grey, 1.6 * scale)))
+    )
+    tooth = noise(shape, rng, 1.1 * scale)
+    side = hatching(shape, rng, float(rng.uniform(0.5, 1.0)), 1.6 * scale, round(16 * scale))
+    tone = smoothstep(0.35, 1.0, blur(grey, 1.2 * scale))
+    fill = tone * smoothstep(-0.5, 1.5, 0.8 * side + 0.7 * tooth + 1.2 * tone - 0.4)
+    chalk = np.clip(0.95 * line * smoothstep(-1.5, 0.2, tooth + line) + 0.62 * fill, 0, 1)
+    tint = with_luma(
+        vibrance(saturate(blur(photo, scale), 1.5), 0.3), np.full(shape, 0.86, np.float32)
+    )
+    tint = mix(np.full_like(photo, 0.95), np.clip(tint, 0, 1), 0.55)
+    board = np.asarray(rgb("24332d" if rng.random() < 0.5 else "26282b"), np.float32)
+    dust = 1 + 0.10 * noise(shape, rng, 16 * scale) + 0.04 * tooth
+    return finish(mix(board * dust[..., None], tint, chalk))
+
+
+def pastel(photo: Array, rng: np.random.Generator) -> Array:
+    """Soft chalk pastel: light powdery strokes on toned, toothy paper."""
+    shape = photo.shape[:2]
+    scale = scale_of(photo)
+    light = with_luma(photo, 0.30 + 0.68 * stretch(luma(photo)))
+    soft = vibrance(saturate(simplify(light, scale, passes=2), 1.35), 0.25)
+    angle, _ = tangent(luma(soft), 4 * scale)
+    flow = Flow(angle, round(5 * scale))
+    strokes = flow.smooth(noise(shape, rng, 1.5 * scale))
+    strokes = strokes / max(float(strokes.std()), 1e-6)
+    tooth = noise(shape, rng, 1.1 * scale) + 0.4 * noise(shape, rng, 3 * scale)
+    shift = np.stack([flow.smooth(noise(shape, rng, 2.6 * scale)) for _ in range(3)], axis=2)
+    powder = np.clip(flow.smooth(soft) + 0.075 * shift + 0.035 * strokes[..., None], 0, 1)
+    ground = rgb(str(rng.choice(["b9a48a", "a99a9a", "98a3a5", "c9b79c"])))
+    cover = smoothstep(-2.1, 0.1, 0.7 * strokes + 0.8 * tooth + 1.0)
+    return finish(
+        mix(np.ones_like(photo) * np.asarray(ground, np.float32), powder, 0.25 + 0.75 * cover)
+    )

@@ -1,0 +1,156 @@
+"""Painters of the darkroom, the screen and the workshop: tones, glow, cels, metal."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from clipmamba.train.painters._tools import (
+    Array,
+    blur,
+    edge_flow,
+    finish,
+    luma,
+    mix,
+    noise,
+    outlines,
+    paper,
+    posterise,
+    ramp,
+    relief,
+    rgb,
+    rgbs,
+    saturate,
+    scale_of,
+    simplify,
+    smoothstep,
+    stretch,
+    vibrance,
+    vignette,
+    with_luma,
+)
+
+
+def sepia(photo: Array, rng: np.random.Generator) -> Array:
+    """Faded brown albumen print with soft corners, grain and a few scratches."""
+    shape = photo.shape[:2]
+    scale = scale_of(photo)
+    tone = stretch(luma(blur(photo, 0.5 * scale)), 1, 99)
+    tone = 0.10 + 0.80 * smoothstep(-0.1, 1.1, tone)
+    tone = tone - rng.uniform(0.12, 0.22) * vignette(shape, 0.5)
+    tone = tone + 0.022 * noise(shape, rng, 1.1 * scale) + 0.02 * noise(shape, rng, 30 * scale)
+    stops = rgbs("20130a 5f3f22 a67c4e dcbd8c f7e8c8")
+    return finish(ramp(np.clip(tone, 0, 1), [0, 0.25, 0.5, 0.75, 1], stops))
+
+
+def cyanotype(photo: Array, rng: np.random.Generator) -> Array:
+    """Prussian blue sun print on watercolour paper with a brushed border."""
+    shape = photo.shape[:2]
+    scale = scale_of(photo)
+    tone = stretch(luma(blur(photo, 0.4 * scale)), 1, 99)
+    tone = smoothstep(-0.05, 1.05, tone) + 0.02 * paper(shape, rng, scale)
+    tone = tone + 0.035 * noise(shape, rng, 25 * scale)
+    picture = ramp(
+        np.clip(tone, 0, 1), [0, 0.25, 0.5, 0.75, 1], rgbs("05193f 0d3a75 2f6fae 9cc3dd f1f6f2")
+    )
+    # The sensitiser is brushed on: its border is ragged.
+    y, x = np.indices(shape, dtype=np.float32)
+    side = np.minimum(np.minimum(y, shape[0] - 1 - y), np.minimum(x, shape[1] - 1 - x))
+    ragged = side / scale + 2.0 * noise(shape, rng, 9 * scale) + 0.7 * noise(shape, rng, 2 * scale)
+    border = smoothstep(2.0, 4.0, ragged)
+    return finish(mix(np.ones_like(photo) * np.asarray(rgb("f3f1e6"), np.float32), picture, border))
+
+
+def noir(photo: Array, rng: np.random.Generator) -> Array:
+    """Hard black and white film: deep shadow, grain, dark corners."""
+    shape = photo.shape[:2]
+    scale = scale_of(photo)
+    red = photo @ np.array([0.5, 0.4, 0.1], np.float32)
+    tone = stretch(red, 2, 98)
+    tone = smoothstep(0.12, 0.92, np.clip(tone + 0.4 * (tone - blur(tone, 6 * scale)), 0, 1))
+    tone = tone * (1 - 0.55 * vignette(shape, 0.35))
+    grain = noise(shape, rng, 1.1 * scale) * (0.035 + 0.05 * tone * (1 - tone))
+    return finish(tone + grain)
+
+
+def neon(photo: Array, rng: np.random.Generator) -> Array:
+    """Glowing coloured tubes along the edges in the dark."""
+    shape = photo.shape[:2]
+    scale = scale_of(photo)
+    flat = simplify(photo, scale, passes=1)
+    tone = stretch(luma(flat), 1, 99)
+    flow = edge_flow(tone, scale, length=5)
+    difference = flow.smooth(blur(tone, 0.8 * scale) - blur(tone, 1.5 * scale))
+    core = smoothstep(0.012, 0.05, np.abs(difference))
+    tubes = rgbs("ff2bd6 21e6ff 8a3bff ff3b5c 2bff9a ffb52b")
+    pair = tubes[rng.permutation(len(tubes))[:3]]
+    # Neighbouring forms get different tubes: a slow field plus the photo's own hue.
+    where = (
+        0.5
+        + 0.30 * noise(shape, rng, 55 * scale)
+        + 1.2 * blur(photo[..., 0] - photo[..., 2], 3 * scale)
+    )
+    hue = ramp(np.clip(where, 0, 1), [0.15, 0.5, 0.85], pair)
+    line = core[..., None] * hue
+    glow = (
+        0.9 * blur(line, 1.6 * scale) + 1.1 * blur(line, 4.5 * scale) + 0.8 * blur(line, 10 * scale)
+    )
+    night = np.asarray(rgb("05040f"), np.float32) + 0.06 * hue * tone[..., None]
+    white = smoothstep(0.55, 1.0, core)[..., None] * 0.45
+    return finish(night + 1.05 * line + glow + white)
+
+
+def anime(photo: Array, rng: np.random.Generator) -> Array:
+    """Cel shading: clean flat colour in two tones, thin line, airy light."""
+    shape = photo.shape[:2]
+    scale = scale_of(photo)
+    tone = luma(photo)
+    bright = with_luma(photo, 0.10 + 0.90 * stretch(tone, 1, 96) ** 0.85)
+    flat = simplify(vibrance(saturate(bright, 1.5), 0.3), scale, passes=4)
+    value = luma(flat)
+    cel = posterise(value, int(rng.integers(4, 6)), 0.10)
+    picture = saturate(with_luma(flat, 0.25 * value + 0.75 * (0.08 + 0.92 * cel)), 1.15)
+    # Shadows go to blue-violet, never to grey.
+    picture = picture + smoothstep(0.5, 0.1, value)[..., None] * np.asarray(
+        [0.01, -0.01, 0.07], np.float32
+    )
+    bloom = blur(np.clip(picture - 0.72, 0, 1), 5 * scale)
+    picture = 1 - (1 - np.clip(picture, 0, 1)) * (1 - np.clip(0.9 * bloom, 0, 1))
+    line = outlines(stretch(value), 0.75 * scale, 0.014, 0.04, edge_flow(value, scale, 5))
+    return finish(mix(picture, rgb("241a2c"), 0.9 * line) + 0.0 * noise(shape, rng)[..., None])
+
+
+def gold_relief(photo: Array, rng: np.random.Generator) -> Array:
+    """The picture beaten into gold leaf: light on relief, dark in the hollows."""
+    shape = photo.shape[:2]
+    scale = scale_of(photo)
+    tone = stretch(luma(simplify(photo, scale, passes=2)), 1, 99)
+    lamp = rng.uniform(-2.7, -1.9)
+    height = blur(tone, 0.9 * scale) * 2.0 + blur(tone, 3.0 * scale) * 3.0
+    height = height + 0.03 * noise(shape, rng, 2.5 * scale) + 0.05 * noise(shape, rng, 8 * scale)
+    slope = relief(height * scale, 3.0, lamp)
+    shine = 0.40 + 0.30 * (tone - 0.5) + 0.85 * np.tanh(slope)
+    shine = shine + 0.35 * smoothstep(0.35, 0.9, slope)
+    metal = ramp(
+        np.clip(shine, 0, 1), [0, 0.25, 0.5, 0.75, 0.92, 1],
+        rgbs("1f1104 6b4310 b9861f e9c04a fbe68c fffbe0"),
+    )  # fmt: skip
+    return finish(metal)
+
+
+def vaporwave(photo: Array, rng: np.random.Generator) -> Array:
+    """Pink, violet and cyan dusk with scan lines, like a worn video tape of 1988."""
+    shape = photo.shape[:2]
+    scale = scale_of(photo)
+    tone = stretch(luma(photo), 1, 99)
+    grade = ramp(tone, [0, 0.28, 0.52, 0.78, 1], rgbs("1a0b3b 5a1fa0 f0389c ff9ecf c9fbff"))
+    cool = ramp(tone, [0, 0.3, 0.6, 1], rgbs("0c0f45 1c4fb8 2fd8ea f4fbff"))
+    blue = smoothstep(-0.05, 0.12, blur(photo[..., 2] - photo[..., 0], 2 * scale))
+    picture = mix(grade, cool, blue * 0.85)
+    shift = max(1, round(1.2 * scale))
+    picture[..., 0] = np.roll(picture[..., 0], shift, axis=1)
+    picture[..., 2] = np.roll(picture[..., 2], -shift, axis=1)
+    pitch = max(2, round(2.6 * scale))
+    rows = (np.arange(shape[0]) + int(rng.integers(pitch))) % pitch == 0
+    picture = picture * (1 - 0.16 * rows)[:, None, None].astype(np.float32)
+    picture = picture + 0.35 * blur(np.clip(picture - 0.6, 0, 1), 3 * scale)
+    return finish(picture + 0.015 * noise(shape, rng, 1.0)[..., None])

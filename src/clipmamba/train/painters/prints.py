@@ -1,0 +1,330 @@
+"""Painters of the printing press: dots, flat inks, blocks, posters."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from clipmamba.train.painters._tools import (
+    Array,
+    Flow,
+    blend_angles,
+    blur,
+    edge_flow,
+    finish,
+    hatching,
+    luma,
+    mix,
+    noise,
+    outlines,
+    paper,
+    posterise,
+    ramp,
+    rgb,
+    rgbs,
+    saturate,
+    scale_of,
+    simplify,
+    smoothstep,
+    stretch,
+    tangent,
+    to_palette,
+    vibrance,
+    with_luma,
+)
+
+
+def _screen(
+    shape: tuple[int, int], pitch: float, angle: float, shift: tuple[float, float]
+) -> Array:
+    """Threshold of a dot screen (H, W) in [0, 1]: ink where the tone's darkness exceeds it."""
+    y, x = np.indices(shape, dtype=np.float32)
+    y, x = y + np.float32(shift[0]), x + np.float32(shift[1])
+    turn = 2 * np.pi / pitch
+    u = (x * np.cos(angle) + y * np.sin(angle)) * turn
+    v = (y * np.cos(angle) - x * np.sin(angle)) * turn
+    wave = (np.cos(u) + np.cos(v)) / 2
+    # arcsine shape of the wave's histogram, so that the inked area equals the darkness.
+    return np.asarray(np.arccos(np.clip(wave, -1, 1)) / np.pi, dtype=np.float32)
+
+
+def _dots(darkness: Array, screen: Array, pitch: float) -> Array:
+    """Ink cover (H, W) of antialiased dots for a darkness in [0, 1]."""
+    soft = 0.9 / pitch
+    cover = smoothstep(-soft, soft, darkness * (1 + 2 * soft) - soft - screen)
+    return np.asarray(cover, dtype=np.float32)
+
+
+def halftone(photo: Array, rng: np.random.Generator) -> Array:
+    """Four-colour print dots on turned screens."""
+    shape = photo.shape[:2]
+    scale = scale_of(photo)
+    pitch = max(3.4, rng.uniform(4.4, 5.6) * scale)
+    lively = vibrance(saturate(with_luma(photo, stretch(luma(photo))), 1.4), 0.2)
+    soft = blur(lively, 0.35 * pitch)
+    black = np.clip(1 - soft.max(axis=2), 0, 1)
+    base = rng.uniform(-0.1, 0.1)
+    picture = np.ones_like(photo) * np.asarray(rgb("faf6ea"), np.float32)
+    inks = ("00a0dc", "e3147f", "ffe500", "1a1718")
+    angles = np.deg2rad([15.0, 75.0, 0.0, 45.0]) + base
+    for channel, (ink, angle) in enumerate(zip(inks, angles, strict=True)):
+        key = smoothstep(0.25, 0.95, black)
+        darkness = key if channel == 3 else np.clip(1 - soft[..., channel] - 0.55 * black, 0, 1)
+        shift = tuple(rng.uniform(0, pitch, 2))
+        cover = _dots(darkness, _screen(shape, pitch, float(angle), shift), pitch)
+        picture = picture * (1 - cover[..., None] * (1 - np.asarray(rgb(ink), np.float32)))
+    return finish(picture)
+
+
+def newsprint(photo: Array, rng: np.random.Generator) -> Array:
+    """Black dots on grey newspaper."""
+    shape = photo.shape[:2]
+    scale = scale_of(photo)
+    pitch = max(3.2, rng.uniform(3.8, 4.8) * scale)
+    grey = stretch(luma(photo))
+    grey = np.clip(grey + 0.7 * (grey - blur(grey, 2 * scale)), 0, 1)
+    shift = tuple(rng.uniform(0, pitch, 2))
+    cover = _dots(1 - grey, _screen(shape, pitch, np.pi / 4 + rng.uniform(-0.1, 0.1), shift), pitch)
+    sheet = (
+        np.asarray(rgb("e4dfd0"), np.float32) * (1 + 0.025 * paper(shape, rng, scale))[..., None]
+    )
+    return finish(mix(sheet, rgb("242322"), cover * 0.95))
+
+
+def comic_book(photo: Array, rng: np.random.Generator) -> Array:
+    """Flat strong colours, black ink outlines and dot shading."""
+    shape = photo.shape[:2]
+    scale = scale_of(photo)
+    grey = luma(photo)
+    bright = with_luma(photo, 0.08 + 0.92 * stretch(grey, 2, 97))
+    flat = simplify(vibrance(saturate(bright, 1.7), 0.35), scale, passes=3)
+    tone = luma(flat)
+    steps = posterise(tone, 4, 0.12)
+    coloured = with_luma(flat, 0.25 + 0.75 * steps)
+    coloured = np.round(saturate(coloured, 1.25) * 6) / 6 * 0.6 + saturate(coloured, 1.25) * 0.4
+    pitch = max(3.2, 4.2 * scale)
+    shift = tuple(rng.uniform(0, pitch, 2))
+    shade = smoothstep(0.62, 0.2, tone)
+    dots = _dots(0.62 * shade, _screen(shape, pitch, np.pi / 4, shift), pitch)
+    picture = coloured * (1 - 0.42 * dots)[..., None]
+    flow = edge_flow(tone, scale)
+    width = rng.uniform(0.85, 1.1) * scale
+    line = outlines(stretch(tone), width, 0.012, 0.035, flow)
+    solid = smoothstep(0.20, 0.11, blur(tone, 1.0 * scale))
+    ink = np.maximum(line, solid)
+    return finish(picture * (1 - 0.96 * ink)[..., None])
+
+
+_POP = (
+    "1b1464 e6007e ffd500 ffffff",
+    "0d0d0d e4002b 00a3e0 ffe600",
+    "3d0a5b ff4f1f 2ad4c9 fff275",
+    "10204a d7005f ff8f00 7be0f0",
+    "141414 6a2bd9 ff5fa2 c8f04a",
+    "0b2d2a e63a11 f9c80e f7b2d9",
+)
+
+
+def pop_art(photo: Array, rng: np.random.Generator) -> Array:
+    """Screen print in a few loud inks laid by tone, after Warhol."""
+    shape = photo.shape[:2]
+    scale = scale_of(photo)
+    flat = simplify(photo, scale, passes=2)
+    grey = stretch(luma(flat), 3, 97)
+    inks = rgbs(_POP[int(rng.integers(len(_POP)))])
+    if rng.random() < 0.5:
+        inks = inks[[0, 2, 1, 3]]
+    # Equal shares of the sheet for each ink, whatever the photo's exposure.
+    cuts = np.quantile(grey, [0.24, 0.5, 0.76])
+    cuts = 0.5 * cuts + 0.5 * np.array([0.25, 0.5, 0.75])
+    edge = 0.018
+    picture = np.broadcast_to(inks[0], photo.shape).astype(np.float32)
+    for cut, ink in zip(cuts, inks[1:], strict=True):
+        picture = mix(picture, ink, smoothstep(float(cut) - edge, float(cut) + edge, grey))
+    # Strong colours of the photo show as a misregistered flat.
+    chroma = photo.max(axis=2) - photo.min(axis=2)
+    area = smoothstep(0.3, 0.42, blur(chroma, 1.5 * scale)) * smoothstep(0.2, 0.35, grey)
+    picture = mix(picture, np.round(saturate(flat, 2.5) * 2) / 2, 0.6 * area)
+    line = outlines(grey, 1.0 * scale, 0.02, 0.05, edge_flow(grey, scale))
+    picture = mix(picture, inks[0], line)
+    return finish(picture * (1 + 0.02 * noise(shape, rng, 1.2 * scale))[..., None])
+
+
+def _gouges(
+    grey: Array, rng: np.random.Generator, pitch: float, angle: float, scale: float
+) -> Array:
+    """Threshold (H, W) of carved lines that bend with the forms; use like a dot screen."""
+    shape = grey.shape
+    y, x = np.indices(shape, dtype=np.float32)
+    form = blur(grey, 4.0 * scale) * (2.6 * pitch) + 0.8 * pitch * 0.25 * noise(
+        shape, rng, 22 * scale
+    )
+    across = y * np.cos(angle) - x * np.sin(angle) + form
+    wave = np.abs(((across / pitch + rng.uniform(0, 1)) % 1.0) * 2 - 1)
+    length = noise(shape, rng, 1.0)
+    smear = Flow(np.full(shape, angle, np.float32), round(5 * scale)).smooth(length)
+    return np.asarray(wave + 0.55 * smear, dtype=np.float32)
+
+
+def woodcut(photo: Array, rng: np.random.Generator) -> Array:
+    """Black block print on warm paper: solid darks, carved lines in the halftones."""
+    shape = photo.shape[:2]
+    scale = scale_of(photo)
+    flat = simplify(photo, scale, passes=1)
+    grey = stretch(luma(flat), 3, 97)
+    grey = np.clip(grey + 0.5 * (grey - blur(grey, 6 * scale)), 0, 1)
+    pitch = max(3.0, rng.uniform(3.4, 4.4) * scale)
+    screen = _gouges(grey, rng, pitch, float(rng.uniform(-0.5, 0.9)), scale)
+    darkness = 1 - grey
+    ink = smoothstep(-0.22, 0.22, darkness * 1.5 - 0.28 - screen)
+    ink = np.maximum(ink, smoothstep(0.70, 0.80, darkness))
+    ink = ink * smoothstep(0.16, 0.26, darkness)
+    line = outlines(grey, 1.0 * scale, 0.015, 0.045, edge_flow(grey, scale))
+    # Light side of an edge is cut clean: a white line beside the black.
+    cut = outlines(1 - grey, 1.0 * scale, 0.02, 0.06)
+    ink = np.maximum(ink * (1 - 0.9 * cut), line)
+    grain = hatching(
+        shape, rng, float(rng.choice([0.0, np.pi / 2])), 1.0 * scale, round(16 * scale)
+    )
+    sheet = np.asarray(rgb("efe4c9"), np.float32) * (1 + 0.02 * paper(shape, rng, scale))[..., None]
+    ink = ink * (1 - 0.16 * smoothstep(0.8, 2.2, grain))
+    return finish(mix(sheet, rgb("171310"), 0.97 * ink))
+
+
+def linocut(photo: Array, rng: np.random.Generator) -> Array:
+    """Bold relief print in one coloured ink with gouge marks left in the ground."""
+    shape = photo.shape[:2]
+    scale = scale_of(photo)
+    flat = simplify(photo, scale, passes=3)
+    grey = stretch(luma(flat), 3, 97)
+    angle, coherence = tangent(grey, 4 * scale)
+    angle = blend_angles(np.full(shape, rng.uniform(0, 3.1), np.float32), angle, coherence)
+    chips = Flow(angle, round(4 * scale)).smooth(noise(shape, rng, 1.9 * scale))
+    chips = chips / max(float(chips.std()), 1e-6)
+    cut = 0.5 * float(np.median(grey)) + 0.25
+    ink = smoothstep(cut + 0.025, cut - 0.025, grey)
+    # Middle tones: white chips in the ink, ink chatter in the white.
+    ink = ink * (1 - smoothstep(0.7, 1.2, chips + 3.2 * (grey - cut + 0.06)))
+    chatter = smoothstep(1.25, 1.75, chips - 2.0 * np.maximum(grey - cut - 0.12, 0))
+    ink = np.maximum(ink, chatter * smoothstep(0.0, 0.05, grey - cut))
+    line = outlines(grey, 1.3 * scale, 0.02, 0.045, edge_flow(grey, scale))
+    ink = np.maximum(ink, line)
+    colour = rgb(str(rng.choice(["0f1f3d", "7a1712", "12392c", "151515", "3a1a4a"])))
+    speck = smoothstep(2.1, 2.8, paper(shape, rng, scale))
+    ink = ink * (1 - 0.5 * speck)
+    return finish(mix(np.full_like(photo, 1.0) * rgbs("f3ecdc")[0], colour, ink))
+
+
+def engraving(photo: Array, rng: np.random.Generator) -> Array:
+    """Banknote lines that swell with the tone, crossed in the darks."""
+    shape = photo.shape[:2]
+    scale = scale_of(photo)
+    grey = stretch(luma(photo))
+    grey = np.clip(grey + 0.8 * (grey - blur(grey, 3 * scale)), 0, 1)
+    pitch = max(2.6, rng.uniform(2.8, 3.4) * scale)
+    base = rng.uniform(0.5, 1.0)
+    y, x = np.indices(shape, dtype=np.float32)
+    form = blur(grey, 3.0 * scale) * 2.2 * pitch
+    ink = np.zeros(shape, np.float32)
+    for turn, start in ((0.0, 0.0), (np.pi / 2.4, 0.45)):
+        angle = base + turn
+        across = (y * np.cos(angle) - x * np.sin(angle) + form) / pitch
+        wave = 0.5 - 0.5 * np.cos(2 * np.pi * across)
+        darkness = np.clip((1 - grey - start) / (1 - start), 0, 1)
+        soft = 0.75 / pitch
+        ink = np.maximum(ink, smoothstep(-soft, soft, darkness * 1.15 - 0.08 - wave))
+    ink = np.maximum(ink, outlines(grey, 0.7 * scale, 0.02, 0.06))
+    sheet = (
+        np.asarray(rgb("f1ead8"), np.float32) * (1 + 0.015 * paper(shape, rng, scale))[..., None]
+    )
+    return finish(mix(sheet, rgb("1d1c22"), 0.93 * ink))
+
+
+def ukiyo_e(photo: Array, rng: np.random.Generator) -> Array:
+    """Japanese woodblock print: flat indigo, ochre, cream and vermilion, fine dark outlines."""
+    shape = photo.shape[:2]
+    scale = scale_of(photo)
+    flat = simplify(vibrance(photo, 0.15), scale, passes=3)
+    grey = luma(flat)
+    tone = stretch(grey, 2, 98)
+    flat = with_luma(flat, 0.10 + 0.84 * tone)
+    palette = rgbs(
+        "1f2f4f 2d4f7c 5b84a6 9fb9bd d9d3b4 f0e4c6 e3c58c c8964c 8a5a33 b8452f d98a6a"
+        " 6f8457 3f5a45 3a3230 a9a48c"
+    )
+    picture = to_palette(flat, palette, temperature=0.008, tone=0.9)
+    hard = to_palette(flat, palette, temperature=0.0, tone=0.9)
+    picture = 0.5 * picture + 0.5 * blur(hard, 0.5 * scale)
+    # Bokashi: the calm top darkens to indigo, as wiped on the block.
+    calm = 1 - smoothstep(0.01, 0.06, blur(np.abs(grey - blur(grey, 3 * scale)), 4 * scale))
+    top = np.linspace(1, -1.6, shape[0], dtype=np.float32)[:, None] * np.ones(shape, np.float32)
+    light = smoothstep(0.35, 0.6, tone)
+    bokashi = np.clip(top, 0, 1) ** 1.5 * calm * light
+    picture = mix(picture, rgb("2b4a78"), 0.75 * bokashi)
+    flow = edge_flow(tone, scale, length=5)
+    line = outlines(tone, 0.8 * scale, 0.014, 0.045, flow)
+    picture = mix(picture, rgb("1c2230"), 0.88 * line)
+    grain = hatching(shape, rng, 0.0, 1.3 * scale, round(28 * scale))
+    texture = 0.016 * grain + 0.016 * paper(shape, rng, scale)
+    picture = mix(picture, rgb("f0e2c0"), 0.08) * (1 + texture)[..., None]
+    return finish(picture)
+
+
+_POSTERS = (
+    "2e2418 6b3f2a a8623c d39a5b ecd2a0 f6ead0 7c8a5a 4f6b62 b9b48a c46a4a",
+    "2a2620 5a4a3a 94714c c9a66b e9d6ad f7edd8 6f8f86 3f5f66 a9b79c b5654f",
+    "33241d 70462f b07d4b dab777 f0dfb9 faf1de 8c8f5c 5c6440 c9bd8e a34a38",
+)
+
+
+def art_nouveau(photo: Array, rng: np.random.Generator) -> Array:
+    """Poster of 1900: flat warm muted colours inside flowing bold contours."""
+    shape = photo.shape[:2]
+    scale = scale_of(photo)
+    flow = edge_flow(luma(photo), scale, length=7, sigma=3.0)
+    flat = flow.smooth(simplify(vibrance(photo, 0.2), scale, passes=3))
+    tone = stretch(luma(flat), 2, 98)
+    flat = with_luma(flat, 0.14 + 0.80 * tone)
+    palette = rgbs(_POSTERS[int(rng.integers(len(_POSTERS)))])
+    picture = 0.6 * to_palette(flat, palette, 0.0, tone=1.0) + 0.4 * to_palette(flat, palette, 0.01)
+    picture = blur(picture, 0.5 * scale)
+    bold = outlines(blur(tone, 0.8 * scale), 1.9 * scale, 0.018, 0.045, flow)
+    fine = outlines(tone, 0.9 * scale, 0.02, 0.05, flow)
+    ink = np.maximum(bold, 0.75 * fine)
+    halo = outlines(1 - blur(tone, 0.8 * scale), 1.5 * scale, 0.02, 0.06, flow)
+    picture = mix(picture, rgb("f3dfae"), 0.45 * halo)
+    picture = mix(picture, rgb("2c1d14"), 0.94 * ink)
+    return finish(picture * (1 + 0.012 * paper(shape, rng, scale))[..., None])
+
+
+def risograph(photo: Array, rng: np.random.Generator) -> Array:
+    """Two fluorescent inks, grainy and slightly out of register, on uncoated paper."""
+    shape = photo.shape[:2]
+    scale = scale_of(photo)
+    pairs = (("ff48b0", "0078bf"), ("ff6c2f", "00838a"), ("f15060", "3d5588"), ("ffb511", "765ba7"))
+    first, second = pairs[int(rng.integers(len(pairs)))]
+    tone = stretch(luma(photo), 2, 98)
+    warm = np.clip(0.5 + 2.0 * (photo[..., 0] - photo[..., 2]), 0, 1)
+    grain = rng.uniform(-0.5, 0.5, shape).astype(np.float32)
+    grain = 0.6 * grain + 0.13 * noise(shape, rng, 1.2 * scale)
+    layers = ((0.35 + 0.65 * warm) * (1.05 - tone), (1.15 - 0.75 * warm) * (0.95 - tone))
+    sheet = np.full_like(photo, 1.0) * rgbs("f6f1e4")[0]
+    for ink, darkness in zip((first, second), layers, strict=True):
+        cover = smoothstep(
+            -0.3, 0.3, posterise(np.clip(darkness, 0, 1), 5, 0.4) - 0.5 + 0.55 * grain
+        )
+        cover = np.roll(cover, tuple(rng.integers(-1, 2, 2)), (0, 1))
+        sheet = sheet * (1 - 0.92 * cover[..., None] * (1 - np.asarray(rgb(ink), np.float32)))
+    return finish(sheet)
+
+
+def duotone(photo: Array, rng: np.random.Generator) -> Array:
+    """Dark and light swapped for two strong colours."""
+    pairs = (
+        ("1d0b4f", "ff6f61", "ffe9b0"),
+        ("062b3b", "0fb5a6", "f6f7c1"),
+        ("2b0a3d", "e0218a", "ffd1e8"),
+        ("0b1d51", "3f7cff", "f4f1de"),
+    )
+    dark, middle, light = (rgb(code) for code in pairs[int(rng.integers(len(pairs)))])
+    tone = stretch(luma(photo))
+    return finish(ramp(tone, [0, 0.5, 1], [dark, middle, light]))

@@ -1,0 +1,362 @@
+"""Painters that divide the picture into pieces: pixels, tiles, panes, facets, stitches."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw
+from scipy import ndimage
+from scipy.spatial import Delaunay
+from skimage.segmentation import watershed
+
+from clipmamba.train.painters._tools import (
+    Array,
+    Index,
+    blend_angles,
+    blur,
+    cell_means,
+    edge_flow,
+    edge_strength,
+    finish,
+    hatching,
+    jittered_grid,
+    lay_strokes,
+    learn_palette,
+    luma,
+    mix,
+    nearest,
+    noise,
+    outlines,
+    ramp,
+    rgb,
+    rgbs,
+    sample,
+    saturate,
+    scale_of,
+    simplify,
+    smoothstep,
+    stretch,
+    tangent,
+    to_palette,
+    vibrance,
+    with_luma,
+)
+
+Points = npt.NDArray[np.float64]
+
+_BAYER = (
+    np.array(
+        [[0, 8, 2, 10], [12, 4, 14, 6], [3, 11, 1, 9], [15, 7, 13, 5]],
+        dtype=np.float32,
+    )
+    / 16.0
+    - 0.47
+)
+
+
+def pixel_art(photo: Array, rng: np.random.Generator) -> Array:
+    """Constant square blocks in a small palette, sometimes with an ordered dither."""
+    height, width = photo.shape[:2]
+    block = max(2, round(scale_of(photo) * rng.uniform(3.2, 5.2)))
+    rows, columns = -(-height // block), -(-width // block)
+    grey = luma(photo)
+    lively = vibrance(saturate(with_luma(photo, 0.35 * grey + 0.65 * stretch(grey)), 1.25), 0.25)
+    ink = outlines(blur(grey, 0.3 * block), 0.28 * block, 0.02, 0.10)
+    lively = lively * (1 - 0.55 * ink[..., None])
+    index = (np.arange(height) // block)[:, None] * columns + np.arange(width) // block
+    small = cell_means(lively, index, rows * columns).reshape(rows, columns, 3)
+    # Sharpen among blocks: a sprite keeps its edges.
+    small = np.clip(small + 0.7 * (small - blur(small, 1.0)), 0, 1)
+    palette = learn_palette(small, int(rng.integers(10, 22)), rng)
+    palette = np.round(palette * 15) / 15
+    if rng.random() < 0.4:
+        tiles = np.tile(_BAYER, (rows // 4 + 1, columns // 4 + 1))[:rows, :columns]
+        small = small + 0.13 * tiles[..., None]
+    small = to_palette(small, palette.astype(np.float32))
+    return finish(small.reshape(-1, 3)[index])
+
+
+def mosaic(photo: Array, rng: np.random.Generator) -> Array:
+    """Slightly irregular tesserae that follow the edges, in few stone colours, with grout."""
+    height, width = shape = photo.shape[:2]
+    scale = scale_of(photo)
+    step = max(3.2, rng.uniform(4.6, 6.2) * scale)
+    angle, coherence = tangent(luma(photo), 4.0 * scale)
+    base = rng.uniform(-0.3, 0.3)
+    angle = blend_angles(np.full(shape, base, np.float32), angle, np.clip(1.6 * coherence, 0, 1))
+    columns = int(width / step) + 4
+    rows = int(height / step) + 4
+    gy, gx = np.mgrid[:rows, :columns].astype(np.float32)
+    cy = (gy - 1.5 + rng.uniform(-0.17, 0.17, gy.shape)) * step
+    cx = (gx - 1.5 + 0.5 * (gy % 2) + rng.uniform(-0.17, 0.17, gy.shape)) * step
+    cy, cx = cy.astype(np.float32), cx.astype(np.float32)
+    turn = sample(angle, cy.ravel(), cx.ravel()).reshape(gy.shape)
+    cos, sin = np.cos(turn), np.sin(turn)
+    # Cell of each pixel: the nearest centre by a square metric turned with the edge.
+    y, x = np.indices(shape, dtype=np.float32)
+    iy = np.rint(y / step + 1.5).astype(np.intp)
+    first = np.full(shape, 1e9, np.float32)
+    second = first.copy()
+    label = np.zeros(shape, np.intp)
+    for oy in (-1, 0, 1):
+        row = np.clip(iy + oy, 0, rows - 1)
+        middle = np.rint(x / step + 1.5 - 0.5 * (row % 2)).astype(np.intp)
+        for ox in (-1, 0, 1):
+            at = row * columns + np.clip(middle + ox, 0, columns - 1)
+            dy, dx = y - cy.ravel()[at], x - cx.ravel()[at]
+            c, s = cos.ravel()[at], sin.ravel()[at]
+            u, v = np.abs(dx * c + dy * s), np.abs(dy * c - dx * s)
+            distance = np.maximum(u, v) + 0.12 * (u + v)
+            closer = distance < first
+            second = np.where(closer, first, np.minimum(second, distance))
+            label = np.where(closer, at, label)
+            first = np.where(closer, distance, first)
+    seam = second - first
+    lively = vibrance(saturate(with_luma(photo, stretch(luma(photo))), 1.25), 0.22)
+    colours = cell_means(lively, label, rows * columns)
+    palette = learn_palette(colours[np.unique(label)][None], int(rng.integers(16, 28)), rng)
+    colours = palette[nearest(colours, palette)]
+    colours = colours * rng.uniform(0.86, 1.12, (len(colours), 1)).astype(np.float32)
+    picture = colours[label]
+    # A lit upper edge and a grain make stone of it.
+    tilt = (x - cx.ravel()[label]) + (y - cy.ravel()[label])
+    picture = picture * (1 - 0.10 * np.clip(tilt / step, -1, 1))[..., None]
+    picture = picture * (1 + 0.03 * noise(shape, rng, 1.2 * scale))[..., None]
+    grout_width = max(0.9, rng.uniform(1.1, 1.5) * scale)
+    grout = 1 - smoothstep(grout_width * 0.5, grout_width * 1.5 + 0.4, seam)
+    tone = rgb("d8cfbd") if rng.random() < 0.45 else rgb("3b3733")
+    return finish(mix(picture, tone, 0.92 * grout))
+
+
+def _panes(photo: Array, rng: np.random.Generator, step: float, compactness: float) -> Index:
+    """Cells (H, W), numbered from 0, of about `step` pixels with borders on the photo's edges."""
+    height, width = shape = photo.shape[:2]
+    y, x = jittered_grid(shape, rng, step, 0.33, brick=True)
+    inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
+    edge = blur(edge_strength(photo, 0.9), 0.7)
+    markers = np.zeros(shape, np.int32)
+    markers[y[inside].astype(np.intp), x[inside].astype(np.intp)] = np.arange(1, inside.sum() + 1)
+    cost = edge / (np.percentile(edge, 95) + 0.01)
+    label: Index = watershed(cost, markers, compactness=compactness).astype(np.intp) - 1
+    return label
+
+
+def _seams(label: Index) -> Array:
+    """1 where a pixel's right or lower neighbour is of another cell (H, W)."""
+    seam = np.zeros(label.shape, np.float32)
+    seam[:, :-1] += label[:, :-1] != label[:, 1:]
+    seam[:-1] += label[:-1] != label[1:]
+    return np.minimum(seam, 1.0)
+
+
+def stained_glass(photo: Array, rng: np.random.Generator) -> Array:
+    """Glowing panes that follow the edges, held by dark lead."""
+    shape = photo.shape[:2]
+    scale = scale_of(photo)
+    step = rng.uniform(12.0, 16.0) * scale
+    grey = luma(photo)
+    vivid = with_luma(photo, 0.1 + 0.9 * stretch(grey, 3, 97))
+    label = _panes(simplify(vivid, scale), rng, step, 0.004)
+    cells = int(label.max()) + 1
+    colours = cell_means(vivid, label, cells)
+    colours = _jewel(colours, rng)
+    lead = max(0.7, 0.85 * scale)
+    line = blur(_seams(label), lead)
+    line = smoothstep(0.16, 0.34, line)
+    inside = ndimage.distance_transform_edt(_seams(label) < 0.5).astype(np.float32)
+    glow = 1 - np.exp(-inside / (2.6 * scale))
+    glass = colours[label] * (0.72 + 0.42 * glow)[..., None]
+    streaks = noise(shape, rng, 5.0 * scale) * 0.05 + noise(shape, rng, 1.5 * scale) * 0.025
+    glass = (
+        glass * (1 + streaks)[..., None]
+        + (0.10 * glow * smoothstep(0.45, 0.9, luma(glass)))[..., None]
+    )
+    rim = smoothstep(0.34, 0.9, blur(_seams(label), lead)) * 0.10
+    dark = np.array(rgb("14120f"), np.float32) + rim[..., None]
+    return finish(glass + (dark - glass) * line[..., None])
+
+
+def _jewel(colours: Array, rng: np.random.Generator) -> Array:
+    """Push colours (N, 3) to the jewel tones of glass; greys take a random tint."""
+    row = colours[None]
+    row = vibrance(saturate(row, 2.2), 0.75)[0]
+    jewels = rgbs("b3122d d8701c e8b62c 2f8f4e 13695f 1f5fae 2a3a8f 5d2f86 a3cfe0 f2e3b3 8a4a22")
+    pick = jewels[nearest(row, jewels)]
+    share = rng.uniform(0.35, 0.65)
+    out = row * (1 - share) + pick * share
+    light = luma(colours[None])[0]
+    target = 0.16 + 0.74 * light
+    out = out * (target / np.maximum(luma(out[None])[0], 0.08))[:, None] ** 0.75
+    return np.clip(out * rng.uniform(0.88, 1.12, (len(out), 1)), 0, 1).astype(np.float32)
+
+
+def _edge_points(photo: Array, rng: np.random.Generator, step: float) -> Points:
+    """Points (N, 2) as (x, y): one a grid cell, on its strongest edge, plus the border."""
+    height, width = photo.shape[:2]
+    edge = edge_strength(photo, 0.8)
+    block = max(3, round(step))
+    rows, columns = -(-height // block), -(-width // block)
+    padded = np.zeros((rows * block, columns * block), np.float32)
+    padded[:height, :width] = edge + rng.uniform(0, 0.015, edge.shape)
+    cells = padded.reshape(rows, block, columns, block).transpose(0, 2, 1, 3)
+    best = cells.reshape(rows, columns, -1).argmax(axis=2)
+    y = np.arange(rows)[:, None] * block + best // block
+    x = np.arange(columns)[None] * block + best % block
+    # Calm cells keep one point in three: large facets where nothing happens.
+    strong = cells.reshape(rows, columns, -1).max(axis=2)
+    keep = (strong > 0.05) | (rng.random(strong.shape) < 0.35)
+    inner = np.stack([x[keep], y[keep]], axis=1)
+    along_x = np.linspace(0, width, max(3, round(width / (1.6 * step))))
+    along_y = np.linspace(0, height, max(3, round(height / (1.6 * step))))[1:-1]
+    border = np.concatenate(
+        [
+            np.stack([along_x, np.zeros_like(along_x)], 1),
+            np.stack([along_x, np.full_like(along_x, height)], 1),
+            np.stack([np.zeros_like(along_y), along_y], 1),
+            np.stack([np.full_like(along_y, width), along_y], 1),
+        ]
+    )
+    return np.concatenate([inner + 0.5, border]).astype(np.float64)
+
+
+def low_poly(photo: Array, rng: np.random.Generator) -> Array:
+    """Flat triangles (Delaunay) with their corners on the edges of the photo."""
+    height, width = photo.shape[:2]
+    scale = scale_of(photo)
+    points = _edge_points(photo, rng, rng.uniform(9.0, 12.5) * scale)
+    lively = vibrance(saturate(with_luma(photo, stretch(luma(photo))), 1.3), 0.2)
+    soft = blur(lively, 0.9 * scale)
+    corners = points[Delaunay(points).simplices]
+    centre = corners.mean(axis=1)
+    inset = corners * 0.55 + centre[:, None] * 0.45
+    spots = np.concatenate([centre[:, None], inset], axis=1)
+    colours = sample(soft, spots[..., 1].ravel() - 0.5, spots[..., 0].ravel() - 0.5)
+    colours = colours.reshape(-1, 4, 3).mean(axis=1)
+    # Each facet leans its own way to one lamp.
+    edge = corners[:, 1] - corners[:, 0]
+    lean = np.cos(2 * np.arctan2(edge[:, 1], edge[:, 0]) + rng.uniform(0, 6.28))
+    colours = colours * (1 + 0.05 * lean + rng.uniform(-0.04, 0.04, len(lean)))[:, None]
+    return finish(_draw_polygons(corners, colours, (height, width)))
+
+
+def _draw_polygons(
+    corners: Points, colours: Array, shape: tuple[int, int], oversample: int = 3
+) -> Array:
+    """Fill polygons (N, K, 2) of (x, y) with flat colours (N, 3), antialiased."""
+    height, width = shape
+    canvas = Image.new("RGB", (width * oversample, height * oversample))
+    draw = ImageDraw.Draw(canvas)
+    fills = (np.clip(colours, 0, 1) * 255 + 0.5).astype(np.uint8)
+    for polygon, fill in zip((corners * oversample).tolist(), fills.tolist(), strict=True):
+        draw.polygon([tuple(point) for point in polygon], fill=tuple(fill))
+    small = canvas.resize((width, height), Image.Resampling.BOX)
+    return np.asarray(small, dtype=np.float32) / 255.0
+
+
+def cubism(photo: Array, rng: np.random.Generator) -> Array:
+    """Overlapping planes with shaded sides in ochre and grey, after Braque and Picasso."""
+    shape = photo.shape[:2]
+    scale = scale_of(photo)
+    grey = stretch(luma(simplify(photo, scale)), 2, 98)
+    points = _edge_points(photo, rng, rng.uniform(19.0, 25.0) * scale)
+    mesh = Delaunay(points)
+    corners = points[mesh.simplices]
+    facet = _facet_index(corners, shape)
+    cells = len(corners)
+    y, x = np.indices(shape, dtype=np.float32)
+    # Each plane turns light to dark along its own direction.
+    turn = rng.choice([0.3, 0.9, 1.9, 2.6, 3.6, 4.4], cells) + rng.normal(0, 0.15, cells)
+    centre = corners.mean(axis=1)
+    along = (x - centre[facet, 0]) * np.cos(turn)[facet] + (y - centre[facet, 1]) * np.sin(turn)[
+        facet
+    ]
+    along = (along / (13.0 * scale)).astype(np.float32)
+    tone = cell_means(np.repeat(grey[..., None], 3, 2), facet, cells)[:, 0]
+    plane = 0.6 * tone[facet] + 0.4 * grey + 0.20 * np.clip(along, -1.2, 1.2)
+    # Large planes cut through the small ones: a second, coarser tessellation seen through.
+    big = _edge_points(photo, rng, 48.0 * scale)
+    big_corners = big[Delaunay(big).simplices]
+    other = _facet_index(big_corners, shape)
+    plane = plane + rng.uniform(-0.11, 0.11, len(big_corners)).astype(np.float32)[other]
+    warm = rng.normal(0, 1, cells).astype(np.float32)[facet] * 0.28
+    warm = warm + 2.2 * blur(photo[..., 0] - photo[..., 2], 2 * scale)
+    ochre = ramp(plane, [0, 0.25, 0.5, 0.75, 1], rgbs("1d1510 5c4326 a07a43 cfae72 f0e2bd"))
+    cool = ramp(plane, [0, 0.25, 0.5, 0.75, 1], rgbs("15181a 3f4a4c 7d8780 b4b7a6 e6e2d0"))
+    picture = mix(cool, ochre, smoothstep(-0.5, 0.5, warm))
+    picture = mix(picture, with_luma(photo, plane), 0.22)
+    seam = blur(np.maximum(_seams(facet) * 0.8, _seams(other)), 0.5 * scale)
+    picture = mix(
+        picture, rgb("1c1510"), np.clip(seam * 0.9, 0, 0.8) * smoothstep(-0.1, 0.5, -along + 0.3)
+    )
+    line = outlines(grey, 1.1 * scale, 0.02, 0.07, edge_flow(grey, scale))
+    picture = mix(picture, rgb("1c1510"), 0.75 * line)
+    dabs = hatching(shape, rng, float(rng.uniform(0, 3.1)), 1.6 * scale, round(7 * scale))
+    return finish(picture * (1 + 0.055 * dabs)[..., None])
+
+
+def _facet_index(corners: Points, shape: tuple[int, int]) -> Index:
+    """Number of the polygon (N, K, 2) at each pixel (H, W)."""
+    canvas = Image.new("I", (shape[1], shape[0]))
+    draw = ImageDraw.Draw(canvas)
+    for number, polygon in enumerate(corners.tolist()):
+        draw.polygon([tuple(point) for point in polygon], fill=number)
+    return np.asarray(canvas).astype(np.intp)
+
+
+def cross_stitch(photo: Array, rng: np.random.Generator) -> Array:
+    """Little thread crosses in counted colours on woven cloth."""
+    height, width = shape = photo.shape[:2]
+    scale = scale_of(photo)
+    step = max(4, round(rng.uniform(4.0, 5.4) * scale))
+    rows, columns = -(-height // step), -(-width // step)
+    index = (np.arange(height) // step)[:, None] * columns + np.arange(width) // step
+    lively = vibrance(saturate(with_luma(photo, stretch(luma(photo))), 1.3), 0.25)
+    small = cell_means(lively, index, rows * columns).reshape(rows, columns, 3)
+    small = np.clip(small + 0.5 * (small - blur(small, 1.0)), 0, 1)
+    palette = learn_palette(small, int(rng.integers(12, 22)), rng)
+    colours = to_palette(small, palette).reshape(-1, 3)
+    y = ((np.arange(height) % step) + 0.5) / step * 2 - 1
+    x = ((np.arange(width) % step) + 0.5) / step * 2 - 1
+    v, u = (part.astype(np.float32) for part in np.meshgrid(y, x, indexing="ij"))
+    half, soft = 0.42, 1.1 / step
+    under, over = np.abs(u - v) / 1.414, np.abs(u + v) / 1.414
+    reach = np.maximum(np.abs(u), np.abs(v)) < 0.97
+    below = (1 - smoothstep(half - soft, half + soft, under)) * reach
+    above = (1 - smoothstep(half - soft, half + soft, over)) * reach
+    light_below = 0.74 + 0.20 * (1 - (under / half) ** 2)
+    light_above = 0.88 + 0.30 * (1 - (over / half) ** 2)
+    cloth = np.asarray(rgb("efe6d2"), np.float32) * (
+        0.86 - 0.16 * np.cos(np.pi * u)[..., None] * np.cos(np.pi * v)[..., None]
+    )
+    if rng.random() < 0.3:
+        cloth = cloth * np.asarray(rgb("5b6472"), np.float32)
+    thread = colours[index] * (1 + 0.05 * noise(shape, rng, 1.0))[..., None]
+    picture = mix(cloth, thread * light_below[..., None], below)
+    return finish(mix(picture, thread * light_above[..., None], above))
+
+
+def embroidery(photo: Array, rng: np.random.Generator) -> Array:
+    """Satin stitches of shiny thread that follow the forms, in few colours."""
+    shape = photo.shape[:2]
+    scale = scale_of(photo)
+    lively = vibrance(saturate(with_luma(photo, stretch(luma(photo))), 1.35), 0.28)
+    flat = simplify(lively, scale)
+    palette = learn_palette(flat, int(rng.integers(12, 18)), rng)
+    angle, coherence = tangent(luma(flat), 5.0 * scale)
+    angle = blend_angles(np.full(shape, rng.uniform(0.5, 1.1), np.float32), angle, coherence)
+    cloth = np.asarray(rgb("8a7d6b"), np.float32) * (0.7 + 0.1 * noise(shape, rng, 1.0))[..., None]
+    picture = cloth
+    for _ in range(2):
+        y, x = jittered_grid(shape, rng, 2.3 * scale, 0.5)
+        order = rng.permutation(len(y))
+        y, x = y[order], x[order]
+        turn = sample(angle, y, x) + rng.normal(0, 0.07, len(y)).astype(np.float32)
+        length = rng.uniform(7.5, 10.5, len(y)) * scale
+        layer = lay_strokes(shape, y, x, turn, length, 1.75 * scale, squareness=4.0)
+        colours = palette[nearest(sample(flat, y, x), palette)]
+        colours = colours * rng.uniform(0.86, 1.14, (len(y), 1)).astype(np.float32)
+        round_light = 1.18 - 0.55 * layer.v**2 - 0.18 * layer.u**4
+        sheen = 0.10 * np.exp(-(((layer.u - 0.1) / 0.35) ** 2) - ((layer.v + 0.3) / 0.4) ** 2)
+        stitch = colours[layer.owner] * round_light[..., None] + sheen[..., None]
+        picture = mix(picture, stitch, layer.alpha)
+    return finish(picture)
