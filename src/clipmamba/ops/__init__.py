@@ -1,0 +1,15 @@
+"""Functions on tensors, without parameters: the selective scan and the cross scan."""
+
+from __future__ import annotations
+
+from .cross_scan import cross_merge, cross_scan
+from .selective_scan import BackendStatus, backend_table, scan_backend, selective_scan
+
+__all__ = [
+    "BackendStatus",
+    "backend_table",
+    "cross_merge",
+    "cross_scan",
+    "scan_backend",
+    "selective_scan",
+]

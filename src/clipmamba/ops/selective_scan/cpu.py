@@ -1,0 +1,295 @@
+"""The fused CPU kernels: a small C++ library, built with the package and called by ctypes.
+
+The library has no dependency, not even OpenMP: it is handed the address of `GOMP_parallel` of the
+runtime that torch has already loaded, so one pool of threads serves both. Which of the shipped
+libraries is loaded follows the instruction set that torch itself found.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+import platform
+import sys
+from ctypes import POINTER, c_int, c_int64, c_uint, c_void_p
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .interface import CHUNK, ScanCall, Verdict, chunk_count
+
+_FOLDER = Path(__file__).parent / "lib"
+_ELEMENTS = frozenset({torch.float32, torch.bfloat16})
+# Below this many (b, d, l, n) cells waking a second thread costs more than it saves.
+_WORTH_THREADS = 1 << 16
+
+_forked = False
+
+
+def _mark_forked() -> None:
+    global _forked
+    _forked = True
+
+
+# GNU OpenMP's threads do not survive a fork, and a parallel region in the child waits for them for
+# ever: a forked child (a DataLoader worker, say) runs on its own thread only.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_mark_forked)
+
+
+class _View(ctypes.Structure):
+    _fields_ = (
+        ("data", c_void_p),
+        ("is_bf16", c_int64),
+        ("batch", c_int64),
+        ("group", c_int64),
+        ("row", c_int64),
+        ("step", c_int64),
+    )
+
+
+_SIZES = ("batch", "groups", "rows", "steps", "states", "chunk", "slices", "softplus")
+_VIEWS = ("u", "delta", "z", "B", "C", "out", "dout", "du", "ddelta", "dz")
+_POINTERS = ("A", "D", "bias", "starts", "last", "dlast", "dA", "dD", "dbias", "dB", "dC")
+
+
+class _Args(ctypes.Structure):
+    """Mirror of `Args` in csrc/selective_scan.cpp."""
+
+    _fields_ = (
+        *((name, c_int64) for name in _SIZES),
+        *((name, _View) for name in _VIEWS),
+        *((name, c_void_p) for name in _POINTERS),
+    )
+
+
+@dataclass(frozen=True)
+class _Library:
+    isa: str
+    lanes: int
+    scan: Any
+    parallel: Any  # GOMP_parallel or None
+
+
+def _isas() -> list[str]:
+    """Builds this machine can run, best first."""
+    machine = platform.machine().lower()
+    if machine in ("x86_64", "amd64"):
+        best = torch.backends.cpu.get_cpu_capability()
+        return {"AVX512": ["x86-64-v4", "x86-64-v3"], "AVX2": ["x86-64-v3"]}.get(best, [])
+    return ["aarch64"] if machine in ("aarch64", "arm64") else []
+
+
+def _find_parallel() -> Any:
+    """`GOMP_parallel` of the OpenMP runtime that torch uses, or None."""
+    torch_folder = Path(torch.__file__).parent
+    names: list[str | None] = [None] if sys.platform != "win32" else []
+    for folder in (torch_folder / "lib", torch_folder.parent / "torch.libs"):
+        for pattern in ("libgomp*", "libomp*", "libiomp5*"):
+            names += sorted(str(path) for path in folder.glob(pattern))
+    for name in names:
+        try:
+            return ctypes.CDLL(name).GOMP_parallel
+        except (OSError, AttributeError):
+            continue
+    return None
+
+
+@functools.cache
+def _load() -> tuple[_Library | None, str]:
+    isas = _isas()
+    if not isas:
+        return None, f"no build for this processor ({platform.machine()} without AVX2)"
+    reason = (
+        "the package was built without a C++ compiler; install a platform wheel, or install "
+        "from source where c++, g++ or clang++ is found"
+    )
+    for isa in isas:
+        path = _FOLDER / f"selective_scan-{isa}.so"
+        if not path.is_file():
+            continue
+        try:
+            library = ctypes.CDLL(str(path))
+        except OSError as error:
+            reason = f"{path.name} does not load: {error}"
+            continue
+        library.clipmamba_scan_abi.restype = c_int64
+        if library.clipmamba_scan_abi() != ctypes.sizeof(_Args):
+            reason = f"{path.name} is from another version of the package; install again"
+            continue
+        scan = library.clipmamba_scan
+        scan.argtypes = (POINTER(_Args), c_int, c_void_p, c_uint)
+        scan.restype = c_int
+        library.clipmamba_scan_lanes.restype = c_int64
+        parallel = _find_parallel()
+        threads = "torch's OpenMP" if parallel else "no OpenMP runtime found: one thread"
+        return (
+            _Library(isa, library.clipmamba_scan_lanes(), scan, parallel),
+            f"fused kernels for {isa}, {threads}",
+        )
+    return None, reason
+
+
+def available() -> Verdict:
+    """Whether a library for this processor was built and loads."""
+    library, reason = _load()
+    return library is not None, reason
+
+
+def supports(call: ScanCall) -> Verdict:
+    """float32 and bfloat16 tensors on the CPU."""
+    if call.device.type != "cpu":
+        return False, f"the tensors are on {call.device}, not on the CPU"
+    other = call.dtypes - _ELEMENTS
+    if other:
+        return False, f"takes float32 and bfloat16, not {', '.join(sorted(map(str, other)))}"
+    return True, "float32 state"
+
+
+def _view(t: Tensor | None, groups: int = 0) -> _View:
+    """A (B, D, L) tensor with its channels in groups, or a (B, G, N, L) tensor if groups is 0."""
+    if t is None:
+        return _View(None, 0, 0, 0, 0, 0)
+    is_bf16 = t.dtype == torch.bfloat16
+    if groups:
+        batch, row, step = t.stride()
+        return _View(t.data_ptr(), is_bf16, batch, row * (t.shape[1] // groups), row, step)
+    return _View(t.data_ptr(), is_bf16, *t.stride())
+
+
+def _pointer(t: Tensor | None) -> int | None:
+    return None if t is None else t.data_ptr()
+
+
+def _floats(t: Tensor | None) -> Tensor | None:
+    return None if t is None else t.to(torch.float32).contiguous()
+
+
+def _slices(pairs: int, blocks: int, threads: int) -> int:
+    """Into how many tasks to cut each (batch, group) pair's channel blocks.
+
+    The fewest that give the shortest finish: every slice beyond the first costs its own dB and dC.
+    """
+    if threads == 1:
+        return 1
+
+    def finish(slices: int) -> int:
+        return -(-pairs * slices // threads) * -(-blocks // slices)
+
+    return min(range(1, min(blocks, threads) + 1), key=finish)
+
+
+def _run(library: _Library, args: _Args, backward: bool, threads: int) -> None:
+    error = library.scan(ctypes.byref(args), backward, library.parallel, threads)
+    if error:
+        raise MemoryError("the selective scan could not allocate its scratch memory")
+
+
+def _library() -> _Library:
+    library, reason = _load()
+    if library is None:  # only reached by calling the op directly
+        raise RuntimeError(f"the fused CPU scan can't run: {reason}")
+    return library
+
+
+def _plan(u: Tensor, A: Tensor, groups: int, library: _Library) -> tuple[_Args, int]:
+    """Sizes of the call, and how many threads to use."""
+    batch, channels, length = u.shape
+    rows = channels // groups
+    worth = u.numel() * A.shape[1] >= _WORTH_THREADS
+    threads = torch.get_num_threads() if worth and library.parallel and not _forked else 1
+    slices = _slices(batch * groups, -(-rows // library.lanes), threads)
+    args = _Args(
+        batch=batch,
+        groups=groups,
+        rows=rows,
+        steps=length,
+        states=A.shape[1],
+        chunk=CHUNK,
+        slices=slices,
+    )
+    return args, min(threads, batch * groups * slices)
+
+
+def forward(
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    z: Tensor | None,
+    delta_bias: Tensor | None,
+    delta_softplus: bool,
+    save_states: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """As `torch_scan.forward`, for float32 and bfloat16 tensors of any strides on the CPU."""
+    library = _library()
+    groups, states = B.shape[1], A.shape[1]
+    batch, channels, length = u.shape
+    args, threads = _plan(u, A, groups, library)
+    A, D, delta_bias = A.to(torch.float32).contiguous(), _floats(D), _floats(delta_bias)
+    out = torch.empty(u.shape, dtype=u.dtype)
+    last = torch.empty(batch, channels, states)
+    saved = torch.empty(batch, chunk_count(length) if save_states else 0, states, channels)
+    args.softplus = delta_softplus
+    args.u, args.delta, args.z = _view(u, groups), _view(delta, groups), _view(z, groups)
+    args.B, args.C, args.out = _view(B), _view(C), _view(out, groups)
+    args.A, args.D, args.bias = _pointer(A), _pointer(D), _pointer(delta_bias)
+    args.last, args.starts = _pointer(last), _pointer(saved) if save_states else None
+    _run(library, args, False, threads)
+    return out, last, saved
+
+
+def backward(
+    dout: Tensor,
+    dlast: Tensor | None,
+    saved: Tensor,
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    z: Tensor | None,
+    delta_bias: Tensor | None,
+    delta_softplus: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor | None, Tensor | None, Tensor | None]:
+    """As `torch_scan.backward`, for float32 and bfloat16 tensors of any strides on the CPU."""
+    library = _library()
+    groups, states = B.shape[1], A.shape[1]
+    batch, channels, length = u.shape
+    args, threads = _plan(u, A, groups, library)
+    A_, D_, bias_ = A.to(torch.float32).contiguous(), _floats(D), _floats(delta_bias)
+    saved, dlast = saved.contiguous(), _floats(dlast)
+    du, ddelta = torch.empty(u.shape, dtype=u.dtype), torch.empty(delta.shape, dtype=delta.dtype)
+    dz = None if z is None else torch.empty(z.shape, dtype=z.dtype)
+    # Parameters get one row per batch element and B, C one per slice; each sum has a fixed order.
+    dA = torch.empty(batch, channels, states)
+    dD, dbias = torch.empty(batch, channels), torch.empty(batch, channels)
+    dB = torch.empty(args.slices, batch, groups, states, length)
+    dC = torch.empty_like(dB)
+    args.softplus = delta_softplus
+    args.u, args.delta, args.z = _view(u, groups), _view(delta, groups), _view(z, groups)
+    args.B, args.C, args.dout = _view(B), _view(C), _view(dout, groups)
+    args.du, args.ddelta, args.dz = _view(du, groups), _view(ddelta, groups), _view(dz, groups)
+    args.A, args.D, args.bias = _pointer(A_), _pointer(D_), _pointer(bias_)
+    args.starts, args.dlast = _pointer(saved), _pointer(dlast)
+    args.dA, args.dD, args.dbias = _pointer(dA), _pointer(dD), _pointer(dbias)
+    args.dB, args.dC = _pointer(dB), _pointer(dC)
+    _run(library, args, True, threads)
+    dB_, dC_ = (t[0] if args.slices == 1 else t.sum(0) for t in (dB, dC))
+    return (
+        du,
+        ddelta,
+        dA.sum(0).to(A.dtype),
+        dB_.to(B.dtype),
+        dC_.to(C.dtype),
+        None if D is None else dD.sum(0).to(D.dtype),
+        dz,
+        None if delta_bias is None else dbias.sum(0).to(delta_bias.dtype),
+    )

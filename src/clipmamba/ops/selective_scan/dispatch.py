@@ -1,0 +1,111 @@
+"""Which backend runs a call, and why."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import os
+from collections.abc import Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+from clipmamba.errors import BackendError, InputError
+
+from . import cpu, mamba_ssm, reference, torch_scan
+from .interface import Backend, ScanCall
+from .op import scan_with
+
+ENVIRONMENT = "CLIPMAMBA_BACKEND"
+
+BACKENDS = {
+    backend.name: backend
+    for backend in (
+        mamba_ssm.BACKEND,
+        Backend("cpu", cpu.available, cpu.supports, scan_with("cpu")),
+        Backend("torch", torch_scan.available, torch_scan.supports, scan_with("torch")),
+        reference.BACKEND,
+    )
+}
+"""Every backend, best first: `auto` takes the first that supports the call."""
+
+_AUTO = "auto"
+_chosen: ContextVar[str | None] = ContextVar("clipmamba_scan_backend", default=None)
+
+
+@dataclass(frozen=True)
+class BackendStatus:
+    """One line of the backend table.
+
+    Attributes:
+        name: what `backend=` and CLIPMAMBA_BACKEND take.
+        available: whether it can run on this machine.
+        reason: why, or why not.
+    """
+
+    name: str
+    available: bool
+    reason: str
+
+
+def backend_table() -> list[BackendStatus]:
+    """Every scan backend in the order in which `auto` tries them, with the reason."""
+    return [BackendStatus(b.name, *b.available()) for b in BACKENDS.values()]
+
+
+@contextlib.contextmanager
+def scan_backend(name: str) -> Iterator[None]:
+    """Run every scan inside the block with this backend, unless a call names its own.
+
+    Args:
+        name: "auto" or a backend's name. It goes before the variable CLIPMAMBA_BACKEND.
+
+    Raises:
+        InputError: no backend has this name.
+    """
+    _check_name(name, "scan_backend")
+    token = _chosen.set(name)
+    try:
+        yield
+    finally:
+        _chosen.reset(token)
+
+
+def _check_name(name: str, where: str) -> None:
+    if name == _AUTO or name in BACKENDS:
+        return
+    names = [_AUTO, *BACKENDS]
+    close = difflib.get_close_matches(name, names, n=1)
+    hint = f"did you mean {close[0]!r}?" if close else f"choose from {', '.join(names)}"
+    raise InputError(f"{where}: there is no scan backend {name!r}; {hint}")
+
+
+def choose(call: ScanCall, name: str = _AUTO) -> Backend:
+    """The backend for a call.
+
+    Args:
+        call: the facts of the call.
+        name: "auto" or a backend's name. "auto" gives way to `scan_backend`, then to the variable
+            CLIPMAMBA_BACKEND, and else takes the first backend that supports the call.
+
+    Raises:
+        InputError: no backend has this name.
+        BackendError: the named backend can't run the call; the message has the reason.
+    """
+    where = "backend"
+    if name == _AUTO:
+        chosen = _chosen.get()
+        if chosen is None:
+            chosen, where = os.environ.get(ENVIRONMENT) or _AUTO, ENVIRONMENT
+        name = chosen
+    _check_name(name, where)
+    if name == _AUTO:
+        # supports() first: it is cheap, while a probe may import a package.
+        return next(b for b in BACKENDS.values() if b.supports(call)[0] and b.available()[0])
+    backend = BACKENDS[name]
+    for verdict in (backend.available, lambda: backend.supports(call)):
+        possible, reason = verdict()
+        if not possible:
+            raise BackendError(
+                f"the scan backend {name!r} can't run this call: {reason} (use backend='auto')"
+            )
+    return backend

@@ -1,0 +1,242 @@
+"""The selective scan in plain torch: any device, any floating type, no compiler.
+
+A linear recurrence h_t = a_t h_(t-1) + v_t over T steps is cut into about sqrt(T) pieces that run
+side by side, first from zero to learn where each piece ends, then from its true start. So a chunk
+takes about 3 sqrt(T) small torch calls instead of T. Chunks run one after the other and only their
+start states are saved; the backward makes everything else again, chunk by chunk, so memory stays
+linear in L.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .interface import CHUNK, ScanCall, Verdict, chunk_count, compute_dtype
+
+Gradients = tuple[
+    Tensor, Tensor, Tensor, Tensor, Tensor, Tensor | None, Tensor | None, Tensor | None
+]
+
+
+def available() -> Verdict:
+    """Always."""
+    return True, "plain torch"
+
+
+def supports(call: ScanCall) -> Verdict:
+    """Every call."""
+    return True, "runs everything"
+
+
+def linear_scan(decay: Tensor, drive: Tensor, start: Tensor) -> Tensor:
+    """States of h_t = decay_t * h_(t-1) + drive_t with h_0 = start.
+
+    Args:
+        decay: (T, ...).
+        drive: (T, ...), the same shape.
+        start: (...).
+
+    Returns:
+        (T, ...), the state after every step.
+    """
+    length = decay.shape[0]
+    steps = 2 ** round(math.log2(math.sqrt(length)))
+    pieces = -(-length // steps)
+    padding = [0, 0] * (decay.ndim - 1) + [0, pieces * steps - length]
+    # A padded step keeps the state: decay 1, drive 0.
+    decays = F.pad(decay, padding, value=1.0).unflatten(0, (pieces, steps)).unbind(1)
+    drives = F.pad(drive, padding).unflatten(0, (pieces, steps)).unbind(1)
+
+    end, total = drives[0], decays[0]  # of each piece started at zero
+    for a, v in zip(decays[1:], drives[1:], strict=True):
+        end, total = torch.addcmul(v, a, end), total * a
+    starts = [start]
+    for piece in range(pieces - 1):
+        starts.append(torch.addcmul(end[piece], total[piece], starts[-1]))
+    state = torch.stack(starts)
+    states = torch.empty_like(torch.stack(drives, dim=1))
+    for step, (a, v) in enumerate(zip(decays, drives, strict=True)):
+        state = torch.addcmul(v, a, state)
+        states[:, step] = state
+    return states.flatten(0, 1)[:length]
+
+
+class _Chunk:
+    """One chunk of the inputs in the compute type, time first, channels split by group."""
+
+    def __init__(
+        self,
+        u: Tensor,
+        delta: Tensor,
+        A: Tensor,
+        B: Tensor,
+        C: Tensor,
+        delta_bias: Tensor | None,
+        delta_softplus: bool,
+        steps: slice,
+    ) -> None:
+        dtype = compute_dtype(u)
+        groups = B.shape[1]
+        self.u = split(u[..., steps].to(dtype), groups)  # (T, B, G, P)
+        raw = delta[..., steps].to(dtype)
+        if delta_bias is not None:
+            raw = raw + delta_bias.to(dtype)[:, None]
+        self.raw_delta = split(raw, groups)
+        self.delta = F.softplus(self.raw_delta) if delta_softplus else self.raw_delta
+        self.A = A.to(dtype).unflatten(0, (groups, -1))  # (G, P, N)
+        self.B = B[..., steps].to(dtype).permute(3, 0, 1, 2)  # (T, B, G, N)
+        self.C = C[..., steps].to(dtype).permute(3, 0, 1, 2)
+        self.decay = torch.exp(self.delta[..., None] * self.A)  # (T, B, G, P, N)
+        self.x = self.delta * self.u
+        self.drive = self.x[..., None] * self.B[..., None, :]
+
+
+def split(x: Tensor, groups: int) -> Tensor:
+    """(B, D, T) to (T, B, G, D / G)."""
+    return x.unflatten(1, (groups, -1)).permute(3, 0, 1, 2)
+
+
+def join(x: Tensor) -> Tensor:
+    """(T, B, G, P) to (B, G * P, T)."""
+    return x.permute(1, 2, 3, 0).flatten(1, 2)
+
+
+def _chunk_slices(length: int) -> list[slice]:
+    return [slice(start, min(start + CHUNK, length)) for start in range(0, length, CHUNK)]
+
+
+def forward(
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    z: Tensor | None,
+    delta_bias: Tensor | None,
+    delta_softplus: bool,
+    save_states: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Run the scan; shapes as in `clipmamba.ops.selective_scan` with B, C (B, G, N, L).
+
+    Returns:
+        out (B, D, L) in u's type, the last state (B, D, N) and the states at the chunk starts
+        (B, chunks, N, D), with no chunks unless save_states.
+    """
+    with torch.autocast(u.device.type, enabled=False):
+        batch, channels, length = u.shape
+        groups, states = B.shape[1], A.shape[1]
+        dtype = compute_dtype(u)
+        out = torch.empty(u.shape, dtype=u.dtype, device=u.device)
+        saved = u.new_empty(
+            batch, chunk_count(length) if save_states else 0, states, channels, dtype=dtype
+        )
+        state = u.new_zeros(batch, groups, channels // groups, states, dtype=dtype)
+        for index, steps in enumerate(_chunk_slices(length)):
+            if save_states:
+                saved[:, index] = state.flatten(1, 2).transpose(1, 2)
+            chunk = _Chunk(u, delta, A, B, C, delta_bias, delta_softplus, steps)
+            h = linear_scan(chunk.decay, chunk.drive, state)
+            y = join((h @ chunk.C[..., None]).squeeze(-1))
+            if D is not None:
+                y = y + D.to(dtype)[:, None] * u[..., steps].to(dtype)
+            if z is not None:
+                y = y * F.silu(z[..., steps].to(dtype))
+            out[..., steps] = y
+            state = h[-1]
+        return out, state.flatten(1, 2).contiguous(), saved
+
+
+def backward(
+    dout: Tensor,
+    dlast: Tensor | None,
+    saved: Tensor,
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    z: Tensor | None,
+    delta_bias: Tensor | None,
+    delta_softplus: bool,
+) -> Gradients:
+    """Gradients of u, delta, A, B, C, D, z and delta_bias, each in its input's type.
+
+    Args:
+        dout: (B, D, L), gradient of out.
+        dlast: (B, D, N) or None, gradient of the last state.
+        saved: (B, chunks, N, D), the chunk-start states of `forward`.
+        u: (B, D, L); this and the rest are the inputs of `forward`.
+        delta: (B, D, L).
+        A: (D, N).
+        B: (B, G, N, L).
+        C: (B, G, N, L).
+        D: (D) or None.
+        z: (B, D, L) or None.
+        delta_bias: (D) or None.
+        delta_softplus: as in `forward`.
+    """
+    with torch.autocast(u.device.type, enabled=False):
+        groups = B.shape[1]
+        dtype = compute_dtype(u)
+        du, ddelta, dB, dC = (
+            torch.empty(t.shape, dtype=t.dtype, device=t.device) for t in (u, delta, B, C)
+        )
+        dz = None if z is None else torch.empty(z.shape, dtype=z.dtype, device=z.device)
+        dA = torch.zeros(A.shape, dtype=dtype, device=A.device)
+        dD = torch.zeros(A.shape[0], dtype=dtype, device=A.device)
+        dbias = torch.zeros_like(dD)
+        carry = torch.zeros_like(saved[:, 0]) if dlast is None else dlast.to(dtype).transpose(1, 2)
+        carry = carry.transpose(1, 2).unflatten(1, (groups, -1))  # (B, G, P, N), a_t dh_t
+        for index, steps in reversed(list(enumerate(_chunk_slices(u.shape[-1])))):
+            chunk = _Chunk(u, delta, A, B, C, delta_bias, delta_softplus, steps)
+            start = saved[:, index].transpose(1, 2).unflatten(1, (groups, -1))
+            h = linear_scan(chunk.decay, chunk.drive, start)
+            dy = split(dout[..., steps].to(dtype), groups)
+            skip = None if D is None else D.to(dtype).unflatten(0, (groups, -1))  # (G, P)
+            if z is not None and dz is not None:
+                y = (h @ chunk.C[..., None]).squeeze(-1)
+                if skip is not None:
+                    y = y + skip * chunk.u
+                gate = split(z[..., steps].to(dtype), groups)
+                sigmoid = torch.sigmoid(gate)
+                dz[..., steps] = join(dy * y * sigmoid * (1 + gate * (1 - sigmoid)))
+                dy = dy * gate * sigmoid
+            # c_t = a_t dh_t obeys the same recurrence backwards: c_t = a_t c_(t+1) + a_t C_t dy_t.
+            from_out = dy[..., None] * chunk.C[..., None, :]
+            carries = linear_scan(
+                chunk.decay.flip(0), (chunk.decay * from_out).flip(0), carry
+            ).flip(0)
+            dh = from_out + torch.cat([carries[1:], carry[None]])
+            carry = carries[0]
+
+            through_decay = dh * (h - chunk.drive)  # dh_t a_t h_(t-1)
+            dx = (dh @ chunk.B[..., None]).squeeze(-1)
+            draw = (through_decay * chunk.A).sum(-1) + dx * chunk.u
+            if delta_softplus:
+                draw = draw * torch.sigmoid(chunk.raw_delta)
+            dstep = dx * chunk.delta
+            if skip is not None:
+                dstep = dstep + skip * dy
+            du[..., steps] = join(dstep)
+            ddelta[..., steps] = join(draw)
+            dB[..., steps] = (chunk.x[..., None, :] @ dh).squeeze(-2).permute(1, 2, 3, 0)
+            dC[..., steps] = (dy[..., None, :] @ h).squeeze(-2).permute(1, 2, 3, 0)
+            dA += torch.einsum("tbgpn,tbgp->gpn", through_decay, chunk.delta).flatten(0, 1)
+            dD += (dy * chunk.u).sum((0, 1)).flatten()
+            dbias += draw.sum((0, 1)).flatten()
+        return (
+            du,
+            ddelta,
+            dA.to(A.dtype),
+            dB,
+            dC,
+            None if D is None else dD.to(D.dtype),
+            dz,
+            None if delta_bias is None else dbias.to(delta_bias.dtype),
+        )
