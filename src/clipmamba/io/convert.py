@@ -1,0 +1,67 @@
+"""Between arrays (H, W, C) and tensors (B, C, H, W)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from clipmamba.errors import InputError
+
+# Resampling overshoots [0, 1] a little; 0..255 by mistake is far outside.
+_SLACK = 0.5
+
+
+def array_to_tensor(array: NDArray[Any]) -> torch.Tensor:
+    """Turn a picture as an array into a batch of one.
+
+    Args:
+        array: (H, W, C), unsigned integers over their whole range or floats in [0, 1].
+
+    Returns:
+        float32 (1, C, H, W) in [0, 1].
+
+    Raises:
+        InputError: another number of axes, no pixels, another type or range.
+    """
+    if array.ndim != 3 or 0 in array.shape:
+        raise InputError(f"an array must have the shape (H, W, C), not {array.shape}")
+    if np.issubdtype(array.dtype, np.unsignedinteger):
+        pixels = array.astype(np.float32) / np.float32(np.iinfo(array.dtype).max)
+    elif np.issubdtype(array.dtype, np.floating):
+        pixels = array.astype(np.float32)
+    else:
+        raise InputError(f"an array must be uint8 or float, not {array.dtype}")
+    tensor = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))[None]
+    check_range(tensor)
+    return tensor
+
+
+def tensor_to_array(tensor: torch.Tensor, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Turn a batch of one back into an array of the given type.
+
+    Args:
+        tensor: (1, C, H, W) in [0, 1].
+        dtype: an unsigned integer type (rounded to its range) or a float type.
+
+    Returns:
+        (H, W, C).
+    """
+    array = tensor.detach()[0].permute(1, 2, 0).cpu().numpy()
+    if np.issubdtype(dtype, np.unsignedinteger):
+        # uint16 needs more than float16 would hold, uint8 nothing; float64 is exact for both.
+        array = np.rint(array.astype(np.float64) * np.iinfo(dtype).max)
+    return np.ascontiguousarray(array.astype(dtype))
+
+
+def check_range(images: torch.Tensor) -> None:
+    """Refuse values that can't be a picture in [0, 1].
+
+    Raises:
+        InputError: NaN, infinity, or values far outside, as of a picture in 0..255.
+    """
+    low, high = (float(value) for value in images.detach().aminmax())
+    if not -_SLACK <= low <= high <= 1 + _SLACK:
+        raise InputError(f"pixel values must lie in [0, 1], found {low:g} to {high:g}")

@@ -1,0 +1,294 @@
+"""A photo keeps what it carries; a bad file gives one clear line."""
+
+from __future__ import annotations
+
+import io
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageCms
+
+from clipmamba.errors import InputError
+from clipmamba.io import check_output, from_srgb, read_picture, srgb_profile, to_srgb, write_picture
+
+ORIENTATION, MAKE, GPS, EXIF = 274, 271, 0x8825, 0x8769
+
+
+def exif_with(orientation: int = 1) -> Image.Exif:
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    exif[MAKE] = "Camera"
+    exif[EXIF] = {36867: "2024:05:06 07:08:09", 0xA002: 48, 0xA003: 32}
+    exif[GPS] = {1: "N", 2: (48.0, 8.0, 0.0)}
+    return exif
+
+
+def wide_gamut_profile() -> bytes:
+    """An ICC profile whose primaries are sRGB's in another order: green is stored as red."""
+    profile = bytearray(srgb_profile())
+    tags = {}
+    for index in range(int.from_bytes(profile[128:132], "big")):
+        entry = profile[132 + 12 * index :][:12]
+        tags[bytes(entry[:4])] = int.from_bytes(entry[4:8], "big")
+    red, green = tags[b"rXYZ"], tags[b"gXYZ"]
+    profile[red : red + 20], profile[green : green + 20] = (
+        profile[green : green + 20],
+        profile[red : red + 20],
+    )
+    return bytes(profile)
+
+
+# -- reading ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("extension", ["jpg", "png", "webp", "tif"])
+def test_orientation_is_applied_once_and_metadata_stays(tmp_path, photo, extension):
+    source, target = tmp_path / f"in.{extension}", tmp_path / f"out.{extension}"
+    photo.save(source, exif=exif_with(6).tobytes())
+
+    picture = read_picture(source)
+    assert picture.size == (32, 48)
+    turned = np.asarray(photo.transpose(Image.Transpose.ROTATE_270), dtype=float)
+    assert np.abs(np.asarray(picture, dtype=float) - turned).mean() < 6
+
+    write_picture(picture, target)
+    with Image.open(target) as written:
+        assert written.size == (32, 48)
+        exif = written.getexif()
+        assert exif.get(ORIENTATION, 1) == 1
+        assert exif[MAKE] == "Camera"
+        assert exif.get_ifd(EXIF)[36867] == "2024:05:06 07:08:09"
+        assert (exif.get_ifd(EXIF)[0xA002], exif.get_ifd(EXIF)[0xA003]) == (32, 48)
+        assert exif.get_ifd(GPS)[1] == "N"
+
+
+def test_pillow_images_are_turned_too_and_left_untouched(photo):
+    photo.info["exif"] = exif_with(6).tobytes()
+    assert read_picture(photo).size == (32, 48)
+    assert photo.size == (48, 32)
+
+
+def test_profile_is_followed_for_the_model():
+    red = Image.new("RGB", (4, 4), (255, 0, 0))
+    red.info["icc_profile"] = wide_gamut_profile()
+    pixels, _ = to_srgb(red)
+    np.testing.assert_allclose(pixels, np.broadcast_to([0, 1, 0], (4, 4, 3)), atol=0.02)
+
+
+def test_srgb_profile_changes_nothing(photo):
+    plain, _ = to_srgb(photo)
+    photo.info["icc_profile"] = srgb_profile()
+    tagged, _ = to_srgb(photo)
+    np.testing.assert_allclose(tagged, plain, atol=1.01 / 255)
+
+
+def test_written_profile_is_that_of_the_pixels(tmp_path, photo):
+    photo.info["icc_profile"] = wide_gamut_profile()
+    pixels, _ = to_srgb(photo)
+    write_picture(from_srgb(pixels, like=photo), tmp_path / "out.png")
+    with Image.open(tmp_path / "out.png") as written:
+        profile = ImageCms.ImageCmsProfile(io.BytesIO(written.info["icc_profile"]))
+        assert "sRGB" in ImageCms.getProfileDescription(profile)
+    again, _ = to_srgb(read_picture(tmp_path / "out.png"))
+    np.testing.assert_allclose(again, pixels, atol=1.01 / 255)
+
+
+def test_a_picture_without_profile_gets_none(photo):
+    pixels, _ = to_srgb(photo)
+    assert "icc_profile" not in from_srgb(pixels, like=photo).info
+
+
+def test_an_unusable_profile_is_said_and_passed_over(photo, caplog):
+    plain, _ = to_srgb(photo)
+    photo.info["icc_profile"] = b"not a profile"
+    with caplog.at_level(logging.WARNING):
+        pixels, _ = to_srgb(photo)
+    assert "profile" in caplog.text
+    np.testing.assert_array_equal(pixels, plain)
+
+
+@pytest.mark.parametrize("profile", [False, True])
+def test_sixteen_bit_grey_is_neither_clipped_nor_coarse(tmp_path, profile):
+    levels = np.linspace(0, 65535, 64 * 64).astype(np.uint16).reshape(64, 64)
+    image = Image.fromarray(levels)
+    grey = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes() if profile else b""
+    image.save(tmp_path / "grey.png", icc_profile=grey)
+    pixels, alpha = to_srgb(read_picture(tmp_path / "grey.png"))
+    assert alpha is None
+    np.testing.assert_allclose(pixels[..., 1], levels / 65535, atol=1e-4)
+    assert len(np.unique(pixels[..., 1])) > 4000
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "RGB"])
+def test_transparency_comes_back(tmp_path, photo, mode):
+    if mode == "P":
+        image = photo.convert("P", palette=Image.Palette.ADAPTIVE, colors=8)
+        image.info["transparency"] = 3
+        expected = np.where(np.asarray(image) == 3, 0, 255)
+    elif mode == "RGB":  # one colour stands for transparent
+        image = photo.copy()
+        colour = image.getpixel((5, 5))
+        image.info["transparency"] = colour
+        expected = np.where((np.asarray(image) == colour).all(-1), 0, 255)
+    else:
+        alpha = Image.radial_gradient("L").resize(photo.size)
+        image = photo.convert(mode)
+        image.putalpha(alpha)
+        expected = np.asarray(alpha)
+    assert 0 < np.mean(expected < 128) < 1
+    image.save(tmp_path / "in.png", transparency=image.info.get("transparency"))
+
+    pixels, alpha = to_srgb(read_picture(tmp_path / "in.png"))
+    write_picture(from_srgb(pixels, alpha), tmp_path / "out.png")
+    with Image.open(tmp_path / "out.png") as written:
+        np.testing.assert_array_equal(np.asarray(written.getchannel("A")), expected)
+
+
+def test_eight_bits_survive_the_way_through_floats(photo):
+    pixels, _ = to_srgb(photo)
+    assert pixels.dtype == np.float32
+    np.testing.assert_array_equal(np.asarray(from_srgb(pixels)), np.asarray(photo))
+
+
+def test_cmyk_is_readable(tmp_path, photo):
+    photo.convert("CMYK").save(tmp_path / "in.jpg", quality=100)
+    pixels, _ = to_srgb(read_picture(tmp_path / "in.jpg"))
+    assert np.abs(pixels - to_srgb(photo)[0]).mean() < 0.02
+
+
+def test_first_frame_of_an_animation(tmp_path, photo):
+    photo.save(tmp_path / "in.gif", save_all=True, append_images=[photo.rotate(180)])
+    pixels, _ = to_srgb(read_picture(tmp_path / "in.gif"))
+    assert np.abs(pixels - to_srgb(photo)[0]).mean() < 0.1
+
+
+# -- bad input -------------------------------------------------------------------------------
+
+
+def bad_inputs(folder: Path, photo: Image.Image) -> dict[str, tuple[Path, str]]:
+    (folder / "folder.jpg").mkdir()
+    (folder / "text.jpg").write_text("this is no picture")
+    (folder / "empty.jpg").write_bytes(b"")
+    (folder / "script.eps").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n")
+    for extension in ("jpg", "png", "webp", "tif"):
+        photo.save(folder / f"whole.{extension}")
+        data = (folder / f"whole.{extension}").read_bytes()
+        (folder / f"short.{extension}").write_bytes(data[: len(data) // 2])
+    return {
+        "missing": (folder / "missing.jpg", "no such file"),
+        "folder": (folder / "folder.jpg", "is a folder"),
+        "text": (folder / "text.jpg", "not a picture"),
+        "empty": (folder / "empty.jpg", "is empty"),
+        "postscript": (folder / "script.eps", "not a picture"),
+        "short jpg": (folder / "short.jpg", "short.jpg"),
+        "short png": (folder / "short.png", "short.png"),
+        "short webp": (folder / "short.webp", "short.webp"),
+        "short tif": (folder / "short.tif", "short.tif"),
+    }
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        *("missing", "folder", "text", "empty", "postscript"),
+        *("short jpg", "short png", "short webp", "short tif"),
+    ],
+)
+def test_bad_files_give_one_line(tmp_path, photo, case):
+    path, words = bad_inputs(tmp_path, photo)[case]
+    with pytest.raises(InputError, match=words) as caught:
+        read_picture(path)
+    assert "\n" not in str(caught.value)
+    assert path.name in str(caught.value)
+
+
+def test_decompression_bomb_is_refused(tmp_path, photo, monkeypatch):
+    photo.save(tmp_path / "bomb.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(InputError, match="million pixels"):
+        read_picture(tmp_path / "bomb.png")
+
+
+def test_float_pictures_are_refused():
+    with pytest.raises(InputError, match="mode F"):
+        to_srgb(Image.new("F", (4, 4)))
+
+
+# -- writing ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("out.xyz", "extension"),
+        ("out", "extension"),
+        ("nowhere/out.png", "no folder"),
+        ("file/out.png", "no folder"),
+        ("folder.png", "is a folder"),
+        ("there.png", "exists already"),
+        ("n" * 300 + ".png", "can't write"),
+    ],
+)
+def test_unwritable_outputs_are_refused_before_the_work(tmp_path, photo, name, words):
+    (tmp_path / "file").write_text("in the way")
+    (tmp_path / "folder.png").mkdir()
+    (tmp_path / "there.png").write_bytes(b"keep me")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(InputError, match=words):
+        check_output(tmp_path / name)
+    with pytest.raises(InputError, match=words):
+        write_picture(photo, tmp_path / name)
+    assert sorted(tmp_path.rglob("*")) == before
+    assert (tmp_path / "there.png").read_bytes() == b"keep me"
+
+
+def test_overwrite_replaces(tmp_path, photo):
+    (tmp_path / "out.png").write_bytes(b"old")
+    write_picture(photo, tmp_path / "out.png", overwrite=True)
+    np.testing.assert_array_equal(np.asarray(read_picture(tmp_path / "out.png")), photo)
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_nothing_half_written(tmp_path, photo, monkeypatch, error):
+    (tmp_path / "out.png").write_bytes(b"old")
+
+    def save(self, file, **options):
+        file.write(b"half a pict")
+        raise error
+
+    monkeypatch.setattr(Image.Image, "save", save)
+    with pytest.raises(InputError if isinstance(error, OSError) else KeyboardInterrupt):
+        write_picture(photo, tmp_path / "out.png", overwrite=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["out.png"]
+    assert (tmp_path / "out.png").read_bytes() == b"old"
+
+
+def test_a_format_limit_is_an_input_error(tmp_path):
+    with pytest.raises(InputError, match=r"out\.webp"):
+        write_picture(Image.new("RGB", (17000, 1)), tmp_path / "out.webp")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_jpeg_keeps_full_colour_resolution(tmp_path, photo):
+    write_picture(photo, tmp_path / "out.jpg")
+    with Image.open(tmp_path / "out.jpg") as written:
+        assert [layer[1:3] for layer in written.layer] == [(1, 1)] * 3
+        assert max(written.quantization[0]) < 20  # quality 95
+
+
+def test_transparent_picture_as_jpeg_is_laid_on_white(tmp_path, photo, caplog):
+    photo.putalpha(0)
+    write_picture(photo, tmp_path / "out.jpg")
+    assert "transparency" in caplog.text
+    assert np.asarray(read_picture(tmp_path / "out.jpg")).min() > 250
+
+
+def test_same_picture_same_bytes(tmp_path, photo):
+    photo.info["icc_profile"] = wide_gamut_profile()
+    for name in ("a.jpg", "b.jpg"):
+        srgb_profile.cache_clear()
+        pixels, _ = to_srgb(photo)
+        write_picture(from_srgb(pixels, like=photo), tmp_path / name)
+    assert (tmp_path / "a.jpg").read_bytes() == (tmp_path / "b.jpg").read_bytes()
