@@ -45,11 +45,12 @@ def preprocess(
     height, width = (size, size) if isinstance(size, int) else size
     resized = _resized_size((images.shape[-2], images.shape[-1]), (height, width), resize_mode)
     x = images.float()
-    if resized != tuple(x.shape[-2:]):
-        x = F.interpolate(x, resized, mode=interpolation, antialias=True)
-        # Bicubic overshoots at edges; Pillow clips that, so we do. The gradient goes straight
-        # through: a pixel beside the range must not lose its way back.
-        x = x + (x.detach().clamp(0, 1) - x.detach())
+    for pass_size in ((x.shape[-2], resized[1]), resized):  # rows first, as Pillow does
+        if pass_size != tuple(x.shape[-2:]):
+            x = F.interpolate(x, pass_size, mode=interpolation, antialias=True)
+            # Bicubic overshoots at edges; Pillow clips that, so we do. The gradient goes straight
+            # through: a pixel beside the range must not lose its way back.
+            x = x + (x.detach().clamp(0, 1) - x.detach())
     x = _center_crop_or_pad(x, height, width, fill_color / 255)
     shape = (3, 1, 1)
     return (x - _constant(mean, x).view(shape)) / _constant(std, x).view(shape)
