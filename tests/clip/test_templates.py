@@ -4,7 +4,7 @@ import warnings
 
 import pytest
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 
 from clipmamba.clip import TEMPLATES, Clip, encode_prompt
 from clipmamba.errors import InputError

@@ -31,7 +31,7 @@ class KnownStyle:
 
 KNOWN_STYLES: tuple[KnownStyle, ...] = (
     # Movements and manners of painting
-    KnownStyle("impressionism", "painting", ("impressionist", "impressionist oil painting")),
+    KnownStyle("impressionism", "painting", ("impressionist", "impressionist painting")),
     KnownStyle("post-impressionism", "painting", ("post impressionist",)),
     KnownStyle("pointillism", "painting", ("pointillist", "divisionism", "neo-impressionism")),
     KnownStyle("expressionism", "painting", ("expressionist", "german expressionism")),
@@ -92,7 +92,8 @@ KNOWN_STYLES: tuple[KnownStyle, ...] = (
     KnownStyle("collage", "craft", ("paper collage", "photo collage", "decoupage")),
     KnownStyle("graffiti", "craft", ("street art", "spray paint", "stencil graffiti")),
     # Design
-    KnownStyle("art nouveau poster", "design", ("art nouveau", "jugendstil", "secession")),
+    KnownStyle("art nouveau", "design", ("jugendstil", "vienna secession", "modernisme")),
+    KnownStyle("art nouveau poster", "design", ("belle époque poster",)),
     KnownStyle("art deco", "design", ("art déco", "deco poster")),
     KnownStyle("bauhaus", "design", ("bauhaus poster",)),
     KnownStyle("constructivism", "design", ("constructivist", "soviet poster")),
@@ -102,8 +103,9 @@ KNOWN_STYLES: tuple[KnownStyle, ...] = (
     # Digital
     KnownStyle("pixel art", "digital", ("pixelart", "8-bit", "16-bit", "pixelated")),
     KnownStyle("low poly", "digital", ("lowpoly", "low polygon", "polygon art")),
-    KnownStyle("concept art", "digital", ("digital painting", "matte painting")),
-    KnownStyle("cyberpunk", "digital", ("neon city", "neon")),
+    KnownStyle("digital painting", "digital", ("digital art", "digital illustration")),
+    KnownStyle("concept art", "digital", ("matte painting",)),
+    KnownStyle("cyberpunk", "digital", ("cyber punk",)),
     KnownStyle("vaporwave", "digital", ("synthwave", "retrowave", "outrun")),
     KnownStyle("steampunk", "digital", ("steam punk",)),
     # Photography

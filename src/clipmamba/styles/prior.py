@@ -61,7 +61,7 @@ class StylePrior(torch.nn.Module):
             (weight, bias, components, scale),
             strict=True,
         ):
-            self.register_buffer(name, value.detach().float().contiguous())
+            self.register_buffer(name, value.detach().float().clone())
 
     @property
     def embed_dim(self) -> int:

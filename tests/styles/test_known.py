@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from clipmamba.errors import InputError
+from clipmamba.styles import KNOWN_STYLES, find_style, lookup_style, suggest_styles
+
+
+@pytest.mark.parametrize(
+    ("word", "name"),
+    [
+        ("ukiyoe", "ukiyo-e"),
+        ("Ukiyo-E", "ukiyo-e"),
+        ("Japanese woodblock print", "ukiyo-e"),
+        ("watercolour", "watercolor"),
+        ("  Pixel-Art ", "pixel art"),
+        ("Art Déco", "art deco"),
+        ("art deco style", "art deco"),
+        ("bande dessinee", "comic book"),
+    ],
+)
+def test_names_aliases_and_spellings(word: str, name: str) -> None:
+    assert find_style(word).name == name
+
+
+def test_did_you_mean() -> None:
+    with pytest.raises(InputError, match="did you mean 'impressionism'"):
+        find_style("impresionism")
+    with pytest.raises(InputError, match="no known style 'qwxz'; see"):
+        find_style("qwxz")
+    assert suggest_styles("cubisn") == ["cubism"]
+    assert lookup_style("a cat on the moon") is None
+    assert lookup_style("") is None
+
+
+def test_no_word_means_two_styles() -> None:
+    for style in KNOWN_STYLES:
+        for word in (style.name, *style.aliases):
+            assert find_style(word) is style
+    assert len({style.name for style in KNOWN_STYLES}) == len(KNOWN_STYLES) >= 60
+
+
+def test_the_list_loads_no_torch() -> None:
+    code = "import sys; from clipmamba.styles import find_style; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
