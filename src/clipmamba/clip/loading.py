@@ -80,7 +80,7 @@ def _load_folder(folder: Path) -> LoadedClip:
         import open_clip
 
         model = open_clip.create_model(location, require_pretrained=True)
-        _refuse_resized(model, Path(open_clip.factory._find_checkpoint_in_dir(folder)))
+        _refuse_resized(model, folder / SAFE_WEIGHTS_NAME)  # the file open_clip takes first
         tokenizer = open_clip.get_tokenizer(location)
     return LoadedClip(model, tokenizer, config["model_cfg"]["embed_dim"])
 
@@ -207,7 +207,7 @@ def _knock(url: str, problem: str, remedy: str) -> None:
 
 def _refuse_resized(model: torch.nn.Module, weights: Path) -> None:
     """Refuses tensors that open_clip stretched to fit, such as a position table."""
-    if weights.suffix != ".safetensors":
+    if not weights.is_file():
         return
     from safetensors import safe_open
 
