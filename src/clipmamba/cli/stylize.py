@@ -73,9 +73,9 @@ def stylize(
         output = default_output(photo, prompt if style_image is None else style_image.stem)
     check_output(output, overwrite=overwrite)
 
-    with _status("loading the model"):
+    with status("loading the model"):
         pipeline = StylizePipeline.from_pretrained(model, device)
-    with _status(f"restyling {photo.name}"):
+    with status(f"restyling {photo.name}"):
         result = pipeline(
             picture, prompt=prompt, style_image=style_picture, strength=strength, seed=seed
         )
@@ -91,7 +91,7 @@ def default_output(photo: Path, style: str | None) -> Path:
 
 
 @contextlib.contextmanager
-def _status(text: str) -> Iterator[None]:
+def status(text: str) -> Iterator[None]:
     """Show what is going on, to a person only: on stderr if that is a terminal."""
     shown = sys.stderr.isatty()
     if shown:

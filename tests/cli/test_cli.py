@@ -1,0 +1,246 @@
+"""The real command on real files."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image
+
+import clipmamba
+from clipmamba.cli import main
+from clipmamba.cli.stylize import default_output, status
+from clipmamba.io import read_picture
+from clipmamba.pipelines import StylizePipeline
+
+# The command in a fresh Python that says afterwards which heavy packages it loaded.
+WATCHED = """
+import atexit, sys
+atexit.register(lambda: print(
+    "LOADED", *({"torch", "diffusers", "open_clip", "numpy"} & {*sys.modules}), file=sys.stderr))
+from clipmamba.cli import main
+main(prog_name="clipmamba")
+"""
+
+
+def fresh(*arguments: object, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", WATCHED, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=folder, check=False)
+
+
+def invoke(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def folder(tmp_path: Path, photo: Image.Image) -> Path:
+    photo.save(tmp_path / "photo.png")
+    (tmp_path / "text.jpg").write_text("no picture")
+    (tmp_path / "file").write_text("in the way")
+    (tmp_path / "there.png").write_bytes(b"keep me")
+    return tmp_path
+
+
+# -- at once, without torch ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["stylize", "--help"], []])
+def test_help_is_light(arguments):
+    done = fresh(*arguments)
+    assert done.returncode == 0
+    assert "clipmamba" in done.stdout
+    assert done.stderr.strip() == "LOADED"
+
+
+BAD_REQUESTS = {
+    "unknown command": (["paint"], "paint"),
+    "no photo": (["stylize"], "PHOTO"),
+    "unknown option": (["stylize", "photo.png", "--promt", "a"], "--prompt"),
+    "no style": (["stylize", "photo.png"], "no style"),
+    "two styles": (["stylize", "photo.png", "-p", "a", "--style-image", "photo.png"], "choose one"),
+    "empty prompt": (["stylize", "photo.png", "-p", " "], "empty"),
+    "strength": (["stylize", "photo.png", "-p", "a", "--strength", "2"], "strength"),
+    "strength word": (["stylize", "photo.png", "-p", "a", "--strength", "much"], "--strength"),
+    "seed": (["stylize", "photo.png", "-p", "a", "--seed", "-1"], "seed"),
+    "device": (["stylize", "photo.png", "-p", "a", "--device", "toaster"], "toaster"),
+    "model": (["stylize", "photo.png", "-p", "a", "--model", "nowhere"], "nowhere"),
+    "missing photo": (["stylize", "nothing.png", "-p", "a"], "no such file: nothing.png"),
+    "photo is a folder": (["stylize", ".", "-p", "a"], "is a folder"),
+    "not a picture": (["stylize", "text.jpg", "-p", "a"], "not a picture"),
+    "missing style": (["stylize", "photo.png", "--style-image", "x.png"], "no such file: x.png"),
+    "no such folder": (["stylize", "photo.png", "-p", "a", "-o", "nowhere/o.png"], "no folder"),
+    "file as folder": (["stylize", "photo.png", "-p", "a", "-o", "file/o.png"], "no folder"),
+    "output extension": (["stylize", "photo.png", "-p", "a", "-o", "o.xyz"], "extension"),
+    "output exists": (["stylize", "photo.png", "-p", "a", "-o", "there.png"], "--overwrite"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_REQUESTS)
+def test_bad_requests_are_one_line_without_torch(folder, case):
+    arguments, words = BAD_REQUESTS[case]
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    done = fresh(*arguments, folder=folder)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    error, loaded = done.stderr.splitlines()
+    assert error.startswith("Error: ")
+    assert words in error
+    assert loaded == "LOADED"
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["stylize", "x.png", "-p", "a"]])
+def test_answers_within_a_moment(arguments):
+    resource = pytest.importorskip("resource")
+
+    def seconds() -> float:  # of processor time, so that a busy machine does not fail the test
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run(
+            [sys.executable, "-m", "clipmamba", *arguments], capture_output=True, check=False
+        )
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+    assert min(seconds() for _ in range(3)) < 0.3
+
+
+# -- the work --------------------------------------------------------------------------------
+
+
+def test_from_photo_to_picture(folder, tiny_pipeline_folder):
+    done = fresh(
+        *("stylize", folder / "photo.png", "--prompt", "Ukiyo-e, blue!"),
+        *("--model", tiny_pipeline_folder, "--device", "cpu"),
+    )
+    output = folder / "photo-ukiyo-e-blue.png"
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{output}\n"
+    assert done.stderr.splitlines()[:-1] == []  # no progress: this is no terminal
+    result, photo = read_picture(output), read_picture(folder / "photo.png")
+    assert result.size == photo.size
+    assert result.tobytes() != photo.tobytes()
+
+
+def test_options_reach_the_pipeline(folder, tiny_pipeline, tiny_pipeline_folder, photo):
+    photo.rotate(180).save(folder / "style.png")
+    for options, keywords in (
+        (["-p", "mosaic", "--strength", "0.5", "--seed", "3"],
+         {"prompt": "mosaic", "strength": 0.5, "seed": 3}),
+        (["--style-image", folder / "style.png"], {"style_image": folder / "style.png"}),
+    ):  # fmt: skip
+        output = folder / "out.png"
+        result = invoke(
+            *("stylize", folder / "photo.png", *options, "-o", output, "--overwrite"),
+            *("--model", tiny_pipeline_folder, "--device", "cpu"),
+        )
+        assert result.exit_code == 0, result.stderr
+        expected = tiny_pipeline(photo, **keywords).images[0]
+        assert read_picture(output).tobytes() == expected.tobytes()
+
+
+def test_same_command_same_bytes(folder, tiny_pipeline_folder):
+    for name in ("a.jpg", "b.jpg"):
+        result = invoke(
+            *("stylize", folder / "photo.png", "-p", "mosaic", "-o", folder / name),
+            *("--model", tiny_pipeline_folder, "--device", "cpu"),
+        )
+        assert result.exit_code == 0, result.stderr
+    assert (folder / "a.jpg").read_bytes() == (folder / "b.jpg").read_bytes()
+
+
+def test_strength_zero_writes_the_photo(folder, tiny_pipeline_folder):
+    output = folder / "same.png"
+    result = invoke(
+        *("stylize", folder / "photo.png", "-p", "mosaic", "--strength", "0", "-o", output),
+        *("--model", tiny_pipeline_folder, "--device", "cpu"),
+    )
+    assert result.exit_code == 0, result.stderr
+    assert np.array_equal(read_picture(output), read_picture(folder / "photo.png"))
+
+
+def test_broken_weights_are_one_line(folder, tiny_pipeline_folder, tmp_path_factory):
+    model = tmp_path_factory.mktemp("broken") / "model"
+    shutil.copytree(tiny_pipeline_folder, model)
+    (model / "stylizer" / "diffusion_pytorch_model.safetensors").write_bytes(b"broken")
+    before = sorted(folder.iterdir())
+    result = invoke("stylize", folder / "photo.png", "-p", "a", "--model", model)
+    assert result.exit_code == 2
+    assert result.stderr.startswith("Error: ")
+    assert str(model / "stylizer") in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert sorted(folder.iterdir()) == before
+
+
+def test_interrupt_is_130_and_leaves_nothing(folder, tiny_pipeline_folder, monkeypatch):
+    def interrupted(*args, **options):
+        raise KeyboardInterrupt
+
+    before = sorted(folder.iterdir())
+    for owner, name in ((StylizePipeline, "from_pretrained"), (Image.Image, "save")):
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, interrupted)
+            result = invoke(
+                *("stylize", folder / "photo.png", "-p", "mosaic"),
+                *("--model", tiny_pipeline_folder, "--device", "cpu"),
+            )
+        assert result.exit_code == 130
+        assert result.stdout == ""
+        assert sorted(folder.iterdir()) == before
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_progress_only_on_a_terminal(monkeypatch, terminal):
+    stderr = io.StringIO()
+    stderr.isatty = lambda: terminal
+    monkeypatch.setattr(sys, "stderr", stderr)
+    with status("loading the model"):
+        pass
+    assert ("loading the model" in stderr.getvalue()) == terminal
+
+
+@pytest.mark.parametrize(
+    ("photo", "style", "expected"),
+    [
+        ("a/photo.JPG", "Ukiyo-e", "a/photo-ukiyo-e.JPG"),
+        ("photo.gif", "oil  on\ncanvas", "photo-oil-on-canvas.png"),
+        ("photo.png", "../../etc/passwd", "photo-etc-passwd.png"),
+        ("photo.png", "浮世絵", "photo-浮世絵.png"),
+        ("photo.png", "!!!", "photo-stylized.png"),
+        ("photo", "sepia", "photo-sepia.png"),
+        ("photo.png", "x" * 500, f"photo-{'x' * 40}.png"),
+    ],
+)
+def test_default_output(photo, style, expected):
+    assert default_output(Path(photo), style) == Path(expected)
+
+
+def test_python_m(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "clipmamba", "--version"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == f"clipmamba, version {clipmamba.__version__}\n"
+
+
+def test_env_tells_what_a_bug_report_needs():
+    result = invoke("env")
+    assert result.exit_code == 0, result.output
+    for words in ("clipmamba", "torch", "open-clip-torch", "mamba-ssm", "threads", "gpu"):
+        assert words in result.stdout
+    import torch
+
+    assert torch.__version__.split("+")[0] in result.stdout
+    from clipmamba.ops import backend_table
+
+    lines = result.stdout.partition("scan backends")[2].splitlines()
+    for backend in backend_table():
+        line = next(x for x in lines if x.split()[:1] == [backend.name])
+        assert backend.reason in line
+    weights = Path(clipmamba.__file__).parent / "weights"
+    for file in weights.glob("*/*.safetensors"):
+        assert file.name in result.stdout

@@ -1,0 +1,308 @@
+"""What a caller of the pipeline and of `stylize` is promised."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from clipmamba.errors import InputError, WeightsError
+from clipmamba.io import from_srgb, to_srgb
+from clipmamba.pipelines import StylizePipeline
+from clipmamba.pipelines.stylize import resolve_device, stylize
+
+
+def bytes_of(image: Image.Image) -> bytes:
+    return image.convert("RGBA").tobytes()
+
+
+def as_kind(photo: Image.Image, kind: str, folder):
+    pixels, _ = to_srgb(photo)
+    if kind == "path":
+        photo.save(folder / "photo.png")
+        return folder / "photo.png"
+    tensor = torch.from_numpy(pixels).permute(2, 0, 1)
+    return {
+        "pil": photo,
+        "uint8": np.asarray(photo),
+        "float32": pixels,
+        "float64": pixels.astype(np.float64),
+        "rgba array": np.dstack([np.asarray(photo), np.full(photo.size[::-1], 7, np.uint8)]),
+        "tensor": tensor,
+        "float64 tensor": tensor.double(),
+        "batch": torch.stack([tensor, tensor.flip(-1)]),
+    }[kind]
+
+
+KINDS = ["path", "pil", "uint8", "float32", "float64", "rgba array", "tensor"]
+KINDS += ["float64 tensor", "batch"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_kind_comes_back_as_itself(tiny_pipeline, tiny_pipeline_folder, photo, tmp_path, kind):
+    image = as_kind(photo, kind, tmp_path)
+    result = stylize(image, "watercolor", model=tiny_pipeline_folder, device="cpu")
+    if kind in ("path", "pil"):
+        assert isinstance(result, Image.Image)
+        assert (result.size, result.mode) == (photo.size, "RGB")
+        assert result.tobytes() != photo.tobytes()
+        return
+    assert type(result) is type(image)
+    assert (result.shape, result.dtype) == (image.shape, image.dtype)
+    assert result.min() >= 0
+    assert result.max() <= (255 if result.dtype == np.uint8 else 1)
+    assert (result != image).any()
+    if kind == "rgba array":
+        np.testing.assert_array_equal(result[..., 3], image[..., 3])
+
+
+def test_all_kinds_show_the_same_picture(tiny_pipeline, photo, tmp_path):
+    def run(kind):
+        return tiny_pipeline(as_kind(photo, kind, tmp_path), prompt="mosaic").images[0]
+
+    expected = np.asarray(run("pil"))
+    for kind in ("path", "uint8"):
+        np.testing.assert_array_equal(np.asarray(run(kind)), expected)
+    tensor = run("tensor").permute(1, 2, 0).numpy()
+    np.testing.assert_array_equal(np.asarray(from_srgb(tensor)), expected)
+    batch = run("batch").permute(1, 2, 0).numpy()
+    np.testing.assert_allclose(batch, tensor, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_strength_zero_gives_the_photo_back(tiny_pipeline, photo, tmp_path, kind):
+    image = as_kind(photo, kind, tmp_path)
+    result = tiny_pipeline(image, prompt="watercolor", strength=0).images
+    if kind in ("path", "pil"):
+        assert result[0].tobytes() == photo.tobytes()
+    else:
+        result = result if kind == "batch" else result[0]
+        assert result is not image
+        assert (np.asarray(result) == np.asarray(image)).all()
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "L", "P", "CMYK", "I;16"])
+def test_strength_zero_keeps_every_mode(tiny_pipeline, photo, mode):
+    image = (
+        Image.fromarray(np.arange(48 * 32, dtype=np.uint16).reshape(32, 48) * 40)
+        if mode == "I;16"
+        else photo.convert(mode)
+    )
+    result = tiny_pipeline(image, prompt="watercolor", strength=0).images[0]
+    assert result.mode == mode
+    assert result.tobytes() == image.tobytes()
+
+
+def test_strength_goes_in_a_straight_line(tiny_pipeline, photo, tmp_path):
+    image = as_kind(photo, "float32", tmp_path)
+    full = tiny_pipeline(image, prompt="mosaic").images[0]
+    inside = (full > 0) & (full < 1)  # not clamped
+    assert inside.mean() > 0.2
+    for strength in (0.25, 0.5, 0.9):
+        partial = tiny_pipeline(image, prompt="mosaic", strength=strength).images[0]
+        expected = image + strength * (full - image)
+        np.testing.assert_allclose(partial[inside], expected[inside], atol=1e-5)
+    beyond = tiny_pipeline(image, prompt="mosaic", strength=1.5).images[0]
+    assert np.abs(beyond - image).mean() > np.abs(full - image).mean()
+    assert 0 <= beyond.min() <= beyond.max() <= 1
+
+
+def test_gradient_reaches_the_pixels(tiny_pipeline, photo, tmp_path):
+    images = as_kind(photo, "batch", tmp_path).requires_grad_()
+    result = tiny_pipeline(images, prompt="watercolor").images
+    result.mean().backward()
+    assert images.grad.isfinite().all()
+    assert (images.grad[0] != 0).float().mean() > 0.5
+
+
+def test_gradient_reaches_the_style_picture(tiny_pipeline, photo, tmp_path):
+    image = as_kind(photo, "tensor", tmp_path)
+    style = image.flip(0).clone().requires_grad_()
+    tiny_pipeline(image, style_image=style).images[0].mean().backward()
+    assert style.grad.abs().sum() > 0
+
+
+def test_no_gradient_is_kept_where_none_is_wanted(tiny_pipeline, photo, tmp_path):
+    image = as_kind(photo, "tensor", tmp_path)
+    assert not tiny_pipeline(image, prompt="watercolor").images[0].requires_grad
+    assert torch.is_grad_enabled()
+
+
+def test_same_seed_same_bytes_other_seed_other_variant(tiny_pipeline, photo):
+    def run(seed):
+        return bytes_of(tiny_pipeline(photo, prompt="watercolor", seed=seed).images[0])
+
+    assert run(None) == run(None)
+    assert run(3) == run(3)
+    assert len({run(None), run(3), run(4)}) == 3
+
+
+def test_another_prompt_another_picture(tiny_pipeline, photo):
+    first, second = (tiny_pipeline(photo, prompt=p).images[0] for p in ("mosaic", "sepia"))
+    assert bytes_of(first) != bytes_of(second)
+
+
+def test_style_picture(tiny_pipeline, photo, tmp_path):
+    style = Image.new("RGB", (40, 30), "orange")
+    style.save(tmp_path / "style.png")
+    results = [
+        tiny_pipeline(photo, style_image=s).images[0]
+        for s in (style, tmp_path / "style.png", np.asarray(style))
+    ]
+    assert len({bytes_of(result) for result in results}) == 1
+    other = tiny_pipeline(photo, style_image=photo).images[0]
+    assert bytes_of(other) != bytes_of(results[0])
+
+
+def test_a_list_gives_each_as_if_alone(tiny_pipeline, photo):
+    wide = photo.resize((65, 17))
+    together = tiny_pipeline([photo, wide], prompt="mosaic").images
+    alone = [tiny_pipeline(image, prompt="mosaic").images[0] for image in (photo, wide)]
+    assert [bytes_of(image) for image in together] == [bytes_of(image) for image in alone]
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 7), (3, 2), (33, 47), (301, 1), (2, 257)])
+def test_every_size(tiny_pipeline, photo, size):
+    result = tiny_pipeline(photo.resize(size), prompt="mosaic").images[0]
+    assert result.size == size
+
+
+def test_photo_keeps_what_it_carries(tiny_pipeline, photo):
+    exif = Image.Exif()
+    exif[274], exif[271] = 6, "Camera"
+    photo.putalpha(Image.linear_gradient("L").resize(photo.size))
+    photo.info["exif"] = exif.tobytes()
+    result = tiny_pipeline(photo, prompt="mosaic").images[0]
+    assert result.size == (32, 48)
+    assert result.mode == "RGBA"
+    alpha = photo.getchannel("A").transpose(Image.Transpose.ROTATE_270)
+    assert result.getchannel("A").tobytes() == alpha.tobytes()
+    assert dict(result.getexif()) == {271: "Camera"}
+
+
+# -- bad input -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({}, "no style"),
+        ({"text": "a", "style_image": "b.png"}, "choose one"),
+        ({"text": "  "}, "empty"),
+        ({"text": ""}, "empty"),
+        ({"text": ["a", "b"]}, "prompt"),
+        ({"text": "a", "strength": -0.1}, "strength"),
+        ({"text": "a", "strength": 1.6}, "strength"),
+        ({"text": "a", "strength": float("nan")}, "strength"),
+        ({"text": "a", "strength": "1"}, "strength"),
+        ({"text": "a", "seed": -1}, "seed"),
+        ({"text": "a", "seed": 1.5}, "seed"),
+        ({"text": "a", "device": "toaster"}, "unknown device"),
+        ({"text": "a", "device": "cuda:99"}, "no device"),
+        ({"style_image": "missing.png"}, "no such file"),
+    ],
+)
+def test_senseless_options_are_refused(photo, tiny_pipeline_folder, options, words):
+    with pytest.raises(InputError, match=words) as caught:
+        stylize(photo, **{"model": tiny_pipeline_folder, **options})
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        torch.zeros(3, 8, 8, dtype=torch.uint8),
+        torch.zeros(1, 8, 8),
+        torch.zeros(3, 0, 8),
+        torch.zeros(8, 8),
+        torch.full((3, 8, 8), 255.0),
+        np.zeros((8, 8), np.uint8),
+        np.zeros((8, 8, 2), np.uint8),
+        np.full((8, 8, 3), 255.0),
+        "missing.jpg",
+    ],
+)
+@pytest.mark.parametrize("strength", [0, 1])
+def test_senseless_pictures_are_refused(tiny_pipeline, image, strength):
+    with pytest.raises(InputError):
+        tiny_pipeline(image, prompt="mosaic", strength=strength)
+
+
+def test_auto_device_exists():
+    assert resolve_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+# -- saving and loading ----------------------------------------------------------------------
+
+
+def test_saved_pipeline_makes_the_same_picture(tiny_pipeline, photo, tmp_path):
+    tiny_pipeline.save_pretrained(tmp_path / "new" / "folder")
+    loaded = StylizePipeline.from_pretrained(tmp_path / "new" / "folder", device="cpu")
+    results = [pipe(photo, prompt="mosaic", seed=1).images[0] for pipe in (tiny_pipeline, loaded)]
+    assert bytes_of(results[0]) == bytes_of(results[1])
+
+
+def test_loaded_pipeline_is_frozen(tiny_pipeline):
+    assert not any(parameter.requires_grad for parameter in tiny_pipeline.stylizer.parameters())
+    assert not tiny_pipeline.stylizer.training
+
+
+def broken(folder, how: str) -> None:
+    weights = folder / "stylizer" / "diffusion_pytorch_model.safetensors"
+    if how == "no folder":
+        shutil.rmtree(folder)
+    elif how == "no index":
+        (folder / "model_index.json").unlink()
+    elif how == "index is no JSON":
+        (folder / "model_index.json").write_text("{")
+    elif how == "index without clip":
+        (folder / "model_index.json").write_text('["clip"]')
+    elif how == "unknown clip":
+        (folder / "model_index.json").write_text('{"clip": "no-such-clip"}')
+    elif how == "no stylizer":
+        shutil.rmtree(folder / "stylizer")
+    elif how == "no weights":
+        weights.unlink()
+    elif how == "cut weights":
+        weights.write_bytes(weights.read_bytes()[:-100])
+    elif how == "other config":
+        config = folder / "stylizer" / "config.json"
+        config.write_text(json.dumps(json.loads(config.read_text()) | {"style_dim": 5}))
+    elif how == "no prior":
+        shutil.rmtree(folder / "prior")
+
+
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        ("no folder", "no model folder"),
+        ("no index", "no model_index.json"),
+        ("index is no JSON", "names no clip"),
+        ("index without clip", "names no clip"),
+        ("unknown clip", "no-such-clip"),
+        ("no stylizer", "stylizer"),
+        ("no weights", "stylizer"),
+        ("cut weights", "stylizer"),
+        ("other config", "stylizer"),
+        ("no prior", "prior"),
+    ],
+)
+@pytest.mark.usefixtures("tiny_pipeline")  # whole, the same folder loads
+def test_broken_weights_are_one_clear_line(tiny_pipeline_folder, tmp_path, how, words):
+    folder = shutil.copytree(tiny_pipeline_folder, tmp_path / "model")
+    broken(folder, how)
+    with pytest.raises(WeightsError, match=words) as caught:
+        StylizePipeline.from_pretrained(folder, device="cpu")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_stylizer_for_another_clip_is_refused(tiny_pipeline):
+    from clipmamba.models import Stylizer
+
+    other = Stylizer(style_dim=5, widths=(8, 8, 8), depth=1, quarter_depth=1, code_dim=8)
+    with pytest.raises(WeightsError, match="style points of 5 numbers"):
+        StylizePipeline(other, tiny_pipeline.clip, tiny_pipeline.prior)
