@@ -5,16 +5,20 @@ Everything here works on float32 numpy arrays: a picture is (H, W, 3) sRGB in [0
 its look from 96 to 256 pixels.
 """
 
+# numpy's stubs give Any for arithmetic on arrays of any float width.
+# mypy: disable-error-code="no-any-return"
+
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-Array = npt.NDArray[np.float32]
+Array = npt.NDArray[np.floating[Any]]
 Index = npt.NDArray[np.intp]
 
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
@@ -82,7 +86,7 @@ def mix(a: Array, b: Array | Sequence[float], weight: Array | float) -> Array:
     return a + (other - a) * weight
 
 
-def ramp(field: Array, stops: Sequence[float], colours: Sequence[Sequence[float]]) -> Array:
+def ramp(field: Array, stops: Sequence[float], colours: Array | Sequence[Sequence[float]]) -> Array:
     """Map a field (H, W) through a colour gradient given by `stops` and `colours`."""
     table = np.asarray(colours, dtype=np.float32)
     return np.stack([np.interp(field, stops, table[:, c]) for c in range(3)], axis=2).astype(
@@ -106,16 +110,16 @@ def rgbs(codes: str) -> Array:
 def noise(shape: tuple[int, int], rng: np.random.Generator, size: float = 1.0) -> Array:
     """Gaussian noise (H, W) with elements of `size` pixels, zero mean and unit deviation."""
     height, width = shape
-    step = max(1, int(size))
-    coarse = rng.standard_normal((height // step + 3, width // step + 3), dtype=np.float32)
-    if step == 1:
-        field = coarse[:height, :width]
-        field = ndimage.gaussian_filter(field, size * 0.45, mode="wrap") if size > 0.5 else field
-    else:
-        field = enlarge(coarse, (coarse.shape[0] * step, coarse.shape[1] * step), order=1)
-        field = ndimage.gaussian_filter(field, step * 0.5, mode="wrap")[:height, :width]
-    deviation = float(field.std())
-    return ((field - field.mean()) / max(deviation, 1e-6)).astype(np.float32)
+    # Slow noise is made on a coarse grid and enlarged: a wide blur at full size is dear.
+    step = max(1.0, size / 3.0)
+    coarse_shape = (int(np.ceil(height / step)) + 1, int(np.ceil(width / step)) + 1)
+    field: Array = rng.standard_normal(coarse_shape, dtype=np.float32)
+    field = blur(field, 0.45 * size / step)
+    if step > 1.0:
+        full = (round(coarse_shape[0] * step), round(coarse_shape[1] * step))
+        field = enlarge(field, full)
+    field = field[:height, :width]
+    return (field - field.mean()) / max(float(field.std()), 1e-6)
 
 
 def enlarge(field: Array, shape: tuple[int, int], order: int = 1) -> Array:
@@ -162,33 +166,32 @@ def blur(picture: Array, sigma: float) -> Array:
     return ndimage.gaussian_filter(picture, sigmas, mode="nearest", truncate=3.0)
 
 
-def kuwahara(photo: Array, radius: int, sharpness: float = 3.0) -> Array:
-    """Edge-keeping smoothing: each pixel takes the calmest of four windows beside it (soft)."""
-    size = radius + 1
+_SECTORS = tuple((np.sin(a), np.cos(a)) for a in np.arange(8) * (np.pi / 4))
+
+
+def kuwahara(photo: Array, radius: float) -> Array:
+    """Edge-keeping smoothing: each pixel takes the calmest of eight round windows beside it."""
     grey = luma(photo)
     stack = np.concatenate([photo, grey[..., None], (grey * grey)[..., None]], axis=2)
-    pad = 2 * radius
-    padded = np.pad(stack, ((pad, pad), (pad, pad), (0, 0)), mode="edge")
-    mean = ndimage.uniform_filter(padded, (size, size, 0), mode="nearest")
+    pad = int(np.ceil(radius))
+    mean = blur(stack, 0.5 * radius)
+    variance = np.maximum(mean[..., 4] - mean[..., 3] ** 2, 0.0) + 2e-4
+    weight = 1.0 / (variance * variance * variance)
+    # Weighted colours first: a window is then one shifted slice.
+    stack = np.concatenate([mean[..., :3] * weight[..., None], weight[..., None]], axis=2)
+    stack = np.pad(stack, ((pad, pad), (pad, pad), (0, 0)), mode="edge")
     height, width = grey.shape
-    near, far = pad - radius + size // 2, pad + size // 2
-    total = np.zeros_like(photo)
-    weights = np.zeros_like(grey)
-    for top in (near, far):
-        for left in (near, far):
-            window = mean[top : top + height, left : left + width]
-            variance = np.maximum(window[..., 4] - window[..., 3] ** 2, 0.0)
-            weight = (variance + 1e-4) ** -sharpness
-            total += window[..., :3] * weight[..., None]
-            weights += weight
-    return (total / weights[..., None]).astype(np.float32)
+    total = 0.6 * stack[pad : pad + height, pad : pad + width]
+    for dy, dx in _SECTORS:
+        top, left = pad + round(radius * dy), pad + round(radius * dx)
+        total += stack[top : top + height, left : left + width]
+    return total[..., :3] / total[..., 3:]
 
 
-def simplify(photo: Array, scale: float, passes: int = 2, radius: float = 2.0) -> Array:
+def simplify(photo: Array, scale: float, passes: int = 2, radius: float = 1.4) -> Array:
     """Flatten texture, keep edges: the base of the flat styles."""
-    step = max(1, round(radius * scale))
     for _ in range(passes):
-        photo = kuwahara(photo, step)
+        photo = kuwahara(photo, max(1.0, radius * scale))
     return photo
 
 
@@ -261,22 +264,40 @@ class Flow:
 
     def smooth(self, picture: Array) -> Array:
         """Mean along the streamline through each pixel, of a field or picture."""
-        flat = picture.reshape(-1, *picture.shape[2:])
-        total = np.zeros_like(flat)
+        if picture.ndim == 3:
+            channels = [self.smooth(picture[..., c]) for c in range(picture.shape[2])]
+            return np.stack(channels, axis=2)
+        flat = picture.ravel()
+        total: Array = np.zeros_like(flat)
         for at in self._at:
             total += flat[at]
         return (total / np.float32(len(self._at))).reshape(picture.shape)
 
 
 def hatching(
-    shape: tuple[int, int], rng: np.random.Generator, angle: float, width: float, length: int
+    shape: tuple[int, int], rng: np.random.Generator, angle: float, width: float, length: float
 ) -> Array:
-    """Parallel strokes at `angle` (H, W), unit deviation: noise smeared along one direction."""
-    grain = noise(shape, rng, width)
-    field = np.full(shape, angle, dtype=np.float32)
-    field += 0.12 * noise(shape, rng, 24.0)
-    lines = Flow(field, max(2, length // 2), stride=1.0).smooth(grain)
-    return lines / max(float(lines.std()), 1e-6)
+    """Parallel strokes at `angle` (H, W) of about `width` by `length`, unit deviation."""
+    y, x = np.indices(shape, dtype=np.float32)
+    drift = 0.35 * width * noise(shape, rng, 20.0 * width)
+    across = (y * np.cos(angle) - x * np.sin(angle) + drift) / max(width, 0.9)
+    along = (x * np.cos(angle) + y * np.sin(angle)) / length
+    across, along = across - across.min(), along - along.min()
+    low = across.astype(np.intp)
+    table = rng.standard_normal((int(across.max()) + 3, int(along.max()) + 4), dtype=np.float32)
+    # Rows start at their own place, so that strokes do not end in line.
+    start = rng.random(len(table), dtype=np.float32)
+    near, far = _row(table, low, along + start[low]), _row(table, low + 1, along + start[low + 1])
+    weight = across - low
+    field = near + (far - near) * (weight * weight * (3 - 2 * weight))
+    return field / max(float(field.std()), 1e-6)
+
+
+def _row(table: Array, row: Index, at: Array) -> Array:
+    """Linear look-up at column `at` of the rows `row` of a table."""
+    low = at.astype(np.intp)
+    first, second = table[row, low], table[row, low + 1]
+    return first + (second - first) * (at - low)
 
 
 # --- lines -----------------------------------------------------------------------------------
@@ -294,10 +315,45 @@ def outlines(
         high: difference where ink is full.
         flow: streamlines along edges; with them broken lines join (flow-based DoG).
     """
-    difference = blur(grey, 1.6 * sigma) - blur(grey, sigma)
+    difference: Array = blur(grey, 1.6 * sigma) - blur(grey, sigma)
     if flow is not None:
         difference = flow.smooth(difference)
     return smoothstep(low, high, difference)
+
+
+def line_drawing(photo: Array, scale: float, width: float, flow: Flow) -> Array:
+    """Ink outlines (H, W) that keep small forms (eyes, windows) a flattened picture has lost.
+
+    Args:
+        photo: the picture before it was flattened.
+        scale: pixels a unit takes.
+        width: line width in units.
+        flow: streamlines along edges.
+    """
+    grey = stretch(luma(kuwahara(photo, max(1.0, 0.9 * scale))))
+    fine = outlines(grey, 0.55 * width * scale, 0.016, 0.050, flow)
+    broad = outlines(grey, 0.95 * width * scale, 0.030, 0.075, flow)
+    return np.maximum(fine, broad)
+
+
+def contours(grey: Array, sigma: float, flow: Flow, low: float = 0.25, high: float = 0.7) -> Array:
+    """One line on each edge (H, W) in [0, 1]: ridges of the gradient, even in strength.
+
+    Args:
+        grey: luminance in [0, 1].
+        sigma: half the line width in pixels.
+        flow: streamlines along edges, to join broken lines.
+        low: relative ridge height where the line begins.
+        high: relative ridge height where the line is full.
+    """
+    smooth = blur(grey, sigma)
+    gx = ndimage.sobel(smooth, axis=1, mode="nearest")
+    gy = ndimage.sobel(smooth, axis=0, mode="nearest")
+    slope = flow.smooth(np.sqrt(gx * gx + gy * gy))
+    around = blur(slope, 2.2 * sigma)
+    # Strong edges fade to the same line as weak ones; below the floor there is none.
+    ridge = (slope - around) / (0.45 * around + 0.08)
+    return smoothstep(low, high, ridge) * smoothstep(0.08, 0.30, slope)
 
 
 def edge_flow(grey: Array, scale: float, length: float = 4.0, sigma: float = 2.0) -> Flow:
@@ -443,7 +499,7 @@ def lay_strokes(
     angle: Array | float,
     length: Array | float,
     width: Array | float,
-    squareness: float = 3.0,
+    squareness: int = 3,
 ) -> Layer:
     """Lay strokes in the given order, later ones on top.
 
@@ -454,7 +510,7 @@ def lay_strokes(
         angle: directions (N,) in radians.
         length: full lengths (N,) in pixels.
         width: full widths (N,) in pixels.
-        squareness: 2 gives ellipses, more gives rounded bars.
+        squareness: 2 gives ellipses, 3 and 4 give rounded bars.
     """
     count = len(y)
     angle, length, width = (
@@ -463,35 +519,46 @@ def lay_strokes(
     )
     height, breadth = shape
     half_l, half_w = length / 2 + 0.35, width / 2 + 0.35
-    reach = int(np.ceil(max(float(half_l.max()), float(half_w.max())))) + 1
-    oy, ox = (part.ravel() for part in np.mgrid[-reach : reach + 1, -reach : reach + 1])
-    keep = oy * oy + ox * ox <= (reach + 0.5) ** 2
-    oy, ox = oy[keep], ox[keep]
-    cy, cx = np.rint(y).astype(np.intp), np.rint(x).astype(np.intp)
-    dy = oy.astype(np.float32)[None] + (cy - y).astype(np.float32)[:, None]
-    dx = ox.astype(np.float32)[None] + (cx - x).astype(np.float32)[:, None]
-    cos, sin = np.cos(angle)[:, None], np.sin(angle)[:, None]
-    u = np.abs((dx * cos + dy * sin) / half_l[:, None])
-    v = np.abs((dy * cos - dx * sin) / half_w[:, None])
-    inside = u**squareness + v**squareness < 1.0 if squareness != 2 else u * u + v * v < 1.0
-    which, where = np.nonzero(inside)
-    py, px = cy[which] + oy[where], cx[which] + ox[where]
-    valid = (py >= 0) & (py < height) & (px >= 0) & (px < breadth)
-    at, which = (py * breadth + px)[valid], which[valid]
-    # nonzero() walks strokes in order and numpy keeps the last write: the top stroke wins.
-    owner = np.full(height * breadth, -1, dtype=np.intp)
-    owner[at] = which
-    owner = owner.reshape(shape)
+    # A lattice finer than 0.7 pixels over the largest stroke touches every pixel beneath it.
+    template_u = np.linspace(-1, 1, int(np.ceil(2 * float(half_l.max()) / 0.7)) + 1)
+    template_v = np.linspace(-1, 1, int(np.ceil(2 * float(half_w.max()) / 0.7)) + 1)
+    along, across = (part.ravel() for part in np.meshgrid(template_u, template_v))
+    inside = _power(along, squareness) + _power(across, squareness) < 1.0
+    along, across = along[inside].astype(np.float32), across[inside].astype(np.float32)
+    cos, sin = np.cos(angle), np.sin(angle)
+    half_l_cos, half_l_sin = (half_l * cos)[:, None], (half_l * sin)[:, None]
+    half_w_cos, half_w_sin = (half_w * cos)[:, None], (half_w * sin)[:, None]
+    # Adding a border and dropping it again is cheaper than testing every sample.
+    border = int(np.ceil(max(float(half_l.max()), float(half_w.max())))) + 2
+    py = y[:, None] + half_l_sin * along + half_w_cos * across + (border + 0.5)
+    px = x[:, None] + half_l_cos * along - half_w_sin * across + (border + 0.5)
+    py = np.clip(py, 0, height + 2 * border - 1).astype(np.int32)
+    px = np.clip(px, 0, breadth + 2 * border - 1).astype(np.int32)
+    owner = np.full((height + 2 * border, breadth + 2 * border), -1, dtype=np.intp)
+    # numpy keeps the last write to a place: the stroke on top wins.
+    owner.ravel()[py * (breadth + 2 * border) + px] = np.arange(count)[:, None]
+    owner = owner[border : border + height, border : border + breadth]
     covered = owner >= 0
     owner = np.maximum(owner, 0)
     rows, columns = np.indices(shape, dtype=np.float32)
     dy, dx = rows - y[owner], columns - x[owner]
-    cos, sin = np.cos(angle)[owner], np.sin(angle)[owner]
+    cos, sin = cos[owner], sin[owner]
     u = (dx * cos + dy * sin) / half_l[owner]
     v = (dy * cos - dx * sin) / half_w[owner]
-    radius = (np.abs(u) ** squareness + np.abs(v) ** squareness) ** (1.0 / squareness)
+    radius = _root(_power(u, squareness) + _power(v, squareness), squareness)
     alpha = np.clip((1.0 - radius) * half_w[owner] + 0.15, 0.0, 1.0) * covered
-    return Layer(owner, alpha.astype(np.float32), u.astype(np.float32), v.astype(np.float32))
+    return Layer(owner, alpha, u, v)
+
+
+def _power(x: Array, exponent: int) -> Array:
+    """`|x|` to a power of 2, 3 or 4 without the slow general power."""
+    square = x * x
+    return square * square if exponent == 4 else square * np.abs(x) if exponent == 3 else square
+
+
+def _root(x: Array, exponent: int) -> Array:
+    """Inverse of `_power`."""
+    return np.sqrt(np.sqrt(x)) if exponent == 4 else np.cbrt(x) if exponent == 3 else np.sqrt(x)
 
 
 def bristles(layer: Layer, rng: np.random.Generator, hairs: int = 6) -> Array:

@@ -8,6 +8,7 @@ from clipmamba.train.painters._tools import (
     Array,
     Flow,
     blur,
+    contours,
     edge_flow,
     finish,
     hatching,
@@ -39,7 +40,7 @@ def pencil_sketch(photo: Array, rng: np.random.Generator) -> Array:
     tooth = paper(shape, rng, scale)
     graphite = np.zeros(shape, np.float32)
     # Each darker tone adds a layer of hatching in another direction.
-    for start, turn, weight in ((0.22, 0.0, 0.42), (0.48, 0.35, 0.36), (0.70, 1.5, 0.40)):
+    for start, turn, weight in ((0.12, 0.0, 0.42), (0.42, 0.35, 0.40), (0.68, 1.5, 0.42)):
         strokes = hatching(shape, rng, angle + turn, 1.1 * scale, round(15 * scale))
         darkness = smoothstep(start, start + 0.45, 1 - soft)
         mark = smoothstep(-0.9, 1.3, strokes + 0.25 * tooth + 2.0 * darkness - 1.0)
@@ -78,20 +79,20 @@ def charcoal(photo: Array, rng: np.random.Generator) -> Array:
     shape = photo.shape[:2]
     scale = scale_of(photo)
     grey = stretch(luma(photo), 2, 98)
-    grey = np.clip(grey + 0.6 * (grey - blur(grey, 7 * scale)), 0, 1)
+    grey = np.clip(grey + 0.5 * (grey - blur(grey, 7 * scale)), 0, 1)
     angle, _ = tangent(grey, 3 * scale)
-    flow = Flow(angle, round(5 * scale))
-    smudge = flow.smooth(blur(grey, 1.4 * scale))
-    dark = smoothstep(0.18, 0.92, 1 - smudge)
-    tooth = noise(shape, rng, 1.2 * scale) + 0.5 * noise(shape, rng, 2.6 * scale)
-    side = hatching(shape, rng, float(rng.uniform(0.5, 1.1)), 2.2 * scale, round(12 * scale))
-    # The stick catches the tooth: darks fill it, halftones break into grain.
-    grain = smoothstep(-0.9, 0.9, 0.75 * tooth + 0.35 * side + 4.2 * (dark - 0.42))
-    coal = 0.35 * dark + 0.72 * grain * smoothstep(0.05, 0.5, dark)
-    line = outlines(grey, 1.5 * scale, 0.012, 0.07, flow)
-    line = line * smoothstep(-1.6, 0.3, tooth + 1.2 * line)
-    coal = np.maximum(coal, 0.95 * line)
-    sheet = 0.86 + 0.018 * tooth
+    flow = Flow(angle, max(2, round(4 * scale)))
+    smudge = 0.6 * flow.smooth(blur(grey, 0.9 * scale)) + 0.4 * blur(grey, 2.2 * scale)
+    dark = smoothstep(0.10, 1.0, 1 - smudge)
+    tooth = noise(shape, rng, 1.1 * scale) + 0.6 * noise(shape, rng, 2.4 * scale)
+    side = hatching(shape, rng, float(rng.uniform(2.0, 2.6)), 2.0 * scale, 14 * scale)
+    # The stick catches the tooth: darks fill it, halftones break into grain and strokes.
+    caught = smoothstep(-1.7, 1.7, 0.8 * tooth + 0.55 * side + 3.4 * (dark - 0.5))
+    coal = 0.52 * dark + 0.50 * caught * smoothstep(0.03, 0.35, dark)
+    line = outlines(grey, 1.4 * scale, 0.012, 0.07, flow)
+    line = line * smoothstep(-1.8, 0.6, tooth + 1.0)
+    coal = np.maximum(coal, 0.9 * line)
+    sheet = 0.87 + 0.022 * tooth
     value = sheet - 0.80 * np.clip(coal, 0, 1)
     return finish(value[..., None] * np.asarray([1.0, 0.985, 0.955], np.float32))
 
@@ -100,25 +101,25 @@ def ink_wash(photo: Array, rng: np.random.Generator) -> Array:
     """Sumi-e: a few grey washes with wet edges, dark brush lines, much empty rice paper."""
     shape = photo.shape[:2]
     scale = scale_of(photo)
-    grey = stretch(luma(simplify(photo, scale, passes=2, radius=3)), 2, 98)
-    angle, _ = tangent(grey, 3.5 * scale)
-    flow = Flow(angle, round(6 * scale))
-    wet = noise(shape, rng, 9 * scale)
-    tone = flow.smooth(blur(grey, 0.8 * scale)) + 0.035 * wet
+    grey = stretch(luma(simplify(photo, scale, passes=2)), 2, 98)
+    angle, _ = tangent(grey, 2.5 * scale)
+    flow = Flow(angle, max(2, round(4 * scale)))
+    tone = grey + 0.04 * noise(shape, rng, 9 * scale)
     wash = np.zeros(shape, np.float32)
-    for cut, depth in ((0.66, 0.16), (0.44, 0.26), (0.24, 0.34)):
-        area = smoothstep(cut + 0.07, cut - 0.07, tone)
-        rim = area * (1 - area) * 4 * smoothstep(-1.0, 1.5, noise(shape, rng, 6 * scale))
-        wash += depth * area + 0.09 * rim
-    bloom = 1 + 0.10 * noise(shape, rng, 14 * scale)
-    line = outlines(grey, 1.5 * scale, 0.022, 0.06, flow)
-    dry = Flow(angle, round(5 * scale)).smooth(noise(shape, rng, 0.9 * scale))
+    for cut, depth in ((0.62, 0.13), (0.42, 0.22), (0.22, 0.34)):
+        area = smoothstep(cut + 0.05, cut - 0.05, tone)
+        wash += depth * area + 0.20 * np.clip(area - blur(area, 1.8 * scale), 0, 1)
+    # Ink pools and thins within a wash.
+    wash = wash * (1 + 0.20 * noise(shape, rng, 13 * scale) + 0.05 * noise(shape, rng, 1.5 * scale))
+    line = outlines(grey, 1.1 * scale, 0.010, 0.030, flow)
+    swell = smoothstep(-1.6, 0.6, noise(shape, rng, 9 * scale))
+    dry = flow.smooth(noise(shape, rng, 0.9 * scale))
     dry = dry / max(float(dry.std()), 1e-6)
-    line = line * (1 - 0.45 * smoothstep(0.6, 1.6, dry))
-    ink = 1 - (1 - np.clip(wash * bloom, 0, 1)) * (1 - 0.9 * line)
-    fibre = noise(shape, rng, 1.2 * scale) * 0.010 + noise(shape, rng, 5 * scale) * 0.008
-    sheet = np.asarray(rgb("f3eee0"), np.float32) * (1 + fibre)[..., None]
-    return finish(mix(sheet, rgb("15161b"), ink))
+    line = line * (0.35 + 0.65 * swell) * (1 - 0.5 * smoothstep(0.5, 1.6, dry))
+    ink = 1 - (1 - np.clip(wash, 0, 0.92)) * (1 - 0.96 * line)
+    fibre = noise(shape, rng, 1.2 * scale) * 0.012 + noise(shape, rng, 5 * scale) * 0.010
+    sheet = np.asarray(rgb("f5f0e2"), np.float32) * (1 + fibre)[..., None]
+    return finish(mix(sheet, rgb("14151b"), ink))
 
 
 def blueprint(photo: Array, rng: np.random.Generator) -> Array:
@@ -127,12 +128,10 @@ def blueprint(photo: Array, rng: np.random.Generator) -> Array:
     scale = scale_of(photo)
     grey = stretch(luma(simplify(photo, scale, passes=1)))
     flow = edge_flow(grey, scale, length=5)
-    thin = np.abs(flow.smooth(blur(grey, 0.7 * scale) - blur(grey, 1.15 * scale)))
-    line = smoothstep(0.008, 0.032, thin)
-    wide = smoothstep(0.02, 0.08, np.abs(blur(grey, 1.0 * scale) - blur(grey, 2.4 * scale)))
+    line = contours(grey, 0.8 * scale, flow)
     hatch = hatching(shape, rng, np.pi / 4, 1.0 * scale, round(20 * scale))
     shade = smoothstep(0.45, 0.9, 1 - blur(grey, 1.5 * scale)) * smoothstep(0.2, 1.2, hatch)
-    white = np.clip(0.92 * line + 0.20 * wide + 0.14 * shade, 0, 1)
+    white = np.clip(0.95 * line + 0.16 * shade, 0, 1)
     pitch = max(5, round(8 * scale))
     y, x = np.indices(shape)
     oy, ox = rng.integers(0, pitch * 5, 2)
@@ -150,14 +149,12 @@ def chalkboard(photo: Array, rng: np.random.Generator) -> Array:
     scale = scale_of(photo)
     grey = stretch(luma(photo), 2, 98)
     flow = edge_flow(grey, scale, length=5)
-    line = smoothstep(
-        0.008, 0.05, np.abs(flow.smooth(blur(grey, 0.9 * scale) - blur(grey, 1.6 * scale)))
-    )
+    line = contours(grey, 1.0 * scale, flow, 0.15, 0.6)
     tooth = noise(shape, rng, 1.1 * scale)
     side = hatching(shape, rng, float(rng.uniform(0.5, 1.0)), 1.6 * scale, round(16 * scale))
     tone = smoothstep(0.35, 1.0, blur(grey, 1.2 * scale))
-    fill = tone * smoothstep(-0.5, 1.5, 0.8 * side + 0.7 * tooth + 1.2 * tone - 0.4)
-    chalk = np.clip(0.95 * line * smoothstep(-1.5, 0.2, tooth + line) + 0.62 * fill, 0, 1)
+    fill = tone * smoothstep(-1.4, 1.8, 0.7 * side + 0.7 * tooth + 1.2 * tone - 0.3)
+    chalk = np.clip(0.95 * line * smoothstep(-2.0, 0.2, tooth + line) + 0.6 * fill, 0, 1)
     tint = with_luma(
         vibrance(saturate(blur(photo, scale), 1.5), 0.3), np.full(shape, 0.86, np.float32)
     )
@@ -171,17 +168,20 @@ def pastel(photo: Array, rng: np.random.Generator) -> Array:
     """Soft chalk pastel: light powdery strokes on toned, toothy paper."""
     shape = photo.shape[:2]
     scale = scale_of(photo)
-    light = with_luma(photo, 0.30 + 0.68 * stretch(luma(photo)))
-    soft = vibrance(saturate(simplify(light, scale, passes=2), 1.35), 0.25)
-    angle, _ = tangent(luma(soft), 4 * scale)
-    flow = Flow(angle, round(5 * scale))
-    strokes = flow.smooth(noise(shape, rng, 1.5 * scale))
-    strokes = strokes / max(float(strokes.std()), 1e-6)
-    tooth = noise(shape, rng, 1.1 * scale) + 0.4 * noise(shape, rng, 3 * scale)
-    shift = np.stack([flow.smooth(noise(shape, rng, 2.6 * scale)) for _ in range(3)], axis=2)
-    powder = np.clip(flow.smooth(soft) + 0.075 * shift + 0.035 * strokes[..., None], 0, 1)
-    ground = rgb(str(rng.choice(["b9a48a", "a99a9a", "98a3a5", "c9b79c"])))
-    cover = smoothstep(-2.1, 0.1, 0.7 * strokes + 0.8 * tooth + 1.0)
-    return finish(
-        mix(np.ones_like(photo) * np.asarray(ground, np.float32), powder, 0.25 + 0.75 * cover)
-    )
+    light = with_luma(photo, 0.26 + 0.70 * stretch(luma(photo)))
+    soft = vibrance(saturate(simplify(light, scale, passes=1), 1.3), 0.25)
+    base = float(rng.uniform(2.0, 2.6))
+    tooth = noise(shape, rng, 1.1 * scale) + 0.5 * noise(shape, rng, 2.2 * scale)
+    powder = blur(soft, 0.5 * scale)
+    # Two passes of broad strokes in neighbouring hues, light over dark.
+    for turn in (0.0, 0.7):
+        marks = [hatching(shape, rng, base + turn, 2.2 * scale, 13 * scale) for _ in range(3)]
+        light_marks = np.mean(marks, axis=0)
+        powder = powder + 0.016 * np.stack(marks, axis=2) + (0.045 * light_marks)[..., None]
+    side = hatching(shape, rng, base, 2.0 * scale, 12 * scale)
+    cover = smoothstep(-2.1, 0.2, 0.6 * side + 0.8 * tooth + 0.5)
+    ground = rgb(str(rng.choice(["c2ab8c", "b39f98", "9aa6a8", "cdb893"])))
+    line = outlines(luma(soft), 1.1 * scale, 0.012, 0.05, edge_flow(luma(soft), scale))
+    powder = mix(np.clip(powder, 0, 1), np.clip(powder * 0.35, 0, 1), 0.6 * line)
+    sheet = np.ones_like(photo) * np.asarray(ground, np.float32)
+    return finish(mix(sheet, powder, 0.55 + 0.43 * cover))

@@ -7,12 +7,14 @@ import numpy as np
 from clipmamba.train.painters._tools import (
     Array,
     blur,
+    contours,
     edge_flow,
     finish,
+    hatching,
+    line_drawing,
     luma,
     mix,
     noise,
-    outlines,
     paper,
     posterise,
     ramp,
@@ -25,25 +27,23 @@ from clipmamba.train.painters._tools import (
     smoothstep,
     stretch,
     vibrance,
-    vignette,
     with_luma,
 )
 
 
 def sepia(photo: Array, rng: np.random.Generator) -> Array:
-    """Faded brown albumen print with soft corners, grain and a few scratches."""
+    """Faded brown albumen print with grain and uneven tone."""
     shape = photo.shape[:2]
     scale = scale_of(photo)
     tone = stretch(luma(blur(photo, 0.5 * scale)), 1, 99)
-    tone = 0.10 + 0.80 * smoothstep(-0.1, 1.1, tone)
-    tone = tone - rng.uniform(0.12, 0.22) * vignette(shape, 0.5)
-    tone = tone + 0.022 * noise(shape, rng, 1.1 * scale) + 0.02 * noise(shape, rng, 30 * scale)
+    tone = rng.uniform(0.06, 0.14) + 0.80 * smoothstep(-0.02, 1.02, tone)
+    tone = tone + 0.018 * noise(shape, rng, 1.1 * scale) + 0.02 * noise(shape, rng, 30 * scale)
     stops = rgbs("20130a 5f3f22 a67c4e dcbd8c f7e8c8")
     return finish(ramp(np.clip(tone, 0, 1), [0, 0.25, 0.5, 0.75, 1], stops))
 
 
 def cyanotype(photo: Array, rng: np.random.Generator) -> Array:
-    """Prussian blue sun print on watercolour paper with a brushed border."""
+    """Prussian blue sun print on watercolour paper."""
     shape = photo.shape[:2]
     scale = scale_of(photo)
     tone = stretch(luma(blur(photo, 0.4 * scale)), 1, 99)
@@ -52,22 +52,18 @@ def cyanotype(photo: Array, rng: np.random.Generator) -> Array:
     picture = ramp(
         np.clip(tone, 0, 1), [0, 0.25, 0.5, 0.75, 1], rgbs("05193f 0d3a75 2f6fae 9cc3dd f1f6f2")
     )
-    # The sensitiser is brushed on: its border is ragged.
-    y, x = np.indices(shape, dtype=np.float32)
-    side = np.minimum(np.minimum(y, shape[0] - 1 - y), np.minimum(x, shape[1] - 1 - x))
-    ragged = side / scale + 2.0 * noise(shape, rng, 9 * scale) + 0.7 * noise(shape, rng, 2 * scale)
-    border = smoothstep(2.0, 4.0, ragged)
-    return finish(mix(np.ones_like(photo) * np.asarray(rgb("f3f1e6"), np.float32), picture, border))
+    # The sensitiser is brushed on in streaks.
+    streaks = hatching(shape, rng, float(rng.uniform(-0.15, 0.15)), 3.0 * scale, 60 * scale)
+    return finish(picture * (1 + 0.025 * streaks)[..., None])
 
 
 def noir(photo: Array, rng: np.random.Generator) -> Array:
-    """Hard black and white film: deep shadow, grain, dark corners."""
+    """Hard black and white film: deep shadow, bright light, grain."""
     shape = photo.shape[:2]
     scale = scale_of(photo)
     red = photo @ np.array([0.5, 0.4, 0.1], np.float32)
     tone = stretch(red, 2, 98)
     tone = smoothstep(0.12, 0.92, np.clip(tone + 0.4 * (tone - blur(tone, 6 * scale)), 0, 1))
-    tone = tone * (1 - 0.55 * vignette(shape, 0.35))
     grain = noise(shape, rng, 1.1 * scale) * (0.035 + 0.05 * tone * (1 - tone))
     return finish(tone + grain)
 
@@ -79,8 +75,7 @@ def neon(photo: Array, rng: np.random.Generator) -> Array:
     flat = simplify(photo, scale, passes=1)
     tone = stretch(luma(flat), 1, 99)
     flow = edge_flow(tone, scale, length=5)
-    difference = flow.smooth(blur(tone, 0.8 * scale) - blur(tone, 1.5 * scale))
-    core = smoothstep(0.012, 0.05, np.abs(difference))
+    core = contours(tone, 0.8 * scale, flow, 0.3, 0.8)
     tubes = rgbs("ff2bd6 21e6ff 8a3bff ff3b5c 2bff9a ffb52b")
     pair = tubes[rng.permutation(len(tubes))[:3]]
     # Neighbouring forms get different tubes: a slow field plus the photo's own hue.
@@ -101,11 +96,10 @@ def neon(photo: Array, rng: np.random.Generator) -> Array:
 
 def anime(photo: Array, rng: np.random.Generator) -> Array:
     """Cel shading: clean flat colour in two tones, thin line, airy light."""
-    shape = photo.shape[:2]
     scale = scale_of(photo)
     tone = luma(photo)
     bright = with_luma(photo, 0.10 + 0.90 * stretch(tone, 1, 96) ** 0.85)
-    flat = simplify(vibrance(saturate(bright, 1.5), 0.3), scale, passes=4)
+    flat = simplify(vibrance(saturate(bright, 1.5), 0.3), scale, passes=3)
     value = luma(flat)
     cel = posterise(value, int(rng.integers(4, 6)), 0.10)
     picture = saturate(with_luma(flat, 0.25 * value + 0.75 * (0.08 + 0.92 * cel)), 1.15)
@@ -115,8 +109,8 @@ def anime(photo: Array, rng: np.random.Generator) -> Array:
     )
     bloom = blur(np.clip(picture - 0.72, 0, 1), 5 * scale)
     picture = 1 - (1 - np.clip(picture, 0, 1)) * (1 - np.clip(0.9 * bloom, 0, 1))
-    line = outlines(stretch(value), 0.75 * scale, 0.014, 0.04, edge_flow(value, scale, 5))
-    return finish(mix(picture, rgb("241a2c"), 0.9 * line) + 0.0 * noise(shape, rng)[..., None])
+    line = line_drawing(photo, scale, 1.1, edge_flow(value, scale, 5))
+    return finish(mix(picture, rgb("241a2c"), 0.9 * line))
 
 
 def gold_relief(photo: Array, rng: np.random.Generator) -> Array:
@@ -128,11 +122,11 @@ def gold_relief(photo: Array, rng: np.random.Generator) -> Array:
     height = blur(tone, 0.9 * scale) * 2.0 + blur(tone, 3.0 * scale) * 3.0
     height = height + 0.03 * noise(shape, rng, 2.5 * scale) + 0.05 * noise(shape, rng, 8 * scale)
     slope = relief(height * scale, 3.0, lamp)
-    shine = 0.40 + 0.30 * (tone - 0.5) + 0.85 * np.tanh(slope)
-    shine = shine + 0.35 * smoothstep(0.35, 0.9, slope)
+    shine = 0.52 + 0.34 * (tone - 0.5) + 0.62 * np.tanh(1.2 * slope)
+    shine = shine + 0.40 * smoothstep(0.45, 1.1, slope)
     metal = ramp(
-        np.clip(shine, 0, 1), [0, 0.25, 0.5, 0.75, 0.92, 1],
-        rgbs("1f1104 6b4310 b9861f e9c04a fbe68c fffbe0"),
+        np.clip(shine, 0, 1), [0, 0.2, 0.42, 0.65, 0.85, 1],
+        rgbs("2a1503 7a4a0c c48a1c f0bf3c fde58a fffce8"),
     )  # fmt: skip
     return finish(metal)
 

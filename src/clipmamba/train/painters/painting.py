@@ -67,6 +67,10 @@ def watercolour(photo: Array, rng: np.random.Generator) -> Array:
     return finish(picture * sheet)
 
 
+_OPPONENTS = np.array([[0.9, 0.9, 0.9], [0.8, -0.6, 0.2], [0.5, 0.4, -1.0]], dtype=np.float32)
+_STARRY = np.array([[0.9, 0.9, 0.9], [0.9, 0.75, -0.9], [-0.5, 0.0, 0.5]], dtype=np.float32)
+
+
 def _brushwork(
     picture: Array,
     target: Array,
@@ -81,7 +85,8 @@ def _brushwork(
     keep: Array | None = None,
     hairs: int = 5,
     impasto: float = 0.10,
-    squareness: float = 2.6,
+    squareness: int = 3,
+    jitter_axes: Array | None = None,
 ) -> Array:
     """Lay one coat of bristle strokes of `target` colours over a picture.
 
@@ -99,6 +104,8 @@ def _brushwork(
         hairs: bristles across a stroke.
         impasto: depth of bristle marks and edges in the light.
         squareness: 2 gives pointed strokes, more gives flat brushes.
+        jitter_axes: colour directions (K, 3) of that deviation; light, red-green and
+            blue-yellow by default.
     """
     shape = target.shape[:2]
     y, x = jittered_grid(shape, rng, step, 0.5)
@@ -110,8 +117,9 @@ def _brushwork(
     lengths = length * rng.uniform(0.7, 1.3, len(y)).astype(np.float32)
     layer = lay_strokes(shape, y, x, turn, lengths, width, squareness)
     colours = sample(target, y, x)
-    colours = colours + rng.normal(0, colour_noise, colours.shape)
-    colours = (colours + rng.normal(0, 0.6 * colour_noise, (len(y), 1))).astype(np.float32)
+    axes = _OPPONENTS if jitter_axes is None else jitter_axes
+    shifts = rng.standard_normal((len(y), len(axes)), dtype=np.float32) @ axes
+    colours = colours + np.float32(colour_noise) * shifts
     hair = bristles(layer, rng, hairs)
     height = (0.9 - 0.5 * layer.v**2 + 0.35 * hair) * layer.alpha
     light = relief(blur(height, 0.45), impasto * 1.6)
@@ -174,7 +182,7 @@ def pointillism(photo: Array, rng: np.random.Generator) -> Array:
     scale = scale_of(photo)
     bright = vibrance(saturate(with_luma(photo, 0.12 + 0.86 * stretch(luma(photo))), 1.6), 0.3)
     soft = simplify(bright, scale, passes=1)
-    canvas = np.ones_like(photo) * np.asarray(rgb("f1e8d6"), np.float32)
+    canvas = mix(np.ones_like(photo) * np.asarray(rgb("f1e8d6"), np.float32), soft, 0.72)
     size = max(0.62, rng.uniform(0.9, 1.1) * scale)
     # Division of colour: each dot leans to one pure hue, the eye mixes them back.
     hues = rgbs("ff2a1a ff9a00 ffe600 19b84a 00a6d6 2a3bff a020c0 ff5fa8")
@@ -185,6 +193,7 @@ def pointillism(photo: Array, rng: np.random.Generator) -> Array:
         y, x = y[order], x[order]
         colours = sample(soft, y, x)
         push = rng.uniform(0.10, 0.34, (len(y), 1)).astype(np.float32)
+        push = push * (0.45 + 0.55 * luma(colours[None])[0])[:, None]
         colours = colours + push * hues[rng.integers(0, len(hues), len(y))]
         colours = np.clip(colours + rng.normal(0, 0.05, (len(y), 1)), 0, 1).astype(np.float32)
         diameters = diameter * size * rng.uniform(0.85, 1.12, len(y))
@@ -199,12 +208,12 @@ def van_gogh(photo: Array, rng: np.random.Generator) -> Array:
     scale = scale_of(photo)
     tone = stretch(luma(photo), 2, 98)
     vivid = vibrance(saturate(with_luma(photo, 0.08 + 0.9 * tone), 1.7), 0.4)
-    night = ramp(tone, [0, 0.3, 0.6, 0.85, 1], rgbs("101a3c 1f4a94 6aa3b8 f0cf57 fbeeb0"))
-    vivid = mix(vivid, night, rng.uniform(0.38, 0.52))
+    night = ramp(tone, [0, 0.3, 0.6, 0.85, 1], rgbs("0e1a48 1f4fa8 5fa0c8 f4cf4a fdf0a8"))
+    vivid = mix(vivid, night, rng.uniform(0.5, 0.62))
     flat = simplify(vivid, scale, passes=1)
     angle, coherence = tangent(luma(flat), 4.5 * scale)
     # Whirls: the gradient of a slow noise turned by a right angle winds around its hills.
-    gy, gx = np.gradient(noise(shape, rng, 26 * scale))
+    gy, gx = np.gradient(noise(shape, rng, 34 * scale))
     swirl = np.arctan2(gx, -gy).astype(np.float32)
     angle = blend_angles(swirl, angle, smoothstep(0.25, 0.8, coherence))
     flow = Flow(angle, round(9 * scale))
@@ -212,7 +221,8 @@ def van_gogh(photo: Array, rng: np.random.Generator) -> Array:
     canvas = flow.smooth(flat) * 0.75
     canvas = _brushwork(
         canvas, flat, rng, angle, step=3.2 * size, length=13 * size, width=3.1 * size,
-        wobble=0.06, colour_noise=0.085, hairs=4, impasto=0.15, squareness=2.4,
+        wobble=0.06, colour_noise=0.085, hairs=4, impasto=0.12, squareness=2,
+        jitter_axes=_STARRY,
     )  # fmt: skip
     strands = flow.smooth(noise(shape, rng, 1.5 * scale))
     strands = strands / max(float(strands.std()), 1e-6)
@@ -240,8 +250,8 @@ def expressionism(photo: Array, rng: np.random.Generator) -> Array:
     angle = blend_angles(wave, angle, smoothstep(0.15, 0.6, coherence))
     size = rng.uniform(0.95, 1.2) * scale
     canvas = _brushwork(
-        wild * 0.8, wild, rng, angle, step=4.6 * size, length=24 * size, width=5.2 * size,
-        wobble=0.10, colour_noise=0.07, hairs=8, impasto=0.16, squareness=3,
+        wild * 0.8, wild, rng, angle, step=3.8 * size, length=17 * size, width=4.2 * size,
+        wobble=0.10, colour_noise=0.05, hairs=7, impasto=0.12, squareness=3,
     )  # fmt: skip
     line = outlines(blur(tone, 0.8 * scale), 1.9 * scale, 0.02, 0.06, Flow(angle, round(6 * scale)))
     return finish(mix(canvas, rgb("0f0d18"), 0.85 * line))
@@ -256,16 +266,16 @@ def fauvism(photo: Array, rng: np.random.Generator) -> Array:
     pigments = rgbs(
         "e8302a f46a1e f9c31c f4e04d 2f9e4f 7cc242 1c8fb8 2b4fb0 6a3aa0 e8619b 1d2a5c f8ead0 f2a68c"
     )
-    flat = simplify(vivid, scale, passes=2, radius=3)
+    flat = simplify(vivid, scale, passes=2, radius=2)
     flat = mix(flat, to_palette(flat, pigments, 0.006, tone=0.9), 0.8)
     angle, coherence = tangent(luma(flat), 5 * scale)
     angle = blend_angles(np.full(shape, rng.uniform(0, 3.1), np.float32), angle, coherence)
     size = rng.uniform(0.95, 1.15) * scale
-    canvas = np.ones_like(photo) * np.asarray(rgb("f3e9d4"), np.float32)
-    for step, length, width in ((5.6, 11, 6.2), (4.4, 8, 3.8)):
+    canvas = mix(np.ones_like(photo) * np.asarray(rgb("f3e9d4"), np.float32), flat, 0.5)
+    for step, length, width in ((4.6, 11, 6.0), (3.9, 9, 4.2)):
         canvas = _brushwork(
             canvas, flat, rng, angle, step=step * size, length=length * size, width=width * size,
-            wobble=0.25, colour_noise=0.04, hairs=5, impasto=0.07, squareness=4,
+            wobble=0.25, colour_noise=0.04, hairs=5, impasto=0.035, squareness=4,
         )  # fmt: skip
     line = outlines(tone, 1.5 * scale, 0.025, 0.07, edge_flow(tone, scale, 6))
     return finish(mix(canvas, rgb("1d2a6c"), 0.8 * line))
@@ -287,7 +297,7 @@ def baroque(photo: Array, rng: np.random.Generator) -> Array:
     cx = float((weight * x).sum()) / total + rng.uniform(-0.08, 0.08) * shape[1]
     distance = np.hypot((y - cy) / shape[0], (x - cx) / shape[1] * 1.1)
     lamp = np.exp(-((distance / rng.uniform(0.36, 0.46)) ** 2))
-    lit = np.clip(tone ** (1.55 - 0.75 * lamp) * (0.16 + 1.05 * lamp), 0, 1)
+    lit = np.clip(tone ** (1.5 - 0.75 * lamp) * (0.24 + 1.0 * lamp), 0, 1)
     glaze = ramp(
         lit, [0, 0.12, 0.3, 0.55, 0.8, 1], rgbs("0a0705 1f130a 52301a a8703a e3b673 fbe9c2")
     )

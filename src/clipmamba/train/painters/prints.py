@@ -12,6 +12,7 @@ from clipmamba.train.painters._tools import (
     edge_flow,
     finish,
     hatching,
+    line_drawing,
     luma,
     mix,
     noise,
@@ -32,6 +33,10 @@ from clipmamba.train.painters._tools import (
     with_luma,
 )
 
+_TURN = np.cos(np.arange(64) * (2 * np.pi / 64))
+_WAVE_SORTED = np.sort((_TURN[:, None] + _TURN).ravel())
+_WAVE_RANK = (np.arange(_WAVE_SORTED.size) + 0.5) / _WAVE_SORTED.size
+
 
 def _screen(
     shape: tuple[int, int], pitch: float, angle: float, shift: tuple[float, float]
@@ -42,9 +47,9 @@ def _screen(
     turn = 2 * np.pi / pitch
     u = (x * np.cos(angle) + y * np.sin(angle)) * turn
     v = (y * np.cos(angle) - x * np.sin(angle)) * turn
-    wave = (np.cos(u) + np.cos(v)) / 2
-    # arcsine shape of the wave's histogram, so that the inked area equals the darkness.
-    return np.asarray(np.arccos(np.clip(wave, -1, 1)) / np.pi, dtype=np.float32)
+    # Rank of the wave among its values: the inked area then equals the darkness.
+    rank = np.interp(-np.cos(u) - np.cos(v), _WAVE_SORTED, _WAVE_RANK)
+    return np.asarray(rank, dtype=np.float32)
 
 
 def _dots(darkness: Array, screen: Array, pitch: float) -> Array:
@@ -58,17 +63,17 @@ def halftone(photo: Array, rng: np.random.Generator) -> Array:
     """Four-colour print dots on turned screens."""
     shape = photo.shape[:2]
     scale = scale_of(photo)
-    pitch = max(3.4, rng.uniform(4.4, 5.6) * scale)
+    pitch = max(3.2, rng.uniform(3.6, 4.6) * scale)
     lively = vibrance(saturate(with_luma(photo, stretch(luma(photo))), 1.4), 0.2)
     soft = blur(lively, 0.35 * pitch)
     black = np.clip(1 - soft.max(axis=2), 0, 1)
+    key = 0.9 * np.clip((black - 0.25) / 0.75, 0, 1) ** 1.2
     base = rng.uniform(-0.1, 0.1)
     picture = np.ones_like(photo) * np.asarray(rgb("faf6ea"), np.float32)
     inks = ("00a0dc", "e3147f", "ffe500", "1a1718")
     angles = np.deg2rad([15.0, 75.0, 0.0, 45.0]) + base
     for channel, (ink, angle) in enumerate(zip(inks, angles, strict=True)):
-        key = smoothstep(0.25, 0.95, black)
-        darkness = key if channel == 3 else np.clip(1 - soft[..., channel] - 0.55 * black, 0, 1)
+        darkness = key if channel == 3 else np.clip(1 - soft[..., channel] - 0.45 * key, 0, 1)
         shift = tuple(rng.uniform(0, pitch, 2))
         cover = _dots(darkness, _screen(shape, pitch, float(angle), shift), pitch)
         picture = picture * (1 - cover[..., None] * (1 - np.asarray(rgb(ink), np.float32)))
@@ -107,9 +112,9 @@ def comic_book(photo: Array, rng: np.random.Generator) -> Array:
     dots = _dots(0.62 * shade, _screen(shape, pitch, np.pi / 4, shift), pitch)
     picture = coloured * (1 - 0.42 * dots)[..., None]
     flow = edge_flow(tone, scale)
-    width = rng.uniform(0.85, 1.1) * scale
-    line = outlines(stretch(tone), width, 0.012, 0.035, flow)
-    solid = smoothstep(0.20, 0.11, blur(tone, 1.0 * scale))
+    width = float(rng.uniform(1.3, 1.7))
+    line = line_drawing(photo, scale, width, flow)
+    solid = smoothstep(0.17, 0.09, blur(tone, 0.6 * scale))
     ink = np.maximum(line, solid)
     return finish(picture * (1 - 0.96 * ink)[..., None])
 
@@ -144,7 +149,7 @@ def pop_art(photo: Array, rng: np.random.Generator) -> Array:
     chroma = photo.max(axis=2) - photo.min(axis=2)
     area = smoothstep(0.3, 0.42, blur(chroma, 1.5 * scale)) * smoothstep(0.2, 0.35, grey)
     picture = mix(picture, np.round(saturate(flat, 2.5) * 2) / 2, 0.6 * area)
-    line = outlines(grey, 1.0 * scale, 0.02, 0.05, edge_flow(grey, scale))
+    line = line_drawing(photo, scale, 1.3, edge_flow(grey, scale))
     picture = mix(picture, inks[0], line)
     return finish(picture * (1 + 0.02 * noise(shape, rng, 1.2 * scale))[..., None])
 
@@ -194,24 +199,28 @@ def linocut(photo: Array, rng: np.random.Generator) -> Array:
     """Bold relief print in one coloured ink with gouge marks left in the ground."""
     shape = photo.shape[:2]
     scale = scale_of(photo)
-    flat = simplify(photo, scale, passes=3)
-    grey = stretch(luma(flat), 3, 97)
+    grey = stretch(luma(simplify(photo, scale)), 3, 97)
+    grey = np.clip(grey + 0.9 * (grey - blur(grey, 7 * scale)), 0, 1)
     angle, coherence = tangent(grey, 4 * scale)
-    angle = blend_angles(np.full(shape, rng.uniform(0, 3.1), np.float32), angle, coherence)
-    chips = Flow(angle, round(4 * scale)).smooth(noise(shape, rng, 1.9 * scale))
+    base = np.full(shape, rng.uniform(0, 3.1), np.float32)
+    angle = blend_angles(base, angle, smoothstep(0.3, 0.8, coherence))
+    flow = Flow(angle, max(2, round(4 * scale)))
+    chips = flow.smooth(noise(shape, rng, 1.8 * scale))
     chips = chips / max(float(chips.std()), 1e-6)
-    cut = 0.5 * float(np.median(grey)) + 0.25
-    ink = smoothstep(cut + 0.025, cut - 0.025, grey)
-    # Middle tones: white chips in the ink, ink chatter in the white.
-    ink = ink * (1 - smoothstep(0.7, 1.2, chips + 3.2 * (grey - cut + 0.06)))
-    chatter = smoothstep(1.25, 1.75, chips - 2.0 * np.maximum(grey - cut - 0.12, 0))
-    ink = np.maximum(ink, chatter * smoothstep(0.0, 0.05, grey - cut))
-    line = outlines(grey, 1.3 * scale, 0.02, 0.045, edge_flow(grey, scale))
-    ink = np.maximum(ink, line)
+    cut = 0.45 * float(np.median(grey)) + 0.24
+    # Below the cut solid ink; above it the gouge leaves ridges that thin out with the light.
+    above = grey - cut
+    ink = smoothstep(
+        0.03, -0.03, above - 0.055 * (chips - 0.4) * smoothstep(0.3, 0.0, np.abs(above))
+    )
+    ridges = smoothstep(0.9, 1.3, chips - 3.5 * np.maximum(above - 0.03, 0))
+    ink = np.maximum(ink, ridges * smoothstep(0.0, 0.04, above))
+    nicks = smoothstep(1.7, 2.1, chips + 1.5 * np.minimum(above + 0.10, 0))
+    ink = ink * (1 - nicks * smoothstep(0.0, -0.04, above))
+    ink = np.maximum(ink, line_drawing(photo, scale, 1.7, flow))
+    ink = ink * (1 - 0.5 * smoothstep(2.1, 2.8, paper(shape, rng, scale)))
     colour = rgb(str(rng.choice(["0f1f3d", "7a1712", "12392c", "151515", "3a1a4a"])))
-    speck = smoothstep(2.1, 2.8, paper(shape, rng, scale))
-    ink = ink * (1 - 0.5 * speck)
-    return finish(mix(np.full_like(photo, 1.0) * rgbs("f3ecdc")[0], colour, ink))
+    return finish(mix(np.ones_like(photo) * rgbs("f3ecdc")[0], colour, ink))
 
 
 def engraving(photo: Array, rng: np.random.Generator) -> Array:
@@ -261,8 +270,8 @@ def ukiyo_e(photo: Array, rng: np.random.Generator) -> Array:
     bokashi = np.clip(top, 0, 1) ** 1.5 * calm * light
     picture = mix(picture, rgb("2b4a78"), 0.75 * bokashi)
     flow = edge_flow(tone, scale, length=5)
-    line = outlines(tone, 0.8 * scale, 0.014, 0.045, flow)
-    picture = mix(picture, rgb("1c2230"), 0.88 * line)
+    line = line_drawing(photo, scale, 1.15, flow)
+    picture = mix(picture, rgb("1c2230"), 0.92 * line)
     grain = hatching(shape, rng, 0.0, 1.3 * scale, round(28 * scale))
     texture = 0.016 * grain + 0.016 * paper(shape, rng, scale)
     picture = mix(picture, rgb("f0e2c0"), 0.08) * (1 + texture)[..., None]
@@ -280,19 +289,18 @@ def art_nouveau(photo: Array, rng: np.random.Generator) -> Array:
     """Poster of 1900: flat warm muted colours inside flowing bold contours."""
     shape = photo.shape[:2]
     scale = scale_of(photo)
-    flow = edge_flow(luma(photo), scale, length=7, sigma=3.0)
-    flat = flow.smooth(simplify(vibrance(photo, 0.2), scale, passes=3))
+    flow = edge_flow(luma(photo), scale, length=4, sigma=2.5)
+    flat = simplify(flow.smooth(vibrance(photo, 0.2)), scale, passes=3)
     tone = stretch(luma(flat), 2, 98)
-    flat = with_luma(flat, 0.14 + 0.80 * tone)
+    flat = with_luma(flat, 0.18 + 0.76 * tone)
     palette = rgbs(_POSTERS[int(rng.integers(len(_POSTERS)))])
-    picture = 0.6 * to_palette(flat, palette, 0.0, tone=1.0) + 0.4 * to_palette(flat, palette, 0.01)
-    picture = blur(picture, 0.5 * scale)
-    bold = outlines(blur(tone, 0.8 * scale), 1.9 * scale, 0.018, 0.045, flow)
-    fine = outlines(tone, 0.9 * scale, 0.02, 0.05, flow)
-    ink = np.maximum(bold, 0.75 * fine)
-    halo = outlines(1 - blur(tone, 0.8 * scale), 1.5 * scale, 0.02, 0.06, flow)
-    picture = mix(picture, rgb("f3dfae"), 0.45 * halo)
-    picture = mix(picture, rgb("2c1d14"), 0.94 * ink)
+    hard = blur(to_palette(flat, palette, 0.0, tone=1.0), 0.45 * scale)
+    picture = 0.8 * hard + 0.2 * to_palette(flat, palette, 0.01)
+    bold = outlines(tone, 1.5 * scale, 0.016, 0.034, flow)
+    ink = np.maximum(bold, 0.95 * line_drawing(photo, scale, 1.4, flow))
+    halo = outlines(1 - tone, 1.3 * scale, 0.03, 0.07, flow)
+    picture = mix(picture, rgb("f6e4b6"), 0.5 * halo)
+    picture = mix(picture, rgb("2c1a10"), 0.96 * ink)
     return finish(picture * (1 + 0.012 * paper(shape, rng, scale))[..., None])
 
 
@@ -300,20 +308,19 @@ def risograph(photo: Array, rng: np.random.Generator) -> Array:
     """Two fluorescent inks, grainy and slightly out of register, on uncoated paper."""
     shape = photo.shape[:2]
     scale = scale_of(photo)
-    pairs = (("ff48b0", "0078bf"), ("ff6c2f", "00838a"), ("f15060", "3d5588"), ("ffb511", "765ba7"))
+    pairs = (("ff48b0", "0078bf"), ("ff6c2f", "00738a"), ("f15060", "30408c"), ("ffb000", "a02a86"))
     first, second = pairs[int(rng.integers(len(pairs)))]
     tone = stretch(luma(photo), 2, 98)
-    warm = np.clip(0.5 + 2.0 * (photo[..., 0] - photo[..., 2]), 0, 1)
-    grain = rng.uniform(-0.5, 0.5, shape).astype(np.float32)
-    grain = 0.6 * grain + 0.13 * noise(shape, rng, 1.2 * scale)
-    layers = ((0.35 + 0.65 * warm) * (1.05 - tone), (1.15 - 0.75 * warm) * (0.95 - tone))
-    sheet = np.full_like(photo, 1.0) * rgbs("f6f1e4")[0]
-    for ink, darkness in zip((first, second), layers, strict=True):
-        cover = smoothstep(
-            -0.3, 0.3, posterise(np.clip(darkness, 0, 1), 5, 0.4) - 0.5 + 0.55 * grain
-        )
+    warm = np.clip(0.5 + 2.2 * (photo[..., 0] - photo[..., 2]), 0, 1)
+    warm_plate = 0.95 * (1 - tone) + 0.45 * warm - 0.10
+    cool_plate = 1.08 * (1 - tone) ** 1.3 - 0.25 * warm
+    sheet = np.ones_like(photo) * rgbs("f6f1e4")[0]
+    for ink, darkness in ((first, warm_plate), (second, cool_plate)):
+        grain = rng.uniform(-0.5, 0.5, shape) + 0.14 * noise(shape, rng, 1.2 * scale)
+        steps = posterise(np.clip(darkness, 0, 1), 5, 0.3)
+        cover = smoothstep(-0.28, 0.28, steps - 0.5 + 0.62 * grain)
         cover = np.roll(cover, tuple(rng.integers(-1, 2, 2)), (0, 1))
-        sheet = sheet * (1 - 0.92 * cover[..., None] * (1 - np.asarray(rgb(ink), np.float32)))
+        sheet = sheet * (1 - 0.94 * cover[..., None] * (1 - np.asarray(rgb(ink), np.float32)))
     return finish(sheet)
 
 
@@ -327,4 +334,4 @@ def duotone(photo: Array, rng: np.random.Generator) -> Array:
     )
     dark, middle, light = (rgb(code) for code in pairs[int(rng.integers(len(pairs)))])
     tone = stretch(luma(photo))
-    return finish(ramp(tone, [0, 0.5, 1], [dark, middle, light]))
+    return finish(ramp(tone, [0.02, 0.46, 0.95], [dark, middle, light]))

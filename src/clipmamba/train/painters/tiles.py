@@ -1,5 +1,8 @@
 """Painters that divide the picture into pieces: pixels, tiles, panes, facets, stitches."""
 
+# numpy's stubs give Any for arithmetic on arrays of any float width.
+# mypy: disable-error-code="no-any-return"
+
 from __future__ import annotations
 
 import numpy as np
@@ -11,11 +14,11 @@ from skimage.segmentation import watershed
 
 from clipmamba.train.painters._tools import (
     Array,
+    Flow,
     Index,
     blend_angles,
     blur,
     cell_means,
-    edge_flow,
     edge_strength,
     finish,
     hatching,
@@ -57,7 +60,7 @@ _BAYER = (
 def pixel_art(photo: Array, rng: np.random.Generator) -> Array:
     """Constant square blocks in a small palette, sometimes with an ordered dither."""
     height, width = photo.shape[:2]
-    block = max(2, round(scale_of(photo) * rng.uniform(3.2, 5.2)))
+    block = max(2, round(scale_of(photo) * rng.uniform(2.8, 4.3)))
     rows, columns = -(-height // block), -(-width // block)
     grey = luma(photo)
     lively = vibrance(saturate(with_luma(photo, 0.35 * grey + 0.65 * stretch(grey)), 1.25), 0.25)
@@ -124,7 +127,7 @@ def mosaic(photo: Array, rng: np.random.Generator) -> Array:
     picture = picture * (1 + 0.03 * noise(shape, rng, 1.2 * scale))[..., None]
     grout_width = max(0.9, rng.uniform(1.1, 1.5) * scale)
     grout = 1 - smoothstep(grout_width * 0.5, grout_width * 1.5 + 0.4, seam)
-    tone = rgb("d8cfbd") if rng.random() < 0.45 else rgb("3b3733")
+    tone = rgb("c9bfab") if rng.random() < 0.45 else rgb("3b3733")
     return finish(mix(picture, tone, 0.92 * grout))
 
 
@@ -153,7 +156,7 @@ def stained_glass(photo: Array, rng: np.random.Generator) -> Array:
     """Glowing panes that follow the edges, held by dark lead."""
     shape = photo.shape[:2]
     scale = scale_of(photo)
-    step = rng.uniform(12.0, 16.0) * scale
+    step = rng.uniform(10.0, 13.5) * scale
     grey = luma(photo)
     vivid = with_luma(photo, 0.1 + 0.9 * stretch(grey, 3, 97))
     label = _panes(simplify(vivid, scale), rng, step, 0.004)
@@ -223,7 +226,7 @@ def low_poly(photo: Array, rng: np.random.Generator) -> Array:
     """Flat triangles (Delaunay) with their corners on the edges of the photo."""
     height, width = photo.shape[:2]
     scale = scale_of(photo)
-    points = _edge_points(photo, rng, rng.uniform(9.0, 12.5) * scale)
+    points = _edge_points(photo, rng, rng.uniform(7.5, 10.5) * scale)
     lively = vibrance(saturate(with_luma(photo, stretch(luma(photo))), 1.3), 0.2)
     soft = blur(lively, 0.9 * scale)
     corners = points[Delaunay(points).simplices]
@@ -254,44 +257,51 @@ def _draw_polygons(
 
 
 def cubism(photo: Array, rng: np.random.Generator) -> Array:
-    """Overlapping planes with shaded sides in ochre and grey, after Braque and Picasso."""
+    """Overlapping planes shaded away from straight edges, ochre and grey, after Braque."""
     shape = photo.shape[:2]
     scale = scale_of(photo)
-    grey = stretch(luma(simplify(photo, scale)), 2, 98)
-    points = _edge_points(photo, rng, rng.uniform(19.0, 25.0) * scale)
-    mesh = Delaunay(points)
-    corners = points[mesh.simplices]
-    facet = _facet_index(corners, shape)
-    cells = len(corners)
+    flat = simplify(photo, scale)
+    grey = stretch(luma(flat), 2, 98)
+    angle, _ = tangent(grey, 2.0 * scale)
+    edge = edge_strength(flat, 1.0 * scale)
+    # Straight cuts grow out of the photo's own edges; tone falls away from one side of each.
+    count = 30
+    chance = (edge + 0.15 * float(edge.mean())).ravel().astype(np.float64)
+    place = rng.choice(chance.size, count, replace=False, p=chance / chance.sum())
+    y0, x0 = np.divmod(place, shape[1])
+    turn = angle[y0, x0] + rng.normal(0, 0.12, count) + (np.arange(count) % 3 == 0) * (np.pi / 2)
+    reach = rng.uniform(14, 42, count) * scale
+    depth = rng.uniform(7, 15, count) * scale
+    side = rng.choice([-1.0, 1.0], count)
     y, x = np.indices(shape, dtype=np.float32)
-    # Each plane turns light to dark along its own direction.
-    turn = rng.choice([0.3, 0.9, 1.9, 2.6, 3.6, 4.4], cells) + rng.normal(0, 0.15, cells)
-    centre = corners.mean(axis=1)
-    along = (x - centre[facet, 0]) * np.cos(turn)[facet] + (y - centre[facet, 1]) * np.sin(turn)[
-        facet
-    ]
-    along = (along / (13.0 * scale)).astype(np.float32)
-    tone = cell_means(np.repeat(grey[..., None], 3, 2), facet, cells)[:, 0]
-    plane = 0.6 * tone[facet] + 0.4 * grey + 0.20 * np.clip(along, -1.2, 1.2)
-    # Large planes cut through the small ones: a second, coarser tessellation seen through.
-    big = _edge_points(photo, rng, 48.0 * scale)
-    big_corners = big[Delaunay(big).simplices]
-    other = _facet_index(big_corners, shape)
-    plane = plane + rng.uniform(-0.11, 0.11, len(big_corners)).astype(np.float32)[other]
-    warm = rng.normal(0, 1, cells).astype(np.float32)[facet] * 0.28
-    warm = warm + 2.2 * blur(photo[..., 0] - photo[..., 2], 2 * scale)
-    ochre = ramp(plane, [0, 0.25, 0.5, 0.75, 1], rgbs("1d1510 5c4326 a07a43 cfae72 f0e2bd"))
-    cool = ramp(plane, [0, 0.25, 0.5, 0.75, 1], rgbs("15181a 3f4a4c 7d8780 b4b7a6 e6e2d0"))
-    picture = mix(cool, ochre, smoothstep(-0.5, 0.5, warm))
-    picture = mix(picture, with_luma(photo, plane), 0.22)
-    seam = blur(np.maximum(_seams(facet) * 0.8, _seams(other)), 0.5 * scale)
-    picture = mix(
-        picture, rgb("1c1510"), np.clip(seam * 0.9, 0, 0.8) * smoothstep(-0.1, 0.5, -along + 0.3)
-    )
-    line = outlines(grey, 1.1 * scale, 0.02, 0.07, edge_flow(grey, scale))
-    picture = mix(picture, rgb("1c1510"), 0.75 * line)
-    dabs = hatching(shape, rng, float(rng.uniform(0, 3.1)), 1.6 * scale, round(7 * scale))
-    return finish(picture * (1 + 0.055 * dabs)[..., None])
+    plane = np.zeros(shape, np.float32)
+    cuts = np.zeros(shape, np.float32)
+    warm = np.zeros(shape, np.float32)
+    for k in range(count):
+        cos, sin = np.float32(np.cos(turn[k])), np.float32(np.sin(turn[k]))
+        dy, dx = y - np.float32(y0[k]), x - np.float32(x0[k])
+        along, away = dx * cos + dy * sin, (dy * cos - dx * sin) * np.float32(side[k])
+        inside = np.clip((np.float32(reach[k]) - np.abs(along)) + 0.5, 0, 1)
+        front = np.clip(away + 0.5, 0, 1) * inside
+        fade = np.exp(-np.maximum(away, 0) / np.float32(depth[k])) * front
+        plane += np.float32(rng.uniform(0.22, 0.40) * rng.choice([-1.0, 1.0])) * fade
+        warm += np.float32(rng.normal(0, 0.5)) * fade
+        cuts = np.maximum(cuts, np.clip(1.1 - np.abs(away) / (0.55 * scale), 0, 1) * inside)
+    facets = _edge_points(flat, rng, rng.uniform(17.0, 23.0) * scale)
+    corners = facets[Delaunay(facets).simplices]
+    facet = _facet_index(corners, shape)
+    tone = cell_means(np.repeat(grey[..., None], 3, 2), facet, len(corners))[facet][..., 0]
+    value = np.clip(0.5 * tone + 0.5 * grey, 0.04, 0.96) * 0.86 + 0.07 + 0.85 * plane
+    ochre = ramp(value, [0, 0.25, 0.5, 0.75, 1], rgbs("1d1510 5c4326 a07a43 cfae72 f0e2bd"))
+    cool = ramp(value, [0, 0.25, 0.5, 0.75, 1], rgbs("15181a 3c4648 78837c b2b6a6 e6e2d0"))
+    chroma = blur(photo[..., 0] - photo[..., 2], 2 * scale)
+    picture = mix(cool, ochre, smoothstep(-0.45, 0.45, warm + 2.5 * chroma))
+    picture = mix(picture, with_luma(saturate(flat, 1.2), value), 0.20)
+    line = outlines(grey, 1.0 * scale, 0.02, 0.07, Flow(angle, max(2, round(4 * scale))))
+    ink = np.maximum(cuts * (0.35 + 0.55 * smoothstep(0.8, 0.35, value)), 0.8 * line)
+    picture = mix(picture, rgb("1a130d"), ink)
+    dabs = hatching(shape, rng, float(rng.uniform(0, 3.1)), 1.8 * scale, 5 * scale)
+    return finish(picture * (1 + 0.035 * dabs)[..., None])
 
 
 def _facet_index(corners: Points, shape: tuple[int, int]) -> Index:
@@ -307,7 +317,7 @@ def cross_stitch(photo: Array, rng: np.random.Generator) -> Array:
     """Little thread crosses in counted colours on woven cloth."""
     height, width = shape = photo.shape[:2]
     scale = scale_of(photo)
-    step = max(4, round(rng.uniform(4.0, 5.4) * scale))
+    step = max(4, round(rng.uniform(4.6, 6.2) * scale))
     rows, columns = -(-height // step), -(-width // step)
     index = (np.arange(height) // step)[:, None] * columns + np.arange(width) // step
     lively = vibrance(saturate(with_luma(photo, stretch(luma(photo))), 1.3), 0.25)
@@ -318,7 +328,7 @@ def cross_stitch(photo: Array, rng: np.random.Generator) -> Array:
     y = ((np.arange(height) % step) + 0.5) / step * 2 - 1
     x = ((np.arange(width) % step) + 0.5) / step * 2 - 1
     v, u = (part.astype(np.float32) for part in np.meshgrid(y, x, indexing="ij"))
-    half, soft = 0.42, 1.1 / step
+    half, soft = 0.33, 0.9 / step
     under, over = np.abs(u - v) / 1.414, np.abs(u + v) / 1.414
     reach = np.maximum(np.abs(u), np.abs(v)) < 0.97
     below = (1 - smoothstep(half - soft, half + soft, under)) * reach
@@ -343,19 +353,20 @@ def embroidery(photo: Array, rng: np.random.Generator) -> Array:
     flat = simplify(lively, scale)
     palette = learn_palette(flat, int(rng.integers(12, 18)), rng)
     angle, coherence = tangent(luma(flat), 5.0 * scale)
-    angle = blend_angles(np.full(shape, rng.uniform(0.5, 1.1), np.float32), angle, coherence)
+    base = np.full(shape, rng.uniform(0.5, 1.1), np.float32)
+    angle = blend_angles(base, angle, smoothstep(0.15, 0.6, coherence))
     cloth = np.asarray(rgb("8a7d6b"), np.float32) * (0.7 + 0.1 * noise(shape, rng, 1.0))[..., None]
     picture = cloth
     for _ in range(2):
-        y, x = jittered_grid(shape, rng, 2.3 * scale, 0.5)
+        y, x = jittered_grid(shape, rng, 2.5 * scale, 0.5)
         order = rng.permutation(len(y))
         y, x = y[order], x[order]
         turn = sample(angle, y, x) + rng.normal(0, 0.07, len(y)).astype(np.float32)
-        length = rng.uniform(7.5, 10.5, len(y)) * scale
-        layer = lay_strokes(shape, y, x, turn, length, 1.75 * scale, squareness=4.0)
+        length = rng.uniform(8.0, 11.0, len(y)) * scale
+        layer = lay_strokes(shape, y, x, turn, length, 2.3 * scale, squareness=4)
         colours = palette[nearest(sample(flat, y, x), palette)]
         colours = colours * rng.uniform(0.86, 1.14, (len(y), 1)).astype(np.float32)
-        round_light = 1.18 - 0.55 * layer.v**2 - 0.18 * layer.u**4
+        round_light = 1.14 - 0.40 * layer.v**2 - 0.16 * layer.u**4
         sheen = 0.10 * np.exp(-(((layer.u - 0.1) / 0.35) ** 2) - ((layer.v + 0.3) / 0.4) ** 2)
         stitch = colours[layer.owner] * round_light[..., None] + sheen[..., None]
         picture = mix(picture, stitch, layer.alpha)
