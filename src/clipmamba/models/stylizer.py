@@ -1,0 +1,148 @@
+"""The stylizer: a photo flows once through a Mamba backbone that a style point bends."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from torch import Tensor, nn
+
+from clipmamba.errors import WeightsError
+from clipmamba.nn import ConvStage, Head, Stem, StyleBlock, StyleProjection
+
+STRIDE = 8  # pixels of the photo to one place of the deepest feature map
+
+
+class Stylizer(ModelMixin, ConfigMixin):
+    """Restyles a photo in one pass; linear in its pixels with the default mixer.
+
+    A convolutional stem goes down to an eighth of the size, blocks mix there over the whole
+    picture, further blocks at a quarter, and a light decoder with skips comes back up. The style
+    point enters every layer.
+
+    Args:
+        style_dim: Width E of the style points: CLIP's embedding width.
+        clip: Name of the CLIP whose space the style points lie in.
+        widths: Channels at 1/2, 1/4 and 1/8 of the size.
+        depth: Blocks at 1/8.
+        quarter_depth: Blocks at 1/4, in the decoder.
+        head_width: Channels at full size.
+        state: States per channel of the scan.
+        expand: Width of the feed-forward nets in channels.
+        code_dim: Width of the style code.
+        grid_periods: Periods in pixels of the position waves given to the stem.
+        mixer: "mamba", "attention" or "conv".
+    """
+
+    _keep_in_fp32_modules = ("A_log", "delta_bias", "D")
+
+    @register_to_config
+    def __init__(
+        self,
+        style_dim: int = 256,
+        clip: str = "mini",
+        widths: tuple[int, int, int] = (32, 64, 160),
+        depth: int = 5,
+        quarter_depth: int = 2,
+        head_width: int = 16,
+        state: int = 16,
+        expand: int = 2,
+        code_dim: int = 256,
+        grid_periods: tuple[int, ...] = (4, 8, 16),
+        mixer: Literal["mamba", "attention", "conv"] = "mamba",
+    ):
+        super().__init__()
+        half, quarter, eighth = widths
+
+        def blocks(dim: int, count: int) -> nn.ModuleList:
+            return nn.ModuleList(
+                StyleBlock(dim, code_dim, mixer, state, expand) for _ in range(count)
+            )
+
+        self.style = StyleProjection(style_dim, code_dim)
+        self.stem = Stem((half, quarter, eighth), code_dim, tuple(grid_periods))
+        self.blocks = blocks(eighth, depth)
+        self.reduce_eighth = nn.Conv2d(eighth, quarter, 1)
+        self.join_quarter = ConvStage(2 * quarter, quarter, code_dim)
+        self.quarter_blocks = blocks(quarter, quarter_depth)
+        self.reduce_quarter = nn.Conv2d(quarter, half, 1)
+        self.join_half = ConvStage(2 * half, half, code_dim)
+        self.refine_half = ConvStage(half, half, code_dim)
+        self.head = Head(half, head_width, code_dim)
+
+    def forward(self, photo: Tensor, style: Tensor) -> Tensor:
+        """Restyles photos.
+
+        Args:
+            photo: sRGB in [0, 1], (B, 3, H, W), any H and W from 1 pixel up.
+            style: Unit style points, (B, E), one for each photo.
+
+        Returns:
+            Pictures (B, 3, H, W), sRGB, not clamped to [0, 1].
+
+        Raises:
+            ValueError: The shapes do not fit each other or the model.
+        """
+        self._check(photo, style)
+        height, width = photo.shape[2:]
+        padding = (0, -width % STRIDE, 0, -height % STRIDE)
+        padded = F.pad(photo, padding, mode="replicate")
+        code = self.style(style)
+        half, quarter, x = self.stem(padded, code)
+        x = _run(self.blocks, x, code)
+        x = F.interpolate(self.reduce_eighth(x), scale_factor=2.0, mode="bilinear")
+        x = self.join_quarter(torch.cat([x, quarter], dim=1), code)
+        x = _run(self.quarter_blocks, x, code)
+        x = F.interpolate(self.reduce_quarter(x), scale_factor=2.0, mode="bilinear")
+        x = self.join_half(torch.cat([x, half], dim=1), code)
+        x = x + self.refine_half(x, code)
+        picture: Tensor = self.head(x, padded, code)
+        return picture[:, :, :height, :width].to(photo.dtype)
+
+    def _check(self, photo: Tensor, style: Tensor) -> None:
+        if photo.ndim != 4 or photo.shape[1] != 3 or 0 in photo.shape:
+            raise ValueError(f"photo must be (B, 3, H, W), not {tuple(photo.shape)}")
+        if style.shape != (len(photo), self.config.style_dim):
+            raise ValueError(
+                f"style must be ({len(photo)}, {self.config.style_dim}), one point for each "
+                f"photo, not {tuple(style.shape)}"
+            )
+
+    @classmethod
+    def from_pretrained(cls, path: str | Path, **options: Any) -> Stylizer:
+        """Loads a model from a folder or hub id; every weight must fit, none may be missing.
+
+        Args:
+            path: Folder written by `save_pretrained`, or a hub id.
+            options: Passed to diffusers' `ModelMixin.from_pretrained`.
+
+        Raises:
+            WeightsError: Weights are missing, left over, of another shape, or can't be read.
+        """
+        options |= {"low_cpu_mem_usage": False, "output_loading_info": True}
+        try:
+            model, info = super().from_pretrained(str(path), **options)
+        except (OSError, ValueError, RuntimeError, KeyError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise WeightsError(f"can't load the stylizer from {path}: {reason}") from error
+        for problem in ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs"):
+            if info[problem]:
+                names = ", ".join(str(name) for name in list(info[problem])[:3])
+                raise WeightsError(
+                    f"the weights in {path} do not fit the model: "
+                    f"{problem.replace('_', ' ')}: {names}; get the folder again"
+                )
+        loaded: Stylizer = model
+        return loaded
+
+
+def _run(blocks: nn.ModuleList, x: Tensor, code: Tensor) -> Tensor:
+    """Runs blocks, which have channels last, on a feature map (B, C, H, W)."""
+    x = x.permute(0, 2, 3, 1)
+    for block in blocks:
+        x = block(x, code)
+    return x.permute(0, 3, 1, 2)

@@ -1,0 +1,19 @@
+"""Modules that own parameters: mixers, style-conditioned blocks, convolutional ends."""
+
+from clipmamba.nn.block import StyleBlock
+from clipmamba.nn.conditioning import StyleNorm, StyleProjection
+from clipmamba.nn.convolution import ConvStage, Head, Stem
+from clipmamba.nn.mixers import AttentionMixer, ConvMixer, MambaMixer, make_mixer
+
+__all__ = [
+    "AttentionMixer",
+    "ConvMixer",
+    "ConvStage",
+    "Head",
+    "MambaMixer",
+    "Stem",
+    "StyleBlock",
+    "StyleNorm",
+    "StyleProjection",
+    "make_mixer",
+]

@@ -1,0 +1,52 @@
+"""How a style enters: a point in CLIP's space becomes scales, shifts and gates."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class StyleProjection(nn.Module):
+    """Turns a style point into the code that every layer reads.
+
+    Args:
+        style_dim: Width E of the style point.
+        code_dim: Width of the code.
+    """
+
+    def __init__(self, style_dim: int, code_dim: int):
+        super().__init__()
+        self.scale = style_dim**0.5  # unit rows come in; layers like unit variance
+        self.net = nn.Sequential(
+            nn.Linear(style_dim, code_dim), nn.SiLU(), nn.Linear(code_dim, code_dim), nn.SiLU()
+        )
+
+    def forward(self, style: Tensor) -> Tensor:
+        """Maps unit style points (B, E) to codes (B, code_dim)."""
+        code: Tensor = self.net(style * self.scale)
+        return code
+
+
+class StyleNorm(nn.Module):
+    """Instance normalisation whose scale and shift come from the style (adaptive instance norm).
+
+    Huang & Belongie, "Arbitrary Style Transfer in Real-time with Adaptive Instance
+    Normalization", ICCV 2017.
+
+    Args:
+        channels: Channels C of the feature map.
+        code_dim: Width of the style code.
+    """
+
+    def __init__(self, channels: int, code_dim: int):
+        super().__init__()
+        self.to_affine = nn.Linear(code_dim, 2 * channels)
+        nn.init.normal_(self.to_affine.weight, std=0.02)
+        nn.init.zeros_(self.to_affine.bias)
+
+    def forward(self, x: Tensor, code: Tensor) -> Tensor:
+        """Normalises (B, C, H, W) per picture and channel, then applies the style's affine map."""
+        scale, shift = self.to_affine(code).float()[:, :, None, None].chunk(2, dim=1)
+        variance, mean = torch.var_mean(x.float(), dim=(2, 3), keepdim=True, correction=0)
+        factor = torch.rsqrt(variance + 1e-4) * (1 + scale)
+        return torch.addcmul((shift - mean * factor).to(x.dtype), x, factor.to(x.dtype))

@@ -1,0 +1,171 @@
+"""Token mixers that look across the picture: selective scan, attention, convolution.
+
+All map (B, H, W, C) to (B, H, W, C) and take the style code, so that the same network can be built
+around each of them and compared.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from clipmamba.ops import cross_merge, cross_scan, selective_scan
+
+DIRECTIONS = 4
+
+
+class MambaMixer(nn.Module):
+    """Mamba's selective scan (S6) over rows and columns, both ways, bent by the style.
+
+    Gu & Dao, "Mamba: Linear-Time Sequence Modeling with Selective State Spaces", 2023; the four
+    directions as in Liu et al., "VMamba", 2024. The style shifts the low-rank code of the step
+    size and scales the output map C of every direction.
+
+    Args:
+        dim: Channels C.
+        code_dim: Width of the style code.
+        state: States N per channel.
+        rank: Rank of the step size projection; C / 16 where 0.
+    """
+
+    def __init__(self, dim: int, code_dim: int, state: int = 16, rank: int = 0):
+        super().__init__()
+        self.dim, self.state = dim, state
+        self.rank = rank or max(1, dim // 16)
+        self.in_proj = nn.Linear(dim, 2 * dim)
+        self.local = nn.Conv2d(dim, dim, 3, padding=1, groups=dim)
+        self.x_proj = nn.Linear(dim, DIRECTIONS * (self.rank + 2 * state), bias=False)
+        self.delta_weight = nn.Parameter(torch.empty(DIRECTIONS, dim, self.rank))
+        self.delta_bias = nn.Parameter(torch.empty(DIRECTIONS * dim))
+        self.A_log = nn.Parameter(torch.empty(DIRECTIONS * dim, state))
+        self.D = nn.Parameter(torch.ones(DIRECTIONS * dim))
+        self.bend = nn.Linear(code_dim, DIRECTIONS * (self.rank + state))
+        self.norm = nn.LayerNorm(dim)
+        self.out_proj = nn.Linear(dim, dim)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Mamba's initialisation: A = -(1…N), steps log-uniform in [0.001, 0.1]."""
+        nn.init.uniform_(self.delta_weight, -(self.rank**-0.5), self.rank**-0.5)
+        steps = torch.exp(
+            torch.rand_like(self.delta_bias) * (math.log(0.1) - math.log(0.001)) + math.log(0.001)
+        )
+        with torch.no_grad():
+            self.delta_bias.copy_(steps + torch.log(-torch.expm1(-steps)))  # softplus inverse
+            self.A_log.copy_(torch.arange(1, self.state + 1).float().log().expand_as(self.A_log))
+        nn.init.normal_(self.bend.weight, std=0.02)
+        nn.init.zeros_(self.bend.bias)
+
+    def forward(self, x: Tensor, code: Tensor) -> Tensor:
+        """Mixes (B, H, W, C) under the style code (B, code_dim)."""
+        batch, height, width, _ = x.shape
+        inner, gate = self.in_proj(x).chunk(2, dim=-1)
+        inner = F.silu(self.local(inner.permute(0, 3, 1, 2)))  # (B, C, H, W)
+
+        projected = self.x_proj(inner.permute(0, 2, 3, 1))
+        projected = projected.permute(0, 3, 1, 2).unflatten(1, (DIRECTIONS, -1))
+        projected = _own_direction(projected)  # (B, 4, R + 2N, L), each in its own order
+        delta_code, B, C = projected.split([self.rank, self.state, self.state], dim=2)
+
+        bend_delta, bend_C = (
+            self.bend(code)
+            .view(batch, DIRECTIONS, self.rank + self.state, 1)
+            .split([self.rank, self.state], dim=2)
+        )
+        delta = self.delta_weight @ (delta_code + bend_delta)  # (B, 4, C, L)
+        y = selective_scan(
+            cross_scan(inner).flatten(1, 2),
+            delta.to(inner.dtype).flatten(1, 2),
+            -torch.exp(self.A_log.float()),
+            B.contiguous(),
+            (C * (1 + bend_C)).to(B.dtype),
+            self.D.float(),
+            delta_bias=self.delta_bias.float(),
+            delta_softplus=True,
+        )
+        y = cross_merge(y.view(batch, DIRECTIONS, self.dim, -1), height, width)
+        y = self.norm(y.transpose(1, 2)).view(batch, height, width, -1)
+        mixed: Tensor = self.out_proj(y.to(gate.dtype) * F.silu(gate))
+        return mixed
+
+
+def _own_direction(x: Tensor) -> Tensor:
+    """Orders direction k's own map of (B, 4, C, H, W) as `cross_scan` does: (B, 4, C, L)."""
+    rows, rows_back, columns, columns_back = x.unbind(1)
+    return torch.stack(
+        [
+            rows.flatten(2),
+            rows_back.flatten(2).flip(-1),
+            columns.transpose(2, 3).flatten(2),
+            columns_back.transpose(2, 3).flatten(2).flip(-1),
+        ],
+        dim=1,
+    )
+
+
+class AttentionMixer(nn.Module):
+    """Multi-head self-attention over all places: quadratic in pixels, for comparison.
+
+    Args:
+        dim: Channels C.
+        code_dim: Unused; the style enters by the block's normalisation.
+        head_dim: Channels per head.
+    """
+
+    def __init__(self, dim: int, code_dim: int, head_dim: int = 32):
+        super().__init__()
+        self.heads = max(1, dim // head_dim)
+        self.in_proj = nn.Linear(dim, 3 * dim)
+        self.local = nn.Conv2d(dim, dim, 3, padding=1, groups=dim)  # gives the places an order
+        self.out_proj = nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor, code: Tensor) -> Tensor:
+        """Mixes (B, H, W, C)."""
+        batch, height, width, dim = x.shape
+        x = x + self.local(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        qkv = self.in_proj(x.reshape(batch, height * width, dim))
+        q, k, v = qkv.view(batch, -1, 3, self.heads, dim // self.heads).permute(2, 0, 3, 1, 4)
+        mixed = F.scaled_dot_product_attention(q, k, v)
+        mixed = mixed.transpose(1, 2).reshape(batch, height, width, dim)
+        out: Tensor = self.out_proj(mixed)
+        return out
+
+
+class ConvMixer(nn.Module):
+    """A gated 7×7 depthwise convolution: local, linear in pixels, for comparison.
+
+    Args:
+        dim: Channels C.
+        code_dim: Unused; the style enters by the block's normalisation.
+    """
+
+    def __init__(self, dim: int, code_dim: int):
+        super().__init__()
+        self.in_proj = nn.Linear(dim, 2 * dim)
+        self.local = nn.Conv2d(dim, dim, 7, padding=3, groups=dim)
+        self.out_proj = nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor, code: Tensor) -> Tensor:
+        """Mixes (B, H, W, C)."""
+        inner, gate = self.in_proj(x).chunk(2, dim=-1)
+        inner = self.local(inner.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        out: Tensor = self.out_proj(inner * F.silu(gate))
+        return out
+
+
+def make_mixer(kind: str, dim: int, code_dim: int, state: int) -> nn.Module:
+    """Builds a mixer by name: "mamba", "attention" or "conv".
+
+    Raises:
+        ValueError: The name is none of them.
+    """
+    if kind == "mamba":
+        return MambaMixer(dim, code_dim, state)
+    if kind == "attention":
+        return AttentionMixer(dim, code_dim)
+    if kind == "conv":
+        return ConvMixer(dim, code_dim)
+    raise ValueError(f"mixer must be 'mamba', 'attention' or 'conv', not {kind!r}")

@@ -1,0 +1,230 @@
+"""Contrastive training of `mini` on pictures with words.
+
+The image tower's first blocks stay as ImageNet taught them, so their output is computed once per
+picture and view and kept on disk; a step then costs a fifth of a full pass.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from open_clip.model import CLIP
+from PIL import Image
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from clipmamba.train import mini
+from clipmamba.train.pictures import Picture
+
+SIZE = 160
+FEATURES = (40, 20, 20)
+STATISTICS = 89  # means and deviations of 40 channels, of RGB, and RGB correlations
+
+
+def center_view(image: Image.Image) -> Image.Image:
+    """Short side to 160 px, middle square, as `mini` preprocesses."""
+    scale = SIZE / min(image.size)
+    size = (max(SIZE, round(image.width * scale)), max(SIZE, round(image.height * scale)))
+    image = image.resize(size, Image.Resampling.BICUBIC)
+    left, top = (image.width - SIZE) // 2, (image.height - SIZE) // 2
+    return image.crop((left, top, left + SIZE, top + SIZE))
+
+
+def crop_view(image: Image.Image, rng: random.Random) -> Image.Image:
+    """A random square of 50 to 100 % of the short side, at 160 px."""
+    side = round(min(image.size) * rng.uniform(0.5, 1.0))
+    left = rng.randint(0, image.width - side)
+    top = rng.randint(0, image.height - side)
+    box = (left, top, left + side, top + side)
+    return image.resize((SIZE, SIZE), Image.Resampling.BICUBIC, box=box)
+
+
+def compute_features(
+    model: CLIP, pictures: Sequence[Picture], file: Path, seed: int
+) -> tuple[NDArray[np.float16], Tensor]:
+    """First-block features of a centre and a random view of each picture, kept in `file`.
+
+    Returns:
+        Features (P, 2, 40, 20, 20) as a memory map, and style statistics (P, 89).
+    """
+    shape = (len(pictures), 2, *FEATURES)
+    statistics_file = file.with_suffix(".statistics.npy")
+    if statistics_file.is_file():  # written last: the features are whole
+        features = np.load(file, mmap_mode="r")
+        if features.shape == shape:
+            return features, torch.from_numpy(np.load(statistics_file))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    store = np.lib.format.open_memmap(file, mode="w+", dtype=np.float16, shape=shape)
+    statistics = torch.empty(len(pictures), STATISTICS)
+    model.eval()
+
+    def views(index: int) -> NDArray[np.uint8]:
+        with Image.open(pictures[index].path) as opened:
+            image = opened.convert("RGB")
+        rng = random.Random(f"{seed}-{pictures[index].path.name}")
+        return np.stack([np.asarray(center_view(image)), np.asarray(crop_view(image, rng))])
+
+    with ThreadPoolExecutor(2) as pool, torch.no_grad():
+        for start in tqdm(range(0, len(pictures), 32), desc="features", mininterval=10):
+            indices = range(start, min(start + 32, len(pictures)))
+            batch = torch.from_numpy(np.stack(list(pool.map(views, indices))))
+            images = batch.flatten(0, 1).permute(0, 3, 1, 2).float() / 255
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                out = mini.frozen_features(
+                    model, images.contiguous(memory_format=torch.channels_last)
+                ).float()
+            out = out.unflatten(0, (-1, 2))
+            store[start : start + len(indices)] = out.half().numpy()
+            statistics[start : start + len(indices)] = style_statistics(
+                out[:, 0], images.unflatten(0, (-1, 2))[:, 0]
+            )
+    store.flush()
+    np.save(statistics_file, statistics.numpy())
+    return store, statistics
+
+
+def style_statistics(features: Tensor, images: Tensor) -> Tensor:
+    """What a style point shall determine: (B, 89) texture and palette statistics."""
+    pixels = images.flatten(2)
+    spread = pixels.std(2) + 1e-3
+    centred = (pixels - pixels.mean(2, keepdim=True)) / spread[..., None]
+    correlation = centred @ centred.transpose(1, 2) / pixels.shape[2]
+    upper = torch.stack([correlation[:, 0, 1], correlation[:, 0, 2], correlation[:, 1, 2]], 1)
+    maps = features.flatten(2)
+    return torch.cat([maps.mean(2), maps.std(2), pixels.mean(2), spread, upper], dim=1)
+
+
+def pick_text(picture: Picture, rng: random.Random) -> str:
+    """One of a picture's texts; sometimes with its case or spelling changed as people do."""
+    if rng.random() < 0.4 or not picture.texts:
+        text = picture.caption
+    else:
+        text = rng.choice(picture.texts)
+    if rng.random() < 0.1:
+        text = misspell(text, rng)
+    return text.lower()
+
+
+def misspell(text: str, rng: random.Random) -> str:
+    """Drops the hyphens, or one letter, or swaps two neighbours."""
+    if "-" in text and rng.random() < 0.6:
+        return text.replace("-", rng.choice(["", " "]))
+    places = [match.start() for match in re.finditer(r"(?<=\w)\w\w", text)]
+    if not places:
+        return text
+    at = rng.choice(places)
+    if rng.random() < 0.5:
+        return text[:at] + text[at + 1 :]
+    return text[:at] + text[at + 1] + text[at] + text[at + 2 :]
+
+
+class PairBatches:
+    """Batches of (features, text) with rare styles drawn more often, and phrases to remember.
+
+    Args:
+        pictures: The training pictures.
+        features: Their cached features, (P, 2, 40, 20, 20).
+        statistics: Standardised style statistics, (P, 89).
+        phrases: Token ids of the distillation phrases, (Q, T).
+        targets: The sentence encoder's embeddings of them, (Q, 384).
+        batch: Pictures a step, of all processes together.
+        seed: Seed of the draw.
+    """
+
+    def __init__(
+        self,
+        pictures: Sequence[Picture],
+        features: NDArray[np.float16],
+        statistics: Tensor,
+        phrases: Tensor,
+        targets: Tensor,
+        batch: int,
+        seed: int,
+    ):
+        self.pictures, self.features, self.statistics = pictures, features, statistics
+        self.phrases, self.targets = phrases, targets
+        self.size, self.seed = batch, seed
+        count = Counter(_family(picture) for picture in pictures)
+        self.weights = torch.tensor([count[_family(p)] ** -0.4 for p in pictures])
+
+    def batch(self, step: int, process: int, processes: int) -> dict[str, Any]:
+        """Features, tokens, text identity, statistics and phrases of a step."""
+        rng = random.Random(f"{self.seed}-{step}-{process}")
+        generator = torch.Generator().manual_seed(rng.getrandbits(62))
+        size = self.size // processes
+        index = torch.multinomial(self.weights, size, replacement=False, generator=generator)
+        chosen = [self.pictures[i] for i in index.tolist()]
+        texts = [pick_text(picture, rng) for picture in chosen]
+        view = [rng.randrange(2) for _ in chosen]
+        features = torch.from_numpy(
+            np.stack([self.features[i, v] for i, v in zip(index.tolist(), view, strict=True)])
+        )
+        flip = torch.rand(size, generator=generator) < 0.5
+        features[flip] = features[flip].flip(-1)
+        numbers = {text: number for number, text in enumerate(dict.fromkeys(texts))}
+        remember = torch.randint(len(self.phrases), (size // 2,), generator=generator)
+        return {
+            "features": features,
+            "tokens": mini.tokenize(texts),
+            "text_ids": torch.tensor([numbers[text] for text in texts]),
+            "statistics": self.statistics[index],
+            "phrases": self.phrases[remember],
+            "targets": self.targets[remember],
+        }
+
+
+def _family(picture: Picture) -> str:
+    if picture.kind == "style":
+        return picture.texts[1] if len(picture.texts) > 1 else picture.caption
+    return f"{picture.kind} {picture.texts[-1]}"
+
+
+class PairTask(nn.Module):
+    """Contrastive loss, style statistics from the image embedding, and distillation kept up.
+
+    Args:
+        model: A `mini` whose text tower was distilled.
+        to_teacher: Linear map from its text embeddings to the sentence encoder's.
+    """
+
+    def __init__(self, model: CLIP, to_teacher: nn.Linear):
+        super().__init__()
+        self.model = model
+        self.to_teacher = to_teacher
+        self.to_statistics = nn.Linear(mini.MODEL_CONFIG["embed_dim"], STATISTICS)
+        mini.freeze_first_blocks(model)
+
+    def train(self, mode: bool = True) -> PairTask:
+        """Keeps the frozen blocks in eval mode."""
+        super().train(mode)
+        mini.freeze_first_blocks(self.model)
+        return self
+
+    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Named losses of a batch of `PairBatches`."""
+        features = batch["features"].to(torch.float32)
+        features = features.contiguous(memory_format=torch.channels_last)
+        image = F.normalize(mini.encode_features(self.model, features).float(), dim=-1)
+        text = F.normalize(mini.encode_tokens(self.model, batch["tokens"]).float(), dim=-1)
+        scale = self.model.logit_scale.exp().clamp(max=100)
+        same = (batch["text_ids"][:, None] == batch["text_ids"][None]).float()
+        target = same / same.sum(1, keepdim=True)
+        logits = scale * image @ text.T
+        contrastive = (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+        statistics = F.smooth_l1_loss(
+            self.to_statistics(image * image.shape[1] ** 0.5), batch["statistics"]
+        )
+        phrases = F.normalize(mini.encode_tokens(self.model, batch["phrases"]).float(), dim=-1)
+        remembered = F.normalize(self.to_teacher(phrases), dim=-1)
+        distill = 1 - (remembered * batch["targets"].float()).sum(-1).mean()
+        return {"contrastive": contrastive, "statistics": statistics, "distill": distill}

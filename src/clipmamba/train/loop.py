@@ -1,0 +1,296 @@
+"""The one training loop: accelerate, bf16, EMA, schedule, resumable checkpoints, JSONL log.
+
+A *task* is a module whose `forward(batch)` returns named losses; a *batch source* gives the batch
+of any step by its number. Randomness is drawn from (seed, step, process), so a run that was killed
+goes on from its last complete checkpoint with the batches it would have seen.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from diffusers.optimization import get_scheduler
+from diffusers.training_utils import EMAModel
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from clipmamba.errors import InputError
+
+logger = logging.getLogger("clipmamba")
+
+Batch = dict[str, Any]
+
+
+class BatchSource(Protocol):
+    """Gives the batch of a step: the same arguments give the same batch."""
+
+    def batch(self, step: int, process: int, processes: int) -> Batch:
+        """Returns this process's share of the batch of `step`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class LoopConfig:
+    """How a run is trained; every field is a command line option of the same name.
+
+    Attributes:
+        output: Folder for checkpoints, log and samples.
+        steps: Optimiser steps of the whole schedule.
+        minutes: Wall-clock limit of this call; the run stops after a checkpoint and can go on.
+        learning_rate: Peak learning rate of AdamW.
+        weight_decay: Decoupled weight decay.
+        warmup: Steps of linear warm-up, then cosine decay to zero at `steps`.
+        ema: Decay of the exponential moving average of the trained parameters.
+        clip_grad: Largest gradient norm.
+        save_minutes: Wall-clock minutes between checkpoints: the most that a kill can lose.
+        sample_every: Steps between contact sheets; 0 for none.
+        log_every: Steps between log lines.
+        workers: Processes that prepare batches.
+        precision: "bf16", "fp16" or "no".
+        seed: Seed of weights and batches.
+        dry_run: Two steps, a checkpoint and a sample into `output`/dry-run, to see that it runs.
+    """
+
+    output: Path
+    steps: int = 1000
+    minutes: float = float("inf")
+    learning_rate: float = 5e-4
+    weight_decay: float = 0.01
+    warmup: int = 100
+    ema: float = 0.999
+    clip_grad: float = 1.0
+    save_minutes: float = 5.0
+    sample_every: int = 0
+    log_every: int = 20
+    workers: int = 0
+    precision: str = "bf16"
+    seed: int = 0
+    dry_run: bool = False
+
+
+class _Steps(Dataset[Batch]):
+    """Steps start…end of a batch source as a map-style data set, for a DataLoader."""
+
+    def __init__(self, source: BatchSource, start: int, end: int, process: int, processes: int):
+        self.source, self.start, self.end = source, start, end
+        self.process, self.processes = process, processes
+
+    def __len__(self) -> int:
+        return self.end - self.start
+
+    def __getitem__(self, index: int) -> Batch:
+        return self.source.batch(self.start + index, self.process, self.processes)
+
+
+def _one_thread(worker: int) -> None:
+    torch.set_num_threads(1)
+
+
+def train(
+    task: nn.Module,
+    source: BatchSource,
+    config: LoopConfig,
+    *,
+    weights: Mapping[str, Tensor | float] | None = None,
+    groups: list[dict[str, Any]] | None = None,
+    sample: Callable[[nn.Module, Path], None] | None = None,
+    accelerator: Accelerator | None = None,
+) -> nn.Module:
+    """Trains `task` and returns it with the averaged (EMA) weights in place.
+
+    Args:
+        task: Module whose `forward(batch)` returns a dict of scalar losses; parameters with
+            `requires_grad` are trained.
+        source: Batches by step number.
+        config: Options of the run.
+        weights: Factor of each loss by name; 1 where a name is missing.
+        groups: Parameter groups for AdamW; all trainable parameters in one where missing.
+        sample: Called with the averaged task and a folder every `sample_every` steps.
+        accelerator: For tests; made from the config where missing.
+
+    Returns:
+        The task, on the CPU or device it was trained on, in eval mode.
+    """
+    accelerator = accelerator or Accelerator(mixed_precision=config.precision)
+    output = config.output / "dry-run" if config.dry_run else config.output
+    steps = 2 if config.dry_run else config.steps
+    factors = dict(weights or {})
+    set_seed(config.seed)
+    trained = [p for p in task.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(
+        groups or trained,
+        lr=config.learning_rate,
+        weight_decay=config.weight_decay,
+        betas=(0.9, 0.98),
+    )
+    # accelerate steps a prepared schedule once per process
+    schedule = get_scheduler(
+        "cosine",
+        optimizer,
+        num_warmup_steps=config.warmup * accelerator.num_processes,
+        num_training_steps=steps * accelerator.num_processes,
+    )
+    ema = EMAModel(trained, decay=config.ema, use_ema_warmup=True, power=2 / 3)
+    model, optimizer, schedule = accelerator.prepare(task, optimizer, schedule)
+    ema.to(accelerator.device)
+    accelerator.register_for_checkpointing(ema)
+    start = 0
+    checkpoint = latest_checkpoint(output)
+    if config.dry_run:
+        checkpoint = None
+    if checkpoint is not None:
+        accelerator.load_state(str(checkpoint))
+        start = int(checkpoint.name.split("-")[1])
+        logger.info("resumed at step %d from %s", start, checkpoint)
+    data = DataLoader(
+        _Steps(source, start, steps, accelerator.process_index, accelerator.num_processes),
+        batch_size=None,
+        num_workers=config.workers,
+        prefetch_factor=4 if config.workers else None,
+        worker_init_fn=_one_thread,
+    )
+    began = saved = time.monotonic()
+    step = start
+    task.train()
+    with _JsonLog(output / "log.jsonl", enabled=accelerator.is_main_process) as log:
+        for batch in data:
+            batch = _to(batch, accelerator.device)
+            with accelerator.autocast():
+                losses = model(batch)
+            total = sum(losses[name] * factors.get(name, 1.0) for name in losses)
+            if not bool(torch.isfinite(total)):
+                values = {name: float(value) for name, value in losses.items()}
+                raise InputError(
+                    f"the loss is not finite at step {step}: {values}; lower --learning-rate"
+                )
+            accelerator.backward(total)
+            accelerator.clip_grad_norm_(trained, config.clip_grad)
+            optimizer.step()
+            schedule.step()
+            optimizer.zero_grad(set_to_none=True)
+            ema.step(trained)
+            step += 1
+            now = time.monotonic()
+            if step % config.log_every == 0 or step == steps:
+                values = {name: round(value.item(), 5) for name, value in losses.items()}
+                log.write(
+                    step=step,
+                    minutes=round((now - began) / 60, 2),
+                    learning_rate=schedule.get_last_lr()[0],
+                    **values,
+                )
+            out_of_time = _agree(accelerator, now - began > config.minutes * 60)
+            if _agree(accelerator, now - saved > config.save_minutes * 60) or out_of_time:
+                _save(accelerator, output, step)
+                saved = time.monotonic()
+            if sample and config.sample_every and step % config.sample_every == 0:
+                _sample(accelerator, ema, trained, task, sample, output / f"sample-{step:06d}")
+            if out_of_time:
+                break
+    if step > start:
+        _save(accelerator, output, step)
+    ema.copy_to(trained)
+    task.eval()
+    if sample and accelerator.is_main_process:
+        folder = output / "sample-final"
+        folder.mkdir(parents=True, exist_ok=True)
+        sample(task, folder)
+    accelerator.wait_for_everyone()
+    return task
+
+
+def latest_checkpoint(output: Path) -> Path | None:
+    """The newest complete checkpoint folder in `output`, or None."""
+    found = sorted(p for p in output.glob("checkpoint-*") if p.suffix != ".partial")
+    return found[-1] if found else None
+
+
+def _agree(accelerator: Accelerator, flag: bool) -> bool:
+    """The main process decides, so that all save or stop at the same step."""
+    if accelerator.num_processes == 1:
+        return flag
+    value = torch.tensor([float(flag and accelerator.is_main_process)], device=accelerator.device)
+    return bool(accelerator.reduce(value, reduction="sum").item())
+
+
+def _save(accelerator: Accelerator, output: Path, step: int) -> None:
+    """Writes a checkpoint beside its final place, then renames: a kill leaves the last one whole."""
+    final = output / f"checkpoint-{step:07d}"
+    if final.exists():
+        return
+    partial = final.with_suffix(".partial")
+    if accelerator.is_main_process and partial.exists():
+        shutil.rmtree(partial)
+    accelerator.wait_for_everyone()
+    accelerator.save_state(str(partial))
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        partial.rename(final)
+        for old in sorted(output.glob("checkpoint-*"))[:-2]:
+            shutil.rmtree(old)
+    accelerator.wait_for_everyone()
+
+
+def _sample(
+    accelerator: Accelerator,
+    ema: EMAModel,
+    trained: list[nn.Parameter],
+    task: nn.Module,
+    sample: Callable[[nn.Module, Path], None],
+    folder: Path,
+) -> None:
+    if not accelerator.is_main_process:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    ema.store(trained)
+    ema.copy_to(trained)
+    task.eval()
+    sample(task, folder)
+    task.train()
+    ema.restore(trained)
+
+
+def _to(value: Any, device: torch.device) -> Any:
+    if isinstance(value, Tensor):
+        return value.to(device, non_blocking=True)
+    if isinstance(value, dict):
+        return {name: _to(item, device) for name, item in value.items()}
+    return value
+
+
+class _JsonLog:
+    """Appends one JSON object a line, flushed, so that a kill loses no line."""
+
+    def __init__(self, path: Path, *, enabled: bool):
+        self.path, self.enabled = path, enabled
+
+    def __enter__(self) -> _JsonLog:
+        if self.enabled:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.file = self.path.open("a", encoding="utf-8")
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self.enabled:
+            self.file.close()
+
+    def write(self, **values: Any) -> None:
+        if self.enabled:
+            self.file.write(json.dumps(values) + "\n")
+            self.file.flush()
+
+
+def read_log(path: Path) -> Iterator[dict[str, Any]]:
+    """Yields the lines of a JSONL log."""
+    with path.open(encoding="utf-8") as file:
+        for line in file:
+            yield json.loads(line)

