@@ -58,6 +58,7 @@ def main(
     no_photo: bool,
 ) -> None:
     """Paint PHOTOS with every painter (cropped square) and lay the results on one sheet."""
+    only = tuple(name.replace("_", " ") for name in only)
     unknown = [name for name in only if name not in PAINTERS]
     if unknown:
         raise click.BadParameter(f"no painter {unknown[0]!r}; there are {', '.join(PAINTERS)}")

@@ -67,7 +67,7 @@ def halftone(photo: Array, rng: np.random.Generator) -> Array:
     lively = vibrance(saturate(with_luma(photo, stretch(luma(photo))), 1.4), 0.2)
     soft = blur(lively, 0.35 * pitch)
     black = np.clip(1 - soft.max(axis=2), 0, 1)
-    key = 0.9 * np.clip((black - 0.25) / 0.75, 0, 1) ** 1.2
+    key = 0.82 * np.clip((black - 0.25) / 0.75, 0, 1) ** 1.2
     base = rng.uniform(-0.1, 0.1)
     picture = np.ones_like(photo) * np.asarray(rgb("faf6ea"), np.float32)
     inks = ("00a0dc", "e3147f", "ffe500", "1a1718")
@@ -210,9 +210,8 @@ def linocut(photo: Array, rng: np.random.Generator) -> Array:
     cut = 0.45 * float(np.median(grey)) + 0.24
     # Below the cut solid ink; above it the gouge leaves ridges that thin out with the light.
     above = grey - cut
-    ink = smoothstep(
-        0.03, -0.03, above - 0.055 * (chips - 0.4) * smoothstep(0.3, 0.0, np.abs(above))
-    )
+    ragged = above - 0.055 * (chips - 0.4) * smoothstep(0.3, 0.0, np.abs(above))
+    ink = smoothstep(0.03, -0.03, ragged)
     ridges = smoothstep(0.9, 1.3, chips - 3.5 * np.maximum(above - 0.03, 0))
     ink = np.maximum(ink, ridges * smoothstep(0.0, 0.04, above))
     nicks = smoothstep(1.7, 2.1, chips + 1.5 * np.minimum(above + 0.10, 0))
