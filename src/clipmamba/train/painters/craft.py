@@ -67,8 +67,7 @@ def knitted(photo: Array, rng: np.random.Generator) -> Array:
     """Stocking stitch: rows of wool Vs in a few yarns."""
     shape = photo.shape[:2]
     scale = scale_of(photo)
-    wide = max(4, 2 * round(rng.uniform(2.4, 3.2) * scale))
-    tall = max(3, round(0.8 * wide))
+    wide = tall = max(4, 2 * round(2.5 * scale))  # a fixed grid: a network learns it exactly
     lively = vibrance(saturate(with_luma(photo, stretch(luma(photo))), 1.3), 0.25)
     y, x = np.indices(shape, dtype=np.float32)
     u = (x % wide) / wide * 2 - 1
@@ -150,7 +149,7 @@ def frost(photo: Array, rng: np.random.Generator) -> Array:
     base = ramp(
         0.12 + 0.88 * tone, [0, 0.3, 0.6, 0.85, 1], rgbs("14304f 3d7ba6 8fc3dd d8eef6 ffffff")
     )
-    picture = base + 0.25 * (photo - luma(photo)[..., None])
+    picture: Array = base + 0.25 * (photo - luma(photo)[..., None])
     needles: Array = np.zeros(shape, np.float32)
     start = rng.uniform(0, np.pi)
     for turn in (0.0, np.pi / 3, 2 * np.pi / 3):

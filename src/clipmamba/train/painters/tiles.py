@@ -60,7 +60,7 @@ _BAYER = (
 def pixel_art(photo: Array, rng: np.random.Generator) -> Array:
     """Constant square blocks in a small palette, sometimes with an ordered dither."""
     height, width = photo.shape[:2]
-    block = max(2, round(scale_of(photo) * rng.uniform(2.8, 4.3)))
+    block = max(2, round(5.0 * scale_of(photo)))  # a fixed grid: a network learns it exactly
     rows, columns = -(-height // block), -(-width // block)
     grey = luma(photo)
     lively = vibrance(saturate(with_luma(photo, 0.35 * grey + 0.65 * stretch(grey)), 1.25), 0.25)
@@ -266,7 +266,7 @@ def cubism(photo: Array, rng: np.random.Generator) -> Array:
     edge = edge_strength(flat, 1.0 * scale)
     # Straight cuts grow out of the photo's own edges; tone falls away from one side of each.
     count = 30
-    chance = (edge + 0.15 * float(edge.mean())).ravel().astype(np.float64)
+    chance = (edge + 0.15 * float(edge.mean()) + 1e-4).ravel().astype(np.float64)
     place = rng.choice(chance.size, count, replace=False, p=chance / chance.sum())
     y0, x0 = np.divmod(place, shape[1])
     turn = angle[y0, x0] + rng.normal(0, 0.12, count) + (np.arange(count) % 3 == 0) * (np.pi / 2)
@@ -317,7 +317,7 @@ def cross_stitch(photo: Array, rng: np.random.Generator) -> Array:
     """Little thread crosses in counted colours on woven cloth."""
     height, width = shape = photo.shape[:2]
     scale = scale_of(photo)
-    step = max(4, round(rng.uniform(4.6, 6.2) * scale))
+    step = max(4, round(5.0 * scale))  # a fixed grid: a network learns it exactly
     rows, columns = -(-height // step), -(-width // step)
     index = (np.arange(height) // step)[:, None] * columns + np.arange(width) // step
     lively = vibrance(saturate(with_luma(photo, stretch(luma(photo))), 1.3), 0.25)
