@@ -21,13 +21,14 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 SCAN = Path("src/clipmamba/ops/selective_scan")
 LIBRARIES = "clipmamba/ops/selective_scan/lib"
-FLAGS = (
-    "-std=c++17 -O3 -shared -fPIC -fvisibility=hidden -fno-exceptions -fno-rtti "
-    # No -ffast-math: it would undo the rounding trick in exp2 and lose NaNs.
-    "-fno-math-errno -fno-trapping-math -fno-signed-zeros -ffp-contract=fast"
-).split()
-AVX2 = "-mavx2 -mfma -mbmi -mbmi2 -mlzcnt -mmovbe -mpopcnt".split()
-AVX512 = "-mavx512f -mavx512bw -mavx512cd -mavx512dq -mavx512vl".split()
+# No -ffast-math: it would undo the rounding trick in exp2 and lose NaNs.
+FLAGS = [
+    *("-std=c++17", "-O3", "-shared", "-fPIC", "-fvisibility=hidden", "-fno-exceptions"),
+    *("-fno-rtti", "-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros"),
+    "-ffp-contract=fast",
+]
+AVX2 = ["-mavx2", "-mfma", "-mbmi", "-mbmi2", "-mlzcnt", "-mmovbe", "-mpopcnt"]
+AVX512 = ["-mavx512f", "-mavx512bw", "-mavx512cd", "-mavx512dq", "-mavx512vl"]
 TARGETS = {
     "x86_64": {"x86-64-v3": AVX2, "x86-64-v4": AVX2 + AVX512},
     "aarch64": {"aarch64": []},

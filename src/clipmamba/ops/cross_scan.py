@@ -45,9 +45,7 @@ def cross_merge(y: Tensor, height: int, width: int) -> Tensor:
         InputError: y does not have four directions of height * width steps.
     """
     if y.ndim != 4 or y.shape[1] != DIRECTIONS or y.shape[3] != height * width:
-        raise InputError(
-            f"cross_merge wants (B, 4, D, {height} * {width}), not {tuple(y.shape)}"
-        )
+        raise InputError(f"cross_merge wants (B, 4, D, {height} * {width}), not {tuple(y.shape)}")
     rows = y[:, 0] + y[:, 1].flip(-1)
     columns = y[:, 2] + y[:, 3].flip(-1)
-    return rows + columns.unflatten(-1, (width, height)).transpose(2, 3).flatten(2)
+    return rows + torch.unflatten(columns, -1, (width, height)).transpose(2, 3).flatten(2)

@@ -8,7 +8,6 @@ libraries is loaded follows the instruction set that torch itself found.
 from __future__ import annotations
 
 import ctypes
-import functools
 import os
 import platform
 import sys
@@ -99,7 +98,6 @@ def _find_parallel() -> Any:
     return None
 
 
-@functools.cache
 def _load() -> tuple[_Library | None, str]:
     isas = _isas()
     if not isas:
@@ -134,10 +132,13 @@ def _load() -> tuple[_Library | None, str]:
     return None, reason
 
 
+# Loaded with the module (10 ms), so that torch.compile meets two constants and no loading.
+_LIBRARY, _REASON = _load()
+
+
 def available() -> Verdict:
     """Whether a library for this processor was built and loads."""
-    library, reason = _load()
-    return library is not None, reason
+    return _LIBRARY is not None, _REASON
 
 
 def supports(call: ScanCall) -> Verdict:
@@ -190,10 +191,9 @@ def _run(library: _Library, args: _Args, backward: bool, threads: int) -> None:
 
 
 def _library() -> _Library:
-    library, reason = _load()
-    if library is None:  # only reached by calling the op directly
-        raise RuntimeError(f"the fused CPU scan can't run: {reason}")
-    return library
+    if _LIBRARY is None:  # only reached by calling the op directly
+        raise RuntimeError(f"the fused CPU scan can't run: {_REASON}")
+    return _LIBRARY
 
 
 def _plan(u: Tensor, A: Tensor, groups: int, library: _Library) -> tuple[_Args, int]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +15,7 @@ from .interface import Backend, ScanCall, Verdict
 
 _ELEMENTS = frozenset({torch.float32, torch.float16, torch.bfloat16})
 _MOST_STATES = 256  # a limit of its kernel
+_INSTALLED = "mamba_ssm" in sys.modules or importlib.util.find_spec("mamba_ssm") is not None
 
 
 @functools.cache
@@ -40,6 +43,8 @@ def _probe() -> tuple[Callable[..., Any] | None, str]:
 
 
 def _available() -> Verdict:
+    if not _INSTALLED:
+        return False, "mamba-ssm is not installed"
     function, reason = _probe()
     return function is not None, reason
 

@@ -48,8 +48,9 @@ def linear_scan(decay: Tensor, drive: Tensor, start: Tensor) -> Tensor:
     pieces = -(-length // steps)
     padding = [0, 0] * (decay.ndim - 1) + [0, pieces * steps - length]
     # A padded step keeps the state: decay 1, drive 0.
-    decays = F.pad(decay, padding, value=1.0).unflatten(0, (pieces, steps)).unbind(1)
-    drives = F.pad(drive, padding).unflatten(0, (pieces, steps)).unbind(1)
+    shape = (pieces, steps, *decay.shape[1:])
+    decays = F.pad(decay, padding, value=1.0).view(shape).unbind(1)
+    drives = F.pad(drive, padding).view(shape).unbind(1)
 
     end, total = drives[0], decays[0]  # of each piece started at zero
     for a, v in zip(decays[1:], drives[1:], strict=True):
@@ -58,7 +59,7 @@ def linear_scan(decay: Tensor, drive: Tensor, start: Tensor) -> Tensor:
     for piece in range(pieces - 1):
         starts.append(torch.addcmul(end[piece], total[piece], starts[-1]))
     state = torch.stack(starts)
-    states = torch.empty_like(torch.stack(drives, dim=1))
+    states = torch.empty(shape, dtype=state.dtype, device=state.device)
     for step, (a, v) in enumerate(zip(decays, drives, strict=True)):
         state = torch.addcmul(v, a, state)
         states[:, step] = state
@@ -87,7 +88,7 @@ class _Chunk:
             raw = raw + delta_bias.to(dtype)[:, None]
         self.raw_delta = split(raw, groups)
         self.delta = F.softplus(self.raw_delta) if delta_softplus else self.raw_delta
-        self.A = A.to(dtype).unflatten(0, (groups, -1))  # (G, P, N)
+        self.A = torch.unflatten(A.to(dtype), 0, (groups, -1))  # (G, P, N)
         self.B = B[..., steps].to(dtype).permute(3, 0, 1, 2)  # (T, B, G, N)
         self.C = C[..., steps].to(dtype).permute(3, 0, 1, 2)
         self.decay = torch.exp(self.delta[..., None] * self.A)  # (T, B, G, P, N)
@@ -97,7 +98,7 @@ class _Chunk:
 
 def split(x: Tensor, groups: int) -> Tensor:
     """(B, D, T) to (T, B, G, D / G)."""
-    return x.unflatten(1, (groups, -1)).permute(3, 0, 1, 2)
+    return torch.unflatten(x, 1, (groups, -1)).permute(3, 0, 1, 2)
 
 
 def join(x: Tensor) -> Tensor:
@@ -148,7 +149,7 @@ def forward(
                 y = y * F.silu(z[..., steps].to(dtype))
             out[..., steps] = y
             state = h[-1]
-        return out, state.flatten(1, 2).contiguous(), saved
+        return out, state.flatten(1, 2).clone(), saved
 
 
 def backward(
@@ -192,13 +193,13 @@ def backward(
         dD = torch.zeros(A.shape[0], dtype=dtype, device=A.device)
         dbias = torch.zeros_like(dD)
         carry = torch.zeros_like(saved[:, 0]) if dlast is None else dlast.to(dtype).transpose(1, 2)
-        carry = carry.transpose(1, 2).unflatten(1, (groups, -1))  # (B, G, P, N), a_t dh_t
+        carry = torch.unflatten(carry.transpose(1, 2), 1, (groups, -1))  # (B, G, P, N), a_t dh_t
         for index, steps in reversed(list(enumerate(_chunk_slices(u.shape[-1])))):
             chunk = _Chunk(u, delta, A, B, C, delta_bias, delta_softplus, steps)
-            start = saved[:, index].transpose(1, 2).unflatten(1, (groups, -1))
+            start = torch.unflatten(saved[:, index].transpose(1, 2), 1, (groups, -1))
             h = linear_scan(chunk.decay, chunk.drive, start)
             dy = split(dout[..., steps].to(dtype), groups)
-            skip = None if D is None else D.to(dtype).unflatten(0, (groups, -1))  # (G, P)
+            skip = None if D is None else torch.unflatten(D.to(dtype), 0, (groups, -1))  # (G, P)
             if z is not None and dz is not None:
                 y = (h @ chunk.C[..., None]).squeeze(-1)
                 if skip is not None:

@@ -1,0 +1,499 @@
+"""The scan against the float64 reference: outputs and every gradient, on each backend."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from clipmamba.errors import BackendError, InputError
+from clipmamba.ops import backend_table, scan_backend, selective_scan
+from clipmamba.ops.selective_scan import cpu, dispatch, mamba_ssm, op
+
+HAS_CPU, WHY = cpu.available()
+REQUIRED = os.environ.get("CLIPMAMBA_REQUIRE_CPU_KERNEL") == "1"
+needs_cpu_kernel = pytest.mark.skipif(not HAS_CPU and not REQUIRED, reason=f"cpu backend: {WHY}")
+BACKENDS = ["torch", pytest.param("cpu", marks=needs_cpu_kernel)]
+
+Inputs = dict[str, Tensor | None]
+PARAMETERS = ("A", "D", "delta_bias")
+
+
+def make(
+    batch: int = 2,
+    channels: int = 12,
+    length: int = 63,
+    states: int = 4,
+    groups: int = 1,
+    *,
+    z: bool = True,
+    D: bool = True,
+    bias: bool = True,
+    dtype: torch.dtype = torch.float32,
+    seed: int = 0,
+) -> Inputs:
+    """Activations of the type asked for; parameters at least float32, as under autocast."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    rows = (batch, groups, states, length) if groups > 1 else (batch, states, length)
+    inputs: Inputs = {
+        "u": normal(batch, channels, length),
+        "delta": 0.1 + 0.1 * torch.tanh(normal(batch, channels, length)),
+        "A": -4 * torch.rand(channels, states, generator=generator, dtype=torch.float64) - 0.1,
+        "B": normal(*rows),
+        "C": normal(*rows),
+        "D": normal(channels) if D else None,
+        "z": normal(batch, channels, length) if z else None,
+        "delta_bias": normal(channels) - 2 if bias else None,
+    }
+    wide = torch.promote_types(dtype, torch.float32)
+    return {
+        name: None if t is None else t.to(wide if name in PARAMETERS else dtype).requires_grad_()
+        for name, t in inputs.items()
+    }
+
+
+def run(
+    inputs: Inputs, backend: str, *, softplus: bool = True, dtype: torch.dtype | None = None
+) -> dict[str, Tensor]:
+    """Both results and the gradient of every input, for fixed random gradients of the results."""
+    leaves = {
+        name: None if t is None else t.detach().to(dtype or t.dtype).requires_grad_()
+        for name, t in inputs.items()
+    }
+    out, last = selective_scan(
+        **leaves, delta_softplus=softplus, return_last_state=True, backend=backend
+    )
+    generator = torch.Generator().manual_seed(1)
+    # Rounded to bfloat16, so that every backend gets the very same numbers.
+    weights = [
+        torch.randn(t.shape, generator=generator).bfloat16().to(t.dtype) for t in (out, last)
+    ]
+    given = {name: t for name, t in leaves.items() if t is not None}
+    grads = torch.autograd.grad((out, last), list(given.values()), weights)
+    return {"out": out.detach(), "last": last.detach()} | {
+        f"d{name}": grad for name, grad in zip(given, grads, strict=True)
+    }
+
+
+def relative_error(actual: Tensor, expected: Tensor) -> float:
+    """RMS of the difference over RMS of the truth (or 1, where the truth is zero)."""
+    scale = expected.square().mean().sqrt().item()
+    return (actual.double() - expected).square().mean().sqrt().item() / (scale or 1.0)
+
+
+def assert_close(actual: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    """Tolerances of the house: float64 1e-10; float32 1e-5, gradients 1e-4; bfloat16 1e-2."""
+    assert actual.keys() == expected.keys()
+    low = torch.bfloat16 in {t.dtype for t in actual.values()}
+    for name, value in actual.items():
+        assert value.shape == expected[name].shape
+        limit = 1e-5 if name in ("out", "last") else 1e-4
+        limit = 1e-10 if value.dtype == torch.float64 else 1e-2 if low else limit
+        error = relative_error(value, expected[name])
+        assert error <= limit, f"{name}: relative error {error:.1e} > {limit:.0e}"
+
+
+@pytest.mark.skipif(not REQUIRED, reason="CLIPMAMBA_REQUIRE_CPU_KERNEL is not 1")
+def test_the_required_library_is_there() -> None:
+    assert HAS_CPU, WHY
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("length", [1, 2, 63, 64, 256, 257, 1031])
+def test_odd_lengths(backend: str, length: int) -> None:
+    inputs = make(length=length, channels=19)
+    assert_close(run(inputs, backend), run(inputs, "reference", dtype=torch.float64))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("states", [1, 3, 16])
+@pytest.mark.parametrize(("groups", "channels"), [(1, 16), (1, 37), (2, 24), (2, 64), (4, 80)])
+def test_groups_and_states(backend: str, groups: int, channels: int, states: int) -> None:
+    inputs = make(channels=channels, groups=groups, states=states, length=70)
+    assert_close(run(inputs, backend), run(inputs, "reference", dtype=torch.float64))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("softplus", [True, False])
+@pytest.mark.parametrize("z", [True, False])
+@pytest.mark.parametrize("D", [True, False])
+@pytest.mark.parametrize("bias", [True, False])
+def test_optional_inputs(backend: str, softplus: bool, z: bool, D: bool, bias: bool) -> None:
+    inputs = make(z=z, D=D, bias=bias, groups=2, length=40)
+    if bias and not softplus:  # a negative step would let the state explode
+        inputs["delta_bias"] = inputs["delta_bias"].detach().abs()
+    expected = run(inputs, "reference", softplus=softplus, dtype=torch.float64)
+    assert_close(run(inputs, backend, softplus=softplus), expected)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("length", [1, 63, 300])
+def test_bfloat16_activations_beside_float32_parameters(backend: str, length: int) -> None:
+    inputs = make(length=length, channels=35, dtype=torch.bfloat16)
+    actual = run(inputs, backend)
+    assert actual["out"].dtype == actual["du"].dtype == torch.bfloat16
+    assert actual["last"].dtype == actual["dA"].dtype == torch.float32
+    assert_close(actual, run(inputs, "reference", dtype=torch.float64))
+
+
+@pytest.mark.parametrize("backend", ["reference", *BACKENDS])
+def test_every_tensor_may_have_its_own_type(backend: str) -> None:
+    inputs = make(channels=20, groups=2)
+    for name in ("u", "C"):
+        inputs[name] = inputs[name].bfloat16()
+    actual = run(inputs, backend)
+    assert {name: actual[f"d{name}"].dtype for name in inputs} == {
+        name: t.dtype for name, t in inputs.items()
+    }
+    assert_close(actual, run(inputs, "reference", dtype=torch.float64))
+
+
+@pytest.mark.parametrize("backend", ["reference", *BACKENDS])
+def test_autocast_does_not_touch_the_arithmetic(backend: str) -> None:
+    inputs = make()
+    expected = run(inputs, backend)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        actual = run(inputs, backend)
+    for name, value in actual.items():
+        assert torch.equal(value, expected[name]), name
+
+
+def test_torch_backend_is_exact_in_float64() -> None:
+    inputs = make(length=1031, groups=2, dtype=torch.float64)
+    actual = run(inputs, "torch")
+    assert actual["last"].dtype == torch.float64
+    assert_close(actual, run(inputs, "reference"))
+
+
+def test_torch_backend_passes_gradcheck() -> None:
+    inputs = make(batch=1, channels=2, length=5, states=2, dtype=torch.float64)
+    names = list(inputs)
+
+    def scan(*tensors: Tensor) -> tuple[Tensor, ...]:
+        given = dict(zip(names, tensors, strict=True))
+        return selective_scan(**given, delta_softplus=True, return_last_state=True, backend="torch")
+
+    assert torch.autograd.gradcheck(scan, tuple(inputs.values()))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_one_result_alone_has_its_own_gradient(backend: str) -> None:
+    inputs = make()
+    for pick in (0, 1):
+        grads = []
+        for name in (backend, "reference"):
+            results = selective_scan(
+                **inputs, delta_softplus=True, return_last_state=True, backend=name
+            )
+            grads.append(torch.autograd.grad(results[pick].sum(), inputs["u"])[0])
+        assert relative_error(grads[0], grads[1].double()) < 1e-5
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_the_same_bytes_twice(backend: str) -> None:
+    inputs = make(channels=96, length=520, groups=1, states=16)
+    first, second = run(inputs, backend), run(inputs, backend)
+    for name in first:
+        assert torch.equal(first[name], second[name]), name
+
+
+@needs_cpu_kernel
+def test_threads_and_batch_do_not_change_the_output() -> None:
+    inputs = make(batch=3, channels=96, length=300, groups=1, states=16)
+    threads = torch.get_num_threads()
+    results = []
+    try:
+        for count in (1, 2, 5):
+            torch.set_num_threads(count)
+            results.append(run(inputs, "cpu"))
+    finally:
+        torch.set_num_threads(threads)
+    for other in results[1:]:
+        assert torch.equal(results[0]["out"], other["out"])
+        assert_close(other, {name: t.double() for name, t in results[0].items()})
+    one = {name: t if t is None or name in PARAMETERS else t[:1] for name, t in inputs.items()}
+    assert torch.equal(run(one, "cpu")["out"], results[0]["out"][:1])
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_strides(backend: str, dtype: torch.dtype) -> None:
+    inputs = make(channels=48, groups=2, states=3, length=35, dtype=dtype)
+    expected = run(inputs, backend)
+    strided = {
+        "u": inputs["u"].transpose(1, 2).contiguous().transpose(1, 2),  # channels last
+        "delta": torch.cat([inputs["delta"]] * 2, dim=1)[:, :48],
+        "z": torch.stack([inputs["z"]] * 2, dim=-1)[..., 0],  # no axis is dense
+        "B": inputs["B"].permute(3, 0, 1, 2).contiguous().permute(1, 2, 3, 0),
+        "C": torch.cat([inputs["C"]] * 2, dim=2)[:, :, :3],
+        "A": inputs["A"].T.contiguous().T,
+    }
+    actual = run(inputs | strided, backend)
+    if backend == "cpu":
+        for name, value in actual.items():
+            assert torch.equal(value, expected[name]), name
+    else:
+        assert_close(actual, {name: value.double() for name, value in expected.items()})
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_extreme_steps(backend: str) -> None:
+    inputs = make(length=90, channels=17)
+    delta = torch.linspace(-200, 200, 90).repeat(2, 17, 1)
+    inputs["delta"] = delta[..., torch.randperm(90, generator=torch.Generator().manual_seed(0))]
+    inputs["z"] = 100 * inputs["z"].detach()
+    actual = run(inputs, backend)
+    assert all(value.isfinite().all() for value in actual.values())
+    assert_close(actual, run(inputs, "reference", dtype=torch.float64))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_nan_stays_where_it_belongs(backend: str, dtype: torch.dtype) -> None:
+    inputs = make(batch=2, channels=20, length=30, dtype=dtype)
+    u = inputs["u"].detach().clone()
+    u[1, 3, 10] = float("nan")
+    out = selective_scan(**(inputs | {"u": u}), delta_softplus=True, backend=backend)
+    expected = torch.zeros_like(out, dtype=torch.bool)
+    expected[1, 3, 10:] = True
+    assert torch.equal(out.isnan(), expected)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_long_sequence_stays_exact(backend: str) -> None:
+    inputs = make(batch=1, channels=4, length=65536, states=2)
+    inputs["A"] = inputs["A"].detach() * 1e-3  # a long memory, so that errors could pile up
+    with torch.no_grad():
+        inputs["delta"].mul_(0.1)
+    # float64 on the torch path, itself held against the reference above, is the truth here.
+    assert_close(run(inputs, backend), run(inputs, "torch", dtype=torch.float64))
+
+
+def peak_memory(reset: bool = False) -> int:
+    """Most bytes that this process has held since the last reset; skips where Linux can't say."""
+    try:
+        if reset:
+            Path("/proc/self/clear_refs").write_text("5")
+        status = Path("/proc/self/status").read_text()
+    except OSError as error:
+        pytest.skip(f"no peak memory: {error}")
+    return int(status.split("VmHWM:")[1].split()[0]) * 1024
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_never_holds_every_state(backend: str) -> None:
+    inputs = make(batch=1, channels=64, length=16384, states=32, z=False)
+    run(inputs, backend)  # caches of the allocator
+    before = peak_memory(reset=True)
+    run(inputs, backend)
+    states = 4 * inputs["u"].numel() * 32  # bytes of one (B, D, L, N) tensor: 134 MB
+    assert peak_memory() - before < 0.5 * states
+
+
+def scan_samples(inputs: Inputs) -> list[float]:
+    """A few values of the output and of a gradient; only the scan itself is worth threads here."""
+    out = selective_scan(**inputs, delta_softplus=True, backend="cpu")
+    (du,) = torch.autograd.grad(out, inputs["u"], torch.ones(()).expand_as(out))
+    return [t[0, channel, -1].item() for t in (out, du) for channel in (0, 40)]
+
+
+@needs_cpu_kernel
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_runs_in_a_forked_child() -> None:
+    inputs = make(batch=1, channels=64, length=300, states=16)
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)  # wakes the pool of threads that the child will not have
+        expected = scan_samples(inputs)
+        context = multiprocessing.get_context("fork")
+        queue = context.Queue()
+        child = context.Process(target=lambda: queue.put(scan_samples(inputs)), daemon=True)
+        child.start()
+        assert queue.get(timeout=20) == pytest.approx(expected)
+        child.join(timeout=20)
+    finally:
+        torch.set_num_threads(threads)
+
+
+@needs_cpu_kernel
+def test_runs_in_several_python_threads_at_once() -> None:
+    inputs = [make(seed=seed, channels=64, length=300, states=16) for seed in range(4)]
+    expected = [selective_scan(**i, delta_softplus=True, backend="cpu") for i in inputs]
+    with ThreadPoolExecutor(4) as pool:
+        outs = list(
+            pool.map(lambda i: selective_scan(**i, delta_softplus=True, backend="cpu"), inputs * 5)
+        )
+    for out, truth in zip(outs, expected * 5, strict=True):
+        assert torch.equal(out, truth)
+
+
+# ---- choosing a backend ------------------------------------------------------------------------
+
+
+def test_the_table_names_every_backend_with_a_reason() -> None:
+    table = {status.name: status for status in backend_table()}
+    assert list(table) == ["mamba_ssm", "cpu", "torch", "reference"]
+    assert all(status.reason for status in table.values())
+    assert table["torch"].available
+    assert table["cpu"].available == HAS_CPU
+
+
+@pytest.fixture
+def used(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the backends that ran, in order."""
+    names: list[str] = []
+
+    def record(call: object, name: str = "auto") -> object:
+        backend = choose(call, name)
+        names.append(backend.name)
+        return backend
+
+    choose = dispatch.choose
+    monkeypatch.delenv("CLIPMAMBA_BACKEND", raising=False)
+    # By name it can't be found: the package `ops` shows the function of the same name.
+    monkeypatch.setattr(sys.modules["clipmamba.ops.selective_scan"], "choose", record)
+    return names
+
+
+def test_auto_takes_the_first_that_supports_the_call(used: list[str]) -> None:
+    selective_scan(**make(dtype=torch.float32))
+    selective_scan(**make(dtype=torch.float64))
+    assert used == ["cpu" if HAS_CPU else "torch", "torch"]
+
+
+def test_argument_goes_before_context_before_variable(
+    used: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLIPMAMBA_BACKEND", "reference")
+    selective_scan(**make())
+    with scan_backend("torch"):
+        selective_scan(**make())
+        selective_scan(**make(), backend="reference")
+        with scan_backend("auto"):
+            selective_scan(**make(dtype=torch.float64))
+    selective_scan(**make())
+    assert used == ["reference", "torch", "reference", "torch", "reference"]
+
+
+def test_a_named_backend_that_cannot_run_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(BackendError, match=r"mamba_ssm.*(not installed|no CUDA|import|on cpu)"):
+        selective_scan(**make(), backend="mamba_ssm")
+    monkeypatch.setattr(cpu, "_LIBRARY", None)
+    monkeypatch.setattr(cpu, "_REASON", "built without a compiler")
+    with pytest.raises(BackendError, match="'cpu'.*built without a compiler"):
+        selective_scan(**make(), backend="cpu")
+    assert selective_scan(**make()).shape == (2, 12, 63)  # auto goes on with torch
+
+
+@needs_cpu_kernel
+def test_cpu_declines_float64_with_the_reason() -> None:
+    with pytest.raises(BackendError, match=r"float32 and bfloat16, not torch\.float64"):
+        selective_scan(**make(dtype=torch.float64), backend="cpu")
+
+
+def test_an_unknown_backend_is_an_input_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InputError, match="did you mean 'torch'"):
+        selective_scan(**make(), backend="troch")
+    with pytest.raises(InputError, match="scan_backend.*'troch'"), scan_backend("troch"):
+        pass
+    monkeypatch.setenv("CLIPMAMBA_BACKEND", "troch")
+    with pytest.raises(InputError, match="CLIPMAMBA_BACKEND.*'troch'"):
+        selective_scan(**make())
+
+
+def test_a_broken_mamba_ssm_is_probed_and_never_chosen(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    package = tmp_path / "mamba_ssm" / "ops"
+    package.mkdir(parents=True)
+    (package.parent / "__init__.py").touch()
+    (package / "__init__.py").touch()
+    (package / "selective_scan_interface.py").write_text("import selective_scan_cuda\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(mamba_ssm, "_INSTALLED", True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    mamba_ssm._probe.cache_clear()
+    try:
+        status = next(s for s in backend_table() if s.name == "mamba_ssm")
+        assert not status.available
+        assert "No module named 'selective_scan_cuda'" in status.reason
+    finally:
+        mamba_ssm._probe.cache_clear()
+        for name in [name for name in sys.modules if name.split(".")[0] == "mamba_ssm"]:
+            del sys.modules[name]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"delta": torch.zeros(2, 12, 62)}, "delta is"),
+        ({"A": torch.zeros(11, 4)}, "A is"),
+        ({"C": torch.zeros(2, 4, 62)}, "C is"),
+        ({"B": torch.zeros(2, 5, 4, 63), "C": torch.zeros(2, 5, 4, 63)}, "5 groups"),
+        ({"D": torch.zeros(12, dtype=torch.int64)}, "D is torch.int64"),
+        ({"A": torch.zeros(12, 4, dtype=torch.complex64)}, "A is torch.complex64"),
+        ({"u": torch.zeros(12, 63)}, "wants u"),
+        ({"u": torch.zeros(2, 12, 0)}, "empty"),
+    ],
+)
+def test_bad_input_is_named(change: Inputs, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        selective_scan(**(make() | change))
+
+
+# ---- one op for torch --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_passes_opcheck(backend: str) -> None:
+    full = make(channels=8, length=20, groups=2)
+    torch.library.opcheck(op.forward_op, (*full.values(), True, True, backend))
+    bare = make(channels=8, length=20, groups=2, z=False, D=False, bias=False)
+    torch.library.opcheck(op.forward_op, (*bare.values(), False, True, backend))
+
+
+@pytest.mark.parametrize("compiler", ["eager", "aot_eager"])
+def test_torch_compile_sees_one_op(compiler: str) -> None:
+    inputs = make()
+
+    def loss(given: Inputs) -> Tensor:
+        out, last = selective_scan(**given, delta_softplus=True, return_last_state=True)
+        return out.square().sum() + last.sum()
+
+    compiled = torch.compile(loss, backend=compiler, fullgraph=True)
+    grads = [torch.autograd.grad(f(inputs), list(inputs.values())) for f in (loss, compiled)]
+    for eager, traced in zip(*grads, strict=True):
+        assert torch.equal(eager, traced)
+
+
+def test_export_keeps_the_length_dynamic() -> None:
+    class Scan(torch.nn.Module):
+        def forward(self, u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:
+            return selective_scan(u, delta, A, B, C, delta_softplus=True)
+
+    def tensors(length: int) -> tuple[Tensor, ...]:
+        inputs = make(length=length, z=False, D=False, bias=False)
+        return tuple(t.detach() for t in inputs.values() if t is not None)
+
+    length = torch.export.Dim("length", min=2)
+    last = {2: length}
+    program = torch.export.export(
+        Scan(), tensors(20), dynamic_shapes=(last, last, None, last, last)
+    )
+    assert torch.equal(program.module()(*tensors(33)), Scan()(*tensors(33)))
+
+
+def test_importing_ops_does_not_import_the_compiler() -> None:
+    code = "import sys, clipmamba.ops; sys.exit('torch._dynamo' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
