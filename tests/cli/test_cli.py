@@ -29,9 +29,9 @@ main(prog_name="clipmamba")
 """
 
 
-def fresh(*arguments: object, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
+def fresh(*arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", WATCHED, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=folder, check=False)
+    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 def invoke(*arguments: object) -> Result:
@@ -82,17 +82,32 @@ BAD_REQUESTS = {
 
 
 @pytest.mark.parametrize("case", BAD_REQUESTS)
-def test_bad_requests_are_one_line_without_torch(folder, case):
+def test_bad_requests_are_one_line(folder, monkeypatch, case):
+    monkeypatch.chdir(folder)
     arguments, words = BAD_REQUESTS[case]
     before = {path: path.read_bytes() for path in folder.iterdir()}
-    done = fresh(*arguments, folder=folder)
-    assert done.returncode == 2
-    assert done.stdout == ""
-    error, loaded = done.stderr.splitlines()
-    assert error.startswith("Error: ")
-    assert words in error
-    assert loaded == "LOADED"
+    result = invoke(*arguments)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert result.stderr.startswith("Error: ")
+    assert result.stderr.count("\n") == 1
+    assert words in result.stderr
     assert {path: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_bad_requests_need_no_torch(folder):
+    code = f"""
+import sys
+from click.testing import CliRunner
+from clipmamba.cli import main
+for arguments in {[arguments for arguments, _ in BAD_REQUESTS.values()]!r}:
+    assert CliRunner().invoke(main, arguments).exit_code == 2, arguments
+    assert not {{"torch", "diffusers", "open_clip"}} & {{*sys.modules}}, arguments
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=folder, check=False
+    )
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["stylize", "x.png", "-p", "a"]])
@@ -142,6 +157,16 @@ def test_options_reach_the_pipeline(folder, tiny_pipeline, tiny_pipeline_folder,
         assert result.exit_code == 0, result.stderr
         expected = tiny_pipeline(photo, **keywords).images[0]
         assert read_picture(output).tobytes() == expected.tobytes()
+
+
+def test_a_long_prompt_is_warned_about_in_one_line(folder, tiny_pipeline_folder):
+    result = invoke(
+        *("stylize", folder / "photo.png", "-p", "a very long prompt " * 20),
+        *("--model", tiny_pipeline_folder, "--device", "cpu"),
+    )
+    assert result.exit_code == 0, result.stderr
+    assert result.stderr.startswith("Warning: the prompt has ")
+    assert result.stderr.count("\n") == 1
 
 
 def test_same_command_same_bytes(folder, tiny_pipeline_folder):

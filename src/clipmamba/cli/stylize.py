@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -73,14 +75,15 @@ def stylize(
         output = default_output(photo, prompt if style_image is None else style_image.stem)
     check_output(output, overwrite=overwrite)
 
-    with status("loading the model"):
-        pipeline = StylizePipeline.from_pretrained(model, device)
-    with status(f"restyling {photo.name}"):
-        result = pipeline(
-            picture, prompt=prompt, style_image=style_picture, strength=strength, seed=seed
-        )
-    write_picture(result.images[0], output, overwrite=overwrite)
-    click.echo(output)
+    with plain_warnings():
+        with status("loading the model"):
+            pipeline = StylizePipeline.from_pretrained(model, device)
+        with status(f"restyling {photo.name}"):
+            result = pipeline(
+                picture, prompt=prompt, style_image=style_picture, strength=strength, seed=seed
+            )
+        write_picture(result.images[0], output, overwrite=overwrite)
+    click.echo(os.fsencode(output))  # bytes: any file name can be printed
 
 
 def default_output(photo: Path, style: str | None) -> Path:
@@ -88,6 +91,18 @@ def default_output(photo: Path, style: str | None) -> Path:
     slug = re.sub(r"[\W_]+", "-", (style or "").lower())[:40].strip("-") or "stylized"
     suffix = photo.suffix if photo.suffix.lower() in WRITABLE else ".png"
     return photo.with_name(f"{photo.stem}-{slug}{suffix}")
+
+
+@contextlib.contextmanager
+def plain_warnings() -> Iterator[None]:
+    """Say a warning as one line, without the place in the source that Python puts before it."""
+
+    def show(message: Warning | str, *_: object, **__: object) -> None:
+        click.echo("Warning: " + " ".join(str(message).split()), err=True)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        yield
 
 
 @contextlib.contextmanager
