@@ -50,8 +50,9 @@ class CpuKernels(BuildHookInterface[Any]):
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir()
         else:
-            folder = Path(tempfile.mkdtemp(prefix="clipmamba-build-"))
-            self._temporary = folder
+            # Kept until finalize, or until the builder goes if the build fails.
+            self._temporary = tempfile.TemporaryDirectory(prefix="clipmamba-build-")
+            folder = Path(self._temporary.name)
         libraries = self._compile(folder)
         if not libraries:
             return
@@ -65,7 +66,7 @@ class CpuKernels(BuildHookInterface[Any]):
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
         """Remove what was only needed while the wheel was packed."""
         if hasattr(self, "_temporary"):
-            shutil.rmtree(self._temporary, ignore_errors=True)
+            self._temporary.cleanup()
 
     def _compile(self, folder: Path) -> list[Path]:
         machine = {"amd64": "x86_64", "arm64": "aarch64"}.get(
