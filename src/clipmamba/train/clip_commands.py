@@ -18,6 +18,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
+from clipmamba.clip import TEMPLATES
 from clipmamba.styles import StylePrior
 from clipmamba.train import mini
 from clipmamba.train.clip_pairs import (
@@ -104,7 +105,7 @@ def text(data: Path, batch: int, config: LoopConfig) -> None:
 @main.command()
 @data_option
 @click.option("--text", "text_run", type=FolderOption, required=True, help="Output of `text`.")
-@click.option("--batch", default=384, show_default=True, help="Pictures a step, all processes.")
+@click.option("--batch", default=256, show_default=True, help="Pictures a step, all processes.")
 @click.option("--renders", default=2, show_default=True, help="Painted versions of each photo.")
 @loop_options(steps=800, learning_rate=1e-3, weight_decay=0.05)
 def pairs(data: Path, text_run: Path, batch: int, renders: int, config: LoopConfig) -> None:
@@ -153,12 +154,12 @@ def prior(
     if painted:
         learned += read_painted(painted)
     images = image_embeddings(model, learned)
-    texts, rows = [], []
-    for row, picture in enumerate(learned):
-        for words in (picture.caption, *picture.texts[:3]):
-            texts.append(words.lower())
-            rows.append(row)
-    embedded = text_embeddings(model, texts)
+    texts = [(words, row) for row, p in enumerate(learned) for words in p.texts[:12]]
+    captions = [picture.caption for picture in learned]
+    embedded = torch.cat(
+        [text_embeddings(model, captions), prompt_embeddings(model, [text for text, _ in texts])]
+    )
+    rows = [*range(len(learned)), *(row for _, row in texts)]
     fitted = StylePrior.fit(embedded, images[rows], ridge=ridge, rank=rank, clip_name="mini")
     fitted.save(output)
     cosine = F.cosine_similarity(fitted(embedded), images[rows]).mean().item()
@@ -205,6 +206,12 @@ def evaluate(data: Path, folder: Path, output: Path | None) -> None:
         output.write_text(json.dumps(result, indent=2) + "\n")
 
 
+def prompt_embeddings(model: CLIP, texts: Sequence[str]) -> Tensor:
+    """Unit embeddings (T, E) as `clipmamba.clip.encode_prompt` gives them: mean over templates."""
+    parts = [text_embeddings(model, [t.replace("{}", x) for x in texts]) for t in TEMPLATES]
+    return F.normalize(torch.stack(parts).mean(0), dim=1)
+
+
 def _training_phrases(pictures: Sequence[Picture], seed: int) -> list[str]:
     captions = {t for p in pictures if not p.held_out for t in (p.caption, *p.texts)}
     return phrase_list(sorted(captions), seed)
@@ -212,12 +219,16 @@ def _training_phrases(pictures: Sequence[Picture], seed: int) -> list[str]:
 
 def paint_photos(photos: Sequence[Picture], renders: int, folder: Path, seed: int) -> list[Picture]:
     """Paints each photo in `renders` styles into `folder`; a second call finds them there."""
+    complete = folder / "complete"
+    if complete.is_file():
+        return read_painted(folder)
     folder.mkdir(parents=True, exist_ok=True)
     jobs = [(photo.path, renders, folder, (seed, n)) for n, photo in enumerate(photos)]
     with ProcessPoolExecutor(2) as pool:
         done = pool.map(_paint_photo, jobs, chunksize=8)
         for _ in tqdm(done, total=len(jobs), desc="painting", mininterval=10):
             pass
+    complete.touch()
     return read_painted(folder)
 
 
@@ -253,7 +264,7 @@ def image_embeddings(model: CLIP, pictures: Sequence[Picture]) -> Tensor:
                 views.append(np.asarray(center_view(opened.convert("RGB"))))
         images = torch.from_numpy(np.stack(views)).permute(0, 3, 1, 2).float() / 255
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            features = mini.frozen_features(
+            _, features = mini.frozen_features(
                 model, images.contiguous(memory_format=torch.channels_last)
             )
             rows.append(F.normalize(mini.encode_features(model, features).float(), dim=1))

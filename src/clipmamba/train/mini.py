@@ -41,7 +41,8 @@ PREPROCESS_CONFIG: dict[str, Any] = {
     "interpolation": "bicubic",
     "resize_mode": "shortest",
 }
-FROZEN_BLOCKS = 3  # of the image tower: edges and textures as ImageNet taught them
+TEXTURE_BLOCKS = 3  # of the image tower: edges and textures
+FROZEN_BLOCKS = 5  # stay as ImageNet taught them
 
 
 def build() -> CLIP:
@@ -84,18 +85,25 @@ def encode_tokens(model: CLIP, tokens: Tensor) -> Tensor:
     return x @ model.text_projection
 
 
-def frozen_features(model: CLIP, images: Tensor) -> Tensor:
-    """What the frozen first blocks see: (B, 3, 160, 160) in [0, 1] to (B, 40, 20, 20)."""
+def frozen_features(model: CLIP, images: Tensor) -> tuple[Tensor, Tensor]:
+    """What the frozen first blocks see in images (B, 3, 160, 160) in [0, 1].
+
+    Returns:
+        Texture features (B, 40, 20, 20) and the last frozen block's (B, 112, 10, 10).
+    """
     trunk = model.visual.trunk
     x = (images - PREPROCESS_CONFIG["mean"][0]) / PREPROCESS_CONFIG["std"][0]
     x = trunk.bn1(trunk.conv_stem(x))
-    for block in trunk.blocks[:FROZEN_BLOCKS]:
+    for block in trunk.blocks[:TEXTURE_BLOCKS]:
         x = block(x)
-    return x
+    texture = x
+    for block in trunk.blocks[TEXTURE_BLOCKS:FROZEN_BLOCKS]:
+        x = block(x)
+    return texture, x
 
 
 def encode_features(model: CLIP, features: Tensor) -> Tensor:
-    """Image embeddings (B, E), not normalised, from `frozen_features`."""
+    """Image embeddings (B, E), not normalised, from the last frozen block's."""
     trunk = model.visual.trunk
     x = features
     for block in trunk.blocks[FROZEN_BLOCKS:]:
@@ -105,10 +113,13 @@ def encode_features(model: CLIP, features: Tensor) -> Tensor:
 
 
 def freeze_first_blocks(model: CLIP) -> None:
-    """Stops gradients and batch statistics of the blocks before `FROZEN_BLOCKS`."""
+    """Stops gradients of the blocks before `FROZEN_BLOCKS`, and all batch statistics."""
     trunk = model.visual.trunk
     for module in (trunk.conv_stem, trunk.bn1, *trunk.blocks[:FROZEN_BLOCKS]):
-        module.eval().requires_grad_(False)
+        module.requires_grad_(False)
+    for module in model.visual.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()
 
 
 def save(model: CLIP, folder: Path) -> None:

@@ -33,21 +33,35 @@ def loop_options(**defaults: Any) -> Callable[[Command], Command]:
     Args:
         defaults: Values for this command that differ from the dataclass's own.
     """
-    fields = dataclasses.fields(LoopConfig)
+    return dataclass_options(LoopConfig, "config", **defaults)
+
+
+def dataclass_options(
+    cls: type, argument: str = "weights", **defaults: Any
+) -> Callable[[Command], Command]:
+    """Adds every field of a dataclass as an option; the command receives an instance.
+
+    Args:
+        cls: The dataclass: field names and defaults are the options'.
+        argument: The command's parameter that receives it.
+        defaults: Values that differ from the dataclass's own.
+    """
+    fields = dataclasses.fields(cls)
 
     def decorate(command: Command) -> Command:
         @functools.wraps(command)
         def wrapped(**values: Any) -> Any:
-            config = LoopConfig(**{field.name: values.pop(field.name) for field in fields})
-            return command(config=config, **values)
+            made = cls(**{field.name: values.pop(field.name) for field in fields})
+            return command(**{argument: made}, **values)
 
         for field in reversed(fields):
             required = field.default is dataclasses.MISSING and field.name not in defaults
             default = None if required else defaults.get(field.name, field.default)
+            flag = isinstance(default, bool)
             wrapped = click.option(
                 "--" + field.name.replace("_", "-"),
-                is_flag=field.name == "dry_run",
-                type=None if field.name == "dry_run" else _TYPES.get(field.name, type(default)),
+                is_flag=flag,
+                type=None if flag else _TYPES.get(field.name, type(default)),
                 default=default,
                 required=required,
                 show_default=not required,

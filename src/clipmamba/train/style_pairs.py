@@ -11,6 +11,7 @@ import json
 import random
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ from clipmamba.train.pictures import Picture
 
 SIZE = 160  # side of every stored photo and result, in pixels
 GRID = 16  # crops start at multiples of it, so that the stylizer's position waves keep their phase
+_RENDER = 256  # painters work at this side: their texture is sized for it
+_CROPS = 2  # pairs cut from one painted photo
 _TEACHER_SIDE = 384  # the teacher's fixed input: a mosaic of four 192 px photos
 
 Pixels = NDArray[np.uint8]
@@ -153,19 +156,31 @@ def painter_pairs(
     photos: Sequence[Picture], count: int, seed: int, workers: int = 2
 ) -> Iterator[tuple[Pixels, Pixels, int]]:
     """Pairs of the procedural painters in turn."""
-    jobs = [(str(photos[(row * 7919 + seed) % len(photos)].path), row, seed) for row in range(count)]
+    jobs = [
+        (str(photos[(row * 7919 + seed) % len(photos)].path), row, seed)
+        for row in range(-(-count // _CROPS))
+    ]
     with ProcessPoolExecutor(workers) as pool:
-        yield from pool.map(_paint, jobs, chunksize=16)
+        pairs = chain.from_iterable(pool.map(_paint, jobs, chunksize=8))
+        yield from islice(pairs, count)
 
 
-def _paint(job: tuple[str, int, int]) -> tuple[Pixels, Pixels, int]:
+def _paint(job: tuple[str, int, int]) -> list[tuple[Pixels, Pixels, int]]:
     path, row, seed = job
-    photo = load_square(path, SIZE, random.Random(f"{seed}-{row}"))
+    place = random.Random(f"{seed}-{row}")
+    photo = load_square(path, _RENDER, place)
     names = list(PAINTERS)
     number = row % len(names)
-    rng = np.random.default_rng((seed, row))
-    result = PAINTERS[names[number]](photo.astype(np.float32) / 255, rng)
-    return photo, np.rint(result * 255).astype(np.uint8), number
+    painted = PAINTERS[names[number]](
+        photo.astype(np.float32) / 255, np.random.default_rng((seed, row))
+    )
+    result = np.rint(painted * 255).astype(np.uint8)
+    free = (_RENDER - SIZE) // GRID
+    boxes = []
+    for _ in range(_CROPS):
+        y, x = place.randint(0, free) * GRID, place.randint(0, free) * GRID
+        boxes.append(np.s_[y : y + SIZE, x : x + SIZE])
+    return [(photo[box], result[box], number) for box in boxes]
 
 
 class StylizerBatches:

@@ -1,0 +1,53 @@
+"""Contact sheets: pictures in rows under column labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from PIL import Image, ImageDraw, ImageFont
+
+
+def contact_sheet(
+    rows: Sequence[Sequence[Image.Image]], labels: Sequence[str], gap: int = 4
+) -> Image.Image:
+    """Draws pictures in a grid.
+
+    Args:
+        rows: Pictures, row by row; each cell is as large as the largest picture.
+        labels: One label a column.
+        gap: Pixels between cells.
+
+    Returns:
+        An RGB picture on white.
+
+    Raises:
+        ValueError: A row has another number of pictures than there are labels.
+    """
+    if any(len(row) != len(labels) for row in rows):
+        raise ValueError("every row needs one picture for each label")
+    width = max(picture.width for row in rows for picture in row)
+    height = max(picture.height for row in rows for picture in row)
+    font = ImageFont.load_default(max(10, width // 14))
+    head = 2 * max(12, width // 10)
+    size = (len(labels) * (width + gap) + gap, head + len(rows) * (height + gap) + gap)
+    sheet = Image.new("RGB", size, "white")
+    draw = ImageDraw.Draw(sheet)
+    for column, label in enumerate(labels):
+        text = _wrap(label, draw, font, width)
+        draw.multiline_text((gap + column * (width + gap), 2), text, fill="black", font=font)
+    for y, row in enumerate(rows):
+        for x, picture in enumerate(row):
+            sheet.paste(picture, (gap + x * (width + gap), head + y * (height + gap)))
+    return sheet
+
+
+def _wrap(label: str, draw: ImageDraw.ImageDraw, font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
+          width: int) -> str:  # fmt: skip
+    lines = [""]
+    for word in label.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if draw.textlength(longer, font=font) <= width or not lines[-1]:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return "\n".join(lines[:2])

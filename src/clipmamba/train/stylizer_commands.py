@@ -1,0 +1,224 @@
+"""The steps of `scripts/train_stylizer.py`, in order: pairs, train, export."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import logging
+import random
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from PIL import Image
+from torch import Tensor, nn
+
+from clipmamba.clip import Clip, encode_prompt
+from clipmamba.errors import InputError
+from clipmamba.evaluate.sheet import contact_sheet
+from clipmamba.models import Stylizer
+from clipmamba.styles import StylePrior
+from clipmamba.train.distributed import gather_with_gradient
+from clipmamba.train.loop import LoopConfig, train
+from clipmamba.train.options import data_option, dataclass_options, loop_options
+from clipmamba.train.pictures import Picture, read_pictures
+from clipmamba.train.style_pairs import (
+    SIZE,
+    PairStore,
+    StyleEntry,
+    StylizerBatches,
+    load_square,
+    painter_pairs,
+    painter_styles,
+    teacher_pairs,
+    write_store,
+)
+from clipmamba.train.stylizer_task import LossWeights, StylizerTask
+from clipmamba.train.vgg import ShallowVGG
+
+PROMPTS = (
+    "ukiyo-e", "impressionist oil painting", "pencil sketch", "watercolor", "cubism",
+    "stained glass", "art nouveau poster", "comic book", "charcoal drawing",
+    "baroque painting with dramatic light", "mosaic", "pixel art",
+)  # fmt: skip
+Folder = click.Path(file_okay=False, path_type=Path)
+
+
+@click.group()
+def main() -> None:
+    """Train the stylizer."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+
+
+@main.command()
+@data_option
+@click.option("--output", type=Folder, required=True, help="Gets teacher/ and painters/.")
+@click.option("--teacher", default=4000, show_default=True, help="Pairs of the style network.")
+@click.option("--painters", default=8000, show_default=True, help="Pairs of the painters.")
+@click.option("--seed", default=0, show_default=True)
+def pairs(data: Path, output: Path, teacher: int, painters: int, seed: int) -> None:
+    """Make the exact pairs to learn from."""
+    pictures = [picture for picture in read_pictures(data) if not picture.held_out]
+    photos = [picture for picture in pictures if picture.kind == "photo"]
+    if painters:
+        made = painter_pairs(photos, painters, seed)
+        write_store(output / "painters", painter_styles(), made, painters)
+    if teacher:
+        styles = [_entry(picture) for picture in pictures if picture.kind == "style"]
+        random.Random(seed).shuffle(styles)
+        styles = styles[: max(1, teacher // 4)]  # four pairs a style
+        write_store(
+            output / "teacher", styles, teacher_pairs(photos, styles, teacher, seed), teacher
+        )
+
+
+@main.command("train")
+@click.option("--pairs", "pairs_folder", type=Folder, required=True, help="Output of `pairs`.")
+@click.option("--init", type=Folder, help="A stylizer to start from; a new one where missing.")
+@click.option("--clip", "clip_name", default="mini", show_default=True, help="open_clip model.")
+@click.option("--prior", "prior_folder", type=Folder, help="Text-to-style prior; the shipped one.")
+@click.option("--mixer", type=click.Choice(["mamba", "attention", "conv"]), default="mamba")
+@click.option("--batch", default=8, show_default=True, help="Pairs a step, of all processes.")
+@click.option("--side", default=128, show_default=True, help="Side of the crops in pixels.")
+@click.option("--crops", default=4, show_default=True, help="Crops a picture, patch loss.")
+@dataclass_options(LossWeights)
+@loop_options(steps=5000, learning_rate=1e-3, workers=1, sample_every=1000)
+def train_command(
+    pairs_folder: Path,
+    init: Path | None,
+    clip_name: str,
+    prior_folder: Path | None,
+    mixer: str,
+    batch: int,
+    side: int,
+    crops: int,
+    weights: LossWeights,
+    config: LoopConfig,
+) -> None:
+    """Train on pairs, with style statistics and CLIP losses as weighted."""
+    if side > SIZE or side % 8:
+        raise InputError(f"--side must be a multiple of 8 and at most {SIZE}, not {side}")
+    accelerator = Accelerator(mixed_precision=config.precision)
+    torch.manual_seed(config.seed)
+    clip = Clip.from_pretrained(clip_name)
+    prior = StylePrior.load(prior_folder, clip=clip)
+    folders = [pairs_folder / name for name in ("teacher", "painters")]
+    stores = [PairStore(folder) for folder in folders if folder.is_dir()]
+    if not stores:
+        raise InputError(f"{pairs_folder} holds no pairs; make them with the `pairs` command first")
+    points = [style_points(store, clip, prior) for store in stores]
+    source = photo_point(stores, clip)
+    if init is None:
+        stylizer = Stylizer(style_dim=clip.embed_dim, clip=clip_name, mixer=mixer)
+    else:
+        stylizer = Stylizer.from_pretrained(init)
+    stylizer.to(memory_format=torch.channels_last)
+    clip.to(accelerator.device)
+    task = StylizerTask(
+        stylizer,
+        clip,
+        source,
+        weights,
+        ShallowVGG.from_package().to(accelerator.device) if weights.statistics else None,
+        crops=crops,
+        gather=functools.partial(gather_with_gradient, accelerator=accelerator),
+    )
+    source_batches = StylizerBatches(stores, points, batch, side, config.seed)
+    factors = dataclasses.asdict(weights)
+    train(
+        task,
+        source_batches,
+        config,
+        weights=factors,
+        sample=sample_sheet(stores, clip, prior),
+        accelerator=accelerator,
+    )
+    if accelerator.is_main_process:
+        stylizer.save_pretrained(config.output / "stylizer")
+
+
+@main.command()
+@click.option("--model", type=Folder, required=True, help="A stylizer folder.")
+@click.option("--output", type=Folder, required=True, help="Gets the same weights in fp16.")
+def export(model: Path, output: Path) -> None:
+    """Write a trained stylizer as it ships: config and fp16 weights."""
+    from safetensors.torch import load_file, save_file
+
+    Stylizer.from_pretrained(model)  # strict
+    output.mkdir(parents=True, exist_ok=True)
+    name = "diffusion_pytorch_model.safetensors"
+    tensors = {key: value.half() for key, value in load_file(str(model / name)).items()}
+    save_file(tensors, str(output / name), metadata={"format": "pt"})
+    shutil.copyfile(model / "config.json", output / "config.json")
+
+
+def _entry(picture: Picture) -> StyleEntry:
+    texts = dict.fromkeys((picture.caption, *picture.texts))
+    return StyleEntry(picture.path.stem, tuple(text for text in texts if text), str(picture.path))
+
+
+@torch.no_grad()
+def style_points(store: PairStore, clip: Clip, prior: StylePrior) -> list[Tensor]:
+    """For each style of a store, the points (K, E) that mean it.
+
+    Pictures count as much as texts: a style picture's own embedding, or that of some results where
+    the style has no picture, beside the prior's mean and variants for its texts.
+    """
+    rows: dict[int, list[int]] = {}
+    for row, number in enumerate(store.numbers.tolist()):
+        rows.setdefault(number, []).append(row)
+    points = []
+    for number, style in enumerate(store.styles):
+        if style.picture:
+            picture = load_square(style.picture, clip.image_size)
+            pixels = torch.from_numpy(picture.copy())[None]
+        else:
+            pixels = torch.from_numpy(np.stack([store.results[r] for r in rows[number][:16]]))
+        images = pixels.permute(0, 3, 1, 2).float() / 255
+        found = [clip.encode_image(images.to(clip.device)).cpu()]
+        texts = style.texts[:4] if style.picture else style.texts
+        if texts:
+            embedded = encode_prompt(clip, texts).cpu()
+            found.append(prior.cpu()(embedded))
+            found.append(prior(embedded, seed=number + 1))
+        points.append(torch.cat(found))
+    return points
+
+
+@torch.no_grad()
+def photo_point(stores: Sequence[PairStore], clip: Clip, count: int = 256) -> Tensor:
+    """Where photos lie: the unit mean (E,) of some photos' embeddings."""
+    photos = np.stack([stores[0].photos[row] for row in range(min(count, len(stores[0])))])
+    images = torch.from_numpy(photos).permute(0, 3, 1, 2).float() / 255
+    return F.normalize(clip.encode_image(images.to(clip.device)).mean(0), dim=0).cpu()
+
+
+def sample_sheet(
+    stores: Sequence[PairStore], clip: Clip, prior: StylePrior, count: int = 4
+) -> Callable[[nn.Module, Path], None]:
+    """A callback that draws `count` photos in the README's styles."""
+    photos = np.stack([stores[0].photos[row * 97 % len(stores[0])] for row in range(count)])
+    images = torch.from_numpy(photos).permute(0, 3, 1, 2).float() / 255
+
+    @torch.no_grad()
+    def sample(task: nn.Module, folder: Path) -> None:
+        stylizer: Any = task.stylizer
+        device = next(stylizer.parameters()).device
+        rows: list[list[Image.Image]] = [[] for _ in range(count)]
+        for prompt in PROMPTS:
+            point = prior.cpu()(encode_prompt(clip, [prompt]).cpu())
+            out = stylizer(images.to(device), point.expand(count, -1).to(device))
+            pixels = (out.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+            for row, picture in zip(rows, pixels, strict=True):
+                row.append(Image.fromarray(picture))
+        for row, photo in zip(rows, photos, strict=True):
+            row.insert(0, Image.fromarray(photo))
+        contact_sheet(rows, ["photo", *PROMPTS]).save(folder / "sheet.png")
+
+    return sample
