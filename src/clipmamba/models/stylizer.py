@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
+import json
+import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -15,9 +18,10 @@ from clipmamba.errors import WeightsError
 from clipmamba.nn import ConvStage, Head, Stem, StyleBlock, StyleProjection
 
 STRIDE = 8  # pixels of the photo to one place of the deepest feature map
+_HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
 
-class Stylizer(ModelMixin, ConfigMixin):
+class Stylizer(ModelMixin, ConfigMixin):  # type: ignore[misc]
     """Restyles a photo in one pass; linear in its pixels with the default mixer.
 
     A convolutional stem goes down to an eighth of the size, blocks mix there over the whole
@@ -38,9 +42,9 @@ class Stylizer(ModelMixin, ConfigMixin):
         mixer: "mamba", "attention" or "conv".
     """
 
-    _keep_in_fp32_modules = ("A_log", "delta_bias", "D")
+    _keep_in_fp32_modules: ClassVar[list[str]] = ["A_log", "delta_bias", "D"]
 
-    @register_to_config
+    @register_to_config  # type: ignore[untyped-decorator]
     def __init__(
         self,
         style_dim: int = 256,
@@ -56,6 +60,7 @@ class Stylizer(ModelMixin, ConfigMixin):
         mixer: Literal["mamba", "attention", "conv"] = "mamba",
     ):
         super().__init__()
+        self.register_to_config(widths=tuple(widths), grid_periods=tuple(grid_periods))
         half, quarter, eighth = widths
 
         def blocks(dim: int, count: int) -> nn.ModuleList:
@@ -121,13 +126,20 @@ class Stylizer(ModelMixin, ConfigMixin):
             options: Passed to diffusers' `ModelMixin.from_pretrained`.
 
         Raises:
-            WeightsError: Weights are missing, left over, of another shape, or can't be read.
+            WeightsError: Weights are missing, left over, of another shape, or can't be read; or
+                the config has an unknown key.
         """
-        options |= {"low_cpu_mem_usage": False, "output_loading_info": True}
+        folder = Path(path).expanduser()
+        if folder.is_dir():
+            _refuse_unknown_keys(cls, folder / "config.json")
+            path = folder
+        elif not _HUB_ID.fullmatch(str(path)):  # diffusers would look for it on the hub
+            raise WeightsError(f"no stylizer folder at {path}")
+        options = {"torch_dtype": torch.float32} | options | {"output_loading_info": True}
         try:
             model, info = super().from_pretrained(str(path), **options)
-        except (OSError, ValueError, RuntimeError, KeyError) as error:
-            reason = str(error).strip().splitlines()[0]
+        except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
+            reason = " ".join(str(error).split()).split(". ")[0] or type(error).__name__
             raise WeightsError(f"can't load the stylizer from {path}: {reason}") from error
         for problem in ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs"):
             if info[problem]:
@@ -138,6 +150,17 @@ class Stylizer(ModelMixin, ConfigMixin):
                 )
         loaded: Stylizer = model
         return loaded
+
+
+def _refuse_unknown_keys(model: type[Stylizer], config: Path) -> None:
+    """Refuses what diffusers would ignore with a warning."""
+    try:
+        keys = {key for key in json.loads(config.read_text("utf-8")) if not key.startswith("_")}
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise WeightsError(f"can't read {config}: {error}") from error
+    unknown = keys - set(inspect.signature(model.__init__).parameters)
+    if unknown:
+        raise WeightsError(f"{config} has unknown keys: {', '.join(sorted(unknown))}")
 
 
 def _run(blocks: nn.ModuleList, x: Tensor, code: Tensor) -> Tensor:

@@ -68,15 +68,12 @@ class MambaMixer(nn.Module):
         projected = self.x_proj(inner.permute(0, 2, 3, 1))
         projected = projected.permute(0, 3, 1, 2).unflatten(1, (DIRECTIONS, -1))
         projected = _own_direction(projected)  # (B, 4, R + 2N, L), each in its own order
-        delta_code, B, C = projected.split([self.rank, self.state, self.state], dim=2)
+        delta_code, B, C = torch.split(projected, [self.rank, self.state, self.state], dim=2)
 
-        bend_delta, bend_C = (
-            self.bend(code)
-            .view(batch, DIRECTIONS, self.rank + self.state, 1)
-            .split([self.rank, self.state], dim=2)
-        )
+        bend = self.bend(code).view(batch, DIRECTIONS, self.rank + self.state, 1)
+        bend_delta, bend_C = torch.split(bend, [self.rank, self.state], dim=2)
         delta = self.delta_weight @ (delta_code + bend_delta)  # (B, 4, C, L)
-        y = selective_scan(
+        y: Tensor = selective_scan(  # type: ignore[assignment]
             cross_scan(inner).flatten(1, 2),
             delta.to(inner.dtype).flatten(1, 2),
             -torch.exp(self.A_log.float()),
