@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import random
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -76,6 +77,11 @@ class LoopConfig:
     seed: int = 0
     dry_run: bool = False
 
+    @property
+    def folder(self) -> Path:
+        """Where this run writes: `output`, or `output`/dry-run."""
+        return self.output / "dry-run" if self.dry_run else self.output
+
 
 class _Steps(Dataset[Batch]):
     """Steps start…end of a batch source as a map-style data set, for a DataLoader."""
@@ -85,7 +91,7 @@ class _Steps(Dataset[Batch]):
         self.process, self.processes = process, processes
 
     def __len__(self) -> int:
-        return self.end - self.start
+        return max(0, self.end - self.start)
 
     def __getitem__(self, index: int) -> Batch:
         return self.source.batch(self.start + index, self.process, self.processes)
@@ -121,7 +127,10 @@ def train(
         The task, on the CPU or device it was trained on, in eval mode.
     """
     accelerator = accelerator or Accelerator(mixed_precision=config.precision)
-    output = config.output / "dry-run" if config.dry_run else config.output
+    output = config.folder
+    if config.dry_run and accelerator.is_main_process:
+        shutil.rmtree(output, ignore_errors=True)  # a dry run always starts anew
+    accelerator.wait_for_everyone()
     steps = 2 if config.dry_run else config.steps
     factors = dict(weights or {})
     set_seed(config.seed)
@@ -145,10 +154,9 @@ def train(
     accelerator.register_for_checkpointing(ema)
     start = 0
     checkpoint = latest_checkpoint(output)
-    if config.dry_run:
-        checkpoint = None
     if checkpoint is not None:
         accelerator.load_state(str(checkpoint))
+        ema.to(accelerator.device)  # it comes back on the CPU
         start = int(checkpoint.name.split("-")[1])
         logger.info("resumed at step %d from %s", start, checkpoint)
     data = DataLoader(
@@ -161,8 +169,9 @@ def train(
     began = saved = time.monotonic()
     step = start
     task.train()
-    with _JsonLog(output / "log.jsonl", enabled=accelerator.is_main_process) as log:
+    with _JsonLog(output / "log.jsonl", start, enabled=accelerator.is_main_process) as log:
         for batch in data:
+            _seed_step(config.seed, step, accelerator.process_index)
             batch = _to(batch, accelerator.device)
             with accelerator.autocast():
                 losses = model(batch)
@@ -210,8 +219,17 @@ def train(
 
 def latest_checkpoint(output: Path) -> Path | None:
     """The newest complete checkpoint folder in `output`, or None."""
-    found = sorted(p for p in output.glob("checkpoint-*") if p.suffix != ".partial")
+    found = _checkpoints(output)
     return found[-1] if found else None
+
+
+def _checkpoints(output: Path) -> list[Path]:
+    return sorted(p for p in output.glob("checkpoint-*") if p.suffix != ".partial")
+
+
+def _seed_step(seed: int, step: int, process: int) -> None:
+    """Seeds what a task draws itself, so that a step is the same after a resume."""
+    torch.manual_seed(random.Random(f"{seed}-{step}-{process}").getrandbits(62))
 
 
 def _agree(accelerator: Accelerator, flag: bool) -> bool:
@@ -223,19 +241,20 @@ def _agree(accelerator: Accelerator, flag: bool) -> bool:
 
 
 def _save(accelerator: Accelerator, output: Path, step: int) -> None:
-    """Writes a checkpoint beside its final place, then renames: a kill leaves the last one whole."""
+    """Writes a checkpoint beside its place, then renames: a kill leaves the last one whole."""
     final = output / f"checkpoint-{step:07d}"
     if final.exists():
         return
     partial = final.with_suffix(".partial")
-    if accelerator.is_main_process and partial.exists():
-        shutil.rmtree(partial)
+    if accelerator.is_main_process:
+        for left in output.glob("checkpoint-*.partial"):
+            shutil.rmtree(left)
     accelerator.wait_for_everyone()
     accelerator.save_state(str(partial))
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         partial.rename(final)
-        for old in sorted(output.glob("checkpoint-*"))[:-2]:
+        for old in _checkpoints(output)[:-2]:
             shutil.rmtree(old)
     accelerator.wait_for_everyone()
 
@@ -268,20 +287,35 @@ def _to(value: Any, device: torch.device) -> Any:
 
 
 class _JsonLog:
-    """Appends one JSON object a line, flushed, so that a kill loses no line."""
+    """Appends one JSON object a line, flushed, so that a kill loses no line.
 
-    def __init__(self, path: Path, *, enabled: bool):
-        self.path, self.enabled = path, enabled
+    Lines after step `start`, of a run that was killed after its last checkpoint, are dropped: the
+    steps come again.
+    """
+
+    def __init__(self, path: Path, start: int, *, enabled: bool):
+        self.path, self.start, self.enabled = path, start, enabled
 
     def __enter__(self) -> _JsonLog:
         if self.enabled:
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            if self.path.is_file():
+                partial = self.path.with_suffix(".partial")
+                partial.write_text("".join(self._kept()), encoding="utf-8")
+                partial.replace(self.path)
             self.file = self.path.open("a", encoding="utf-8")
         return self
 
     def __exit__(self, *error: object) -> None:
         if self.enabled:
             self.file.close()
+
+    def _kept(self) -> Iterator[str]:
+        with self.path.open(encoding="utf-8") as file:
+            for line in file:
+                whole = line.endswith("\n")  # a kill may leave half a line
+                if whole and json.loads(line)["step"] <= self.start:
+                    yield line
 
     def write(self, **values: Any) -> None:
         if self.enabled:
