@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -134,6 +136,12 @@ def test_prompts_are_typed_words_and_mean_one_painter() -> None:
             assert prompt == prompt.strip()
             assert prompt.lower() not in owner, (prompt, key, owner.get(prompt.lower()))
             owner[prompt.lower()] = key
+
+
+def test_docs_list_every_painter() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "painters.md").read_text(encoding="utf-8")
+    rows = {line.split("|")[1].strip() for line in page.splitlines() if line.startswith("| ")}
+    assert rows - {"painter"} == set(PAINTERS)
 
 
 @pytest.mark.parametrize(

@@ -143,6 +143,13 @@ def _lerp(field: Array, at: Array, axis: int) -> Array:
     return np.take(field, low, axis) * (1 - weight) + np.take(field, high, axis) * weight
 
 
+def shifted(field: Array, down: int, right: int) -> Array:
+    """Field or picture moved by whole pixels; the border repeats, nothing wraps around."""
+    rows = np.clip(np.arange(field.shape[0]) - down, 0, field.shape[0] - 1)
+    columns = np.clip(np.arange(field.shape[1]) - right, 0, field.shape[1] - 1)
+    return field[rows[:, None], columns]
+
+
 def paper(shape: tuple[int, int], rng: np.random.Generator, scale: float) -> Array:
     """Paper tooth (H, W), about zero mean and deviation 1: fine grain over soft clouds."""
     return 0.8 * noise(shape, rng, 1.3 * scale) + 0.45 * noise(shape, rng, 4.0 * scale)

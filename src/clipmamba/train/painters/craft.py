@@ -23,6 +23,7 @@ from clipmamba.train.painters._tools import (
     rgbs,
     saturate,
     scale_of,
+    shifted,
     simplify,
     smoothstep,
     stretch,
@@ -55,8 +56,7 @@ def paper_cut(photo: Array, rng: np.random.Generator) -> Array:
     for cut, colour in zip(cuts, sheets[1:], strict=True):
         mask = smoothstep(float(cut) - 0.02, float(cut) + 0.02, tone)
         # The lamp hangs at the upper left.
-        shadow = np.pad(mask, ((depth, 0), (depth, 0)), mode="edge")[: shape[0], : shape[1]]
-        shadow = blur(shadow, 1.3 * scale)
+        shadow = blur(shifted(mask, depth, depth), 1.3 * scale)
         picture = picture * (1 - 0.55 * shadow * (1 - mask))[..., None]
         rim = np.clip(mask - blur(mask, 0.8 * scale), 0, 1)
         picture = mix(picture, np.ones_like(photo) * colour + 0.35 * rim[..., None], mask)
@@ -131,7 +131,7 @@ def fire(photo: Array, rng: np.random.Generator) -> Array:
     licks = np.zeros_like(source)
     lift = max(1, round(1.5 * scale))
     for step in range(7):
-        flame = np.pad(flame, ((0, lift), (0, 0)), mode="edge")[lift:]
+        flame = shifted(flame, -lift, 0)
         waver = 0.72 + 0.16 * noise(shape, rng, (2.5 + 0.7 * step) * scale)
         flame = blur(flame, 0.35 * scale) * waver
         licks = np.maximum(licks, flame)

@@ -46,9 +46,9 @@ def pencil_sketch(photo: Array, rng: np.random.Generator) -> Array:
         mark = smoothstep(-0.9, 1.3, strokes + 0.25 * tooth + 2.0 * darkness - 1.0)
         graphite += weight * darkness * mark
     flow = edge_flow(grey, scale, length=5)
-    fine = outlines(grey, 0.75 * scale, 0.004, 0.045, flow)
+    fine = outlines(grey, 0.6 * scale, 0.006, 0.045, flow)
     loose = outlines(grey, 1.5 * scale, 0.02, 0.09, flow)
-    graphite = graphite + 0.85 * fine + 0.30 * loose
+    graphite = graphite + 0.85 * fine + 0.22 * loose
     graphite = graphite * (1 - 0.14 * tooth)
     # Graphite never gets black, and the sheet is a little warm in tone but grey here.
     return finish(0.965 - 0.012 * tooth - 0.80 * (1 - np.exp(-1.25 * np.maximum(graphite, 0))))

@@ -23,6 +23,7 @@ from clipmamba.train.painters._tools import (
     rgbs,
     saturate,
     scale_of,
+    shifted,
     simplify,
     smoothstep,
     stretch,
@@ -141,8 +142,8 @@ def vaporwave(photo: Array, rng: np.random.Generator) -> Array:
     blue = smoothstep(-0.05, 0.12, blur(photo[..., 2] - photo[..., 0], 2 * scale))
     picture = mix(grade, cool, blue * 0.85)
     shift = max(1, round(1.2 * scale))
-    picture[..., 0] = np.roll(picture[..., 0], shift, axis=1)
-    picture[..., 2] = np.roll(picture[..., 2], -shift, axis=1)
+    picture[..., 0] = shifted(picture[..., 0], 0, shift)
+    picture[..., 2] = shifted(picture[..., 2], 0, -shift)
     pitch = max(2, round(2.6 * scale))
     rows = (np.arange(shape[0]) + int(rng.integers(pitch))) % pitch == 0
     picture = picture * (1 - 0.16 * rows)[:, None, None].astype(np.float32)

@@ -182,17 +182,17 @@ def pointillism(photo: Array, rng: np.random.Generator) -> Array:
     scale = scale_of(photo)
     bright = vibrance(saturate(with_luma(photo, 0.12 + 0.86 * stretch(luma(photo))), 1.6), 0.3)
     soft = simplify(bright, scale, passes=1)
-    canvas = mix(np.ones_like(photo) * np.asarray(rgb("f1e8d6"), np.float32), soft, 0.72)
+    canvas = mix(np.ones_like(photo) * np.asarray(rgb("f1e8d6"), np.float32), soft, 0.6)
     size = max(0.62, rng.uniform(0.9, 1.1) * scale)
     # Division of colour: each dot leans to one pure hue, the eye mixes them back.
     hues = rgbs("ff2a1a ff9a00 ffe600 19b84a 00a6d6 2a3bff a020c0 ff5fa8")
     hues = hues - luma(hues[None])[0][:, None]
-    for step, diameter in ((2.9, 3.9), (2.8, 2.9)):
+    for step, diameter in ((3.1, 3.7), (3.3, 2.7)):
         y, x = jittered_grid(shape, rng, step * size, 0.38, brick=True)
         order = rng.permutation(len(y))
         y, x = y[order], x[order]
         colours = sample(soft, y, x)
-        push = rng.uniform(0.10, 0.34, (len(y), 1)).astype(np.float32)
+        push = rng.uniform(0.12, 0.42, (len(y), 1)).astype(np.float32)
         push = push * (0.45 + 0.55 * luma(colours[None])[0])[:, None]
         colours = colours + push * hues[rng.integers(0, len(hues), len(y))]
         colours = np.clip(colours + rng.normal(0, 0.05, (len(y), 1)), 0, 1).astype(np.float32)

@@ -24,6 +24,7 @@ from clipmamba.train.painters._tools import (
     rgbs,
     saturate,
     scale_of,
+    shifted,
     simplify,
     smoothstep,
     stretch,
@@ -318,7 +319,7 @@ def risograph(photo: Array, rng: np.random.Generator) -> Array:
         grain = rng.uniform(-0.5, 0.5, shape) + 0.14 * noise(shape, rng, 1.2 * scale)
         steps = posterise(np.clip(darkness, 0, 1), 5, 0.3)
         cover = smoothstep(-0.28, 0.28, steps - 0.5 + 0.62 * grain)
-        cover = np.roll(cover, tuple(rng.integers(-1, 2, 2)), (0, 1))
+        cover = shifted(cover, *rng.integers(-1, 2, 2))
         sheet = sheet * (1 - 0.94 * cover[..., None] * (1 - np.asarray(rgb(ink), np.float32)))
     return finish(sheet)
 

@@ -328,7 +328,7 @@ def cross_stitch(photo: Array, rng: np.random.Generator) -> Array:
     y = ((np.arange(height) % step) + 0.5) / step * 2 - 1
     x = ((np.arange(width) % step) + 0.5) / step * 2 - 1
     v, u = (part.astype(np.float32) for part in np.meshgrid(y, x, indexing="ij"))
-    half, soft = 0.33, 0.9 / step
+    half, soft = 0.36, 0.9 / step
     under, over = np.abs(u - v) / 1.414, np.abs(u + v) / 1.414
     reach = np.maximum(np.abs(u), np.abs(v)) < 0.97
     below = (1 - smoothstep(half - soft, half + soft, under)) * reach
@@ -341,6 +341,8 @@ def cross_stitch(photo: Array, rng: np.random.Generator) -> Array:
     if rng.random() < 0.3:
         cloth = cloth * np.asarray(rgb("5b6472"), np.float32)
     thread = colours[index] * (1 + 0.05 * noise(shape, rng, 1.0))[..., None]
+    # Thread covers most of the cloth: what is left between the crosses takes its colour.
+    cloth = mix(cloth, colours[index], 0.45)
     picture = mix(cloth, thread * light_below[..., None], below)
     return finish(mix(picture, thread * light_above[..., None], above))
 
@@ -355,8 +357,8 @@ def embroidery(photo: Array, rng: np.random.Generator) -> Array:
     angle, coherence = tangent(luma(flat), 5.0 * scale)
     base = np.full(shape, rng.uniform(0.5, 1.1), np.float32)
     angle = blend_angles(base, angle, smoothstep(0.15, 0.6, coherence))
-    cloth = np.asarray(rgb("8a7d6b"), np.float32) * (0.7 + 0.1 * noise(shape, rng, 1.0))[..., None]
-    picture = cloth
+    # Gaps between stitches are shadow of the thread itself.
+    picture = 0.55 * flat * (1 + 0.08 * noise(shape, rng, 1.0))[..., None]
     for _ in range(2):
         y, x = jittered_grid(shape, rng, 2.5 * scale, 0.5)
         order = rng.permutation(len(y))
