@@ -1,6 +1,6 @@
 """Trains the default dual encoder `mini` and the text-to-style prior.
 
-    python scripts/train_clip.py text --data ../shared/data --output runs/mini-text
+python scripts/train_clip.py text --data ../shared/data --output runs/mini-text
 """
 
 from clipmamba.train.clip_commands import main

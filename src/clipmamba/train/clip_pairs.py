@@ -84,7 +84,7 @@ def compute_features(
                     model, images.contiguous(memory_format=torch.channels_last)
                 )
             place = slice(start, start + len(indices))
-            store[place] = out.half().unflatten(0, (-1, 2)).numpy()
+            store[place] = out.half().view(-1, 2, *out.shape[1:]).numpy()
             statistics[place] = style_statistics(texture[::2].float(), images[::2])  # centre views
     store.flush()
     np.save(statistics_file, statistics.numpy())
@@ -104,10 +104,8 @@ def style_statistics(features: Tensor, images: Tensor) -> Tensor:
 
 def pick_text(picture: Picture, rng: random.Random) -> str:
     """One of a picture's texts; sometimes with its case or spelling changed as people do."""
-    if rng.random() < 0.4 or not picture.texts:
-        text = picture.caption
-    else:
-        text = rng.choice(picture.texts)
+    whole = rng.random() < 0.4 or not picture.texts
+    text = picture.caption if whole else rng.choice(picture.texts)
     if rng.random() < 0.1:
         text = misspell(text, rng)
     return text.lower()

@@ -52,7 +52,8 @@ def build() -> CLIP:
 
 def tokenize(texts: list[str]) -> Tensor:
     """Token ids (B, 32) by open_clip's own tokenizer."""
-    return open_clip.SimpleTokenizer(context_length=32)(texts)
+    tokens: Tensor = open_clip.SimpleTokenizer(context_length=32)(texts)
+    return tokens
 
 
 def load_imagenet(model: CLIP) -> None:
@@ -76,13 +77,14 @@ def encode_tokens(model: CLIP, tokens: Tensor) -> Tensor:
     The same as `model.encode_text`, which always runs the full context: attention is causal, so
     the padding after the end token changes nothing.
     """
-    length = int((tokens != 0).sum(1).max())
+    length = int(tokens.argmax(1).max()) + 1  # the end token is the largest; "!" is token 0
     tokens = tokens[:, :length]
     x = model.token_embedding(tokens) + model.positional_embedding[:length]
     with sdpa_kernel(SDPBackend.MATH):  # on a CPU the fused one is slow for short sequences
         x = model.transformer(x, attn_mask=model.attn_mask[:length, :length])
     x = text_global_pool(model.ln_final(x), tokens, model.text_pool_type)
-    return x @ model.text_projection
+    embedding: Tensor = x @ model.text_projection
+    return embedding
 
 
 def frozen_features(model: CLIP, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -92,8 +94,8 @@ def frozen_features(model: CLIP, images: Tensor) -> tuple[Tensor, Tensor]:
         Texture features (B, 40, 20, 20) and the last frozen block's (B, 112, 10, 10).
     """
     trunk = model.visual.trunk
-    x = (images - PREPROCESS_CONFIG["mean"][0]) / PREPROCESS_CONFIG["std"][0]
-    x = trunk.bn1(trunk.conv_stem(x))
+    images = (images - PREPROCESS_CONFIG["mean"][0]) / PREPROCESS_CONFIG["std"][0]
+    x: Tensor = trunk.bn1(trunk.conv_stem(images))
     for block in trunk.blocks[:TEXTURE_BLOCKS]:
         x = block(x)
     texture = x
@@ -109,7 +111,8 @@ def encode_features(model: CLIP, features: Tensor) -> Tensor:
     for block in trunk.blocks[FROZEN_BLOCKS:]:
         x = block(x)
     x = trunk.forward_head(trunk.bn2(trunk.conv_head(x)))
-    return model.visual.head(x)
+    embedding: Tensor = model.visual.head(x)
+    return embedding
 
 
 def freeze_first_blocks(model: CLIP) -> None:

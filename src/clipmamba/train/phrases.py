@@ -44,7 +44,7 @@ def wordnet(folder: Path = Path("/usr/share/wordnet")) -> Iterator[tuple[str, st
         InputError: WordNet's files are not there.
     """
     if not (folder / "data.noun").is_file():
-        raise InputError(f"no WordNet in {folder}; install Debian's wordnet-base or name its folder")
+        raise InputError(f"no WordNet in {folder}; install Debian's wordnet-base")
     for part in ("noun", "adj"):
         with (folder / f"data.{part}").open(encoding="ascii", errors="replace") as file:
             for line in file:

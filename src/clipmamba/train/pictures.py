@@ -88,9 +88,10 @@ def group_near_duplicates(hashes: NDArray[np.uint64], distance: int = 12) -> lis
         return index
 
     for start in range(0, len(hashes), 256):
-        apart = np.zeros((len(hashes[start : start + 256]), len(hashes)), np.uint16)
+        some = hashes[start : start + 256]
+        apart = np.zeros((len(some), len(hashes)), np.uint16)
         for word in range(hashes.shape[1]):
-            apart += np.bitwise_count(hashes[start : start + 256, word, None] ^ hashes[None, :, word])
+            apart += np.bitwise_count(some[:, word, None] ^ hashes[None, :, word])
         for row, column in zip(*np.nonzero(apart <= distance), strict=True):
             a, b = root(start + int(row)), root(int(column))
             parent[max(a, b)] = min(a, b)
@@ -127,5 +128,5 @@ def _pair(data: Path, row: dict[str, str]) -> Picture:
 
 
 def _photo(data: Path, row: dict[str, str]) -> Picture:
-    what = row["what"]
-    return Picture(data / row["file"], "photo", f"a photo of {what}", ("a photo", "a photograph"), "")
+    caption = f"a photo of {row['what']}"
+    return Picture(data / row["file"], "photo", caption, ("a photo", "a photograph"), "")

@@ -80,13 +80,13 @@ def write_store(
 ) -> None:
     """Writes `count` pairs (photo, result, style number) as a `PairStore`."""
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / "styles.json").unlink(missing_ok=True)  # no complete store until it is back
     shape = (count, SIZE, SIZE, 3)
     photos = np.lib.format.open_memmap(folder / "photos.npy", "w+", np.uint8, shape)
     results = np.lib.format.open_memmap(folder / "results.npy", "w+", np.uint8, shape)
     numbers = np.empty(count, np.int64)
-    for row, (photo, result, number) in enumerate(
-        tqdm(pairs, total=count, desc=folder.name, mininterval=10)
-    ):
+    rows = tqdm(range(count), desc=folder.name, mininterval=10)
+    for row, (photo, result, number) in zip(rows, pairs, strict=True):
         photos[row], results[row], numbers[row] = photo, result, number
     photos.flush()
     results.flush()
@@ -171,9 +171,9 @@ def _paint(job: tuple[str, int, int]) -> list[tuple[Pixels, Pixels, int]]:
     photo = load_square(path, _RENDER, place)
     names = list(PAINTERS)
     number = row % len(names)
-    painted = PAINTERS[names[number]](
-        photo.astype(np.float32) / 255, np.random.default_rng((seed, row))
-    )
+    # One hand a style: with another palette and grain each time, a pixel loss learns their mean.
+    hand = np.random.default_rng((seed, number))
+    painted = PAINTERS[names[number]](photo.astype(np.float32) / 255, hand)
     result = np.rint(painted * 255).astype(np.uint8)
     free = (_RENDER - SIZE) // GRID
     boxes = []
@@ -187,38 +187,52 @@ class StylizerBatches:
     """Batches for the stylizer: photo, style point, result, source of the pair.
 
     Args:
-        stores: The pair stores; a batch takes the same share of each.
+        stores: The pair stores.
+        shares: How many of each `sum(shares)` pairs come from each store.
         points: For each store, for each style number, its points (K, E): of its texts and
             pictures.
         batch: Pairs a step, of all processes together.
         side: Side of the random crops; at most `SIZE`.
         seed: Seed of the draw.
+        identity: How many pairs of a step become "a photo in its own style stays itself".
     """
 
     def __init__(
         self,
         stores: Sequence[PairStore],
+        shares: Sequence[int],
         points: Sequence[Sequence[Tensor]],
         batch: int,
         side: int,
         seed: int,
+        identity: int = 1,
     ):
         self.stores, self.points = stores, points
-        self.size, self.side, self.seed = batch, side, seed
+        self.turns = [which for which, share in enumerate(shares) for _ in range(share)]
+        self.size, self.side, self.seed, self.identity = batch, side, seed, identity
 
     def batch(self, step: int, process: int, processes: int) -> dict[str, Tensor]:
         """The tensors of a step.
 
         Returns:
             `photo`, `result`, `reference` (a picture of the style) (B, 3, S, S) in [0, 1],
-            `style` (B, E), `style_id` (B,).
+            `style` (B, E), `style_id` (B,), `own_style` (B,): whether the photo's own style is
+            asked for.
+
+        Raises:
+            InputError: The processes can't share the batch evenly, or one has no style to learn.
         """
+        if self.size % processes or -(-self.identity // processes) >= self.size // processes:
+            raise InputError(
+                f"a batch of {self.size}, {self.identity} of them photos in their own style, "
+                f"can't be shared by {processes} processes; change --batch"
+            )
         photos, results, references, styles, numbers = [], [], [], [], []
         # each picture has its own generator, so that the joint batch does not depend on how many
         # processes share it
         for place in range(process, self.size, processes):
             rng = random.Random(f"{self.seed}-{step}-{place}")
-            which = place % len(self.stores)
+            which = self.turns[place % len(self.turns)]
             store = self.stores[which]
             row = rng.randrange(len(store))
             number = int(store.numbers[row])
@@ -238,6 +252,7 @@ class StylizerBatches:
             "reference": _images(references),
             "style": torch.stack(styles),
             "style_id": torch.tensor(numbers),
+            "own_style": torch.arange(process, self.size, processes) < self.identity,
         }
 
 

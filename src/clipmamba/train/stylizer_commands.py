@@ -7,6 +7,7 @@ import functools
 import logging
 import random
 import shutil
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from PIL import Image
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from clipmamba.clip import Clip, encode_prompt
 from clipmamba.errors import InputError
@@ -85,6 +87,8 @@ def pairs(data: Path, output: Path, teacher: int, painters: int, seed: int) -> N
 @click.option("--prior", "prior_folder", type=Folder, help="Text-to-style prior; the shipped one.")
 @click.option("--mixer", type=click.Choice(["mamba", "attention", "conv"]), default="mamba")
 @click.option("--batch", default=8, show_default=True, help="Pairs a step, of all processes.")
+@click.option("--teacher-share", default=1, show_default=True, help="Of the teacher's pairs.")
+@click.option("--painter-share", default=3, show_default=True, help="Of the painters' pairs.")
 @click.option("--side", default=128, show_default=True, help="Side of the crops in pixels.")
 @click.option("--crops", default=4, show_default=True, help="Crops a picture, patch loss.")
 @dataclass_options(LossWeights)
@@ -96,6 +100,8 @@ def train_command(
     prior_folder: Path | None,
     mixer: str,
     batch: int,
+    teacher_share: int,
+    painter_share: int,
     side: int,
     crops: int,
     weights: LossWeights,
@@ -108,8 +114,9 @@ def train_command(
     torch.manual_seed(config.seed)
     clip = Clip.from_pretrained(clip_name)
     prior = StylePrior.load(prior_folder, clip=clip)
-    folders = [pairs_folder / name for name in ("teacher", "painters")]
-    stores = [PairStore(folder) for folder in folders if folder.is_dir()]
+    shares = {"teacher": teacher_share, "painters": painter_share}
+    used = [name for name in shares if shares[name] and (pairs_folder / name).is_dir()]
+    stores = [PairStore(pairs_folder / name) for name in used]
     if not stores:
         raise InputError(f"{pairs_folder} holds no pairs; make them with the `pairs` command first")
     points = [style_points(store, clip, prior) for store in stores]
@@ -118,6 +125,11 @@ def train_command(
         stylizer = Stylizer(style_dim=clip.embed_dim, clip=clip_name, mixer=mixer)
     else:
         stylizer = Stylizer.from_pretrained(init)
+        if stylizer.config.style_dim != clip.embed_dim:
+            raise InputError(
+                f"{init} reads style points of {stylizer.config.style_dim} numbers, "
+                f"{clip_name} gives {clip.embed_dim}; name its own model with --clip"
+            )
     stylizer.to(memory_format=torch.channels_last)
     clip.to(accelerator.device)
     task = StylizerTask(
@@ -129,7 +141,9 @@ def train_command(
         crops=crops,
         gather=functools.partial(gather_with_gradient, accelerator=accelerator),
     )
-    source_batches = StylizerBatches(stores, points, batch, side, config.seed)
+    source_batches = StylizerBatches(
+        stores, [shares[name] for name in used], points, batch, side, config.seed
+    )
     factors = dataclasses.asdict(weights)
     train(
         task,
@@ -140,7 +154,7 @@ def train_command(
         accelerator=accelerator,
     )
     if accelerator.is_main_process:
-        stylizer.save_pretrained(config.output / "stylizer")
+        stylizer.save_pretrained(config.folder / "stylizer")
 
 
 @main.command()
@@ -167,27 +181,30 @@ def _entry(picture: Picture) -> StyleEntry:
 def style_points(store: PairStore, clip: Clip, prior: StylePrior) -> list[Tensor]:
     """For each style of a store, the points (K, E) that mean it.
 
-    Pictures count as much as texts: a style picture's own embedding, or that of some results where
-    the style has no picture, beside the prior's mean and variants for its texts.
+    A style picture gives its own embedding and the prior's mean and a variant for its texts. A
+    painter has no picture: it gives some results' embeddings, and the points of its prompts as the
+    pipeline makes them.
     """
+    prior = prior.cpu()
     rows: dict[int, list[int]] = {}
     for row, number in enumerate(store.numbers.tolist()):
         rows.setdefault(number, []).append(row)
     points = []
-    for number, style in enumerate(store.styles):
+    for number, style in enumerate(tqdm(store.styles, desc="style points", mininterval=10)):
+        if number not in rows:  # no pair asks for it
+            points.append(torch.empty(0, clip.embed_dim))
+            continue
         if style.picture:
-            picture = load_square(style.picture, clip.image_size)
-            pixels = torch.from_numpy(picture.copy())[None]
+            pixels = load_square(style.picture, clip.image_size)[None]
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # captions may be longer than the context
+                embedded = clip.encode_text(style.texts[:3]).cpu()
         else:
-            pixels = torch.from_numpy(np.stack([store.results[r] for r in rows[number][:16]]))
-        images = pixels.permute(0, 3, 1, 2).float() / 255
-        found = [clip.encode_image(images.to(clip.device)).cpu()]
-        texts = style.texts[:4] if style.picture else style.texts
-        if texts:
-            embedded = encode_prompt(clip, texts).cpu()
-            found.append(prior.cpu()(embedded))
-            found.append(prior(embedded, seed=number + 1))
-        points.append(torch.cat(found))
+            pixels = np.stack([store.results[row] for row in rows[number][:16]])
+            embedded = encode_prompt(clip, style.texts).cpu()
+        images = torch.from_numpy(pixels.copy()).permute(0, 3, 1, 2).float() / 255
+        found = [clip.encode_image(images.to(clip.device)).cpu(), prior(embedded)]
+        points.append(torch.cat([*found, prior(embedded, seed=number + 1)]))
     return points
 
 

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clipmamba.clip import Clip
+from clipmamba.errors import InputError
 from clipmamba.losses import (
     PatchDirectionalLoss,
     contrastive_direction_loss,
@@ -47,15 +48,20 @@ class LossWeights:
 class StylizerTask(nn.Module):
     """Named losses of a batch of pairs.
 
+    Over several processes the mean of their losses, and of the gradients, is that of one process
+    with the joint batch (but for the patch loss, whose crops each process draws for itself).
+
     Args:
         stylizer: The model that is trained.
         clip: Encoder of the directional losses and of the identity samples.
         source: Unit point (E,) where photos lie.
         weights: Which losses are computed.
         features: Shallow features for the style statistics.
-        identity: How many samples of a batch become "a photo in its own style stays itself".
         crops: Crops per picture of the patch loss.
         gather: Joins rows of all processes with gradient, for the contrastive loss.
+
+    Raises:
+        InputError: All weights are 0, or there are no features for the style statistics.
     """
 
     source: Tensor
@@ -67,36 +73,50 @@ class StylizerTask(nn.Module):
         source: Tensor,
         weights: LossWeights,
         features: Callable[[Tensor], Sequence[Tensor]] | None = None,
-        identity: int = 1,
         crops: int = 4,
         gather: Callable[[Tensor], Tensor] | None = None,
     ):
         super().__init__()
         self.stylizer = stylizer
-        self.weights, self.identity = weights, identity
+        self.weights = weights
+        if not any(dataclasses.astuple(weights)):
+            raise InputError("every loss has weight 0; give one a weight")
+        if weights.statistics and features is None:
+            raise InputError("the style statistics need features")
         # plain attributes: frozen networks are no part of the trained state
         self._frozen = {"clip": clip, "features": features}
         self._gather = gather or (lambda rows: rows)
         self._patch = PatchDirectionalLoss(
-            clip.encode_image, num_crops=crops, output_size=96, threshold=0.3
+            clip.encode_image, num_crops=crops, output_size=96, threshold=0.3, reduction="none"
         )
         self.register_buffer("source", source, persistent=False)
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Losses of `photo`, `style`, `result`, `reference`, `style_id` as the batches give them."""
+        """Losses of a batch of `StylizerBatches`."""
         clip = self._frozen["clip"]
         assert isinstance(clip, Clip)
-        photo, style, result = batch["photo"], batch["style"], batch["result"]
-        weights = self.weights
+        photo, weights = batch["photo"], self.weights
         directed = weights.directional or weights.patch or weights.contrastive
-        keep = slice(self.identity, None)  # samples that have a style of their own
+        own = batch["own_style"]
+        keep = ~own  # samples that have a style to go to
+        share = self._gather(keep.float()).mean()
+        photo_point = torch.zeros_like(batch["style"])
         with torch.no_grad():
-            photo_point = clip.encode_image(photo if directed else photo[: self.identity])
-        style = torch.cat([photo_point[: self.identity], style[keep]])
-        result = torch.cat([photo[: self.identity], result[keep]])
+            if directed:
+                photo_point = clip.encode_image(photo)
+            elif own.any():
+                photo_point[own] = clip.encode_image(photo[own])
+        style = torch.where(own[:, None], photo_point, batch["style"])
+        result = torch.where(own[:, None, None, None], photo, batch["result"])
         output = self.stylizer(photo, style)
 
-        losses = {"pixel": pixel_loss(output, result)}
+        def mean(losses: Tensor) -> Tensor:
+            # over the kept samples of all processes: theirs may be more or fewer than ours
+            return losses.sum() / (len(photo) * share)
+
+        losses = {}
+        if weights.pixel:
+            losses["pixel"] = pixel_loss(output, result)
         output = output.clamp(0, 1)
         if weights.layout:
             losses["layout"] = layout_loss(output, photo)
@@ -107,21 +127,27 @@ class StylizerTask(nn.Module):
             assert features is not None
             with torch.no_grad():
                 reference = features(batch["reference"][keep])
-            losses["statistics"] = style_statistics_loss(features(output[keep]), reference)
-        if directed:
-            photo_point = photo_point[keep]
-            style_direction = style[keep] - self.source
-            image_direction = clip.encode_image(output[keep]) - photo_point
-            losses["directional"] = directional_loss(image_direction, style_direction)
+            losses["statistics"] = mean(
+                style_statistics_loss(features(output[keep]), reference, reduction="none")
+            )
+        if weights.directional or weights.contrastive:
+            style_direction = style - self.source
+            image_direction = torch.zeros_like(style_direction)
+            image_direction[keep] = clip.encode_image(output[keep]) - photo_point[keep]
+        if weights.directional:
+            losses["directional"] = mean(
+                directional_loss(image_direction[keep], style_direction[keep], reduction="none")
+            )
         if weights.patch:
-            losses["patch"] = self._patch(
-                output[keep], photo_point, style[keep], self.source[None]
+            losses["patch"] = mean(
+                self._patch(output[keep], photo_point[keep], style[keep], self.source[None])
             )
         if weights.contrastive:
+            joint = self._gather(keep.long()).bool()
             losses["contrastive"] = contrastive_direction_loss(
-                self._gather(image_direction),
-                self._gather(style_direction),
-                style_ids=self._gather(batch["style_id"][keep]),
+                self._gather(image_direction)[joint],
+                self._gather(style_direction)[joint],
+                style_ids=self._gather(batch["style_id"])[joint],
             )
         return losses
 

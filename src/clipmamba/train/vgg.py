@@ -56,8 +56,8 @@ class ShallowVGG(nn.Module):
                 weight = torch.from_numpy(file[f"{name}/vars/0"][()]).permute(3, 2, 0, 1)
                 if name == _LAYERS[0][0]:
                     weight = weight.flip(1)  # it was trained on BGR
-                conv.weight.data.copy_(weight)
-                conv.bias.data.copy_(torch.from_numpy(file[f"{name}/vars/1"][()]))
+                bias = torch.from_numpy(file[f"{name}/vars/1"][()])
+                conv.load_state_dict({"weight": weight, "bias": bias})
         return model.to(memory_format=torch.channels_last)
 
     def forward(self, images: Tensor) -> list[Tensor]:
