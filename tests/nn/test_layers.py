@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from clipmamba.nn import ConvStage, Head, Stem, StyleBlock, StyleNorm, StyleProjection
+from clipmamba.nn.convolution import _waves
+
+CODE = 6
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    torch.manual_seed(0)
+
+
+def test_style_norm_gives_the_styles_mean_and_deviation_whatever_comes_in():
+    norm = StyleNorm(4, CODE)
+    code = torch.randn(2, CODE)
+    scale, shift = norm.to_affine(code).chunk(2, dim=1)
+    for x in (torch.randn(2, 4, 16, 16), 3 * torch.rand(2, 4, 8, 24) + 5):
+        out = norm(x, code)
+        torch.testing.assert_close(out.mean((2, 3)), shift, rtol=0, atol=1e-4)
+        deviation = out.std((2, 3), correction=0)
+        torch.testing.assert_close(deviation, (1 + scale).abs(), rtol=1e-2, atol=1e-3)
+
+
+def test_style_norm_of_a_flat_map_is_the_shift():
+    norm = StyleNorm(4, CODE)
+    code = torch.randn(1, CODE)
+    shift = norm.to_affine(code)[:, 4:, None, None]
+    out = norm(torch.full((1, 4, 3, 3), 7.0), code)
+    torch.testing.assert_close(out, shift.expand_as(out), rtol=0, atol=1e-3)
+
+
+def test_style_projection_sees_unit_points_at_unit_variance():
+    points = torch.nn.functional.normalize(torch.randn(2, 64), dim=1)
+    projection = StyleProjection(64, CODE)
+    assert (points * projection.scale).square().mean().item() == pytest.approx(1, abs=1e-5)
+    first, second = projection(points)
+    assert (first - second).abs().max() > 1e-2
+
+
+@pytest.mark.parametrize("mixer", ["mamba", "attention", "conv"])
+def test_a_block_depends_on_its_code(mixer: str):
+    block = StyleBlock(8, CODE, mixer, state=4)
+    x = torch.randn(1, 5, 3, 8)
+    one, two = block(x, torch.randn(1, CODE)), block(x, torch.randn(1, CODE))
+    assert one.shape == x.shape
+    assert (one - two).abs().max() > 1e-3
+
+
+def test_the_stem_goes_down_to_an_eighth_and_the_head_comes_back():
+    code = torch.randn(2, CODE)
+    photo = torch.rand(2, 3, 16, 24)
+    maps = Stem((4, 5, 6), CODE, (4, 8))(photo, code)
+    assert [tuple(m.shape) for m in maps] == [(2, 4, 8, 12), (2, 5, 4, 6), (2, 6, 2, 3)]
+    assert Head(4, 8, CODE)(maps[0], photo, code).shape == photo.shape
+
+
+def test_position_waves_come_again_after_their_period():
+    waves = _waves((4, 8), 16, 16, torch.zeros(()))
+    assert waves.shape == (1, 8, 16, 16)  # half-size map: a period of 4 pixels is 2 places
+    first, second = waves[:, :4], waves[:, 4:]
+    for maps, places in ((first, 2), (second, 4)):
+        for axis in (2, 3):
+            torch.testing.assert_close(maps.roll(places, axis), maps, rtol=0, atol=1e-4)
+            assert (maps.roll(places // 2, axis) - maps).abs().max() > 1
+    assert (waves[..., 1:, :] != waves[..., :-1, :]).any()
+    assert (waves[..., 1:] != waves[..., :-1]).any()
+
+
+def test_a_stage_has_no_dark_border():
+    """Replicated borders: a flat picture stays flat to its edge."""
+    out = ConvStage(3, 4, CODE)(torch.full((1, 3, 8, 8), 0.7), torch.randn(1, CODE))
+    torch.testing.assert_close(out, out[..., :1, :1].expand_as(out), rtol=0, atol=1e-3)

