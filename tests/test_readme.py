@@ -25,7 +25,7 @@ README = PAGES[0].read_text(encoding="utf-8")
 WEIGHTS = Path(clipmamba.__file__).parent / "weights"
 MISSING = [name for name in ("mini", "prior", "stylizer") if not (WEIGHTS / name).is_dir()]
 needs_weights = pytest.mark.skipif(bool(MISSING), reason=f"no default weights yet: {MISSING}")
-FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+FENCE = re.compile(r"^ *```(\w*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)#\s]+)?(?:#([^)\s]+))?\)")
 OURS = ("clipmamba", "clipmamba.train")
 
@@ -43,7 +43,7 @@ def commands(page: Path) -> list[list[str]]:
     """Every simple command of a page's shell blocks, as words; comments dropped."""
     found = []
     for block in blocks(page, "sh"):
-        for line in block.splitlines():
+        for line in block.replace("\\\n", " ").splitlines():
             for part in re.split(r"&&|\|\|", line):
                 words = shlex.split(part, comments=True)
                 if words:
@@ -209,3 +209,14 @@ def test_photos_have_a_source_and_a_licence():
             assert image.format == "JPEG"
             assert max(image.size) <= 768
         assert photo.stat().st_size < 150_000
+
+
+# -- weights ---------------------------------------------------------------------------------
+
+
+@needs_weights
+def test_default_weights_have_cards_and_fit():
+    for name in ("mini", "prior", "stylizer"):
+        assert (WEIGHTS / name / "README.md").is_file(), f"no model card for {name}"
+    assert sum(file.stat().st_size for file in WEIGHTS.glob("*/*")) < 60e6
+    assert not [*WEIGHTS.rglob("*.pt"), *WEIGHTS.rglob("*.bin"), *WEIGHTS.rglob("*.pkl")]
