@@ -87,7 +87,7 @@ def two_processes_equal_one(folder: str, clip_folder: str) -> None:
         assert error <= 1e-4 * norm + 1e-6, (name, error, norm)
         squared, total = squared + error.item() ** 2, total + norm.item() ** 2
     assert total > 1e-4
-    assert squared <= 1e-10 * total, (squared, total)
+    assert squared <= 1e-4**2 * total, (squared, total)
     accelerator.end_training()
 
 
@@ -129,11 +129,21 @@ def test_two_processes_train_and_resume_as_one(tmp_path: Path, tiny_clip_folder:
         tmp_path / "one", steps=3, learning_rate=1e-3, warmup=1, log_every=1, precision="no"
     )
     task = train(make_task(str(tiny_clip_folder)), batches(tmp_path), settings)
-    two = torch.load(tmp_path / "two.pt", weights_only=True)
-    for name, value in task.state_dict().items():
-        # AdamW's first steps are signs: an entry without gradient may go either way
-        close = torch.isclose(two[name], value.cpu(), rtol=1e-3, atol=1e-4)
-        assert close.float().mean() > 0.98, name
+    # not the weights: a bias that the norms take out again has a gradient of noise, and AdamW
+    # makes a whole step of it
+    other = make_task(str(tiny_clip_folder))
+    start = {name: value.clone() for name, value in other.stylizer.state_dict().items()}
+    other.load_state_dict(torch.load(tmp_path / "two.pt", weights_only=True))
+    batch = batches(tmp_path).batch(9, 0, 1)
+    with torch.no_grad():
+        one_picture, two_picture = (
+            model.cpu().stylizer(batch["photo"], batch["style"]) for model in (task, other)
+        )
+        other.stylizer.load_state_dict(start)
+        untrained = other.stylizer(batch["photo"], batch["style"])
+    learned = (one_picture - untrained).norm()
+    assert learned > 0
+    assert (one_picture - two_picture).norm() < 0.05 * learned
     one_log, two_log = ([*read_log(tmp_path / n / "log.jsonl")] for n in ("one", "two"))
     assert [line["step"] for line in two_log] == [1, 2, 3]
     for one, two_line in zip(one_log, two_log, strict=True):
