@@ -75,8 +75,8 @@ class Stylizer(ModelMixin, ConfigMixin):  # type: ignore[misc]
         self.join_quarter = ConvStage(2 * quarter, quarter, code_dim)
         self.quarter_blocks = blocks(quarter, quarter_depth)
         self.reduce_quarter = nn.Conv2d(quarter, half, 1)
-        self.join_half = ConvStage(2 * half, half, code_dim)
-        self.refine_half = ConvStage(half, half, code_dim)
+        self.join_half = ConvStage(2 * half, half, code_dim, normalise=False)
+        self.refine_half = ConvStage(half, half, code_dim, normalise=False)
         self.head = Head(half, head_width, code_dim)
 
     def forward(self, photo: Tensor, style: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """Modules that own parameters: mixers, style-conditioned blocks, convolutional ends."""
 
 from clipmamba.nn.block import StyleBlock
-from clipmamba.nn.conditioning import StyleNorm, StyleProjection
+from clipmamba.nn.conditioning import StyleAffine, StyleNorm, StyleProjection
 from clipmamba.nn.convolution import ConvStage, Head, Stem
 from clipmamba.nn.mixers import AttentionMixer, ConvMixer, MambaMixer, make_mixer
 
@@ -12,6 +12,7 @@ __all__ = [
     "Head",
     "MambaMixer",
     "Stem",
+    "StyleAffine",
     "StyleBlock",
     "StyleNorm",
     "StyleProjection",

@@ -27,11 +27,11 @@ class StyleProjection(nn.Module):
         return code
 
 
-class StyleNorm(nn.Module):
-    """Instance normalisation whose scale and shift come from the style (adaptive instance norm).
+class StyleAffine(nn.Module):
+    """A scale and a shift of every channel from the style (feature-wise linear modulation).
 
-    Huang & Belongie, "Arbitrary Style Transfer in Real-time with Adaptive Instance
-    Normalization", ICCV 2017.
+    Perez et al., "FiLM: Visual Reasoning with a General Conditioning Layer", AAAI 2018. It keeps
+    the photo's own brightness and contrast, which `StyleNorm` takes away.
 
     Args:
         channels: Channels C of the feature map.
@@ -45,7 +45,20 @@ class StyleNorm(nn.Module):
         nn.init.zeros_(self.to_affine.bias)
 
     def forward(self, x: Tensor, code: Tensor) -> Tensor:
-        """Normalises (B, C, H, W) per picture and channel, then applies the style's affine map."""
+        """Scales and shifts (B, C, H, W) by the style code (B, code_dim)."""
+        scale, shift = self.to_affine(code).to(x.dtype)[:, :, None, None].chunk(2, dim=1)
+        return torch.addcmul(shift, x, 1 + scale)
+
+
+class StyleNorm(StyleAffine):
+    """Instance normalisation before the style's scale and shift (adaptive instance norm).
+
+    Huang & Belongie, "Arbitrary Style Transfer in Real-time with Adaptive Instance
+    Normalization", ICCV 2017.
+    """
+
+    def forward(self, x: Tensor, code: Tensor) -> Tensor:
+        """Normalises (B, C, H, W) per picture and channel, then scales and shifts."""
         scale, shift = self.to_affine(code).float()[:, :, None, None].chunk(2, dim=1)
         variance, mean = torch.var_mean(x.float(), dim=(2, 3), keepdim=True, correction=0)
         factor = torch.rsqrt(variance + 1e-4) * (1 + scale)

@@ -8,25 +8,29 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from clipmamba.nn.conditioning import StyleNorm
+from clipmamba.nn.conditioning import StyleAffine, StyleNorm
 
 
 class ConvStage(nn.Module):
-    """3×3 convolution, style norm, SiLU.
+    """3×3 convolution, the style's scale and shift, SiLU.
 
     Args:
         inputs: Channels in.
         outputs: Channels out.
         code_dim: Width of the style code.
         stride: 1, or 2 to halve the size.
+        normalise: Whether the style's scale and shift follow an instance normalisation. Without
+            it the photo's own brightness and contrast come through.
     """
 
-    def __init__(self, inputs: int, outputs: int, code_dim: int, stride: int = 1):
+    def __init__(
+        self, inputs: int, outputs: int, code_dim: int, stride: int = 1, normalise: bool = True
+    ):
         super().__init__()
         self.conv = nn.Conv2d(
             inputs, outputs, 3, stride=stride, padding=1, padding_mode="replicate", bias=False
         )
-        self.norm = StyleNorm(outputs, code_dim)
+        self.norm = (StyleNorm if normalise else StyleAffine)(outputs, code_dim)
 
     def forward(self, x: Tensor, code: Tensor) -> Tensor:
         """Maps (B, inputs, H, W) to (B, outputs, H / stride, W / stride)."""
@@ -49,7 +53,7 @@ class Stem(nn.Module):
         super().__init__()
         self.grid_periods = grid_periods
         inputs = 12 + 4 * len(grid_periods)
-        self.to_half = ConvStage(inputs, widths[0], code_dim)
+        self.to_half = ConvStage(inputs, widths[0], code_dim, normalise=False)
         self.to_quarter = ConvStage(widths[0], widths[1], code_dim, stride=2)
         self.to_eighth = ConvStage(widths[1], widths[2], code_dim, stride=2)
 
@@ -88,7 +92,7 @@ class Head(nn.Module):
     def __init__(self, inputs: int, width: int, code_dim: int):
         super().__init__()
         self.reduce = nn.Conv2d(inputs, width, 1)
-        self.full = ConvStage(width + 3, width, code_dim)
+        self.full = ConvStage(width + 3, width, code_dim, normalise=False)
         self.to_rgb = nn.Conv2d(width, 3, 3, padding=1, padding_mode="replicate")
 
     def forward(self, half: Tensor, photo: Tensor, code: Tensor) -> Tensor:
