@@ -11,15 +11,10 @@ import click
 from PIL import Image, ImageOps
 
 from clipmamba import StylizePipeline
-from clipmamba.evaluate.sheet import contact_sheet
+from clipmamba.evaluate.sheet import PROMPTS, contact_sheet
 from clipmamba.io import read_picture
 
 ASSETS = Path(__file__).parents[1] / "assets"
-PROMPTS = (
-    "ukiyo-e", "impressionist oil painting", "pencil sketch", "watercolor", "cubism",
-    "stained glass", "art nouveau poster", "comic book", "charcoal drawing",
-    "baroque painting with dramatic light", "mosaic", "pixel art",
-)  # fmt: skip
 STRIP_PHOTO = "pagoda"
 STRIP_PROMPTS = ("ukiyo-e", "watercolor", "stained glass")
 STRIP_WIDTH = 400

@@ -96,6 +96,22 @@ def test_every_weight_gets_a_gradient():
 
 
 @torch.no_grad()
+def test_noise_is_the_seeds_and_changes_the_picture():
+    model = tiny()
+    photo, style = inputs(2, 21, 18)
+    noise = model.draw_noise(21, 18, seed=4, batch=2)
+    assert noise.shape == (2, 4, 12, 12)
+    assert torch.equal(noise, model.draw_noise(21, 18, seed=4, batch=2))
+    assert not torch.equal(noise, model.draw_noise(21, 18, seed=5, batch=2))
+    assert not torch.equal(noise[0], noise[1])
+    assert torch.equal(model(photo, style), model(photo, style, model.draw_noise(21, 18)))
+    assert (model(photo, style, noise) - model(photo, style)).abs().max() > 1e-3
+    state = torch.random.get_rng_state()
+    model(photo, style)
+    assert torch.equal(torch.random.get_rng_state(), state)  # nobody else's numbers are used up
+
+
+@torch.no_grad()
 def test_the_style_bends_the_scan():
     model = tiny()
     photo, style = inputs(1, 40, 48)
@@ -170,10 +186,10 @@ def test_saved_and_loaded_it_is_the_same(saved: Path):
 
 
 def test_config_decides_the_network(tmp_path: Path):
-    model = tiny("conv", grid_periods=(), depth=2, clip="some/where")
+    model = tiny("conv", noise=0, depth=2, clip="some/where")
     model.save_pretrained(tmp_path)
     loaded = Stylizer.from_pretrained(tmp_path)
-    assert loaded.config.grid_periods == ()
+    assert loaded.config.noise == 0
     assert (loaded.config.mixer, loaded.config.clip, len(loaded.blocks)) == (
         "conv",
         "some/where",

@@ -3,8 +3,15 @@ from __future__ import annotations
 import pytest
 import torch
 
-from clipmamba.nn import ConvStage, Head, Stem, StyleBlock, StyleNorm, StyleProjection
-from clipmamba.nn.convolution import _waves
+from clipmamba.nn import (
+    ConvStage,
+    Head,
+    Stem,
+    StyleAffine,
+    StyleBlock,
+    StyleNorm,
+    StyleProjection,
+)
 
 CODE = 6
 
@@ -33,6 +40,14 @@ def test_style_norm_of_a_flat_map_is_the_shift():
     torch.testing.assert_close(out, shift.expand_as(out), rtol=0, atol=1e-3)
 
 
+def test_style_affine_keeps_the_photos_own_brightness():
+    affine = StyleAffine(4, CODE)
+    code = torch.randn(2, CODE)
+    scale, shift = affine.to_affine(code)[:, :, None, None].chunk(2, dim=1)
+    x = torch.randn(2, 4, 5, 6) + 3
+    torch.testing.assert_close(affine(x, code), x * (1 + scale) + shift)
+
+
 def test_style_projection_sees_unit_points_at_unit_variance():
     points = torch.nn.functional.normalize(torch.randn(2, 64), dim=1)
     projection = StyleProjection(64, CODE)
@@ -53,21 +68,20 @@ def test_a_block_depends_on_its_code(mixer: str):
 def test_the_stem_goes_down_to_an_eighth_and_the_head_comes_back():
     code = torch.randn(2, CODE)
     photo = torch.rand(2, 3, 16, 24)
-    maps = Stem((4, 5, 6), CODE, (4, 8))(photo, code)
+    maps = Stem((4, 5, 6), CODE, 2)(photo, torch.randn(1, 2, 8, 12), code)
     assert [tuple(m.shape) for m in maps] == [(2, 4, 8, 12), (2, 5, 4, 6), (2, 6, 2, 3)]
     assert Head(4, 8, CODE)(maps[0], photo, code).shape == photo.shape
 
 
-def test_position_waves_come_again_after_their_period():
-    waves = _waves((4, 8), 16, 16, torch.zeros(()))
-    assert waves.shape == (1, 8, 16, 16)  # half-size map: a period of 4 pixels is 2 places
-    first, second = waves[:, :4], waves[:, 4:]
-    for maps, places in ((first, 2), (second, 4)):
-        for axis in (2, 3):
-            torch.testing.assert_close(maps.roll(places, axis), maps, rtol=0, atol=1e-4)
-            assert (maps.roll(places // 2, axis) - maps).abs().max() > 1
-    assert (waves[..., 1:, :] != waves[..., :-1, :]).any()
-    assert (waves[..., 1:] != waves[..., :-1]).any()
+def test_the_stem_sees_its_noise():
+    stem = Stem((4, 5, 6), CODE, 2)
+    code, photo = torch.randn(2, CODE), torch.rand(2, 3, 16, 24)
+    noise = torch.randn(2, 2, 8, 12)
+    both = stem(photo, noise, code)
+    shared = stem(photo, noise[:1], code)  # one row serves all
+    for map_, other in zip(both, shared, strict=True):
+        torch.testing.assert_close(map_[0], other[0], rtol=1e-4, atol=1e-5)
+        assert (map_[1] - other[1]).abs().max() > 1e-3
 
 
 def test_a_stage_has_no_dark_border():

@@ -50,7 +50,7 @@ def data(tmp_path: Path) -> Path:
                 "Impressionism, landscape",
                 "landscape",
                 "real",
-                "A pond",
+                "Pond",
             ),
             ("again.jpg", "pond", "", "Pop Art | flat", "", "made", ""),
             ("anon.png", "", "", "Impressionism", "", "made", "Some dots"),

@@ -22,8 +22,11 @@ class Fixed(nn.Module):
         super().__init__()
         self.answer = nn.Parameter(answer)
 
-    def forward(self, photo: Tensor, style: Tensor) -> Tensor:
-        self.photo, self.style = photo, style
+    def draw_noise(self, height: int, width: int, seed: int) -> Tensor:
+        return torch.full((1, 1, height // 2, width // 2), float(seed))
+
+    def forward(self, photo: Tensor, style: Tensor, noise: Tensor) -> Tensor:
+        self.photo, self.style, self.noise = photo, style, noise
         return self.answer
 
 
@@ -37,6 +40,7 @@ def batch() -> dict[str, Tensor]:
         "reference": reference,
         "style": F.normalize(torch.randn(4, 16, generator=generator), dim=1),
         "style_id": torch.tensor([0, 1, 1, 2]),
+        "noise_seed": torch.tensor([7, 5, 7, 3]),
         "own_style": torch.tensor([True, False, False, False]),
     }
 
@@ -71,6 +75,13 @@ def test_a_photo_in_its_own_style_is_asked_for_with_its_own_point(clip, batch, s
         assert torch.allclose(stylizer.style[:1], own, atol=1e-6)
         assert torch.equal(stylizer.style[1:], batch["style"][1:])
         assert torch.equal(stylizer.photo, batch["photo"])
+
+
+def test_each_photo_has_the_noise_of_its_seed(clip, batch, source):
+    stylizer = Fixed(batch["photo"])
+    StylizerTask(stylizer, clip, source, LossWeights(pixel=1))(batch)
+    assert stylizer.noise.shape == (4, 1, 16, 16)
+    assert stylizer.noise[:, 0, 0, 0].tolist() == [7, 5, 7, 3]
 
 
 def test_only_weighted_losses_are_computed(clip, batch, source):

@@ -6,6 +6,13 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageDraw, ImageFont
 
+PROMPTS = (
+    "ukiyo-e", "impressionist oil painting", "pencil sketch", "watercolor", "cubism",
+    "stained glass", "art nouveau poster", "comic book", "charcoal drawing",
+    "baroque painting with dramatic light", "mosaic", "pixel art",
+)  # fmt: skip
+"""The twelve styles that sheets of samples show."""
+
 
 def contact_sheet(
     rows: Sequence[Sequence[Image.Image]], labels: Sequence[str], gap: int = 4

@@ -38,7 +38,7 @@ class Stylizer(ModelMixin, ConfigMixin):  # type: ignore[misc]
         state: States per channel of the scan.
         expand: Width of the feed-forward nets in channels.
         code_dim: Width of the style code.
-        grid_periods: Periods in pixels of the position waves given to the stem.
+        noise: Channels of noise given to the stem, the source of grain and strokes.
         mixer: "mamba", "attention" or "conv".
     """
 
@@ -56,11 +56,11 @@ class Stylizer(ModelMixin, ConfigMixin):  # type: ignore[misc]
         state: int = 16,
         expand: int = 2,
         code_dim: int = 256,
-        grid_periods: tuple[int, ...] = (4, 8, 16),
+        noise: int = 4,
         mixer: Literal["mamba", "attention", "conv"] = "mamba",
     ):
         super().__init__()
-        self.register_to_config(widths=tuple(widths), grid_periods=tuple(grid_periods))
+        self.register_to_config(widths=tuple(widths))
         half, quarter, eighth = widths
 
         def blocks(dim: int, count: int) -> nn.ModuleList:
@@ -69,7 +69,7 @@ class Stylizer(ModelMixin, ConfigMixin):  # type: ignore[misc]
             )
 
         self.style = StyleProjection(style_dim, code_dim)
-        self.stem = Stem((half, quarter, eighth), code_dim, tuple(grid_periods))
+        self.stem = Stem((half, quarter, eighth), code_dim, noise)
         self.blocks = blocks(eighth, depth)
         self.reduce_eighth = nn.Conv2d(eighth, quarter, 1)
         self.join_quarter = ConvStage(2 * quarter, quarter, code_dim)
@@ -79,12 +79,13 @@ class Stylizer(ModelMixin, ConfigMixin):  # type: ignore[misc]
         self.refine_half = ConvStage(half, half, code_dim, normalise=False)
         self.head = Head(half, head_width, code_dim)
 
-    def forward(self, photo: Tensor, style: Tensor) -> Tensor:
+    def forward(self, photo: Tensor, style: Tensor, noise: Tensor | None = None) -> Tensor:
         """Restyles photos.
 
         Args:
             photo: sRGB in [0, 1], (B, 3, H, W), any H and W from 1 pixel up.
             style: Unit style points, (B, E), one for each photo.
+            noise: As `draw_noise` gives it; that of seed 0 where missing.
 
         Returns:
             Pictures (B, 3, H, W), sRGB, not clamped to [0, 1].
@@ -97,7 +98,9 @@ class Stylizer(ModelMixin, ConfigMixin):  # type: ignore[misc]
         padding = (0, -width % STRIDE, 0, -height % STRIDE)
         padded = F.pad(photo, padding, mode="replicate")
         code = self.style(style)
-        half, quarter, x = self.stem(padded, code)
+        if noise is None:
+            noise = self.draw_noise(height, width)
+        half, quarter, x = self.stem(padded, noise.to(photo.device), code)
         x = _run(self.blocks, x, code)
         x = F.interpolate(self.reduce_eighth(x), scale_factor=2.0, mode="bilinear")
         x = self.join_quarter(torch.cat([x, quarter], dim=1), code)
@@ -107,6 +110,22 @@ class Stylizer(ModelMixin, ConfigMixin):  # type: ignore[misc]
         x = x + self.refine_half(x, code)
         picture: Tensor = self.head(x, padded, code)
         return picture[:, :, :height, :width].to(photo.dtype)
+
+    def draw_noise(self, height: int, width: int, seed: int = 0, batch: int = 1) -> Tensor:
+        """Noise for photos of a size: another seed gives another grain.
+
+        Args:
+            height: H in pixels.
+            width: W in pixels.
+            seed: The same seed and size give the same noise on every device.
+            batch: Rows that differ; one row serves any number of photos.
+
+        Returns:
+            Standard normal numbers on the CPU, (batch, noise, H/2, W/2) of the padded size.
+        """
+        size = [-(-side // STRIDE) * STRIDE // 2 for side in (height, width)]
+        generator = torch.Generator().manual_seed(seed)
+        return torch.randn(batch, self.config.noise, *size, generator=generator)
 
     def _check(self, photo: Tensor, style: Tensor) -> None:
         if photo.ndim != 4 or photo.shape[1] != 3 or 0 in photo.shape:

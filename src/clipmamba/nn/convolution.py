@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -43,41 +41,28 @@ class Stem(nn.Module):
     Args:
         widths: Channels at 1/2, 1/4, 1/8.
         code_dim: Width of the style code.
-        grid_periods: Periods in pixels of sine and cosine waves along x and y that are given
-            beside the photo, for styles made of a grid (pixels, dots, stitches).
+        noise: Channels of noise given beside the photo, the source of grain and strokes.
     """
 
-    def __init__(
-        self, widths: tuple[int, int, int], code_dim: int, grid_periods: tuple[int, ...] = ()
-    ):
+    def __init__(self, widths: tuple[int, int, int], code_dim: int, noise: int = 0):
         super().__init__()
-        self.grid_periods = grid_periods
-        inputs = 12 + 4 * len(grid_periods)
-        self.to_half = ConvStage(inputs, widths[0], code_dim, normalise=False)
+        self.to_half = ConvStage(12 + noise, widths[0], code_dim, normalise=False)
         self.to_quarter = ConvStage(widths[0], widths[1], code_dim, stride=2)
         self.to_eighth = ConvStage(widths[1], widths[2], code_dim, stride=2)
 
-    def forward(self, photo: Tensor, code: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Maps (B, 3, H, W), H and W multiples of 8, to the three feature maps."""
-        x = F.pixel_unshuffle(photo * 2 - 1, 2)
-        if self.grid_periods:
-            grid = _waves(self.grid_periods, x.shape[2], x.shape[3], x)
-            x = torch.cat([x, grid.expand(len(x), -1, -1, -1)], dim=1)
+    def forward(self, photo: Tensor, noise: Tensor, code: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Maps (B, 3, H, W), H and W multiples of 8, to the three feature maps.
+
+        Args:
+            photo: (B, 3, H, W).
+            noise: (B or 1, noise, H/2, W/2).
+            code: (B, code_dim).
+        """
+        noise = noise.to(photo.dtype).expand(len(photo), -1, -1, -1)
+        x = torch.cat([F.pixel_unshuffle(photo * 2 - 1, 2), noise], dim=1)
         half = self.to_half(x.contiguous(memory_format=torch.channels_last), code)
         quarter = self.to_quarter(half, code)
         return half, quarter, self.to_eighth(quarter, code)
-
-
-def _waves(periods: tuple[int, ...], height: int, width: int, like: Tensor) -> Tensor:
-    """Waves (1, 4P, H/2, W/2) at the half-size map's places, periods in photo pixels."""
-    y = torch.arange(height, device=like.device) * 2 * math.tau
-    x = torch.arange(width, device=like.device) * 2 * math.tau
-    maps = []
-    for period in periods:
-        for wave in (torch.sin, torch.cos):
-            maps += [wave(y / period)[:, None].expand(height, width)]
-            maps += [wave(x / period)[None, :].expand(height, width)]
-    return torch.stack(maps)[None].to(like.dtype)
 
 
 class Head(nn.Module):

@@ -179,12 +179,12 @@ class StylizePipeline:
         check_request(prompt, style_image, strength, seed)
         style = self.encode_style(prompt, style_image, seed)
         if isinstance(images, list | tuple):
-            return StylizeOutput([self._one(image, style, strength) for image in images])
-        picture = self._one(cast("Picture", images), style, strength)
+            return StylizeOutput([self._one(image, style, strength, seed) for image in images])
+        picture = self._one(cast("Picture", images), style, strength, seed)
         batched = getattr(picture, "ndim", 0) == 4
         return StylizeOutput(picture if batched else [picture])
 
-    def _one(self, image: Picture, style: torch.Tensor, strength: float) -> Any:
+    def _one(self, image: Picture, style: torch.Tensor, strength: float, seed: int | None) -> Any:
         """Restyle one picture of any kind; at strength 0 hand out a copy of it."""
         import numpy as np
         import torch
@@ -194,7 +194,7 @@ class StylizePipeline:
                 photo = self._tensor(image)
                 if strength == 0:
                     return image.clone()
-                restyled = self._blend(photo, style, strength)
+                restyled = self._blend(photo, style, strength, seed)
                 return restyled.to(image.device, image.dtype).reshape(image.shape)
             if isinstance(image, np.ndarray):
                 photo = self._tensor(image)
@@ -202,7 +202,7 @@ class StylizePipeline:
                     return image.copy()
                 from clipmamba.io.convert import tensor_to_array
 
-                result = tensor_to_array(self._blend(photo, style, strength), image.dtype)
+                result = tensor_to_array(self._blend(photo, style, strength, seed), image.dtype)
                 return np.concatenate([result, image[..., 3:]], axis=-1)
 
             picture = read_picture(image)
@@ -212,14 +212,17 @@ class StylizePipeline:
             from clipmamba.io.convert import array_to_tensor, tensor_to_array
 
             photo = array_to_tensor(pixels).to(self.device)
-            result = tensor_to_array(self._blend(photo, style, strength), pixels.dtype)
+            result = tensor_to_array(self._blend(photo, style, strength, seed), pixels.dtype)
             return from_srgb(result, alpha, like=picture)
 
-    def _blend(self, photo: torch.Tensor, style: torch.Tensor, strength: float) -> torch.Tensor:
+    def _blend(
+        self, photo: torch.Tensor, style: torch.Tensor, strength: float, seed: int | None
+    ) -> torch.Tensor:
         """Compute photo + strength * (restyled - photo), clamped, for (B, 3, H, W)."""
         import torch
 
-        restyled = self.stylizer(photo, style.to(photo).expand(len(photo), -1))
+        noise = self.stylizer.draw_noise(*photo.shape[2:], seed=int(seed or 0))
+        restyled = self.stylizer(photo, style.to(photo).expand(len(photo), -1), noise)
         return torch.lerp(photo, restyled, float(strength)).clamp(0, 1)
 
     def _tensor(self, image: Picture) -> torch.Tensor:

@@ -62,9 +62,9 @@ def dataclass_options(
                 "--" + field.name.replace("_", "-"),
                 is_flag=flag,
                 type=None if flag else _TYPES.get(field.name, type(default)),
-                default=default,
                 required=required,
                 show_default=not required,
+                **({} if required else {"default": default}),  # click takes None for a default
             )(wrapped)
         return wrapped  # type: ignore[return-value]
 

@@ -27,7 +27,7 @@ from clipmamba.train.painters import PAINTERS
 from clipmamba.train.pictures import Picture
 
 SIZE = 160  # side of every stored photo and result, in pixels
-GRID = 16  # crops start at multiples of it, so that the stylizer's position waves keep their phase
+GRID = 16  # crops start at multiples of it
 _RENDER = 256  # painters work at this side: their texture is sized for it
 _CROPS = 2  # pairs cut from one painted photo
 _TEACHER_SIDE = 384  # the teacher's fixed input: a mosaic of four 192 px photos
@@ -217,7 +217,7 @@ class StylizerBatches:
         Returns:
             `photo`, `result`, `reference` (a picture of the style) (B, 3, S, S) in [0, 1],
             `style` (B, E), `style_id` (B,), `own_style` (B,): whether the photo's own style is
-            asked for.
+            asked for, `noise_seed` (B,).
 
         Raises:
             InputError: The processes can't share the batch evenly, or one has no style to learn.
@@ -227,7 +227,7 @@ class StylizerBatches:
                 f"a batch of {self.size}, {self.identity} of them photos in their own style, "
                 f"can't be shared by {processes} processes; change --batch"
             )
-        photos, results, references, styles, numbers = [], [], [], [], []
+        photos, results, references, styles, numbers, seeds = [], [], [], [], [], []
         # each picture has its own generator, so that the joint batch does not depend on how many
         # processes share it
         for place in range(process, self.size, processes):
@@ -246,12 +246,14 @@ class StylizerBatches:
             numbers.append(number * len(self.stores) + which)
             picture = store.styles[number].picture
             references.append(load_square(picture, self.side, rng) if picture else results[-1])
+            seeds.append(rng.getrandbits(62))
         return {
             "photo": _images(photos),
             "result": _images(results),
             "reference": _images(references),
             "style": torch.stack(styles),
             "style_id": torch.tensor(numbers),
+            "noise_seed": torch.tensor(seeds),
             "own_style": torch.arange(process, self.size, processes) < self.identity,
         }
 

