@@ -221,7 +221,8 @@ class StylizePipeline:
         """Compute photo + strength * (restyled - photo), clamped, for (B, 3, H, W)."""
         import torch
 
-        noise = self.stylizer.draw_noise(*photo.shape[2:], seed=int(seed or 0))
+        height, width = photo.shape[2:]
+        noise = self.stylizer.draw_noise(height, width, int(seed or 0))
         restyled = self.stylizer(photo, style.to(photo).expand(len(photo), -1), noise)
         return torch.lerp(photo, restyled, float(strength)).clamp(0, 1)
 
