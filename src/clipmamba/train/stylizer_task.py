@@ -109,7 +109,8 @@ class StylizerTask(nn.Module):
         style = torch.where(own[:, None], photo_point, batch["style"])
         result = torch.where(own[:, None, None, None], photo, batch["result"])
         seeds = batch["noise_seed"].tolist()
-        noise = [self.stylizer.draw_noise(*photo.shape[2:], seed=seed) for seed in seeds]
+        height, width = photo.shape[2:]
+        noise = [self.stylizer.draw_noise(height, width, seed) for seed in seeds]
         output = self.stylizer(photo, style, torch.cat(noise))
 
         def mean(losses: Tensor) -> Tensor:
