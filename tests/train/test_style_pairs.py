@@ -28,7 +28,7 @@ from clipmamba.train.style_pairs import (
 def batches(stores: list[PairStore]) -> StylizerBatches:
     # point k of style s of store w is a one-hot row at 8 w + 3 s + k
     points = [[torch.eye(16)[8 * w + 3 * s :][:3] for s in range(2)] for w in range(2)]
-    return StylizerBatches(stores, points, batch=8, side=64, seed=3)
+    return StylizerBatches(stores, [1, 1], points, batch=8, side=64, seed=3)
 
 
 def test_a_store_gives_back_what_was_written(tmp_path: Path):
@@ -106,6 +106,12 @@ def test_crops_are_aligned_and_lie_on_the_grid(batches: StylizerBatches):
     places = range(0, SIZE - 64 + 1, GRID)
     assert len(corners) > 0.8 * len(places) ** 2
     assert max(corners)[0] == SIZE - 64
+
+
+def test_stores_take_turns_by_their_shares(batches: StylizerBatches, stores):
+    uneven = StylizerBatches(stores, [1, 3], batches.points, batch=8, side=64, seed=3)
+    which = uneven.batch(0, 0, 1)["style_id"] % 2
+    assert which.tolist() == [0, 1, 1, 1, 0, 1, 1, 1]
 
 
 def test_each_pair_has_a_point_of_its_own_style(batches: StylizerBatches, stores):

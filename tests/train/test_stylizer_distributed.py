@@ -41,7 +41,7 @@ def batches(folder: Path) -> StylizerBatches:
     generator = torch.Generator().manual_seed(0)
     points = torch.nn.functional.normalize(torch.randn(2, 3, 2, 16, generator=generator), dim=-1)
     stores = [PairStore(folder / name) for name in ("teacher", "painters")]
-    return StylizerBatches(stores, points, batch=6, side=32, seed=0, identity=1)
+    return StylizerBatches(stores, [1, 1], points, batch=6, side=32, seed=0, identity=1)
 
 
 def make_task(clip_folder: str, accelerator=None) -> StylizerTask:
