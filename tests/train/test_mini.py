@@ -17,7 +17,7 @@ from clipmamba.train.pictures import Picture
 
 TEXTS = [
     "ukiyo-e",
-    "a dog !! and ?!?!x",
+    "!+!+",
     "an impressionist oil painting of a harbour at dawn, " * 4,
 ]
 
@@ -41,7 +41,7 @@ def images() -> Tensor:
 
 @torch.no_grad()
 def test_short_texts_are_encoded_as_open_clip_does(model: CLIP):
-    for texts in (TEXTS[:1], TEXTS[:2], TEXTS):
+    for texts in (TEXTS[:1], TEXTS[1:2], TEXTS):  # the second has token 0, which also pads
         tokens = mini.tokenize(texts)
         torch.testing.assert_close(
             mini.encode_tokens(model, tokens), model.encode_text(tokens), rtol=1e-4, atol=1e-5

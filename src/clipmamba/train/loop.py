@@ -177,7 +177,7 @@ def train(
                 losses = model(batch)
             total = sum(losses[name] * factors.get(name, 1.0) for name in losses)
             if not bool(torch.isfinite(total)):
-                values = {name: float(value) for name, value in losses.items()}
+                values = {name: value.item() for name, value in losses.items()}
                 raise InputError(
                     f"the loss is not finite at step {step}: {values}; lower --learning-rate"
                 )
