@@ -96,6 +96,7 @@ def test_a_dry_run_leaves_the_real_run_alone(arguments: list[str], tmp_path: Pat
         (["--side", "168"], "at most 160"),
         (["--pairs", "."], "make them with the `pairs` command"),
         (["--batch", "1"], "--batch"),
+        (["--init", ".", "--mixer", "conv"], "--mixer"),
         (["--pixel", "0", "--directional", "0", "--patch", "0", "--contrastive", "0",
           "--layout", "0", "--variation", "0"], "weight 0"),
     ],

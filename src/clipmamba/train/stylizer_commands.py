@@ -80,7 +80,11 @@ def pairs(data: Path, output: Path, teacher: int, painters: int, seed: int) -> N
 @click.option("--init", type=Folder, help="A stylizer to start from; a new one where missing.")
 @click.option("--clip", "clip_name", default="mini", show_default=True, help="open_clip model.")
 @click.option("--prior", "prior_folder", type=Folder, help="Text-to-style prior; the shipped one.")
-@click.option("--mixer", type=click.Choice(["mamba", "attention", "conv"]), default="mamba")
+@click.option(
+    "--mixer",
+    type=click.Choice(["mamba", "attention", "conv"]),
+    help="Of a new stylizer: mamba where not given; --init brings its own.",
+)
 @click.option("--batch", default=8, show_default=True, help="Pairs a step, of all processes.")
 @click.option("--teacher-share", default=1, show_default=True, help="Of the teacher's pairs.")
 @click.option("--painter-share", default=3, show_default=True, help="Of the painters' pairs.")
@@ -93,7 +97,7 @@ def train_command(
     init: Path | None,
     clip_name: str,
     prior_folder: Path | None,
-    mixer: str,
+    mixer: str | None,
     batch: int,
     teacher_share: int,
     painter_share: int,
@@ -105,6 +109,8 @@ def train_command(
     """Train on pairs, with style statistics and CLIP losses as weighted."""
     if side > SIZE or side % 8:
         raise InputError(f"--side must be a multiple of 8 and at most {SIZE}, not {side}")
+    if init is not None and mixer is not None:
+        raise InputError("--mixer is for a new stylizer; the one of --init has its own")
     accelerator = Accelerator(mixed_precision=config.precision)
     torch.manual_seed(config.seed)
     clip = Clip.from_pretrained(clip_name)
@@ -117,7 +123,7 @@ def train_command(
     points = [style_points(store, clip, prior) for store in stores]
     source = photo_point(stores, clip)
     if init is None:
-        stylizer = Stylizer(style_dim=clip.embed_dim, clip=clip_name, mixer=mixer)
+        stylizer = Stylizer(style_dim=clip.embed_dim, clip=clip_name, mixer=mixer or "mamba")
     else:
         stylizer = Stylizer.from_pretrained(init)
         if stylizer.config.style_dim != clip.embed_dim:
