@@ -3,6 +3,11 @@
 All of them compute in float32 (float64 stays float64), also under bf16 autocast.
 """
 
+from clipmamba.losses.adversarial import (
+    PatchDiscriminator,
+    adversarial_loss,
+    discriminator_loss,
+)
 from clipmamba.losses.content import (
     ContentLoss,
     LayoutLoss,
@@ -33,13 +38,16 @@ __all__ = [
     "IdentityLoss",
     "LayoutLoss",
     "PatchDirectionalLoss",
+    "PatchDiscriminator",
     "PatchNCELoss",
     "StyleStatisticsLoss",
     "TotalVariationLoss",
+    "adversarial_loss",
     "channel_statistics",
     "content_loss",
     "contrastive_direction_loss",
     "directional_loss",
+    "discriminator_loss",
     "identity_loss",
     "layout_loss",
     "patch_directional_loss",

@@ -273,7 +273,7 @@ def image_embeddings(model: CLIP, pictures: Sequence[Picture]) -> Tensor:
                 views.append(np.asarray(center_view(opened.convert("RGB"))))
         images = torch.from_numpy(np.stack(views)).permute(0, 3, 1, 2).float() / 255
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            _, features = mini.frozen_features(
+            features = mini.frozen_features(
                 model, images.contiguous(memory_format=torch.channels_last)
             )
             rows.append(F.normalize(mini.encode_features(model, features).float(), dim=1))

@@ -26,13 +26,12 @@ from tqdm import tqdm
 from clipmamba.train import mini
 from clipmamba.train.pictures import Picture
 
-SIZE = 160
-FEATURES = (112, 10, 10)
-STATISTICS = 89  # means and deviations of 40 texture channels, of RGB, and RGB correlations
+SIZE: int = mini.MODEL_CONFIG["vision_cfg"]["image_size"]
+STATISTICS = 2 * mini.FEATURES[0] + 9  # means and deviations of maps and RGB, RGB correlations
 
 
 def center_view(image: Image.Image) -> Image.Image:
-    """Short side to 160 px, middle square, as `mini` preprocesses."""
+    """Short side to `SIZE` px, middle square, as `mini` preprocesses."""
     scale = SIZE / min(image.size)
     size = (max(SIZE, round(image.width * scale)), max(SIZE, round(image.height * scale)))
     image = image.resize(size, Image.Resampling.BICUBIC)
@@ -41,7 +40,7 @@ def center_view(image: Image.Image) -> Image.Image:
 
 
 def crop_view(image: Image.Image, rng: random.Random) -> Image.Image:
-    """A random square of 50 to 100 % of the short side, at 160 px."""
+    """A random square of 50 to 100 % of the short side, at `SIZE` px."""
     side = round(min(image.size) * rng.uniform(0.5, 1.0))
     left = rng.randint(0, image.width - side)
     top = rng.randint(0, image.height - side)
@@ -55,9 +54,9 @@ def compute_features(
     """First-block features of a centre and a random view of each picture, kept in `file`.
 
     Returns:
-        Features (P, 2, 112, 10, 10) as a memory map, and style statistics (P, 89).
+        Features (P, 2, 48, 24, 24) as a memory map, and style statistics (P, 105).
     """
-    shape = (len(pictures), 2, *FEATURES)
+    shape = (len(pictures), 2, *mini.FEATURES)
     statistics_file = file.with_suffix(".statistics.npy")
     if statistics_file.is_file():  # written last: the features are whole
         features = np.load(file, mmap_mode="r")
@@ -80,19 +79,19 @@ def compute_features(
             batch = torch.from_numpy(np.stack(list(pool.map(views, indices))))
             images = batch.flatten(0, 1).permute(0, 3, 1, 2).float() / 255
             with torch.autocast("cpu", dtype=torch.bfloat16):
-                texture, out = mini.frozen_features(
+                maps = mini.frozen_features(
                     model, images.contiguous(memory_format=torch.channels_last)
                 )
             place = slice(start, start + len(indices))
-            store[place] = out.half().view(-1, 2, *out.shape[1:]).numpy()
-            statistics[place] = style_statistics(texture[::2].float(), images[::2])  # centre views
+            store[place] = maps.half().reshape(-1, 2, *mini.FEATURES).numpy()
+            statistics[place] = style_statistics(maps[::2].float(), images[::2])  # centre views
     store.flush()
     np.save(statistics_file, statistics.numpy())
     return store, statistics
 
 
 def style_statistics(features: Tensor, images: Tensor) -> Tensor:
-    """What a style point shall determine: (B, 89) texture and palette statistics."""
+    """What a style point shall determine: (B, 105) texture and palette statistics."""
     pixels = images.flatten(2)
     spread = pixels.std(2) + 1e-3
     centred = (pixels - pixels.mean(2, keepdim=True)) / spread[..., None]
@@ -103,12 +102,9 @@ def style_statistics(features: Tensor, images: Tensor) -> Tensor:
 
 
 def pick_text(picture: Picture, rng: random.Random) -> str:
-    """One of a picture's texts; sometimes with its case or spelling changed as people do."""
-    whole = rng.random() < 0.4 or not picture.texts
-    text = picture.caption if whole else rng.choice(picture.texts)
-    if rng.random() < 0.1:
-        text = misspell(text, rng)
-    return text.lower()
+    """One of a picture's texts."""
+    whole = rng.random() < 0.3 or not picture.texts
+    return picture.caption if whole else rng.choice(picture.texts)
 
 
 def misspell(text: str, rng: random.Random) -> str:
@@ -129,8 +125,8 @@ class PairBatches:
 
     Args:
         pictures: The training pictures.
-        features: Their cached features, (P, 2, 112, 10, 10).
-        statistics: Standardised style statistics, (P, 89).
+        features: Their cached features, (P, 2, 48, 24, 24).
+        statistics: Standardised style statistics, (P, 105).
         phrases: Token ids of the distillation phrases, (Q, T).
         targets: The sentence encoder's embeddings of them, (Q, 384).
         batch: Pictures a step, of all processes together.
@@ -150,11 +146,17 @@ class PairBatches:
         self.pictures, self.features, self.statistics = pictures, features, statistics
         self.phrases, self.targets = phrases, targets
         self.size, self.seed = batch, seed
-        count = Counter(_family(picture) for picture in pictures)
-        self.weights = torch.tensor([count[_family(p)] ** -0.4 for p in pictures])
+        count = Counter(picture.family for picture in pictures)
+        self.weights = torch.tensor([_share(p) * count[p.family] ** -0.25 for p in pictures])
 
     def batch(self, step: int, process: int, processes: int) -> dict[str, Any]:
-        """Features, tokens, text identity, statistics and phrases of a step."""
+        """The tensors of a step.
+
+        Returns:
+            `features` (B, 48, 24, 24), `tokens` (B, T) of a text of each, `applies` (B, B):
+            whether a picture (row) may be called by a text (column), `statistics`, and `phrases`
+            with their `targets` to remember.
+        """
         rng = random.Random(f"{self.seed}-{step}-{process}")
         generator = torch.Generator().manual_seed(rng.getrandbits(62))
         size = self.size // processes
@@ -167,22 +169,23 @@ class PairBatches:
         )
         flip = torch.rand(size, generator=generator) < 0.5
         features[flip] = features[flip].flip(-1)
-        numbers = {text: number for number, text in enumerate(dict.fromkeys(texts))}
+        names = [{picture.caption, *picture.texts} for picture in chosen]
+        applies = torch.tensor([[text in known for text in texts] for known in names])
+        typed = [misspell(text, rng) if rng.random() < 0.1 else text for text in texts]
         remember = torch.randint(len(self.phrases), (size // 2,), generator=generator)
         return {
             "features": features,
-            "tokens": mini.tokenize(texts),
-            "text_ids": torch.tensor([numbers[text] for text in texts]),
+            "tokens": mini.tokenize([text.lower() for text in typed]),
+            "applies": applies,
             "statistics": self.statistics[index],
             "phrases": self.phrases[remember],
             "targets": self.targets[remember],
         }
 
 
-def _family(picture: Picture) -> str:
-    if picture.kind == "style":
-        return picture.texts[1] if len(picture.texts) > 1 else picture.caption
-    return f"{picture.kind} {picture.texts[-1]}"
+def _share(picture: Picture) -> float:
+    """Real paintings are what a style is learnt from; objects and painted photos go beside."""
+    return 2.0 if picture.movement else {"pair": 0.5, "painted": 0.6}.get(picture.kind, 1.0)
 
 
 class PairTask(nn.Module):
@@ -198,6 +201,7 @@ class PairTask(nn.Module):
         self.model = model
         self.to_teacher = to_teacher
         self.to_statistics = nn.Linear(mini.MODEL_CONFIG["embed_dim"], STATISTICS)
+        mini.keep_depthwise_in_float32(model)
         mini.freeze_first_blocks(model)
 
     def train(self, mode: bool = True) -> PairTask:
@@ -210,15 +214,17 @@ class PairTask(nn.Module):
         """Named losses of a batch of `PairBatches`."""
         features = batch["features"].to(torch.float32)
         features = features.contiguous(memory_format=torch.channels_last)
-        with torch.autocast(features.device.type, enabled=False):
-            # on a CPU the backward pass of small depthwise maps is twice as slow in bf16
-            image = F.normalize(mini.encode_features(self.model, features), dim=-1)
+        image = F.normalize(mini.encode_features(self.model, features).float(), dim=-1)
         text = F.normalize(mini.encode_tokens(self.model, batch["tokens"]).float(), dim=-1)
         scale = self.model.logit_scale.exp().clamp(max=100)
-        same = (batch["text_ids"][:, None] == batch["text_ids"][None]).float()
-        target = same / same.sum(1, keepdim=True)
+        # two Monets are no negatives of each other's "impressionism" (Khosla et al., "Supervised
+        # Contrastive Learning", 2020)
+        applies = batch["applies"].float()
         logits = scale * image @ text.T
-        contrastive = (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+        contrastive = sum(
+            F.cross_entropy(rows, F.normalize(target, p=1, dim=1)) / 2
+            for rows, target in ((logits, applies), (logits.T, applies.T))
+        )
         statistics = F.smooth_l1_loss(
             self.to_statistics(image * image.shape[1] ** 0.5), batch["statistics"]
         )

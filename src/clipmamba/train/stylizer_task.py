@@ -13,8 +13,11 @@ from clipmamba.clip import Clip
 from clipmamba.errors import InputError
 from clipmamba.losses import (
     PatchDirectionalLoss,
+    PatchDiscriminator,
+    adversarial_loss,
     contrastive_direction_loss,
     directional_loss,
+    discriminator_loss,
     layout_loss,
     style_statistics_loss,
     total_variation_loss,
@@ -28,6 +31,7 @@ class LossWeights:
 
     Attributes:
         pixel: L1 to the pair's result at several scales, with gradients.
+        adversarial: A patch discriminator against the pair's result; it learns beside.
         statistics: Style statistics against a picture of the style.
         directional: CLIP direction of the whole picture.
         patch: CLIP direction of random crops.
@@ -37,6 +41,7 @@ class LossWeights:
     """
 
     pixel: float = 1.0
+    adversarial: float = 0.0
     statistics: float = 0.0
     directional: float = 0.0
     patch: float = 0.0
@@ -89,6 +94,11 @@ class StylizerTask(nn.Module):
         self._patch = PatchDirectionalLoss(
             clip.encode_image, num_crops=crops, output_size=96, threshold=0.3, reduction="none"
         )
+        self.discriminator = (
+            PatchDiscriminator(source.numel()).to(memory_format=torch.channels_last)
+            if weights.adversarial
+            else None
+        )
         self.register_buffer("source", source, persistent=False)
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -120,6 +130,9 @@ class StylizerTask(nn.Module):
         losses = {}
         if weights.pixel:
             losses["pixel"] = pixel_loss(output, result)
+        if self.discriminator is not None:
+            judged = self._adversarial(output[keep], result[keep], photo[keep], style[keep])
+            losses |= {name: mean(values) for name, values in judged.items()}
         output = output.clamp(0, 1)
         if weights.layout:
             losses["layout"] = layout_loss(output, photo)
@@ -153,6 +166,18 @@ class StylizerTask(nn.Module):
                 style_ids=self._gather(batch["style_id"])[joint],
             )
         return losses
+
+    def _adversarial(
+        self, output: Tensor, result: Tensor, photo: Tensor, style: Tensor
+    ) -> dict[str, Tensor]:
+        """Per sample: the stylizer's loss before a discriminator held still, and the latter's."""
+        judge = self.discriminator
+        assert judge is not None
+        judge.requires_grad_(False)
+        fooled = adversarial_loss(judge(output, photo, style), reduction="none")
+        judge.requires_grad_(True)
+        told = discriminator_loss(judge(result, photo, style), judge(output.detach(), photo, style))
+        return {"adversarial": fooled, "discriminator": told}
 
 
 def pixel_loss(output: Tensor, target: Tensor, scales: int = 4) -> Tensor:

@@ -32,6 +32,15 @@ def scale_of(photo: Array) -> float:
     return min(photo.shape[:2]) / 160.0
 
 
+def grid_step(scale: float, units: float) -> int:
+    """Pixels of a regular grid's cell: the nearest multiple of 8, the stylizer's own grid.
+
+    Below 6 pixels no such multiple is near; it is then as small as asked for, at least 2.
+    """
+    size = units * scale
+    return max(8, 8 * round(size / 8)) if size >= 6 else max(2, round(size))
+
+
 def finish(picture: npt.NDArray[np.floating]) -> Array:
     """Clip to [0, 1] and return float32 (H, W, 3); a field (H, W) becomes grey."""
     if picture.ndim == 2:

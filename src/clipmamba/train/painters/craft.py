@@ -11,6 +11,7 @@ from clipmamba.train.painters._tools import (
     contours,
     edge_flow,
     finish,
+    grid_step,
     hatching,
     learn_palette,
     luma,
@@ -67,7 +68,7 @@ def knitted(photo: Array, rng: np.random.Generator) -> Array:
     """Stocking stitch: rows of wool Vs in a few yarns."""
     shape = photo.shape[:2]
     scale = scale_of(photo)
-    wide = tall = max(4, 2 * round(2.5 * scale))  # fixed: of several, a pixel loss learns the mean
+    wide = tall = max(4, grid_step(scale, 5.5))  # fixed: of several, a pixel loss learns the mean
     lively = vibrance(saturate(with_luma(photo, stretch(luma(photo))), 1.3), 0.25)
     y, x = np.indices(shape, dtype=np.float32)
     u = (x % wide) / wide * 2 - 1

@@ -11,6 +11,7 @@ from clipmamba.train.painters._tools import (
     contours,
     edge_flow,
     finish,
+    grid_step,
     hatching,
     luma,
     mix,
@@ -132,11 +133,10 @@ def blueprint(photo: Array, rng: np.random.Generator) -> Array:
     hatch = hatching(shape, rng, np.pi / 4, 1.0 * scale, round(20 * scale))
     shade = smoothstep(0.45, 0.9, 1 - blur(grey, 1.5 * scale)) * smoothstep(0.2, 1.2, hatch)
     white = np.clip(0.95 * line + 0.16 * shade, 0, 1)
-    pitch = max(5, round(8 * scale))
+    pitch = max(5, grid_step(scale, 8))
     y, x = np.indices(shape)
-    oy, ox = rng.integers(0, pitch * 5, 2)
-    grid = 0.07 * (((y + oy) % pitch == 0) | ((x + ox) % pitch == 0))
-    grid = grid + 0.09 * (((y + oy) % (5 * pitch) == 0) | ((x + ox) % (5 * pitch) == 0))
+    grid = 0.07 * ((y % pitch == 0) | (x % pitch == 0))
+    grid = grid + 0.09 * ((y % (4 * pitch) == 0) | (x % (4 * pitch) == 0))
     blue = np.asarray(rgb(str(rng.choice(["14408f", "123a86", "1b4ea3", "0f3f7d"]))), np.float32)
     tooth = paper(shape, rng, scale)
     sheet = blue * (0.92 + 0.14 * blur(grey, 3 * scale) + 0.03 * tooth)[..., None]

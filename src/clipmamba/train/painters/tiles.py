@@ -21,6 +21,7 @@ from clipmamba.train.painters._tools import (
     cell_means,
     edge_strength,
     finish,
+    grid_step,
     hatching,
     jittered_grid,
     lay_strokes,
@@ -60,7 +61,7 @@ _BAYER = (
 def pixel_art(photo: Array, rng: np.random.Generator) -> Array:
     """Constant square blocks in a small palette, sometimes with an ordered dither."""
     height, width = photo.shape[:2]
-    block = max(2, round(5.0 * scale_of(photo)))  # fixed: of several, a pixel loss learns the mean
+    block = grid_step(scale_of(photo), 5.5)  # fixed: of several, a pixel loss learns the mean
     rows, columns = -(-height // block), -(-width // block)
     grey = luma(photo)
     lively = vibrance(saturate(with_luma(photo, 0.35 * grey + 0.65 * stretch(grey)), 1.25), 0.25)
@@ -317,7 +318,7 @@ def cross_stitch(photo: Array, rng: np.random.Generator) -> Array:
     """Little thread crosses in counted colours on woven cloth."""
     height, width = shape = photo.shape[:2]
     scale = scale_of(photo)
-    step = max(4, round(5.0 * scale))  # fixed: of several, a pixel loss learns the mean
+    step = max(4, grid_step(scale, 5.0))  # fixed: of several, a pixel loss learns the mean
     rows, columns = -(-height // step), -(-width // step)
     index = (np.arange(height) // step)[:, None] * columns + np.arange(width) // step
     lively = vibrance(saturate(with_luma(photo, stretch(luma(photo))), 1.3), 0.25)
