@@ -11,6 +11,7 @@ from clipmamba.nn import (
     StyleBlock,
     StyleNorm,
     StyleProjection,
+    StyleUpsample,
 )
 
 CODE = 6
@@ -54,6 +55,20 @@ def test_style_projection_sees_unit_points_at_unit_variance():
     assert (points * projection.scale).square().mean().item() == pytest.approx(1, abs=1e-5)
     first, second = projection(points)
     assert (first - second).abs().max() > 1e-2
+
+
+def test_the_style_decides_between_smooth_and_blocks():
+    upsample = StyleUpsample(3, CODE)
+    x, code = torch.randn(2, 3, 4, 5), torch.randn(2, CODE)
+    torch.nn.init.zeros_(upsample.to_blockiness.weight)
+    smooth = torch.nn.functional.interpolate(x, scale_factor=2.0, mode="bilinear")
+    torch.testing.assert_close(upsample(x, code), smooth)
+    torch.nn.init.ones_(upsample.to_blockiness.bias)
+    blocks = x.repeat_interleave(2, 2).repeat_interleave(2, 3)
+    torch.testing.assert_close(upsample(x, code), blocks)
+    torch.nn.init.normal_(upsample.to_blockiness.weight)
+    one, two = upsample(x[:1].expand(2, -1, -1, -1), code)
+    assert (one - two).abs().max() > 1e-2  # each picture by its own style
 
 
 @pytest.mark.parametrize("mixer", ["mamba", "attention", "conv"])
