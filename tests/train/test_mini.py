@@ -13,7 +13,7 @@ from torch import Tensor
 from clipmamba.clip import Clip
 from clipmamba.train import mini
 from clipmamba.train.clip_pairs import STATISTICS, PairBatches, PairTask, style_statistics
-from clipmamba.train.pictures import Picture
+from clipmamba.train.pictures import MOVEMENTS, Picture
 
 TEXTS = [
     "ukiyo-e",
@@ -111,7 +111,8 @@ def test_text_distillation_trains_the_text_tower_alone(model: CLIP):
 
 @pytest.fixture(scope="module")
 def pair_batches() -> PairBatches:
-    pictures = [Picture(Path(f"{n}"), "style", "a pond", ("monet",), "") for n in range(4)]
+    words = ("monet", "impressionism")
+    pictures = [Picture(Path(f"{n}"), "style", "a pond", words, MOVEMENTS[0]) for n in range(4)]
     pictures += [
         Picture(Path(f"{n}"), "photo", f"a photo of {n}", ("a photo",), "") for n in range(8)
     ]
@@ -148,6 +149,8 @@ def test_a_picture_that_a_text_fits_is_no_negative(
         "features": torch.zeros(2, *mini.FEATURES),
         "tokens": torch.zeros(2, 1, dtype=torch.long),
         "statistics": torch.zeros(2, STATISTICS),
+        "movement": torch.tensor([-1, -1]),
+        "movement_tokens": torch.zeros(2, 1, dtype=torch.long),
         "phrases": torch.zeros(2, 1, dtype=torch.long),
         "targets": torch.zeros(2, 384),
     }
@@ -155,16 +158,18 @@ def test_a_picture_that_a_text_fits_is_no_negative(
     for fits in (False, True):  # the second text lies at the first picture
         applies = torch.tensor([[True, fits], [False, True]])
         losses.append(task({**batch, "applies": applies})["contrastive"].item())
+        assert task({**batch, "applies": applies})["movement"] == 0  # no painting, nothing to tell
     assert losses[1] < 0.8 * losses[0]
 
 
 def test_pair_losses_reach_both_towers(model: CLIP, pair_batches: PairBatches):
     task = PairTask(model, torch.nn.Linear(256, 384)).train()
     losses = task(pair_batches.batch(0, 0, 1))
-    assert set(losses) == {"contrastive", "statistics", "distill"}
+    assert set(losses) == {"contrastive", "movement", "statistics", "distill"}
     losses["contrastive"].backward(retain_graph=True)
     assert model.visual.head.proj.weight.grad.abs().max() > 0
     assert model.token_embedding.weight.grad.abs().max() > 0
+    assert losses["movement"] > 0
     losses["statistics"].backward()
     assert task.to_statistics.weight.grad.abs().max() > 0
     model.zero_grad(set_to_none=True)

@@ -24,9 +24,11 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from clipmamba.train import mini
-from clipmamba.train.pictures import Picture
+from clipmamba.train.pictures import MOVEMENTS, Picture
 
 SIZE: int = mini.MODEL_CONFIG["vision_cfg"]["image_size"]
+_NUMBERS = {name: number for number, name in enumerate(MOVEMENTS)}
+_NAMED = ("{}", "{} painting", "a {} painting", "{} style", "in the style of {}", "{} art")
 STATISTICS = 2 * mini.FEATURES[0] + 9  # means and deviations of maps and RGB, RGB correlations
 
 
@@ -154,8 +156,9 @@ class PairBatches:
 
         Returns:
             `features` (B, 48, 24, 24), `tokens` (B, T) of a text of each, `applies` (B, B):
-            whether a picture (row) may be called by a text (column), `statistics`, and `phrases`
-            with their `targets` to remember.
+            whether a picture (row) may be called by a text (column), `statistics`, `movement`
+            (B,) with -1 for none and `movement_tokens` (M, T) that name them, and `phrases` with
+            their `targets` to remember.
         """
         rng = random.Random(f"{self.seed}-{step}-{process}")
         generator = torch.Generator().manual_seed(rng.getrandbits(62))
@@ -178,6 +181,8 @@ class PairBatches:
             "tokens": mini.tokenize([text.lower() for text in typed]),
             "applies": applies,
             "statistics": self.statistics[index],
+            "movement": torch.tensor([_NUMBERS.get(picture.movement, -1) for picture in chosen]),
+            "movement_tokens": mini.tokenize([rng.choice(_NAMED).format(m) for m in MOVEMENTS]),
             "phrases": self.phrases[remember],
             "targets": self.targets[remember],
         }
@@ -185,7 +190,7 @@ class PairBatches:
 
 def _share(picture: Picture) -> float:
     """Real paintings are what a style is learnt from; objects and painted photos go beside."""
-    return 2.0 if picture.movement else {"pair": 0.5, "painted": 0.6}.get(picture.kind, 1.0)
+    return 3.0 if picture.movement else {"pair": 0.5, "painted": 0.6}.get(picture.kind, 1.0)
 
 
 class PairTask(nn.Module):
@@ -215,20 +220,30 @@ class PairTask(nn.Module):
         features = batch["features"].to(torch.float32)
         features = features.contiguous(memory_format=torch.channels_last)
         image = F.normalize(mini.encode_features(self.model, features).float(), dim=-1)
-        text = F.normalize(mini.encode_tokens(self.model, batch["tokens"]).float(), dim=-1)
+        text = self._encode(batch["tokens"])
         scale = self.model.logit_scale.exp().clamp(max=100)
         # two Monets are no negatives of each other's "impressionism" (Khosla et al., "Supervised
         # Contrastive Learning", 2020)
         applies = batch["applies"].float()
         logits = scale * image @ text.T
-        contrastive = sum(
-            F.cross_entropy(rows, F.normalize(target, p=1, dim=1)) / 2
-            for rows, target in ((logits, applies), (logits.T, applies.T))
-        )
+        by_row, by_column = (F.normalize(target, p=1, dim=1) for target in (applies, applies.T))
+        contrastive = F.cross_entropy(logits, by_row) + F.cross_entropy(logits.T, by_column)
+        names = self._encode(batch["movement_tokens"])
+        known = batch["movement"] >= 0
+        movement = F.cross_entropy(
+            (scale * image @ names.T)[known], batch["movement"][known], reduction="sum"
+        ) / known.sum().clamp(min=1)
         statistics = F.smooth_l1_loss(
             self.to_statistics(image * image.shape[1] ** 0.5), batch["statistics"]
         )
-        phrases = F.normalize(mini.encode_tokens(self.model, batch["phrases"]).float(), dim=-1)
-        remembered = F.normalize(self.to_teacher(phrases), dim=-1)
+        remembered = F.normalize(self.to_teacher(self._encode(batch["phrases"])), dim=-1)
         distill = 1 - (remembered * batch["targets"].float()).sum(-1).mean()
-        return {"contrastive": contrastive, "statistics": statistics, "distill": distill}
+        return {
+            "contrastive": contrastive / 2,
+            "movement": movement,
+            "statistics": statistics,
+            "distill": distill,
+        }
+
+    def _encode(self, tokens: Tensor) -> Tensor:
+        return F.normalize(mini.encode_tokens(self.model, tokens).float(), dim=-1)

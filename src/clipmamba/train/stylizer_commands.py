@@ -144,7 +144,7 @@ def train_command(
     source_batches = StylizerBatches(
         stores, [shares[name] for name in used], points, batch, side, config.seed
     )
-    groups = None
+    groups: list[dict[str, Any]] | None = None
     if task.discriminator is not None:
         # a slow judge without momentum from before the last strokes: the usual cure for swinging
         judge = {"lr": 0.3 * config.learning_rate, "betas": (0.5, 0.99)}
