@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from clipmamba.errors import InputError
-from clipmamba.styles import KNOWN_STYLES, find_style, lookup_style, suggest_styles
+from clipmamba.styles import KNOWN_STYLES, find_style, lookup_style, search_styles, suggest_styles
 
 
 @pytest.mark.parametrize(
@@ -47,3 +47,10 @@ def test_the_list_loads_no_torch() -> None:
     code = "import sys; from clipmamba.styles import find_style; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_a_word_finds_styles_by_name_alias_and_family():
+    assert "ukiyo-e" in [style.name for style in search_styles("Ukiyo")]
+    assert [style.name for style in search_styles("tenebrism")] == ["baroque"]
+    assert {style.family for style in search_styles("drawing")} >= {"drawing"}
+    assert search_styles("zzz") == []

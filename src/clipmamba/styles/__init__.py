@@ -13,8 +13,10 @@ from clipmamba.styles.known import (
     KnownStyle,
     find_style,
     lookup_style,
+    search_styles,
     suggest_styles,
 )
+from clipmamba.styles.request import StyleRequest
 
 if TYPE_CHECKING:
     from clipmamba.styles.prior import StylePrior
@@ -27,8 +29,10 @@ __all__ = [
     "KnownStyle",
     "Style",
     "StylePrior",
+    "StyleRequest",
     "find_style",
     "lookup_style",
+    "search_styles",
     "suggest_styles",
 ]
 

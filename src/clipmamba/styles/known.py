@@ -143,6 +143,16 @@ def suggest_styles(word: str, count: int = 3) -> list[str]:
     return list(dict.fromkeys(names))[:count]
 
 
+def search_styles(word: str) -> list[KnownStyle]:
+    """The known styles that this word is part of: of a name, an alias or the family."""
+    key = _key(word)
+    return [
+        style
+        for style in KNOWN_STYLES
+        if any(key in _key(text) for text in (style.name, style.family, *style.aliases))
+    ]
+
+
 @cache
 def _index() -> dict[str, KnownStyle]:
     return {_key(word): s for s in KNOWN_STYLES for word in (s.name, *s.aliases)}
