@@ -184,6 +184,109 @@ def test_photo_keeps_what_it_carries(tiny_pipeline, photo):
     assert dict(result.getexif()) == {271: "Camera"}
 
 
+# -- options ---------------------------------------------------------------------------------
+
+
+def colours(image) -> np.ndarray:
+    return np.asarray(image, np.float32) / 255
+
+
+def test_words_pictures_and_weights_mix(tiny_pipeline, photo):
+    def point(**asked):
+        return tiny_pipeline.encode_style(**asked)[0]
+
+    oil, ice = point(prompt="oil"), point(prompt="ice")
+    torch.testing.assert_close(
+        point(prompt=["oil", "ice"]), torch.nn.functional.normalize(oil + ice, dim=0)
+    )
+    heavy = point(prompt=["oil:9", "ice"])
+    assert heavy @ oil > 0.98 > heavy @ ice
+    both = point(prompt="oil", style_image=photo)
+    assert both @ oil > 0
+    assert not torch.allclose(both, oil)
+    assert not torch.allclose(point(prompt="oil", avoid="ice"), oil)
+
+
+def test_a_mask_keeps_what_is_black_to_the_bit(tiny_pipeline, photo):
+    mask = Image.new("L", photo.size)
+    mask.paste(255, (0, 0, 20, 32))
+    mask.paste(128, (20, 0, 30, 32))
+    full = colours(tiny_pipeline(photo, prompt="mosaic").images[0])
+    part = colours(tiny_pipeline(photo, prompt="mosaic", mask=mask).images[0])
+    before = colours(photo)
+    np.testing.assert_array_equal(part[:, 30:], before[:, 30:])
+    np.testing.assert_array_equal(part[:, :20], full[:, :20])
+    np.testing.assert_allclose(part[:, 20:30], (before + full)[:, 20:30] / 2, atol=1.5 / 255)
+    as_array = tiny_pipeline(photo, prompt="mosaic", mask=np.asarray(mask)).images[0]
+    np.testing.assert_array_equal(colours(as_array), part)
+    with pytest.raises(InputError, match="shape"):
+        tiny_pipeline(photo, prompt="mosaic", mask=mask.resize((32, 48)))
+
+
+def test_regions_lie_over_one_another(tiny_pipeline, photo):
+    left, right = Image.new("L", photo.size), Image.new("L", photo.size, 255)
+    left.paste(255, (0, 0, 24, 32))
+    mosaic, sepia = (colours(tiny_pipeline(photo, prompt=p).images[0]) for p in ("mosaic", "sepia"))
+    regions = [(right, "sepia"), (left, "mosaic")]
+    both = colours(tiny_pipeline(photo, regions=regions).images[0])
+    np.testing.assert_array_equal(both[:, :24], mosaic[:, :24])
+    np.testing.assert_array_equal(both[:, 24:], sepia[:, 24:])
+    only = colours(tiny_pipeline(photo, regions=regions[1:]).images[0])
+    np.testing.assert_array_equal(only[:, 24:], colours(photo)[:, 24:])
+    under = colours(tiny_pipeline(photo, prompt="sepia", regions=regions[1:]).images[0])
+    np.testing.assert_array_equal(under, both)
+
+
+def test_kept_colours_change_in_light_only(tiny_pipeline, photo, tmp_path):
+    image = as_kind(photo, "float32", tmp_path)
+    made = tiny_pipeline(image, prompt="mosaic", preserve_color=True).images[0]
+    inside = ((made > 0) & (made < 1)).all(-1)
+    change = (made - image)[inside]
+    assert np.abs(change).mean() > 0.01
+    np.testing.assert_allclose(change, change[:, :1].repeat(3, 1), atol=1e-5)
+
+
+def test_detail_gives_the_same_texture_at_every_size(tiny_pipeline, photo):
+    large = photo.resize((192, 128), Image.Resampling.BICUBIC)
+    changes = []
+    for image in (photo, large):
+        made = tiny_pipeline(image, prompt="mosaic", detail=0.1).images[0]
+        assert made.size == image.size
+        changes.append((colours(made) - colours(image)).mean((0, 1)))
+    np.testing.assert_allclose(changes[0], changes[1], atol=0.03)
+    fine = tiny_pipeline(large, prompt="mosaic").images[0]
+    assert bytes_of(fine) != bytes_of(made)
+
+
+@pytest.mark.parametrize("kind", ["pil", "float32", "rgba array", "tensor", "batch"])
+def test_max_size_bounds_the_long_side(tiny_pipeline, photo, tmp_path, kind):
+    image = as_kind(photo, kind, tmp_path)
+    for strength in (0, 1):
+        made = tiny_pipeline(image, prompt="mosaic", max_size=24, strength=strength).images
+        made = made if kind == "batch" else made[0]
+        shape = (16, 24) if kind == "pil" else tuple(n for n in made.shape if n > 4)
+        assert shape == (16, 24)
+        if kind == "pil":
+            assert made.size == (24, 16)
+    same = tiny_pipeline(photo, prompt="mosaic", max_size=4000).images[0]
+    assert same.size == photo.size
+
+
+def test_variants_are_the_pictures_of_their_seeds(tiny_pipeline, photo):
+    done = []
+    three = tiny_pipeline(
+        [photo, photo], prompt="mosaic", seed=5, variants=3,
+        callback=lambda count, total: done.append((count, total)),
+    ).images  # fmt: skip
+    assert [len(made) for made in three] == [3, 3]
+    alone = [tiny_pipeline(photo, prompt="mosaic", seed=seed).images[0] for seed in (5, 6, 7)]
+    assert [bytes_of(image) for image in three[1]] == [bytes_of(image) for image in alone]
+    assert done == [(count, 6) for count in range(1, 7)]
+    first, second = tiny_pipeline(photo, prompt="mosaic", variants=2).images[0]
+    assert bytes_of(first) == bytes_of(tiny_pipeline(photo, prompt="mosaic").images[0])
+    assert bytes_of(first) != bytes_of(second)
+
+
 # -- bad input -------------------------------------------------------------------------------
 
 
@@ -191,10 +294,14 @@ def test_photo_keeps_what_it_carries(tiny_pipeline, photo):
     ("options", "words"),
     [
         ({}, "no style"),
-        ({"text": "a", "style_image": "b.png"}, "choose one"),
         ({"text": "  "}, "empty"),
         ({"text": ""}, "empty"),
-        ({"text": ["a", "b"]}, "prompt"),
+        ({"text": ["a", ""]}, "prompt"),
+        ({"text": "a:0"}, "weight"),
+        ({"text": "a", "detail": 0}, "detail"),
+        ({"text": "a", "max_size": 0}, "max_size"),
+        ({"text": "a", "variants": 0}, "variants"),
+        ({"text": "a", "mask": "missing.png"}, "no such file"),
         ({"text": "a", "strength": -0.1}, "strength"),
         ({"text": "a", "strength": 1.6}, "strength"),
         ({"text": "a", "strength": float("nan")}, "strength"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from clipmamba.io.mask import read_mask
 from clipmamba.io.picture import (
     WRITABLE,
     check_output,
@@ -16,6 +17,7 @@ __all__ = [
     "WRITABLE",
     "check_output",
     "from_srgb",
+    "read_mask",
     "read_picture",
     "srgb_profile",
     "to_srgb",

@@ -1,7 +1,8 @@
-"""From a photo and a style to a picture."""
+"""Photo and words in, picture out."""
 
 from __future__ import annotations
 
-from clipmamba.pipelines.stylize import StylizeOutput, StylizePipeline
+from clipmamba.pipelines.options import MAX_STRENGTH, StylizeOptions
+from clipmamba.pipelines.stylize import StylizeOutput, StylizePipeline, stylize
 
-__all__ = ["StylizeOutput", "StylizePipeline"]
+__all__ = ["MAX_STRENGTH", "StylizeOptions", "StylizeOutput", "StylizePipeline", "stylize"]

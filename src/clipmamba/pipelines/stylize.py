@@ -6,47 +6,49 @@ this module and must answer at once.
 
 from __future__ import annotations
 
+import dataclasses
 import json
-import math
 import os
 import re
-from dataclasses import dataclass
 from functools import lru_cache
-from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from PIL import Image
 
 from clipmamba.errors import InputError, WeightsError
+from clipmamba.io.mask import read_mask
 from clipmamba.io.picture import from_srgb, read_picture, to_srgb
+from clipmamba.pipelines.options import StylizeOptions
+from clipmamba.styles.request import StyleRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import torch
     from numpy.typing import NDArray
 
     from clipmamba.clip import Clip
     from clipmamba.models import Stylizer
-    from clipmamba.styles import StylePrior
+    from clipmamba.styles import Style, StylePrior
 
     Picture = str | os.PathLike[str] | Image.Image | NDArray[Any] | torch.Tensor
+    Styles = list[tuple[torch.Tensor, Picture | None]]  # points (1, E), each with its mask
 
-MAX_STRENGTH = 1.5
 DEFAULT_CLIP = "mini"
+_STYLE_OPTIONS = ("style_image", "style", "avoid", "source", "mask", "regions")
 _WEIGHTS = Path(__file__).parent.parent / "weights"
 _INDEX = "model_index.json"
 _DEVICE = re.compile(r"auto|cpu|mps|(cuda|xpu)(:\d+)?")
 
 
-@dataclass
+@dataclasses.dataclass
 class StylizeOutput:
     """What a pipeline returns.
 
     Attributes:
         images: one picture for each input, of the input's kind; for a batch tensor (B, 3, H, W)
-            a tensor of that shape.
+            a tensor of that shape. With several variants a list of them in place of each picture.
     """
 
     images: Any
@@ -124,107 +126,202 @@ class StylizePipeline:
 
     def encode_style(
         self,
-        prompt: str | None = None,
-        style_image: Picture | None = None,
+        prompt: str | Sequence[str] | None = None,
+        style_image: Picture | Sequence[Picture] | None = None,
         seed: int | None = None,
+        *,
+        style: Any = None,
+        avoid: str | None = None,
+        source: str | None = None,
     ) -> torch.Tensor:
         """Find the point of a style in CLIP's space.
 
         Args:
-            prompt: words for the style; or
-            style_image: a picture that shows it (of several in a tensor, the first).
+            prompt: words for the style, or several; "ukiyo-e:0.7" carries a weight.
+            style_image: a picture that shows it, or several.
             seed: another seed gives another, equally fitting, point for the same words.
+            style: a `Style`, a file saved from one, or several.
+            avoid: words that the style is moved away from.
+            source: words for what is shown, so that it is not taken for style.
 
         Returns:
-            (1, E), unit length. Differentiable in a ``style_image`` that is a tensor.
+            (1, E), unit length. Differentiable in a single ``style_image`` that is a tensor.
 
         Raises:
-            InputError: neither or both given, an empty prompt, an unreadable picture.
+            InputError: nothing given, an empty prompt, an unreadable picture.
         """
-        from clipmamba.styles import Style
+        request = StyleRequest.parse(prompt, style_image, style, avoid, source)
+        return self._resolve(request, StylizeOptions(seed=seed).seed)
 
-        check_request(prompt, style_image, seed=seed)
-        if prompt is not None:
-            return Style.text(prompt, self.clip, self.prior, seed).embedding[None]
-        assert style_image is not None
-        with _grad_only_for(style_image):
-            return self.clip.encode_image(self._tensor(style_image)[:1])
+    def _resolve(self, request: StyleRequest, seed: int | None) -> torch.Tensor:
+        mixed = request.prompts or request.styles or request.avoid or request.source
+        if len(request.pictures) == 1 and not mixed:  # keeps the gradient of a tensor
+            [(picture, _)] = request.pictures
+            with _grad_only_for(picture):
+                return self.clip.encode_image(self._tensor(picture)[:1])
+        style = request.resolve(self.clip, self.prior, seed, self._tensor)
+        return style.embedding[None]
 
     def __call__(
         self,
         images: Picture | Sequence[Picture],
         *,
-        prompt: str | None = None,
-        style_image: Picture | None = None,
-        strength: float = 1.0,
-        seed: int | None = None,
+        prompt: str | Sequence[str] | None = None,
+        style_image: Picture | Sequence[Picture] | None = None,
+        style: Any = None,
+        avoid: str | None = None,
+        source: str | None = None,
+        mask: Picture | None = None,
+        regions: Sequence[tuple[Picture, str | Style]] = (),
+        callback: Callable[[int, int], None] | None = None,
+        **options: Any,
     ) -> StylizeOutput:
         """Restyle one picture or several.
 
         Args:
             images: a path, a PIL image, an array (H, W, 3 or 4; unsigned integers, or floats in
                 [0, 1]), a float tensor (3, H, W) or (B, 3, H, W) in [0, 1], or a list of these.
-            prompt: words for the style; or
-            style_image: a picture that shows it.
-            strength: 0 gives the photo back unchanged, 1 the full style, up to 1.5 exaggerates.
-            seed: chooses among the variants of a prompt; the same seed gives the same bytes.
+            prompt: words for the style, or several to mix; "ukiyo-e:0.7" carries a weight.
+            style_image: a picture that shows the style, or several; mixed with the words.
+            style: a `Style`, a file saved from one, or several; mixed with the rest.
+            avoid: words that the style is moved away from.
+            source: words for what is shown, so that it is not taken for style.
+            mask: white where the photo is restyled, black where it stays, grey between.
+            regions: pairs of a mask and the words (or `Style`) for that part, later ones over
+                earlier ones; without another style the rest stays the photo.
+            callback: called with the number of pictures done and their total.
+            options: see `StylizeOptions`: strength, preserve_color, detail, max_size, seed,
+                variants.
 
         Returns:
-            Pictures of the inputs' kind, type and size (a path gives a PIL image). Tensors stay
-            differentiable down to their pixels.
+            Pictures of the inputs' kind and type, as large as they are unless ``max_size`` says
+            otherwise (a path gives a PIL image). Tensors stay differentiable down to their pixels.
 
         Raises:
             InputError: an option or a picture can't be used.
+            TypeError: there is no such option.
         """
-        check_request(prompt, style_image, strength, seed)
-        style = self.encode_style(prompt, style_image, seed)
-        if isinstance(images, list | tuple):
-            return StylizeOutput([self._one(image, style, strength, seed) for image in images])
-        picture = self._one(cast("Picture", images), style, strength, seed)
-        batched = getattr(picture, "ndim", 0) == 4
-        return StylizeOutput(picture if batched else [picture])
+        chosen = StylizeOptions(**options)
+        requests = check_style(prompt, style_image, style, avoid, source, mask, regions)
+        points = {
+            seed: [(self._resolve(request, seed), part) for request, part in requests]
+            for seed in chosen.seeds
+        }
+        batch = list(images) if isinstance(images, list | tuple) else [images]
+        total = len(batch) * chosen.variants
+        results: list[Any] = []
+        for image in batch:
+            made = []
+            for seed in chosen.seeds:
+                one = dataclasses.replace(chosen, seed=seed, variants=1)
+                made.append(self._one(cast("Picture", image), points[seed], one))
+                if callback is not None:
+                    callback(len(results) * chosen.variants + len(made), total)
+            results.append(made if chosen.variants > 1 else made[0])
+        alone = not isinstance(images, list | tuple)
+        if alone and getattr(results[0], "ndim", 0) == 4:
+            return StylizeOutput(results[0])
+        return StylizeOutput(results)
 
-    def _one(self, image: Picture, style: torch.Tensor, strength: float, seed: int | None) -> Any:
+    def _one(self, image: Picture, styles: Styles, options: StylizeOptions) -> Any:
         """Restyle one picture of any kind; at strength 0 hand out a copy of it."""
         import numpy as np
         import torch
 
+        from clipmamba.io.convert import array_to_tensor, tensor_to_array
+        from clipmamba.pipelines.compose import resize
+
         with _grad_only_for(image):
             if isinstance(image, torch.Tensor):
                 photo = self._tensor(image)
-                if strength == 0:
+                if options.strength == 0 and options.max_size is None:
                     return image.clone()
-                restyled = self._blend(photo, style, strength, seed)
-                return restyled.to(image.device, image.dtype).reshape(image.shape)
+                made = self._restyle(photo, styles, options)
+                return made.to(image.device, image.dtype).reshape(
+                    *image.shape[:-2], *made.shape[2:]
+                )
             if isinstance(image, np.ndarray):
                 photo = self._tensor(image)
-                if strength == 0:
+                if options.strength == 0 and options.max_size is None:
                     return image.copy()
-                from clipmamba.io.convert import tensor_to_array
-
-                result = tensor_to_array(self._blend(photo, style, strength, seed), image.dtype)
-                return np.concatenate([result, image[..., 3:]], axis=-1)
+                made = self._restyle(photo, styles, options)
+                result = tensor_to_array(made, image.dtype)
+                if image.shape[2] == 3:
+                    return result
+                opacity = image[..., 3:]
+                if opacity.shape[:2] != result.shape[:2]:
+                    smaller = resize(array_to_tensor(opacity), *result.shape[:2]).clamp(0, 1)
+                    opacity = tensor_to_array(smaller, image.dtype)
+                return np.concatenate([result, opacity], axis=-1)
 
             picture = read_picture(image)
-            if strength == 0:
+            size = options.result_size(*picture.size)
+            if options.strength == 0 and size == picture.size:
                 return picture
             pixels, alpha = to_srgb(picture)
-            from clipmamba.io.convert import array_to_tensor, tensor_to_array
-
             photo = array_to_tensor(pixels).to(self.device)
-            result = tensor_to_array(self._blend(photo, style, strength, seed), pixels.dtype)
+            result = tensor_to_array(self._restyle(photo, styles, options), pixels.dtype)
+            if alpha is not None and alpha.size != size:
+                alpha = alpha.resize(size, Image.Resampling.BOX)
             return from_srgb(result, alpha, like=picture)
 
-    def _blend(
-        self, photo: torch.Tensor, style: torch.Tensor, strength: float, seed: int | None
+    def _restyle(
+        self, photo: torch.Tensor, styles: Styles, options: StylizeOptions
     ) -> torch.Tensor:
-        """Compute photo + strength * (restyled - photo), clamped, for (B, 3, H, W)."""
+        """Lay every style over (B, 3, H, W), each where its mask is."""
         import torch
 
+        from clipmamba.pipelines.compose import keep_color, lay_over, resize
+
+        width, height = options.result_size(photo.shape[3], photo.shape[2])
+        photo = resize(photo, height, width)
+        if options.max_size is not None:
+            photo = photo.clamp(0, 1)
+        picture = photo
+        if options.strength == 0:
+            return picture
+        for point, part in styles:
+            area = None
+            if part is not None:
+                values = self._mask(part, (width, height))
+                area = torch.from_numpy(values)[None, None].to(photo.device)
+            restyled = self._run(photo, point, options)
+            if options.preserve_color:
+                restyled = keep_color(restyled, photo)
+            restyled = torch.lerp(photo, restyled, float(options.strength)).clamp(0, 1)
+            picture = restyled if area is None else lay_over(picture, restyled, area)
+        return picture
+
+    def _run(
+        self, photo: torch.Tensor, point: torch.Tensor, options: StylizeOptions
+    ) -> torch.Tensor:
+        """The network at its working size; its change is carried to the photo's own size."""
+        from clipmamba.pipelines.compose import resize
+
         height, width = photo.shape[2:]
-        noise = self.stylizer.draw_noise(height, width, int(seed or 0))
-        restyled = self.stylizer(photo, style.to(photo).expand(len(photo), -1), noise)
-        return torch.lerp(photo, restyled, float(strength)).clamp(0, 1)
+        scale = options.working_scale(width, height)
+        seen = resize(photo, max(1, round(height * scale)), max(1, round(width * scale)))
+        noise = self.stylizer.draw_noise(seen.shape[2], seen.shape[3], int(options.seed or 0))
+        restyled = self.stylizer(seen, point.to(seen).expand(len(seen), -1), noise)
+        if seen.shape == photo.shape:
+            return cast("torch.Tensor", restyled)
+        return photo + resize(restyled - seen, height, width)
+
+    def _mask(self, part: Picture, size: tuple[int, int]) -> Any:
+        """A mask of any kind as (H, W) in [0, 1]."""
+        import numpy as np
+        import torch
+
+        if isinstance(part, torch.Tensor):
+            part = part.detach().cpu().numpy()
+        if isinstance(part, np.ndarray):
+            values = part.squeeze()
+            if values.ndim != 2:
+                raise InputError(f"a mask must be (H, W), not {part.shape}")
+            if values.dtype != np.uint8:
+                values = np.rint(np.clip(values, 0, 1) * 255).astype(np.uint8)
+            part = Image.fromarray(values)
+        return read_mask(part, size)
 
     def _tensor(self, image: Picture) -> torch.Tensor:
         """Turn a picture of any kind into float32 (B, 3, H, W) in [0, 1] on our device."""
@@ -251,45 +348,54 @@ class StylizePipeline:
 
 
 def stylize(
-    img: Picture,
-    text: str | None = None,
-    style_image: Picture | None = None,
+    img: Picture | Sequence[Picture],
+    text: str | Sequence[str] | None = None,
+    style_image: Picture | Sequence[Picture] | None = None,
     strength: float = 1.0,
     seed: int | None = None,
     device: str = "auto",
     model: str | os.PathLike[str] | None = None,
+    **options: Any,
 ) -> Any:
     """Restyle a picture from words or from another picture.
 
         stylize("photo.jpg", "ukiyo-e").save("print.png")
+        stylize("photo.jpg", ["ukiyo-e:0.7", "watercolor:0.3"], preserve_color=True)
 
     The models stay loaded, so that a second call is fast.
 
     Args:
         img: a path or PIL image (gives a PIL image), an array (H, W, 3 or 4; gives an array of
             its type) or a float tensor (3, H, W) or (B, 3, H, W) in [0, 1] (gives a tensor,
-            differentiable).
-        text: words for the style; or
-        style_image: a picture that shows it, of any of the kinds above.
+            differentiable), or a list of these (gives a list).
+        text: words for the style, or several to mix; "ukiyo-e:0.7" carries a weight.
+        style_image: a picture that shows it, of any of the kinds above, or several.
         strength: 0 gives the photo back unchanged, 1 the full style, up to 1.5 exaggerates.
         seed: chooses among the variants of a text; the same seed gives the same bytes.
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
         model: a folder written by :meth:`StylizePipeline.save_pretrained`; None for the default.
+        options: everything else that :meth:`StylizePipeline.__call__` takes: style, avoid,
+            source, mask, regions, callback, preserve_color, detail, max_size, variants.
 
     Returns:
-        The restyled picture, as large as the photo.
+        The restyled picture, as large as the photo; a list for a list or for several variants.
 
     Raises:
         InputError: an option or a picture can't be used.
         WeightsError: weights are missing or damaged.
     """
-    check_request(text, style_image, strength, seed)
+    asked = {"style_image": style_image, **options}
+    check_style(text, **{name: asked[name] for name in _STYLE_OPTIONS if name in asked})
+    fields = {field.name for field in dataclasses.fields(StylizeOptions)}
+    values = {name: value for name, value in options.items() if name in fields}
+    StylizeOptions(strength=strength, seed=seed, **values)
     pipeline = _cached_pipeline(
         None if model is None else os.fspath(model), str(resolve_device(device))
     )
-    options: dict[str, Any] = {"style_image": style_image, "strength": strength, "seed": seed}
-    images = pipeline(img, prompt=text, **options).images
-    return images[0] if isinstance(images, list) else images
+    images = pipeline(
+        img, prompt=text, style_image=style_image, strength=strength, seed=seed, **options
+    ).images
+    return images if isinstance(img, list | tuple) or not isinstance(images, list) else images[0]
 
 
 @lru_cache(maxsize=2)
@@ -297,29 +403,30 @@ def _cached_pipeline(model: str | None, device: str) -> StylizePipeline:
     return StylizePipeline.from_pretrained(model, device)
 
 
-def check_request(
-    prompt: str | None,
-    style_image: object | None,
-    strength: float = 1.0,
-    seed: int | None = None,
-) -> None:
-    """Refuse options that make no sense; needs no torch and no weights.
+def check_style(
+    prompt: str | Sequence[str] | None = None,
+    style_image: Any = None,
+    style: Any = None,
+    avoid: str | None = None,
+    source: str | None = None,
+    mask: Any = None,
+    regions: Sequence[tuple[Any, Any]] = (),
+) -> list[tuple[StyleRequest, Any]]:
+    """Read what is asked for, where; needs no torch and no weights.
+
+    Returns:
+        Requests, each with its mask (None for the whole picture), to be laid over one another.
 
     Raises:
-        InputError: not exactly one of prompt and style image, an empty prompt, a strength outside
-            [0, 1.5], a seed that is not a non-negative integer.
+        InputError: no style at all, an empty prompt, a weight that is not above 0.
     """
-    if prompt is None and style_image is None:
-        raise InputError("no style given: add a prompt or a style image")
-    if prompt is not None and style_image is not None:
-        raise InputError("both a prompt and a style image given: choose one")
-    if prompt is not None and (not isinstance(prompt, str) or not prompt.strip()):
-        raise InputError("the prompt is empty: say a style, for example 'watercolor'")
-    in_range = isinstance(strength, Real) and 0 <= float(strength) <= MAX_STRENGTH
-    if not in_range or math.isnan(strength):
-        raise InputError(f"strength must lie between 0 and {MAX_STRENGTH}, not {strength}")
-    if seed is not None and not (isinstance(seed, Integral) and 0 <= int(seed) < 2**63):
-        raise InputError(f"seed must be an integer from 0 to 2**63 - 1, not {seed}")
+    requests: list[tuple[StyleRequest, Any]] = []
+    if not regions or any(given is not None for given in (prompt, style_image, style)):
+        requests.append((StyleRequest.parse(prompt, style_image, style, avoid, source), mask))
+    for area, words in regions:
+        named = {"prompt": words} if isinstance(words, str) else {"style": words}
+        requests.append((StyleRequest.parse(**named, avoid=avoid, source=source), area))
+    return requests
 
 
 def check_device(name: str) -> None:

@@ -1,0 +1,55 @@
+"""Masks: which part of a photo is restyled."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+
+from clipmamba.errors import InputError
+from clipmamba.io.picture import read_picture, to_srgb
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+_TOLERANCE = 0.02  # of the aspect ratio: a mask drawn on a rounded preview still fits
+
+
+def read_mask(
+    source: str | os.PathLike[str] | Image.Image, size: tuple[int, int]
+) -> NDArray[np.float32]:
+    """Read a mask and bring it to a photo's size.
+
+    Args:
+        source: a picture; white is restyled, black left, grey between. A picture with
+            transparency and a single colour speaks by its transparency.
+        size: width and height of the photo.
+
+    Returns:
+        (H, W) in [0, 1].
+
+    Raises:
+        InputError: unreadable, or of another shape than the photo.
+    """
+    import numpy as np
+
+    picture = read_picture(source)
+    name = "the mask" if isinstance(source, Image.Image) else f"mask {os.fspath(source)}"
+    aspect, wanted = picture.width / picture.height, size[0] / size[1]
+    if abs(aspect / wanted - 1) > _TOLERANCE:
+        raise InputError(
+            f"{name} is {picture.width}x{picture.height}, the photo {size[0]}x{size[1]}: "
+            "give a mask of the photo's shape"
+        )
+    pixels, alpha = to_srgb(picture)
+    values: NDArray[np.floating[Any]] = pixels @ np.array([0.2126, 0.7152, 0.0722])
+    if alpha is not None:
+        opacity = np.asarray(alpha, np.float32) / 255
+        flat = float(values[opacity > 0].std()) < 1e-3 if (opacity > 0).any() else True
+        values = opacity if flat else values * opacity
+    mask = Image.fromarray(np.ascontiguousarray(values, np.float32))
+    if mask.size != size:
+        mask = mask.resize(size, Image.Resampling.BILINEAR)
+    return np.clip(np.asarray(mask, np.float32), 0, 1)

@@ -1,0 +1,79 @@
+"""How a picture is restyled, apart from the style itself; no torch here."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from numbers import Integral, Real
+
+from clipmamba.errors import InputError
+
+MAX_STRENGTH = 1.5
+DETAIL_SIDE = 1024  # pixels of the long side at detail 1
+
+
+@dataclass(frozen=True)
+class StylizeOptions:
+    """The one place of the options' meaning, defaults and limits.
+
+    Args:
+        strength: 0 gives the photo back unchanged, 1 the full style, up to 1.5 exaggerates.
+        preserve_color: Keep the photo's colours and take only light and shade from the style.
+        detail: Size of strokes and texture whatever the size of the photo: 1 as on a picture of
+            1024 pixels, 2 half as large, 0.5 twice. None: as the network draws them on the
+            photo's own pixels, the finer the larger the photo.
+        max_size: Longest side of the result in pixels; a smaller photo is not enlarged.
+        seed: Chooses among the variants of a prompt; the same seed gives the same bytes.
+        variants: How many pictures of each photo, with seeds seed, seed + 1, …
+
+    Raises:
+        InputError: A value outside its limits.
+    """
+
+    strength: float = 1.0
+    preserve_color: bool = False
+    detail: float | None = None
+    max_size: int | None = None
+    seed: int | None = None
+    variants: int = 1
+
+    def __post_init__(self) -> None:
+        if not (_is_number(self.strength) and 0 <= self.strength <= MAX_STRENGTH):
+            raise InputError(f"strength must lie between 0 and {MAX_STRENGTH}, not {self.strength}")
+        if self.detail is not None and not (_is_number(self.detail) and 0.1 <= self.detail <= 8):
+            raise InputError(f"detail must lie between 0.1 and 8, not {self.detail}")
+        if self.max_size is not None and not (_is_whole(self.max_size) and self.max_size >= 1):
+            raise InputError(f"max_size must be a whole number of pixels, not {self.max_size}")
+        if not (_is_whole(self.variants) and 1 <= self.variants <= 100):
+            raise InputError(f"variants must be a whole number from 1 to 100, not {self.variants}")
+        if self.seed is not None and not (_is_whole(self.seed) and 0 <= self.seed < 2**63 - 100):
+            raise InputError(f"seed must be an integer from 0 to 2**63 - 101, not {self.seed}")
+
+    @property
+    def seeds(self) -> list[int | None]:
+        """The seed of each variant; the first of several without a seed is the usual picture."""
+        if self.variants == 1:
+            return [self.seed]
+        if self.seed is None:
+            return [None, *range(1, self.variants)]
+        return [self.seed + turn for turn in range(self.variants)]
+
+    def working_scale(self, width: int, height: int) -> float:
+        """How much larger the network sees a photo of this size; 1 where `detail` is None."""
+        return 1.0 if self.detail is None else self.detail * DETAIL_SIDE / max(width, height)
+
+    def result_size(self, width: int, height: int) -> tuple[int, int]:
+        """Width and height of the result."""
+        longest = max(width, height)
+        if self.max_size is None or longest <= self.max_size:
+            return width, height
+        scale = self.max_size / longest
+        return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and math.isfinite(float(value))
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
