@@ -15,7 +15,7 @@ import os
 import secrets
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, BinaryIO
 
 from PIL import Image, ImageOps, UnidentifiedImageError
 
@@ -71,11 +71,12 @@ _EXIF_IFD, _GPS_IFD = 0x8769, 0x8825
 _PIXEL_SIZE = (0xA002, 0xA003)  # inside the Exif part; width and height of the upright picture
 
 
-def read_picture(source: str | os.PathLike[str] | Image.Image) -> Image.Image:
+def read_picture(source: str | os.PathLike[str] | Image.Image | BinaryIO) -> Image.Image:
     """Read a picture completely and turn it upright.
 
     Args:
-        source: a path, or an image from Pillow (left untouched). Of an animation the first frame.
+        source: a path, an open binary file, or an image from Pillow (left untouched). Of an
+            animation the first frame.
 
     Returns:
         An image in its own mode, with ``info`` holding at most ``"exif"`` (no orientation),
@@ -86,9 +87,10 @@ def read_picture(source: str | os.PathLike[str] | Image.Image) -> Image.Image:
     """
     if isinstance(source, Image.Image):
         return _decode(source, "the picture")
-    path = Path(source)
+    path = Path(source) if isinstance(source, str | os.PathLike) else Path("the standard input")
+    file = path if isinstance(source, str | os.PathLike) else source
     try:
-        with Image.open(path, formats=_READABLE) as image:
+        with Image.open(file, formats=_READABLE) as image:
             return _decode(image, str(path))
     except InputError:
         raise
@@ -99,7 +101,8 @@ def read_picture(source: str | os.PathLike[str] | Image.Image) -> Image.Image:
     except Image.DecompressionBombError:
         raise InputError(_too_large(str(path))) from None
     except UnidentifiedImageError:
-        reason = "is empty" if path.stat().st_size == 0 else "is not a picture of a known format"
+        empty = isinstance(file, Path) and path.stat().st_size == 0
+        reason = "is empty" if empty else "is not a picture of a known format"
         raise InputError(f"{path} {reason}; give a PNG, JPEG, WebP, TIFF or AVIF file") from None
     except OSError as error:
         raise InputError(f"can't read {path}: {error.strerror or error}") from error
@@ -202,40 +205,44 @@ def check_output(path: str | os.PathLike[str], *, overwrite: bool = False) -> No
 
 
 def write_picture(
-    image: Image.Image, path: str | os.PathLike[str], *, overwrite: bool = False
+    image: Image.Image,
+    target: str | os.PathLike[str] | BinaryIO,
+    *,
+    overwrite: bool = False,
+    metadata: str = "all",
+    file_format: str = "PNG",
 ) -> None:
     """Write a picture whole or not at all: into a temporary file beside it, then renamed.
 
-    EXIF and ICC profile in ``image.info`` are kept. JPEG is written with quality 95 and full
-    colour resolution; it has no transparency, so a transparent picture is laid on white there.
+    JPEG is written with quality 95 and full colour resolution; it has no transparency, so a
+    transparent picture is laid on white there.
 
     Args:
         image: any image this module returned.
-        path: where to; the extension chooses PNG, JPEG, WebP or TIFF.
+        target: where to; the extension chooses PNG, JPEG, WebP or TIFF. Or an open binary file.
         overwrite: whether an existing file may be replaced.
+        metadata: what of ``image.info`` is kept: "all" (EXIF and ICC profile), "color" (the
+            profile) or "none".
+        file_format: of an open binary file, which has no extension.
 
     Raises:
         InputError: see :func:`check_output`; or the disk is full, the format can't hold the size.
     """
-    check_output(path, overwrite=overwrite)
-    path = Path(path)
+    kept = {"all": ("exif", "icc_profile"), "color": ("icc_profile",), "none": ()}
+    if metadata not in kept:
+        raise InputError(f"metadata must be one of {', '.join(kept)}, not {metadata!r}")
+    info = {key: image.info[key] for key in kept[metadata] if image.info.get(key)}
+    if not isinstance(target, str | os.PathLike):
+        extension = next(e for e, writer in _WRITERS.items() if writer[0] == file_format)
+        _save(image, target, extension, info)
+        return
+    check_output(target, overwrite=overwrite)
+    path = Path(target)
     extension = path.suffix.lower()
-    file_format, options, modes = _WRITERS[extension]
-    if image.mode not in modes or (file_format == "JPEG" and image.has_transparency_data):
-        pixels, alpha = to_srgb(image)
-        image = from_srgb(pixels, alpha, like=image)
-        if alpha is not None and file_format == "JPEG":
-            logger.warning("JPEG holds no transparency: laid on white (use .png to keep it)")
-            white = Image.new("RGB", image.size, "white")
-            white.paste(image, mask=alpha)
-            white.info = image.info
-            image = white
-
-    kept = {key: image.info[key] for key in ("exif", "icc_profile") if image.info.get(key)}
     temporary = path.with_name(f".clipmamba-{secrets.token_hex(6)}{extension}")
     try:
         with temporary.open("xb") as file:
-            image.save(file, format=file_format, **options, **kept)
+            _save(image, file, extension, info)
         check_output(path, overwrite=overwrite)  # it may have appeared while the model worked
         temporary.replace(path)
     except OSError as error:
@@ -246,6 +253,23 @@ def write_picture(
         raise InputError(f"can't write {path}: {_one_line(error)}") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _save(image: Image.Image, file: IO[bytes], extension: str, info: dict[str, Any]) -> None:
+    """Encode a picture in the format of an extension, converted where that can't hold it."""
+    file_format, options, modes = _WRITERS[extension]
+    if image.mode not in modes or (file_format == "JPEG" and image.has_transparency_data):
+        pixels, alpha = to_srgb(image)
+        converted = from_srgb(pixels, alpha, like=image)
+        if "icc_profile" in info:
+            info = {**info, "icc_profile": converted.info["icc_profile"]}
+        if alpha is not None and file_format == "JPEG":
+            logger.warning("JPEG holds no transparency: laid on white (use .png to keep it)")
+            white = Image.new("RGB", image.size, "white")
+            white.paste(converted, mask=alpha)
+            converted = white
+        image = converted
+    image.save(file, format=file_format, **options, **info)
 
 
 @lru_cache(maxsize=1)
