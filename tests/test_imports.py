@@ -26,7 +26,7 @@ ALLOWED = {
     "losses": {"clip"},
     "io": set(),
     "pipelines": _MODEL | _BESIDE,
-    "cli": _MODEL | _BESIDE | {"pipelines"},
+    "cli": _MODEL | _BESIDE | {"pipelines", "evaluate"},
     "__main__": {"cli"},
     "train": _MODEL | _BESIDE | {"pipelines", "evaluate"},
     "evaluate": _MODEL | _BESIDE | {"pipelines"},

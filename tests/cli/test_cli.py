@@ -10,32 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
 from PIL import Image
+from running import fresh, invoke
 
 import clipmamba
-from clipmamba.cli import main
-from clipmamba.cli.stylize import default_output, status
+from clipmamba.cli.terminal import status
 from clipmamba.io import read_picture
 from clipmamba.pipelines import StylizePipeline
-
-# The command in a fresh Python that says afterwards which heavy packages it loaded.
-WATCHED = """
-import atexit, sys
-atexit.register(lambda: print(
-    "LOADED", *({"torch", "diffusers", "open_clip", "numpy"} & {*sys.modules}), file=sys.stderr))
-from clipmamba.cli import main
-main(prog_name="clipmamba")
-"""
-
-
-def fresh(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", WATCHED, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
-def invoke(*arguments: object) -> Result:
-    return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
 @pytest.fixture
@@ -60,16 +41,31 @@ def test_help_is_light(arguments):
 
 BAD_REQUESTS = {
     "unknown command": (["paint"], "paint"),
-    "no photo": (["stylize"], "PHOTO"),
+    "no photo": (["stylize"], "INPUTS"),
     "unknown option": (["stylize", "photo.png", "--promt", "a"], "--prompt"),
     "no style": (["stylize", "photo.png"], "no style"),
-    "two styles": (["stylize", "photo.png", "-p", "a", "--style-image", "photo.png"], "choose one"),
+    "weight": (["stylize", "photo.png", "-p", "a:0"], "above 0"),
+    "no style file": (["stylize", "photo.png", "--style", "x.safetensors"], "no such style file"),
+    "region": (["stylize", "photo.png", "--region", "sky.png"], "MASK=PROMPT"),
+    "region's mask": (["stylize", "photo.png", "--region", "sky.png=a"], "no such file: sky.png"),
+    "mask": (["stylize", "photo.png", "-p", "a", "--mask", "text.jpg"], "not a picture"),
+    "mask alone": (["stylize", "photo.png", "--mask", "photo.png"], "no style"),
+    "variants": (["stylize", "photo.png", "-p", "a", "--variants", "0"], "variants"),
+    "max size": (["stylize", "photo.png", "-p", "a", "--max-size", "0"], "max_size"),
+    "stdin twice": (["stylize", "-", "-", "-p", "a"], "once"),
+    "no match": (["stylize", "*.webp", "-p", "a"], "nothing matches"),
+    "many to one": (["stylize", "photo.png", "there.png", "-p", "a", "-o", "o.png"], "a folder"),
+    "json to stdout": (["stylize", "photo.png", "-p", "a", "-o", "-", "--json"], "--json"),
+    "unknown style": (["styles", "ukiyooo"], "ukiyo-e"),
+    "embed nothing": (["embed"], "no style"),
+    "sheet of nothing": (["sheet", "nothing.png"], "no such file"),
+    "compare nothing": (["compare", "photo.png", "nothing.png"], "no such file"),
+    "shell": (["completion", "csh"], "csh"),
     "empty prompt": (["stylize", "photo.png", "-p", " "], "empty"),
     "strength": (["stylize", "photo.png", "-p", "a", "--strength", "2"], "strength"),
     "strength word": (["stylize", "photo.png", "-p", "a", "--strength", "much"], "--strength"),
     "seed": (["stylize", "photo.png", "-p", "a", "--seed", "-1"], "seed"),
     "device": (["stylize", "photo.png", "-p", "a", "--device", "toaster"], "toaster"),
-    "model": (["stylize", "photo.png", "-p", "a", "--model", "nowhere"], "nowhere"),
     "missing photo": (["stylize", "nothing.png", "-p", "a"], "no such file: nothing.png"),
     "photo is a folder": (["stylize", ".", "-p", "a"], "is a folder"),
     "not a picture": (["stylize", "text.jpg", "-p", "a"], "not a picture"),
@@ -195,11 +191,19 @@ def test_broken_weights_are_one_line(folder, tiny_pipeline_folder, tmp_path_fact
     (model / "stylizer" / "diffusion_pytorch_model.safetensors").write_bytes(b"broken")
     before = sorted(folder.iterdir())
     result = invoke("stylize", folder / "photo.png", "-p", "a", "--model", model)
-    assert result.exit_code == 2
+    assert result.exit_code == 3
     assert result.stderr.startswith("Error: ")
     assert str(model / "stylizer") in result.stderr
     assert result.stderr.count("\n") == 1
     assert sorted(folder.iterdir()) == before
+
+
+def test_no_model_is_exit_code_3(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    done = fresh("stylize", "photo.png", "-p", "a", "--model", "nowhere")
+    assert done.returncode == 3
+    assert done.stderr.splitlines()[0].startswith("Error: no model folder nowhere")
+    assert done.stderr.splitlines()[1:] == ["LOADED"]
 
 
 def test_interrupt_is_130_and_leaves_nothing(folder, tiny_pipeline_folder, monkeypatch):
@@ -227,22 +231,6 @@ def test_progress_only_on_a_terminal(monkeypatch, terminal):
     with status("loading the model"):
         pass
     assert ("loading the model" in stderr.getvalue()) == terminal
-
-
-@pytest.mark.parametrize(
-    ("photo", "style", "expected"),
-    [
-        ("a/photo.JPG", "Ukiyo-e", "a/photo-ukiyo-e.JPG"),
-        ("photo.gif", "oil  on\ncanvas", "photo-oil-on-canvas.png"),
-        ("photo.png", "../../etc/passwd", "photo-etc-passwd.png"),
-        ("photo.png", "浮世絵", "photo-浮世絵.png"),
-        ("photo.png", "!!!", "photo-stylized.png"),
-        ("photo", "sepia", "photo-sepia.png"),
-        ("photo.png", "x" * 500, f"photo-{'x' * 40}.png"),
-    ],
-)
-def test_default_output(photo, style, expected):
-    assert default_output(Path(photo), style) == Path(expected)
 
 
 def test_python_m(tmp_path):

@@ -2,40 +2,21 @@
 
 from __future__ import annotations
 
-import sys
-from typing import Any, NoReturn
-
 import click
 
 from clipmamba import __version__
+from clipmamba.cli.compare import compare
+from clipmamba.cli.completion import completion
+from clipmamba.cli.embed import embed
 from clipmamba.cli.env import env
+from clipmamba.cli.exits import PoliteGroup
+from clipmamba.cli.sheet import sheet
+from clipmamba.cli.styles import styles
 from clipmamba.cli.stylize import stylize
-from clipmamba.errors import ClipmambaError
-
-USAGE_ERROR = 2
-INTERRUPTED = 130
-
-
-class _Group(click.Group):
-    """A group whose every failure is one line on stderr and an exit code."""
-
-    def main(self, *args: Any, **kwargs: Any) -> NoReturn:  # type: ignore[override]
-        kwargs["standalone_mode"] = False
-        try:
-            code = super().main(*args, **kwargs)
-        except (click.Abort, KeyboardInterrupt):
-            click.echo("Interrupted.", err=True)
-            sys.exit(INTERRUPTED)
-        except click.UsageError as error:
-            command = error.ctx.command_path if error.ctx else "clipmamba"
-            _fail(f"{error.format_message()} (see '{command} --help')")
-        except (click.ClickException, ClipmambaError) as error:
-            _fail(error.message if isinstance(error, click.ClickException) else str(error))
-        sys.exit(code if isinstance(code, int) else 0)
 
 
 @click.group(
-    cls=_Group,
+    cls=PoliteGroup,
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -46,15 +27,12 @@ def main(context: click.Context) -> None:
 
     \b
     clipmamba stylize photo.jpg --prompt "ukiyo-e"
+    clipmamba sheet photo.jpg
+    clipmamba styles paint
     """  # noqa: D301 - \b is click's mark for lines to leave as they are
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
 
 
-main.add_command(stylize)
-main.add_command(env)
-
-
-def _fail(message: str) -> NoReturn:
-    click.echo("Error: " + " ".join(message.split()), err=True)
-    sys.exit(USAGE_ERROR)
+for _command in (stylize, sheet, compare, styles, embed, env, completion):
+    main.add_command(_command)

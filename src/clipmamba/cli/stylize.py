@@ -1,118 +1,163 @@
-"""``clipmamba stylize``."""
+"""``clipmamba stylize``: from the words of a command line to a plain batch."""
 
 from __future__ import annotations
 
-import contextlib
-import os
-import re
 import sys
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, cast, get_args
 
 import click
 
-from clipmamba.io import WRITABLE, check_output, read_picture, write_picture
-from clipmamba.pipelines.stylize import (
-    MAX_STRENGTH,
-    StylizePipeline,
-    check_device,
-    check_model,
-    check_request,
+from clipmamba.cli.files import Exist, collect, plan
+from clipmamba.cli.options import (
+    FORMATS,
+    LOOK,
+    MODEL,
+    PATH,
+    STYLE,
+    SectionCommand,
+    open_pictures,
+    option,
+    section,
+    style_keywords,
+)
+from clipmamba.cli.run import Batch, rehearse, run
+from clipmamba.errors import InputError
+from clipmamba.io import read_picture
+from clipmamba.pipelines.options import StylizeOptions
+from clipmamba.pipelines.stylize import check_device, check_model, check_style
+
+_PLACES = section(
+    "Where in the picture",
+    option("--mask", metavar="IMG", type=PATH,
+           help="White is restyled, black stays the photo, grey lies between."),
+    option("--region", metavar="MASK=PROMPT", multiple=True,
+           help="Another style where MASK is white; repeat it, later ones lie over earlier ones."),
+)  # fmt: skip
+_PICTURES = section(
+    "Pictures",
+    option("-o", "--output", metavar="OUT",
+           help="A file, a folder (made if missing; names and tree are kept) or - for standard "
+           "output.  [default: beside each photo, named after the style]"),
+    option("-r", "--recursive", is_flag=True, help="Take the pictures in folders, at any depth."),
+    option("--variants", type=int, default=StylizeOptions.variants, show_default=True,
+           metavar="N", help="Pictures of each photo, with seeds from --seed (or 0) on."),
+    option("--max-size", type=int, metavar="PX", default=StylizeOptions.max_size,
+           help="Longest side of a result; smaller photos are not enlarged."),
+    option("--format", "file_format", type=click.Choice(FORMATS),
+           help="Format of the results.  [default: as OUT or the photo says, else png]"),
+    option("--keep-metadata", type=click.Choice(["all", "color", "none"]), default="all",
+           show_default=True, help="What a result keeps: EXIF and colour profile, the profile "
+           "alone, or nothing."),
+    option("--exist", type=click.Choice(get_args(Exist)), default="error", show_default=True,
+           help="A result that is there already: refuse to start, keep it (to go on where a run "
+           "ended), or replace it."),
+    option("--overwrite", is_flag=True, help="Short for --exist overwrite."),
+)  # fmt: skip
+_REPORTS = section(
+    "Reports",
+    option("--json", "as_json", is_flag=True, help="A JSON object a picture, one a line."),
+    option("--dry-run", is_flag=True, help="Say what would be written where, and stop."),
 )
 
-_PATH = click.Path(path_type=Path)
 
-
-@click.command()
-@click.argument("photo", type=_PATH)
-@click.option("-p", "--prompt", metavar="TEXT", help="The style in words.")
-@click.option("--style-image", metavar="IMG", type=_PATH, help="A picture that shows the style.")
-@click.option(
-    "-o",
-    "--output",
-    metavar="OUT",
-    type=_PATH,
-    help="Where to write (.png .jpg .webp .tif). Default: beside the photo, named after the style.",
-)
-@click.option(
-    "--strength",
-    type=float,
-    default=1.0,
-    show_default=True,
-    help=f"0 gives the photo back, 1 the full style, up to {MAX_STRENGTH} exaggerates.",
-)
-@click.option("--seed", type=int, help="Another seed, another variant; same seed, same bytes.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
-@click.option("--model", metavar="DIR", type=_PATH, help="A saved pipeline instead of the default.")
-@click.option("--overwrite", is_flag=True, help="Replace OUT if it exists.")
+@click.command(cls=SectionCommand)
+@click.argument("inputs", nargs=-1, required=True, type=click.Path())
+@STYLE
+@LOOK
+@_PLACES
+@_PICTURES
+@_REPORTS
+@MODEL
 def stylize(
-    photo: Path,
-    prompt: str | None,
-    style_image: Path | None,
-    output: Path | None,
-    strength: float,
-    seed: int | None,
+    inputs: tuple[str, ...],
+    prompt: tuple[str, ...],
+    style_image: tuple[Path, ...],
+    style: tuple[str, ...],
+    avoid: str | None,
+    source: str | None,
+    mask: Path | None,
+    region: tuple[str, ...],
+    output: str | None,
+    recursive: bool,
+    file_format: str | None,
+    keep_metadata: str,
+    exist: str,
+    overwrite: bool,
+    as_json: bool,
+    dry_run: bool,
     device: str,
     model: Path | None,
-    overwrite: bool,
-) -> None:
-    """Restyle PHOTO and print where the picture was written.
+    **look: Any,
+) -> int:
+    """Restyle pictures and print where each result was written.
+
+    INPUTS are files, folders (with -r), patterns in quotes such as '*.jpg', or - for standard
+    input. Nothing is ever replaced without --overwrite, and a photo that fails does not stop the
+    others.
 
     \b
-    clipmamba stylize photo.jpg --prompt "ukiyo-e"
-    clipmamba stylize photo.jpg --prompt "pencil sketch" --strength 0.7 -o sketch.png
-    clipmamba stylize photo.jpg --style-image painting.jpg
+    clipmamba stylize photo.jpg -p "ukiyo-e"
+    clipmamba stylize photo.jpg -p "ukiyo-e:0.7" -p "watercolor:0.3" --preserve-color
+    clipmamba stylize photo.jpg --style-image painting.jpg --strength 0.7 -o print.png
+    clipmamba stylize photo.jpg --region sky.png="pastel" --region house.png="woodcut"
+    clipmamba stylize photo.jpg -p "watercolor" --variants 4 --max-size 1024
+    clipmamba stylize -r holidays -p "mosaic" -o mosaics --exist skip
+    clipmamba stylize - -p "woodcut" -o - < photo.jpg > woodcut.png
     """  # noqa: D301 - \b is click's mark for lines to leave as they are
     # Everything that can be wrong with the request is said before torch takes its seconds.
-    check_request(prompt, style_image, strength, seed)
+    options = StylizeOptions(**look)
+    keywords = style_keywords(prompt, style_image, style, avoid, source)
+    regions = [_region(text) for text in region]
+    requests = check_style(**keywords, regions=regions)
+    if mask is not None and not (prompt or style_image or style):
+        raise InputError("--mask needs a style: add a prompt or a style image")
     check_device(device)
     if model is not None:
         check_model(model)
-    picture = read_picture(photo)
-    style_picture = None if style_image is None else read_picture(style_image)
-    if output is None:
-        output = default_output(photo, prompt if style_image is None else style_image.stem)
-    check_output(output, overwrite=overwrite)
+    keep = cast("Exist", "overwrite" if overwrite else exist)
+    jobs = plan(
+        collect(inputs, recursive=recursive, output=output),
+        output,
+        label="+".join(request.label for request, _ in requests),
+        suffix=None if file_format is None else f".{file_format}",
+        exist=keep,
+        seeds=[seed or 0 for seed in options.seeds] if options.variants > 1 else options.seeds,
+    )
+    if jobs[0].target is None:
+        _check_stream(as_json, dry_run)
 
-    with plain_warnings():
-        with status("loading the model"):
-            pipeline = StylizePipeline.from_pretrained(model, device)
-        with status(f"restyling {photo.name}"):
-            result = pipeline(
-                picture, prompt=prompt, style_image=style_picture, strength=strength, seed=seed
-            )
-        write_picture(result.images[0], output, overwrite=overwrite)
-    click.echo(os.fsencode(output))  # bytes: any file name can be printed
-
-
-def default_output(photo: Path, style: str | None) -> Path:
-    """Name the result beside the photo: ``photo.jpg`` and "Ukiyo-e!" give ``photo-ukiyo-e.jpg``."""
-    slug = re.sub(r"[\W_]+", "-", (style or "").lower())[:40].strip("-") or "stylized"
-    suffix = photo.suffix if photo.suffix.lower() in WRITABLE else ".png"
-    return photo.with_name(f"{photo.stem}-{slug}{suffix}")
-
-
-@contextlib.contextmanager
-def plain_warnings() -> Iterator[None]:
-    """Say a warning as one line, without the place in the source that Python puts before it."""
-
-    def show(message: Warning | str, *_: object, **__: object) -> None:
-        click.echo("Warning: " + " ".join(str(message).split()), err=True)
-
-    with warnings.catch_warnings():
-        warnings.showwarning = show
-        yield
+    keywords = open_pictures(keywords)
+    keywords["mask"] = None if mask is None else read_picture(mask)
+    keywords["regions"] = [(read_picture(area), words) for area, words in regions]
+    for name in ("strength", "preserve_color", "detail", "max_size"):
+        keywords[name] = getattr(options, name)
+    batch = Batch(
+        jobs=jobs,
+        keywords=keywords,
+        prompt=" + ".join([*prompt, *(words for _, words in regions)]) or requests[0][0].label,
+        device=device,
+        model=model,
+        exist=keep,
+        metadata=keep_metadata,
+        stream_format=file_format or "png",
+        as_json=as_json,
+    )
+    return rehearse(batch) if dry_run else run(batch)
 
 
-@contextlib.contextmanager
-def status(text: str) -> Iterator[None]:
-    """Show what is going on, to a person only: on stderr if that is a terminal."""
-    shown = sys.stderr.isatty()
-    if shown:
-        click.echo(f"{text} ...", nl=False, err=True)
-    try:
-        yield
-    finally:
-        if shown:
-            click.echo("\r\x1b[K", nl=False, err=True)
+def _region(text: str) -> tuple[Path, str]:
+    """Split MASK=PROMPT; the mask's own name may hold an equals sign."""
+    places = [place for place, letter in enumerate(text) if letter == "="]
+    place = next((p for p in places if Path(text[:p]).is_file()), places[0] if places else -1)
+    mask, words = text[:place], text[place + 1 :]
+    if place < 1 or not words.strip():
+        raise InputError(f"--region takes MASK=PROMPT, as in sky.png='pastel', not {text!r}")
+    return Path(mask), words
+
+
+def _check_stream(as_json: bool, dry_run: bool) -> None:
+    if as_json and not dry_run:
+        raise InputError("--json and the picture both want standard output: give -o a file")
+    if sys.stdout.isatty() and not dry_run:
+        raise InputError("a picture is nothing for a terminal: give -o a file, or redirect it")

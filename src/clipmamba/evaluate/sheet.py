@@ -48,6 +48,36 @@ def contact_sheet(
     return sheet
 
 
+def labelled_sheet(
+    cells: Sequence[tuple[str, Image.Image]], columns: int, gap: int = 8
+) -> Image.Image:
+    """Draws pictures row by row, each under its own label.
+
+    Args:
+        cells: Labels and pictures; a cell is as large as its row's largest.
+        columns: Cells in a row, at least 1.
+        gap: Pixels between cells.
+
+    Returns:
+        An RGB picture on white.
+    """
+    columns = min(columns, len(cells))
+    rows = [
+        contact_sheet(
+            [[picture for _, picture in cells[start : start + columns]]],
+            [label for label, _ in cells[start : start + columns]],
+            gap,
+        )
+        for start in range(0, len(cells), columns)
+    ]
+    sheet = Image.new("RGB", (max(r.width for r in rows), sum(r.height for r in rows)), "white")
+    top = 0
+    for row in rows:
+        sheet.paste(row, (0, top))
+        top += row.height
+    return sheet
+
+
 def _wrap(label: str, draw: ImageDraw.ImageDraw, font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
           width: int) -> str:  # fmt: skip
     lines = [""]

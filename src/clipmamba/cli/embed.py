@@ -1,0 +1,84 @@
+"""``clipmamba embed``."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+
+from clipmamba.cli.files import slug
+from clipmamba.cli.options import (
+    MODEL,
+    OVERWRITE,
+    PATH,
+    SEED,
+    STYLE,
+    SectionCommand,
+    open_pictures,
+    option,
+    section,
+    style_keywords,
+)
+from clipmamba.cli.terminal import plain_warnings, status
+from clipmamba.errors import InputError
+from clipmamba.pipelines.options import StylizeOptions
+from clipmamba.pipelines.stylize import StylizePipeline, check_device, check_model
+from clipmamba.styles.request import StyleRequest
+
+
+@click.command(cls=SectionCommand)
+@STYLE
+@section(
+    "Result",
+    SEED,
+    option(
+        "-o",
+        "--output",
+        metavar="OUT",
+        type=PATH,
+        help=("The file to write.  [default: the style's name and .safetensors, here]"),
+    ),
+    OVERWRITE,
+)
+@MODEL
+def embed(
+    output: Path | None,
+    overwrite: bool,
+    seed: int | None,
+    device: str,
+    model: Path | None,
+    **style: Any,
+) -> None:
+    """Save a style, mixed from words and pictures, for 'stylize --style'.
+
+    \b
+    clipmamba embed -p "ukiyo-e:0.7" -p "watercolor:0.3" -o mine.safetensors
+    clipmamba embed --style-image painting.jpg --source "a church"
+    clipmamba stylize photo.jpg --style mine.safetensors
+    """  # noqa: D301 - \b is click's mark for lines to leave as they are
+    keywords = style_keywords(**style)
+    label = StyleRequest.parse(**keywords).label
+    StylizeOptions(seed=seed)
+    check_device(device)
+    if model is not None:
+        check_model(model)
+    output = output or Path(f"{slug(label)}.safetensors")
+    if not output.parent.is_dir() or output.is_dir():
+        raise InputError(f"can't write {output}: give a file in a folder that is there")
+    if output.exists() and not overwrite:
+        raise InputError(f"{output} exists already; choose another name or add --overwrite")
+    keywords = open_pictures(keywords)
+
+    from clipmamba.styles import Style
+
+    with plain_warnings():
+        with status("loading the model"):
+            pipeline = StylizePipeline.from_pretrained(model, device)
+        point = pipeline.encode_style(**keywords, seed=seed)[0]
+        try:
+            Style(point.cpu(), label, pipeline.clip.name).save(output)
+        except OSError as error:
+            raise InputError(f"can't write {output}: {error.strerror or error}") from error
+    click.echo(os.fsencode(output))

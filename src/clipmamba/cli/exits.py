@@ -1,0 +1,56 @@
+"""How a command ends: exit codes, and one line on stderr for whatever went wrong."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, NoReturn
+
+import click
+
+from clipmamba.errors import ClipmambaError, WeightsError
+
+SOME_FAILED = 1
+USAGE_ERROR = 2
+NO_WEIGHTS = 3
+INTERRUPTED = 130
+
+EXIT_CODES = {
+    0: "everything asked for was done",
+    SOME_FAILED: "some pictures failed, the others are written",
+    USAGE_ERROR: "nothing was done: an option or every picture given can't be used",
+    NO_WEIGHTS: "weights are missing, damaged or do not fit",
+    INTERRUPTED: "interrupted by Ctrl-C; no picture is half written",
+}
+
+
+class PoliteGroup(click.Group):
+    """A group whose every failure is one line on stderr and an exit code."""
+
+    def main(self, *args: Any, **kwargs: Any) -> NoReturn:  # type: ignore[override]
+        """Run a command and exit; see :data:`EXIT_CODES`."""
+        kwargs["standalone_mode"] = False
+        try:
+            code = super().main(*args, **kwargs)
+        except (click.Abort, KeyboardInterrupt):
+            click.echo("Interrupted.", err=True)
+            sys.exit(INTERRUPTED)
+        except click.UsageError as error:
+            command = error.ctx.command_path if error.ctx else "clipmamba"
+            _fail(f"{error.format_message()} (see '{command} --help')", USAGE_ERROR)
+        except click.ClickException as error:
+            _fail(error.message, USAGE_ERROR)
+        except WeightsError as error:
+            _fail(str(error), NO_WEIGHTS)
+        except ClipmambaError as error:
+            _fail(str(error), USAGE_ERROR)
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+def error_line(message: str) -> str:
+    """An error as it is shown: one line, whatever the message holds."""
+    return "Error: " + " ".join(message.split())
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    click.echo(error_line(message), err=True)
+    sys.exit(code)

@@ -1,0 +1,284 @@
+"""Which pictures a command reads, and where each result goes. Nothing is opened here.
+
+Three rules keep photos safe: no two results share a file, no result replaces a photo that the
+same run reads, and a file that the run writes is not taken for a photo.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from clipmamba.errors import InputError
+from clipmamba.io import WRITABLE, check_output
+
+Exist = Literal["error", "skip", "overwrite"]
+STREAM = "-"
+PICTURES = WRITABLE | {".avif", ".gif", ".bmp", ".ppm", ".pgm", ".jp2", ".jfif"}
+"""Extensions, in lower case, of the files that a folder is searched for."""
+_MAGIC = re.compile(r"[*?\[]")
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A picture to read.
+
+    Attributes:
+        path: the file; None is standard input.
+        place: its path below the folder or glob it was found in; a named file's own name.
+        named: the user named this very file.
+    """
+
+    path: Path | None
+    place: Path
+    named: bool
+
+    def __str__(self) -> str:
+        return STREAM if self.path is None else str(self.path)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One picture to make.
+
+    Attributes:
+        photo: what is restyled.
+        target: the file to write; None is standard output.
+        seed: the variant; None is the usual picture.
+        skip: the result is there already and stays.
+    """
+
+    photo: Photo
+    target: Path | None
+    seed: int | None = None
+    skip: bool = False
+
+    @property
+    def output(self) -> str:
+        """The target as people write it."""
+        return STREAM if self.target is None else str(self.target)
+
+
+def collect(
+    inputs: Sequence[str], *, recursive: bool = False, output: str | None = None
+) -> list[Photo]:
+    """Find the pictures that arguments stand for.
+
+    A named file is taken as it is, there or not. Folders are walked in order of names; hidden
+    files, other files than pictures and the output folder inside them are passed over.
+
+    Args:
+        inputs: files, folders, globs (``**`` goes through folders) and ``-`` for standard input.
+        recursive: whether folders are allowed.
+        output: where results go, never read again.
+
+    Returns:
+        Each picture once.
+
+    Raises:
+        InputError: a folder without ``recursive``, ``-`` twice, nothing found.
+    """
+    if inputs.count(STREAM) > 1:
+        raise InputError("standard input can be read once only: give - once")
+    folders = [name for name in inputs if os.path.isdir(name)]
+    inner = None if output is None or output == STREAM else os.path.realpath(output)
+    if folders and not recursive:
+        raise InputError(f"{folders[0]} is a folder; add -r to restyle the pictures in it")
+    photos: dict[str, Photo] = {}
+    for name in inputs:
+        for photo in _expand(name, inner, prefixed=len(folders) > 1):
+            photos.setdefault(_key(photo.path) if photo.path else STREAM, photo)
+    if not photos:
+        raise InputError(f"no pictures in {' '.join(inputs)}")
+    return list(photos.values())
+
+
+def plan(
+    photos: Sequence[Photo],
+    output: str | None = None,
+    *,
+    label: str,
+    suffix: str | None = None,
+    exist: Exist = "error",
+    seeds: Sequence[int | None] = (None,),
+) -> list[Job]:
+    """Choose the file of every result.
+
+    Without ``output`` a result lies beside its photo, named after the style. One named photo goes
+    to the file ``output``; in an output folder names are kept and the tree is mirrored. Where two
+    results would meet, both names get the old extension (``a-jpg.webp``, ``a-png.webp``).
+
+    Args:
+        photos: from :func:`collect`.
+        output: a file, a folder, ``-`` for standard output, or None.
+        label: the style in words.
+        suffix: extension of the results; None keeps the photo's where it can be written.
+        exist: what to do about results that are there already.
+        seeds: one for each variant; several give ``photo-ukiyo-e-seed3.jpg``.
+
+    Returns:
+        Jobs in the order of the photos.
+
+    Raises:
+        InputError: results that can't be written, would meet, or are there already.
+    """
+    if output is None and photos[0].path is None:
+        output = STREAM
+    if output == STREAM:
+        if len(photos) * len(seeds) > 1:
+            raise InputError("standard output takes one picture: give a folder to -o")
+        return [Job(photos[0], None, seeds[0])]
+
+    alone = len(photos) == 1 and photos[0].named
+    if output is not None and alone and not _is_folder(output):
+        check_output(output, overwrite=True)
+        targets = [Path(output)]
+    else:
+        root = None if output is None else Path(output)
+        if root is not None:
+            _check_folder(root, len(photos))
+        targets = _targets(photos, root, slug(label), suffix)
+    written = {_key(target) for target in targets}
+    jobs = [
+        Job(photo, _with_seed(target, seed) if len(seeds) > 1 else target, seed)
+        for photo, target in zip(photos, targets, strict=True)
+        if alone or photo.path is None or _key(photo.path) not in written
+        for seed in seeds
+    ]
+    return _settle(jobs, exist)
+
+
+def _expand(name: str, inner: str | None, prefixed: bool) -> Iterator[Photo]:
+    """The pictures of one argument."""
+    if name == STREAM:
+        yield Photo(None, Path("stdin"), named=True)
+    elif os.path.isdir(name):
+        start = Path(os.path.basename(os.path.abspath(name))) if prefixed else Path()
+        for path in _walk(name, inner):
+            yield Photo(path, start / path.relative_to(name), named=False)
+    elif _MAGIC.search(name) and not os.path.lexists(name):
+        found = sorted(glob.glob(name, recursive=True))
+        if not found:
+            raise InputError(f"nothing matches {name}")
+        fixed = _MAGIC.split(name)[0]
+        base = os.path.dirname(fixed)
+        for path in map(Path, found):
+            outside = inner is None or not _inside(path, inner)
+            if path.is_file() and path.suffix.lower() in PICTURES and outside:
+                yield Photo(path, path.relative_to(base) if base else path, named=False)
+    else:
+        yield Photo(Path(name), Path(Path(name).name), named=True)
+
+
+def _walk(folder: str, inner: str | None) -> Iterator[Path]:
+    def fail(error: OSError) -> None:
+        raise InputError(f"can't look into {error.filename}: {error.strerror}") from error
+
+    for here, folders, files in os.walk(folder, onerror=fail):
+        kept = (x for x in folders if not x.startswith("."))
+        folders[:] = sorted(x for x in kept if os.path.realpath(os.path.join(here, x)) != inner)
+        for name in sorted(files):
+            path = Path(here, name)
+            if not name.startswith(".") and path.suffix.lower() in PICTURES:
+                yield path
+
+
+def _targets(
+    photos: Sequence[Photo], root: Path | None, slug: str, suffix: str | None
+) -> list[Path]:
+    """A file of its own for each photo; see :func:`plan`."""
+    read = {_key(photo.path) for photo in photos if photo.path}
+    targets = []
+    for photo in photos:
+        target = _target(photo, root, suffix, ("" if root else f"-{slug}"))
+        if root and _key(target) in read:  # the same folder in and out
+            target = _target(photo, root, suffix, f"-{slug}")
+        targets.append(target)
+    for index in _meeting(targets):
+        target = targets[index]
+        old = photos[index].place.suffix.lower().lstrip(".")
+        slugged = f"-{slug}" if target.stem.endswith(f"-{slug}") else ""
+        targets[index] = _target(photos[index], root, suffix, f"-{old}{slugged}")
+    for index in _meeting(targets):
+        others = (
+            p for p, t in zip(photos, targets, strict=True) if _key(t) == _key(targets[index])
+        )
+        first, second = list(others)[:2]
+        raise InputError(
+            f"{first} and {second} would both be written to {targets[index]}; give the folder "
+            "they are in with -r (its tree is kept), or restyle them one after the other"
+        )
+    return targets
+
+
+def _target(photo: Photo, root: Path | None, suffix: str | None, ending: str) -> Path:
+    """The file of a photo's result: below ``root``, or beside the photo."""
+    place = photo.place if root else (photo.path or photo.place)
+    kept = place.suffix if place.suffix.lower() in WRITABLE else ".png"
+    name = f"{place.stem}{ending}{suffix or kept}"
+    return (root or Path()) / place.with_name(name)
+
+
+def _meeting(targets: Sequence[Path]) -> list[int]:
+    """Places of the targets that are not the only ones of their name."""
+    count = Counter(map(_key, targets))
+    return [index for index, target in enumerate(targets) if count[_key(target)] > 1]
+
+
+def _settle(jobs: list[Job], exist: Exist) -> list[Job]:
+    """Apply ``--exist``."""
+    there = [bool(job.target and os.path.lexists(job.target)) for job in jobs]
+    if exist == "skip":
+        return [replace(job, skip=found) for job, found in zip(jobs, there, strict=True)]
+    if exist == "error" and any(there):
+        first = jobs[there.index(True)].target
+        if len(jobs) == 1:
+            raise InputError(f"{first} exists already; choose another name or add --overwrite")
+        raise InputError(
+            f"{sum(there)} of {len(jobs)} results exist already, the first is {first}; add "
+            "--exist skip to go on where a run ended, or --exist overwrite"
+        )
+    return jobs
+
+
+def _is_folder(output: str) -> bool:
+    return os.path.isdir(output) or output.endswith(("/", os.sep))
+
+
+def _check_folder(root: Path, count: int) -> None:
+    """Refuse a folder that can't be made or written; it is made when the first picture is."""
+    if root.suffix.lower() in WRITABLE and not root.is_dir():
+        many = (
+            f"{count} pictures don't fit into" if count > 1 else "a folder's pictures can't go to"
+        )
+        raise InputError(f"{many} one file {root}; give a folder to -o")
+    nearest = next(p for p in (root, *root.absolute().parents) if os.path.lexists(p))
+    if not nearest.is_dir():
+        raise InputError(f"can't write into {root}: {nearest} is a file; give a folder to -o")
+    if not os.access(nearest, os.W_OK):
+        raise InputError(f"can't write into {root}: the folder {nearest} is not writable")
+
+
+def slug(label: str) -> str:
+    """A style's name as a part of a file's: letters and digits of any script, and hyphens."""
+    return re.sub(r"[\W_]+", "-", label.lower())[:40].strip("-") or "stylized"
+
+
+def _with_seed(target: Path, seed: int | None) -> Path:
+    return target.with_name(f"{target.stem}-seed{seed}{target.suffix}")
+
+
+def _inside(path: Path, folder: str) -> bool:
+    real = os.path.realpath(path)
+    return real == folder or real.startswith(os.path.join(folder, ""))
+
+
+def _key(path: Path) -> str:
+    """Equal for paths that lead to one directory entry."""
+    return os.path.normcase(os.path.join(os.path.realpath(path.parent), path.name))

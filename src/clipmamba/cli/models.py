@@ -1,0 +1,26 @@
+"""``clipmamba models``."""
+
+from __future__ import annotations
+
+import click
+
+from clipmamba.models.registry import released, verify
+
+
+@click.command()
+@click.option("--check", is_flag=True, help="Compare every file with its SHA-256.")
+def models(check: bool) -> None:
+    """List the weights that ship with the package.
+
+    \b
+    clipmamba models
+    clipmamba models --check
+    """  # noqa: D301 - \b is click's mark for lines to leave as they are
+    for weights in released():
+        if check:
+            verify(weights)
+        whole = " (whole)" if check else ""
+        click.echo(f"{weights.name}: {weights.about}{whole}")
+        click.echo(f"  {weights.path()}")
+        click.echo(f"  {weights.bytes / 1e6:.1f} MB, sha256 {weights.sha256}")
+        click.echo(f"  {weights.licence}")

@@ -1,0 +1,177 @@
+"""Options that several commands share, in sections; defaults come from `StylizeOptions`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+from click.shell_completion import CompletionItem
+
+from clipmamba.errors import InputError
+from clipmamba.io import read_picture
+from clipmamba.pipelines.options import MAX_STRENGTH, StylizeOptions
+from clipmamba.styles.known import KNOWN_STYLES
+
+PATH = click.Path(path_type=Path)
+FORMATS = ("png", "jpg", "webp", "tif")
+
+Decorator = Callable[[Any], Any]
+
+
+class SectionOption(click.Option):
+    """An option that is listed under a heading of its own."""
+
+    section = "Options"
+
+
+class SectionCommand(click.Command):
+    """A command whose help lists its options by section, in the order of their first option."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the sections."""
+        for name, options in sections(self, ctx).items():
+            with formatter.section(name):
+                rows = [option.get_help_record(ctx) for option in options]
+                formatter.write_dl([row for row in rows if row is not None])
+
+
+def sections(command: click.Command, context: click.Context) -> dict[str, list[click.Parameter]]:
+    """A command's options by heading; the plain ones come last."""
+    found: dict[str, list[click.Parameter]] = {}
+    for option in command.get_params(context):
+        if isinstance(option, click.Option):
+            found.setdefault(getattr(option, "section", "Options"), []).append(option)
+    if "Options" in found:
+        found["Options"] = found.pop("Options")
+    return found
+
+
+def section(name: str, *options: tuple[tuple[str, ...], dict[str, Any]]) -> Decorator:
+    """A decorator that adds options under one heading."""
+    kind = type("Option", (SectionOption,), {"section": name})
+
+    def decorate(command: Any) -> Any:
+        for names, settings in reversed(options):
+            command = click.option(*names, cls=kind, **settings)(command)
+        return command
+
+    return decorate
+
+
+def option(*names: str, **settings: Any) -> tuple[tuple[str, ...], dict[str, Any]]:
+    """An option for :func:`section`."""
+    return names, settings
+
+
+def _complete_styles(_: click.Context, __: click.Parameter, start: str) -> list[CompletionItem]:
+    names = (name for style in KNOWN_STYLES for name in (style.name, *style.aliases))
+    return [CompletionItem(name) for name in names if name.startswith(start.lower())]
+
+
+PROMPT = option(
+    "-p",
+    "--prompt",
+    metavar="TEXT",
+    multiple=True,
+    shell_complete=_complete_styles,
+    help='The style in words; repeat it to mix, with weights if you like: "ukiyo-e:0.7".',
+)
+STYLE = section(
+    "Style",
+    PROMPT,
+    option(
+        "--style-image",
+        metavar="IMG",
+        type=PATH,
+        multiple=True,
+        help="A picture that shows the style; repeat it, or add words, to mix.",
+    ),
+    option(
+        "--style",
+        metavar="FILE",
+        type=click.Path(),
+        multiple=True,
+        help="A style saved by 'clipmamba embed'; FILE:0.5 gives it a weight.",
+    ),
+    option("--avoid", metavar="TEXT", help="Words that the style is moved away from."),
+    option(
+        "--source",
+        metavar="TEXT",
+        help="What photo or style picture show ('a church'), so that it is not taken for style.",
+    ),
+)
+SEED = option(
+    "--seed",
+    type=int,
+    metavar="N",
+    help="Another seed, another variant; the same seed gives the same bytes on a CPU.",
+)
+LOOK = section(
+    "Look",
+    option(
+        "--strength",
+        type=float,
+        metavar="F",
+        default=StylizeOptions.strength,
+        show_default=True,
+        help=f"0 gives the photo back, 1 the full style, up to {MAX_STRENGTH} exaggerates.",
+    ),
+    option("--preserve-color", is_flag=True, help="Keep the photo's colours."),
+    option(
+        "--detail",
+        type=float,
+        metavar="F",
+        default=StylizeOptions.detail,
+        help="Size of strokes, whatever the photo's: 1 as on a picture of 1024 pixels, 2 half as "
+        "large, 0.5 twice.  [default: as they come at the photo's own pixels]",
+    ),
+    SEED,
+)
+MODEL = section(
+    "Model",
+    option(
+        "--device",
+        default="auto",
+        show_default=True,
+        metavar="NAME",
+        help="auto (CUDA if there is one, else the CPU), cpu, cuda, cuda:1 or mps.",
+    ),
+    option(
+        "--model",
+        metavar="DIR",
+        type=PATH,
+        help="A folder from StylizePipeline.save_pretrained instead of the default weights.",
+    ),
+)
+OVERWRITE = option("--overwrite", is_flag=True, help="Replace OUT if it is there.")
+
+
+def style_keywords(
+    prompt: tuple[str, ...],
+    style_image: tuple[Path, ...],
+    style: tuple[str, ...],
+    avoid: str | None,
+    source: str | None,
+) -> dict[str, Any]:
+    """The options of :data:`STYLE` as the pipeline's keywords, nothing opened yet."""
+    from clipmamba.styles.request import StyleRequest
+
+    if style:
+        for file, _ in StyleRequest.parse(style=list(style)).styles:
+            if not Path(str(file)).is_file():
+                raise InputError(f"no such style file: {file}; 'clipmamba embed' makes one")
+    return {
+        "prompt": list(prompt) or None,
+        "style_image": list(style_image) or None,
+        "style": list(style) or None,
+        "avoid": avoid,
+        "source": source,
+    }
+
+
+def open_pictures(keywords: dict[str, Any]) -> dict[str, Any]:
+    """The same with the style pictures read; what is wrong with them is said at once."""
+    paths = keywords["style_image"] or []
+    return {**keywords, "style_image": [read_picture(path) for path in paths] or None}

@@ -1,0 +1,317 @@
+"""Many pictures through one model: read ahead, write behind, report each, go on after failures."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import itertools
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from PIL import Image
+
+from clipmamba.cli.exits import SOME_FAILED, USAGE_ERROR, error_line
+from clipmamba.cli.files import Exist, Job, Photo
+from clipmamba.cli.terminal import plain_warnings, progress, say, status
+from clipmamba.errors import BackendError, InputError
+from clipmamba.io import read_picture, write_picture
+from clipmamba.pipelines.stylize import StylizePipeline
+
+if TYPE_CHECKING:
+    import torch
+
+_STREAM_FORMATS = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP", "tif": "TIFF"}
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Everything a run needs to know.
+
+    Attributes:
+        jobs: the pictures to make, those of one photo side by side.
+        keywords: what the pipeline is told beside picture and seed.
+        prompt: the style in words, for reports.
+        device: where to compute.
+        model: a saved pipeline, or None for the default one.
+        exist: what to do about a result that is there already.
+        metadata: what is kept of the photo's: "all", "color" or "none".
+        stream_format: of a picture on standard output.
+        as_json: report in JSON lines.
+    """
+
+    jobs: Sequence[Job]
+    keywords: Mapping[str, Any]
+    prompt: str
+    device: str
+    model: Path | None
+    exist: Exist
+    metadata: str
+    stream_format: str
+    as_json: bool
+
+
+class Report:
+    """Tells about each picture on stdout, about failures on stderr, and counts.
+
+    Args:
+        batch: the run that is reported.
+    """
+
+    def __init__(self, batch: Batch) -> None:
+        self._batch = batch
+        self._count = {"written": 0, "skipped": 0, "failed": 0, "planned": 0}
+        self.device: str | None = None
+        self.backend: str | None = None
+        self.unreadable = 0
+
+    def tell(
+        self,
+        job: Job,
+        state: str,
+        *,
+        size: tuple[int, int] | None = None,
+        seconds: float | None = None,
+        error: str | None = None,
+    ) -> None:
+        """Report one picture: "written", "skipped", "failed" or "planned"."""
+        self._count[state] += 1
+        if error is not None:
+            say(error_line(error), err=True)
+        if self._batch.as_json:
+            model = self._batch.model
+            line = {
+                "input": str(job.photo),
+                "output": None if error is not None else job.output,
+                "state": state,
+                "size": size,
+                "prompt": self._batch.prompt,
+                "model": "default" if model is None else model.name,
+                "seed": job.seed,
+                "device": self.device,
+                "backend": self.backend,
+                "seconds": None if seconds is None else round(seconds, 3),
+                "error": error,
+            }
+            say(json.dumps(line))
+        elif state == "planned":
+            say(os.fsencode(f"{job.photo} -> {job.output}"))
+        elif state == "written" and job.target is not None:
+            say(os.fsencode(job.target))  # bytes: any file name can be printed
+
+    def close(self) -> int:
+        """Sum up a run of several pictures, and give the exit code."""
+        count = {state: number for state, number in self._count.items() if number}
+        if len(self._batch.jobs) > 1 and (set(count) - {"written", "planned"}):
+            parts = ", ".join(f"{number} {state}" for state, number in count.items())
+            say(parts, err=True)
+        if not count.get("failed"):
+            return 0
+        return USAGE_ERROR if self.unreadable == len(self._batch.jobs) else SOME_FAILED
+
+
+def rehearse(batch: Batch) -> int:
+    """Report what a run would do; nothing is written and no model is loaded.
+
+    Returns:
+        The exit code.
+    """
+    report = Report(batch)
+    for job in batch.jobs:
+        missing = job.photo.path is not None and not job.photo.path.is_file()
+        if missing:
+            report.unreadable += 1
+            report.tell(job, "failed", error=f"no such file: {job.photo}")
+        else:
+            report.tell(job, "skipped" if job.skip else "planned")
+    return report.close()
+
+
+def run(batch: Batch) -> int:
+    """Make every picture of a batch.
+
+    One thread beside this one reads the next photo and writes the last result. The model is
+    loaded when the first photo has been read, once. A failed picture does not stop the rest.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        WeightsError: the model can't be loaded.
+        BackendError: a scan backend was asked for by name and can't run.
+    """
+    report = Report(batch)
+    work = [job for job in batch.jobs if not job.skip]
+    for job in batch.jobs:
+        if job.skip:
+            report.tell(job, "skipped")
+    groups = [list(jobs) for _, jobs in itertools.groupby(work, key=lambda job: job.photo)]
+    with plain_warnings(), _terminated_politely(), _helper() as helper:
+        _make_all(batch, groups, report, helper)
+    return report.close()
+
+
+def _make_all(
+    batch: Batch, groups: list[list[Job]], report: Report, helper: ThreadPoolExecutor
+) -> None:
+    pipeline: StylizePipeline | None = None
+    last: _Writing | None = None
+    made = 0
+    ahead = helper.submit(_read, groups[0][0].photo) if groups else None
+    with contextlib.ExitStack() as stack:
+        advance = None
+        for index, jobs in enumerate(groups):
+            assert ahead is not None
+            try:
+                picture = ahead.result()
+            except InputError as error:
+                report.unreadable += len(jobs)
+                for job in jobs:
+                    report.tell(job, "failed", error=str(error))
+                picture = None
+            if index + 1 < len(groups):
+                ahead = helper.submit(_read, groups[index + 1][0].photo)
+            if picture is not None and pipeline is None:
+                with status("loading the model"):
+                    pipeline = StylizePipeline.from_pretrained(batch.model, batch.device)
+                report.device = str(pipeline.device)
+                report.backend = _scan_backend(pipeline.device)
+            if advance is None:
+                advance = stack.enter_context(progress(sum(map(len, groups))))
+            for job in jobs:
+                if picture is not None and pipeline is not None:
+                    writing = _make(batch, job, picture, pipeline, report, helper)
+                    if last is not None:
+                        last.settle(report)
+                    last = writing
+                made += 1
+                advance(made)
+        if last is not None:
+            last.settle(report)
+
+
+@dataclass
+class _Writing:
+    """A result on its way to the disk."""
+
+    job: Job
+    future: Future[None]
+    size: tuple[int, int]
+    seconds: float
+
+    def settle(self, report: Report) -> None:
+        """Wait until it is written, and report."""
+        try:
+            self.future.result()
+        except InputError as error:
+            report.tell(self.job, "failed", error=str(error))
+        else:
+            report.tell(self.job, "written", size=self.size, seconds=self.seconds)
+
+
+def _make(
+    batch: Batch,
+    job: Job,
+    picture: Image.Image,
+    pipeline: StylizePipeline,
+    report: Report,
+    helper: ThreadPoolExecutor,
+) -> _Writing | None:
+    """Restyle one picture and hand it to the writer; a failure is reported."""
+    started = time.perf_counter()
+    try:
+        result = pipeline(picture, seed=job.seed, **batch.keywords).images[0]
+    except BackendError:
+        raise
+    except InputError as error:
+        report.tell(job, "failed", error=f"{job.photo}: {error}")
+        return None
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and "memory" not in str(error):
+            raise
+        remedy = "make it smaller with --max-size"
+        report.tell(job, "failed", error=f"{job.photo} does not fit into memory; {remedy}")
+        return None
+    seconds = time.perf_counter() - started
+    return _Writing(job, helper.submit(_write, batch, job, result), result.size, seconds)
+
+
+def _read(photo: Photo) -> Image.Image:
+    if photo.path is not None:
+        return read_picture(photo.path)
+    data = sys.stdin.buffer.read()
+    if not data:
+        raise InputError("standard input is empty: pipe a picture into it")
+    try:
+        return read_picture(io.BytesIO(data))
+    except InputError as error:
+        raise InputError(f"standard input: {error}") from error
+
+
+def _write(batch: Batch, job: Job, result: Image.Image) -> None:
+    if job.target is None:
+        buffer = io.BytesIO()
+        kind = _STREAM_FORMATS[batch.stream_format]
+        write_picture(result, buffer, metadata=batch.metadata, file_format=kind)
+        sys.stdout.buffer.write(buffer.getbuffer())
+        sys.stdout.buffer.flush()
+        return
+    try:
+        job.target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"can't make {job.target.parent}: {error.strerror or error}") from error
+    overwrite = batch.exist == "overwrite"
+    write_picture(result, job.target, overwrite=overwrite, metadata=batch.metadata)
+
+
+def _scan_backend(device: torch.device) -> str:
+    """The scan backend that runs a float32 call on this device.
+
+    Raises:
+        BackendError: CLIPMAMBA_BACKEND names one that can't.
+    """
+    import torch
+
+    from clipmamba.ops.selective_scan.dispatch import choose
+    from clipmamba.ops.selective_scan.interface import ScanCall
+
+    shape = {"batch": 1, "channels": 64, "states": 8, "groups": 1, "length": 1024}
+    call = ScanCall(
+        device, frozenset({torch.float32}), **shape, needs_grad=False, last_state_grad=False
+    )
+    return choose(call).name
+
+
+@contextlib.contextmanager
+def _helper() -> Iterator[ThreadPoolExecutor]:
+    """One thread; what it has begun is finished, what waits is dropped after an exception."""
+    helper = ThreadPoolExecutor(1)
+    try:
+        yield helper
+    finally:
+        helper.shutdown(wait=True, cancel_futures=True)
+
+
+@contextlib.contextmanager
+def _terminated_politely() -> Iterator[None]:
+    """Let ``kill`` and ``timeout`` end a run as tidily as Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def leave(number: int, _: object) -> NoReturn:
+        sys.exit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

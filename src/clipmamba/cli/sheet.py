@@ -1,0 +1,136 @@
+"""``clipmamba sheet``."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from clipmamba.cli.compare import shown
+from clipmamba.cli.options import (
+    MODEL,
+    OVERWRITE,
+    PATH,
+    PROMPT,
+    SEED,
+    SectionCommand,
+    option,
+    section,
+)
+from clipmamba.cli.terminal import plain_warnings, progress, status
+from clipmamba.errors import InputError
+from clipmamba.evaluate.sheet import PROMPTS, labelled_sheet
+from clipmamba.io import check_output, read_picture, write_picture
+from clipmamba.pipelines.options import StylizeOptions
+from clipmamba.pipelines.stylize import StylizePipeline, check_device, check_model
+from clipmamba.styles.request import StyleRequest
+
+
+@click.command(cls=SectionCommand)
+@click.argument("photo", type=PATH)
+@section(
+    "Styles",
+    PROMPT,
+    option(
+        "--prompts",
+        metavar="FILE",
+        type=PATH,
+        help="A text file with a style a line; # begins a remark.",
+    ),
+    option(
+        "--strength",
+        type=float,
+        metavar="F",
+        default=StylizeOptions.strength,
+        show_default=True,
+        help="See 'clipmamba stylize'.",
+    ),
+    SEED,
+)
+@section(
+    "Result",
+    option(
+        "-o",
+        "--output",
+        metavar="OUT",
+        type=PATH,
+        help="The picture to write.  [default: beside PHOTO, its name and -sheet.jpg]",
+    ),
+    option(
+        "--columns",
+        type=click.IntRange(1, 50),
+        metavar="N",
+        default=4,
+        show_default=True,
+        help="Pictures in a row.",
+    ),
+    option(
+        "--size",
+        type=click.IntRange(32, 4096),
+        metavar="PX",
+        default=384,
+        show_default=True,
+        help="Longest side of each picture.",
+    ),
+    OVERWRITE,
+)
+@MODEL
+def sheet(
+    photo: Path,
+    prompt: tuple[str, ...],
+    prompts: Path | None,
+    strength: float,
+    seed: int | None,
+    output: Path | None,
+    columns: int,
+    size: int,
+    overwrite: bool,
+    device: str,
+    model: Path | None,
+) -> None:
+    """Show PHOTO in many styles on one labelled sheet, to choose by eye.
+
+    Without prompts: twelve well-known styles. The first picture is the photo itself.
+
+    \b
+    clipmamba sheet photo.jpg
+    clipmamba sheet photo.jpg -p "woodcut" -p "linocut" -p "etching" --columns 2
+    clipmamba sheet photo.jpg --prompts styles.txt -o sheet.png
+    """  # noqa: D301 - \b is click's mark for lines to leave as they are
+    wanted = [*prompt, *(_read_prompts(prompts) if prompts else [])] or list(PROMPTS)
+    for text in wanted:
+        StyleRequest.parse(text)
+    StylizeOptions(strength=strength, seed=seed)
+    check_device(device)
+    if model is not None:
+        check_model(model)
+    output = output or photo.with_name(f"{photo.stem}-sheet.jpg")
+    check_output(output, overwrite=overwrite)
+
+    with plain_warnings():
+        small = shown(read_picture(photo), size)
+        with status("loading the model"):
+            pipeline = StylizePipeline.from_pretrained(model, device)
+        cells = [("photo", small)]
+        with progress(len(wanted)) as advance:
+            for count, text in enumerate(wanted, 1):
+                made = pipeline(small, prompt=text, strength=strength, seed=seed).images[0]
+                cells.append((text, made))
+                advance(count)
+        write_picture(labelled_sheet(cells, columns), output, overwrite=overwrite)
+    click.echo(os.fsencode(output))
+
+
+def _read_prompts(file: Path) -> list[str]:
+    try:
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
+    except OSError as error:
+        raise InputError(f"can't read {file}: {error.strerror or error}") from error
+    except UnicodeDecodeError:
+        raise InputError(f"{file} is not a text file in UTF-8; give one style a line") from None
+    texts = [line.partition("#")[0].strip() for line in lines]
+    found = [text for text in texts if text]
+    if not found:
+        raise InputError(f"{file} names no style; give one a line")
+    return found

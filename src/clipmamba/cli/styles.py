@@ -1,0 +1,35 @@
+"""``clipmamba styles``."""
+
+from __future__ import annotations
+
+import itertools
+
+import click
+
+from clipmamba.styles.known import KNOWN_STYLES, KnownStyle, find_style, search_styles
+
+
+@click.command()
+@click.argument("word", nargs=-1)
+def styles(word: tuple[str, ...]) -> None:
+    """List the styles with a name, and other names for the same; with WORD those that fit it.
+
+    Any words make a prompt. These are the ones to try first.
+
+    \b
+    clipmamba styles
+    clipmamba styles print
+    clipmamba styles ukiyoe
+    """  # noqa: D301 - \b is click's mark for lines to leave as they are
+    wanted = " ".join(word)
+    found = search_styles(wanted) if wanted else list(KNOWN_STYLES)
+    for family, members in itertools.groupby(
+        found or [find_style(wanted)], lambda style: style.family
+    ):
+        click.echo(f"{family}:")
+        for style in members:
+            click.echo(_line(style))
+
+
+def _line(style: KnownStyle) -> str:
+    return f"  {style.name:<28} {', '.join(style.aliases)}".rstrip()
