@@ -1,0 +1,124 @@
+"""Write docs/cli.md from the commands themselves, or check that it is up to date."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from clipmamba.cli import main
+from clipmamba.cli.exits import EXIT_CODES
+from clipmamba.cli.options import sections
+
+PAGE = Path(__file__).parents[1] / "docs" / "cli.md"
+
+INTRODUCTION = """\
+# The command line
+
+<!-- Written by scripts/make_cli_docs.py from the commands' own help: change it there. -->
+
+`python -m clipmamba` is the same command. `clipmamba COMMAND --help` shows what stands here.
+"""
+
+PICTURES = """\
+## What happens to a picture
+
+- Read: PNG, JPEG, WebP, TIFF, AVIF, GIF (first frame), BMP, PPM, JPEG 2000.
+- The EXIF orientation is applied; the rest of EXIF is kept, without the old thumbnail.
+- An embedded colour profile is followed. The result is sRGB, and carries sRGB's profile if the
+  photo carried one.
+- Transparency is kept. JPEG has none: there the picture is laid on white, with a warning.
+- 16-bit grey is read at full depth. The result has 8 bits a channel.
+- `--strength 0` keeps the photo's own pixels, mode and profile.
+- JPEG is written with quality 95 and full colour resolution (4:4:4).
+- A result is written under a temporary name in the same folder and renamed when whole.
+
+## Where results go
+
+- Without `-o`: beside each photo, named after the style: `photo-ukiyo-e.jpg`.
+- One named photo: to the file OUT, or into it if it is a folder or ends with `/`.
+- Several, a folder or a pattern: into the folder OUT under their own names. The tree below a folder
+  or pattern is kept; several folders keep their own names too.
+- `a.jpg` and `a.png` in one format become `a-jpg.webp` and `a-png.webp`. Two results are never
+  written to one file.
+- OUT may be the folder of the photos: results are then named after the style, and results of an
+  earlier run are not restyled again. An OUT inside that folder is not searched.
+- Hidden files, and files that are no pictures by their names, are passed over.
+- `--variants 4` gives `photo-ukiyo-e-seed0.jpg` to `-seed3.jpg`; `--seed 2` makes the third again.
+
+## Output for scripts
+
+The path of each written picture goes to stdout, one a line; everything else to stderr, with a
+progress bar if that is a terminal. With `--json` stdout has one object a picture, skipped and
+failed ones too:
+
+| key | value |
+|---|---|
+| `input`, `output` | paths as given; `-` for a stream; `output` is null after a failure |
+| `state` | `written`, `skipped`, `failed` or `planned` |
+| `size` | width and height of the result |
+| `prompt`, `seed` | the style in words; the seed, null without one |
+| `model`, `device`, `backend` | `default` or the folder's name; where it ran; which scan ran |
+| `seconds` | for computing this picture |
+| `error` | null, or what went wrong |
+"""
+
+
+def page() -> str:
+    """The whole of docs/cli.md."""
+    root = click.Context(main, info_name="clipmamba")
+    parts = [INTRODUCTION, _table(root)]
+    for name, command in main.commands.items():
+        with click.Context(command, info_name=name, parent=root) as context:
+            parts.append("\n".join(_command(command, context)) + "\n")
+    codes = "\n".join(f"| {code} | {meaning} |" for code, meaning in EXIT_CODES.items())
+    parts.append(PICTURES)
+    parts.append(f"## Exit codes\n\n| code | meaning |\n|---|---|\n{codes}\n")
+    return "\n".join(parts)
+
+
+def _table(root: click.Context) -> str:
+    rows = (
+        f"| [{name}](#{name}) | {command.get_short_help_str(200)} |"
+        for name, command in main.commands.items()
+    )
+    return "| command | |\n|---|---|\n" + "\n".join(rows) + "\n"
+
+
+def _command(command: click.Command, context: click.Context) -> Iterator[str]:
+    yield f"## {context.info_name}"
+    yield ""
+    yield f"`{context.command_path} {' '.join(command.collect_usage_pieces(context))}`"
+    for paragraph in inspect.cleandoc(command.help or "").split("\n\n"):
+        yield ""
+        if paragraph.startswith("\b\n"):
+            yield f"```sh\n{paragraph[2:]}\n```"
+        else:
+            yield paragraph
+    for name, options in sections(command, context).items():
+        rows = [row for row in (o.get_help_record(context) for o in options) if row]
+        if [option.name for option in options] == ["help"]:
+            continue
+        yield f"\n| {name} | |\n|---|---|"
+        for names, text in rows:
+            cells = (" ".join(cell.split()).replace("|", "\\|") for cell in (f"`{names}`", text))
+            yield f"| {' | '.join(cells)} |"
+
+
+@click.command()
+@click.option("--check", is_flag=True, help="Write nothing; exit with 1 if the page is stale.")
+def make(check: bool) -> None:
+    """Write docs/cli.md."""
+    text = page()
+    if not check:
+        PAGE.write_text(text, encoding="utf-8")
+    elif PAGE.read_text(encoding="utf-8") != text:
+        print("docs/cli.md is stale: run python scripts/make_cli_docs.py", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    make()
