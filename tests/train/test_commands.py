@@ -93,7 +93,7 @@ def test_a_dry_run_leaves_the_real_run_alone(arguments: list[str], tmp_path: Pat
     ("changed", "message"),
     [
         (["--side", "33"], "--side must be a multiple of 8"),
-        (["--side", "168"], "at most 160"),
+        (["--side", "264"], "at most 256"),
         (["--pairs", "."], "make them with the `pairs` command"),
         (["--batch", "1"], "--batch"),
         (["--init", ".", "--mixer", "conv"], "--mixer"),

@@ -19,6 +19,7 @@ from PIL import Image
 from clipmamba.errors import InputError, WeightsError
 from clipmamba.io.mask import read_mask
 from clipmamba.io.picture import from_srgb, read_picture, to_srgb
+from clipmamba.models.registry import released, verify
 from clipmamba.pipelines.options import StylizeOptions
 from clipmamba.styles.request import StyleRequest
 
@@ -96,6 +97,10 @@ class StylizePipeline:
         target = resolve_device(device)
         root = _WEIGHTS if path is None else Path(path)
         clip_name = DEFAULT_CLIP if path is None else check_model(root)
+
+        if path is None:
+            for weights in released(root):
+                verify(weights, root)
 
         from clipmamba.clip import Clip
         from clipmamba.models import Stylizer
