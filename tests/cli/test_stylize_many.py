@@ -49,7 +49,7 @@ def test_a_folder_one_load_one_bad_file(tree, stylize, monkeypatch):
     assert result.exit_code == 1
     assert len(loads) == 1
     assert result.stdout.splitlines() == ["out/a.jpg", "out/a.png", "out/sub/b.png"]
-    assert "damaged.jpg is damaged" in result.stderr
+    assert "holiday/damaged.jpg" in result.stderr
     assert result.stderr.splitlines()[-1] == "3 written, 1 failed"
     found = sorted(str(path) for path in Path("out").rglob("*") if path.is_file())
     assert found == sorted(result.stdout.splitlines())
