@@ -15,7 +15,7 @@ from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
 from clipmamba.errors import WeightsError
-from clipmamba.nn import ConvStage, Head, Stem, StyleBlock, StyleProjection
+from clipmamba.nn import ConvStage, Head, Stem, StyleBlock, StyleProjection, StyleUpsample
 
 STRIDE = 8  # pixels of the photo to one place of the deepest feature map
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
@@ -72,9 +72,11 @@ class Stylizer(ModelMixin, ConfigMixin):  # type: ignore[misc]
         self.stem = Stem((half, quarter, eighth), code_dim, noise)
         self.blocks = blocks(eighth, depth)
         self.reduce_eighth = nn.Conv2d(eighth, quarter, 1)
+        self.to_quarter = StyleUpsample(quarter, code_dim)
         self.join_quarter = ConvStage(2 * quarter, quarter, code_dim)
         self.quarter_blocks = blocks(quarter, quarter_depth)
         self.reduce_quarter = nn.Conv2d(quarter, half, 1)
+        self.to_half = StyleUpsample(half, code_dim)
         self.join_half = ConvStage(2 * half, half, code_dim, normalise=False)
         self.refine_half = ConvStage(half, half, code_dim, normalise=False)
         self.head = Head(half, head_width, code_dim)
@@ -102,10 +104,10 @@ class Stylizer(ModelMixin, ConfigMixin):  # type: ignore[misc]
             noise = self.draw_noise(height, width)
         half, quarter, x = self.stem(padded, noise.to(photo.device), code)
         x = _run(self.blocks, x, code)
-        x = F.interpolate(self.reduce_eighth(x), scale_factor=2.0, mode="bilinear")
+        x = self.to_quarter(self.reduce_eighth(x), code)
         x = self.join_quarter(torch.cat([x, quarter], dim=1), code)
         x = _run(self.quarter_blocks, x, code)
-        x = F.interpolate(self.reduce_quarter(x), scale_factor=2.0, mode="bilinear")
+        x = self.to_half(self.reduce_quarter(x), code)
         x = self.join_half(torch.cat([x, half], dim=1), code)
         x = x + self.refine_half(x, code)
         picture: Tensor = self.head(x, padded, code)

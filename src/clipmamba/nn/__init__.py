@@ -2,7 +2,7 @@
 
 from clipmamba.nn.block import StyleBlock
 from clipmamba.nn.conditioning import StyleAffine, StyleNorm, StyleProjection
-from clipmamba.nn.convolution import ConvStage, Head, Stem
+from clipmamba.nn.convolution import ConvStage, Head, Stem, StyleUpsample
 from clipmamba.nn.mixers import AttentionMixer, ConvMixer, MambaMixer, make_mixer
 
 __all__ = [
@@ -16,5 +16,6 @@ __all__ = [
     "StyleBlock",
     "StyleNorm",
     "StyleProjection",
+    "StyleUpsample",
     "make_mixer",
 ]

@@ -35,6 +35,30 @@ class ConvStage(nn.Module):
         return F.silu(self.norm(self.conv(x), code))
 
 
+class StyleUpsample(nn.Module):
+    """Doubles the size, each channel between smoothly and in blocks, as the style asks.
+
+    Smooth (bilinear) suits brushes; blocks (nearest) make the network's own grid visible, which
+    pixel art, stitches and tiles want and nothing else may have.
+
+    Args:
+        channels: Channels C of the feature map.
+        code_dim: Width of the style code.
+    """
+
+    def __init__(self, channels: int, code_dim: int):
+        super().__init__()
+        self.to_blockiness = nn.Linear(code_dim, channels)
+        nn.init.normal_(self.to_blockiness.weight, std=0.02)
+        nn.init.zeros_(self.to_blockiness.bias)
+
+    def forward(self, x: Tensor, code: Tensor) -> Tensor:
+        """Maps (B, C, H, W) under the style code (B, code_dim) to (B, C, 2H, 2W)."""
+        blockiness = self.to_blockiness(code).to(x.dtype)[:, :, None, None]
+        smooth = F.interpolate(x, scale_factor=2.0, mode="bilinear")
+        return torch.lerp(smooth, F.interpolate(x, scale_factor=2.0, mode="nearest"), blockiness)
+
+
 class Stem(nn.Module):
     """Photo to features at a half, a quarter and an eighth of its size.
 
@@ -77,12 +101,13 @@ class Head(nn.Module):
     def __init__(self, inputs: int, width: int, code_dim: int):
         super().__init__()
         self.reduce = nn.Conv2d(inputs, width, 1)
+        self.to_full = StyleUpsample(width, code_dim)
         self.full = ConvStage(width + 3, width, code_dim, normalise=False)
         self.to_rgb = nn.Conv2d(width, 3, 3, padding=1, padding_mode="replicate")
 
     def forward(self, half: Tensor, photo: Tensor, code: Tensor) -> Tensor:
         """Maps (B, inputs, H/2, W/2) and the photo (B, 3, H, W) to (B, 3, H, W)."""
-        x = F.interpolate(self.reduce(half), scale_factor=2.0, mode="bilinear")
+        x = self.to_full(self.reduce(half), code)
         x = self.full(torch.cat([x, (photo * 2 - 1).to(x.dtype)], dim=1), code)
         picture: Tensor = self.to_rgb(x)
         return picture + 0.5

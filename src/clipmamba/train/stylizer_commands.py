@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import json
 import logging
-import shutil
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -177,7 +177,9 @@ def export(model: Path, output: Path) -> None:
     name = "diffusion_pytorch_model.safetensors"
     tensors = {key: value.half() for key, value in load_file(str(model / name)).items()}
     save_file(tensors, str(output / name), metadata={"format": "pt"})
-    shutil.copyfile(model / "config.json", output / "config.json")
+    config = json.loads((model / "config.json").read_text(encoding="utf-8"))
+    config.pop("_name_or_path", None)  # where training began from
+    (output / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
 def _draw(pictures: Sequence[Picture], count: int, seed: int) -> list[Picture]:
