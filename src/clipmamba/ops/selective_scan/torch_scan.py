@@ -32,11 +32,13 @@ def supports(call: ScanCall) -> Verdict:
     return True, "runs everything"
 
 
-def linear_scan(decay: Tensor, drive: Tensor, start: Tensor) -> Tensor:
+def linear_scan(log_decay: Tensor, decay: Tensor, drive: Tensor, start: Tensor) -> Tensor:
     """States of h_t = decay_t * h_(t-1) + drive_t with h_0 = start.
 
     Args:
-        decay: (T, ...).
+        log_decay: (T, ...). A piece's whole decay comes from the sum of these: a product of
+            rounded decays near 1 loses digits with every step.
+        decay: exp(log_decay).
         drive: (T, ...), the same shape.
         start: (...).
 
@@ -49,12 +51,13 @@ def linear_scan(decay: Tensor, drive: Tensor, start: Tensor) -> Tensor:
     padding = [0, 0] * (decay.ndim - 1) + [0, pieces * steps - length]
     # A padded step keeps the state: decay 1, drive 0.
     shape = (pieces, steps, *decay.shape[1:])
+    total = F.pad(log_decay, padding).view(shape).sum(1).exp()  # of each piece
     decays = F.pad(decay, padding, value=1.0).view(shape).unbind(1)
     drives = F.pad(drive, padding).view(shape).unbind(1)
 
-    end, total = drives[0], decays[0]  # of each piece started at zero
+    end = drives[0]  # of each piece started at zero
     for a, v in zip(decays[1:], drives[1:], strict=True):
-        end, total = torch.addcmul(v, a, end), total * a
+        end = torch.addcmul(v, a, end)
     starts = [start]
     for piece in range(pieces - 1):
         starts.append(torch.addcmul(end[piece], total[piece], starts[-1]))
@@ -91,7 +94,8 @@ class _Chunk:
         self.A = torch.unflatten(A.to(dtype), 0, (groups, -1))  # (G, P, N)
         self.B = B[..., steps].to(dtype).permute(3, 0, 1, 2)  # (T, B, G, N)
         self.C = C[..., steps].to(dtype).permute(3, 0, 1, 2)
-        self.decay = torch.exp(self.delta[..., None] * self.A)  # (T, B, G, P, N)
+        self.log_decay = self.delta[..., None] * self.A  # (T, B, G, P, N)
+        self.decay = torch.exp(self.log_decay)
         self.x = self.delta * self.u
         self.drive = self.x[..., None] * self.B[..., None, :]
 
@@ -141,7 +145,7 @@ def forward(
             if save_states:
                 saved[:, index] = state.flatten(1, 2).transpose(1, 2)
             chunk = _Chunk(u, delta, A, B, C, delta_bias, delta_softplus, steps)
-            h = linear_scan(chunk.decay, chunk.drive, state)
+            h = linear_scan(chunk.log_decay, chunk.decay, chunk.drive, state)
             y = join((h @ chunk.C[..., None]).squeeze(-1))
             if D is not None:
                 y = y + D.to(dtype)[:, None] * u[..., steps].to(dtype)
@@ -197,7 +201,7 @@ def backward(
         for index, steps in reversed(list(enumerate(_chunk_slices(u.shape[-1])))):
             chunk = _Chunk(u, delta, A, B, C, delta_bias, delta_softplus, steps)
             start = torch.unflatten(saved[:, index].transpose(1, 2), 1, (groups, -1))
-            h = linear_scan(chunk.decay, chunk.drive, start)
+            h = linear_scan(chunk.log_decay, chunk.decay, chunk.drive, start)
             dy = split(dout[..., steps].to(dtype), groups)
             skip = None if D is None else torch.unflatten(D.to(dtype), 0, (groups, -1))  # (G, P)
             if z is not None and dz is not None:
@@ -211,7 +215,10 @@ def backward(
             # c_t = a_t dh_t obeys the same recurrence backwards: c_t = a_t c_(t+1) + a_t C_t dy_t.
             from_out = dy[..., None] * chunk.C[..., None, :]
             carries = linear_scan(
-                chunk.decay.flip(0), (chunk.decay * from_out).flip(0), carry
+                chunk.log_decay.flip(0),
+                chunk.decay.flip(0),
+                (chunk.decay * from_out).flip(0),
+                carry,
             ).flip(0)
             dh = from_out + torch.cat([carries[1:], carry[None]])
             carry = carries[0]
