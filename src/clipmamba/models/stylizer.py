@@ -15,7 +15,15 @@ from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
 from clipmamba.errors import WeightsError
-from clipmamba.nn import ConvStage, Head, Stem, StyleBlock, StyleProjection, StyleUpsample
+from clipmamba.nn import (
+    ConvStage,
+    Head,
+    PictureMoments,
+    Stem,
+    StyleBlock,
+    StyleProjection,
+    StyleUpsample,
+)
 
 STRIDE = 8  # pixels of the photo to one place of the deepest feature map
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
@@ -81,13 +89,20 @@ class Stylizer(ModelMixin, ConfigMixin):  # type: ignore[misc]
         self.refine_half = ConvStage(half, half, code_dim, normalise=False)
         self.head = Head(half, head_width, code_dim)
 
-    def forward(self, photo: Tensor, style: Tensor, noise: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        photo: Tensor,
+        style: Tensor,
+        noise: Tensor | None = None,
+        whole: PictureMoments | None = None,
+    ) -> Tensor:
         """Restyles photos.
 
         Args:
             photo: sRGB in [0, 1], (B, 3, H, W), any H and W from 1 pixel up.
             style: Unit style points, (B, E), one for each photo.
             noise: As `draw_noise` gives it; that of seed 0 where missing.
+            whole: Of the pictures that `photo` is a tile of; empty, it is filled from `photo`.
 
         Returns:
             Pictures (B, 3, H, W), sRGB, not clamped to [0, 1].
@@ -102,10 +117,10 @@ class Stylizer(ModelMixin, ConfigMixin):  # type: ignore[misc]
         code = self.style(style)
         if noise is None:
             noise = self.draw_noise(height, width)
-        half, quarter, x = self.stem(padded, noise.to(photo.device), code)
+        half, quarter, x = self.stem(padded, noise.to(photo.device), code, whole)
         x = _run(self.blocks, x, code)
         x = self.to_quarter(self.reduce_eighth(x), code)
-        x = self.join_quarter(torch.cat([x, quarter], dim=1), code)
+        x = self.join_quarter(torch.cat([x, quarter], dim=1), code, whole)
         x = _run(self.quarter_blocks, x, code)
         x = self.to_half(self.reduce_quarter(x), code)
         x = self.join_half(torch.cat([x, half], dim=1), code)

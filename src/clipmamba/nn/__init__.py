@@ -1,7 +1,7 @@
 """Modules that own parameters: mixers, style-conditioned blocks, convolutional ends."""
 
 from clipmamba.nn.block import StyleBlock
-from clipmamba.nn.conditioning import StyleAffine, StyleNorm, StyleProjection
+from clipmamba.nn.conditioning import PictureMoments, StyleAffine, StyleNorm, StyleProjection
 from clipmamba.nn.convolution import ConvStage, Head, Stem, StyleUpsample
 from clipmamba.nn.mixers import AttentionMixer, ConvMixer, MambaMixer, make_mixer
 
@@ -11,6 +11,7 @@ __all__ = [
     "ConvStage",
     "Head",
     "MambaMixer",
+    "PictureMoments",
     "Stem",
     "StyleAffine",
     "StyleBlock",

@@ -50,6 +50,25 @@ class StyleAffine(nn.Module):
         return torch.addcmul(shift, x, 1 + scale)
 
 
+class PictureMoments(dict[nn.Module, tuple[Tensor, Tensor]]):
+    """Variance and mean that every `StyleNorm` found in a whole picture.
+
+    A pass over the picture, reduced, fills it; the passes over its tiles then read it, so that
+    all tiles are normalised alike.
+    """
+
+    def of(self, norm: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
+        """What `norm` found when it was first asked, which may be now, in (B, C, H, W)."""
+        if norm not in self:
+            self[norm] = moments(x)
+        return self[norm]
+
+
+def moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Variance and mean of (B, C, H, W) over its places, both (B, C, 1, 1), in float32."""
+    return torch.var_mean(x.float(), dim=(2, 3), keepdim=True, correction=0)
+
+
 class StyleNorm(StyleAffine):
     """Instance normalisation before the style's scale and shift (adaptive instance norm).
 
@@ -57,9 +76,15 @@ class StyleNorm(StyleAffine):
     Normalization", ICCV 2017.
     """
 
-    def forward(self, x: Tensor, code: Tensor) -> Tensor:
-        """Normalises (B, C, H, W) per picture and channel, then scales and shifts."""
+    def forward(self, x: Tensor, code: Tensor, whole: PictureMoments | None = None) -> Tensor:
+        """Normalises (B, C, H, W) per picture and channel, then scales and shifts.
+
+        Args:
+            x: Feature maps (B, C, H, W).
+            code: Style codes (B, code_dim).
+            whole: Of the picture that `x` is a tile of; `x`'s own moments where missing.
+        """
         scale, shift = self.to_affine(code).float()[:, :, None, None].chunk(2, dim=1)
-        variance, mean = torch.var_mean(x.float(), dim=(2, 3), keepdim=True, correction=0)
+        variance, mean = moments(x) if whole is None else whole.of(self, x)
         factor = torch.rsqrt(variance + 1e-4) * (1 + scale)
         return torch.addcmul((shift - mean * factor).to(x.dtype), x, factor.to(x.dtype))

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from clipmamba.nn.conditioning import StyleAffine, StyleNorm
+from clipmamba.nn.conditioning import PictureMoments, StyleAffine, StyleNorm
 
 
 class ConvStage(nn.Module):
@@ -30,9 +30,12 @@ class ConvStage(nn.Module):
         )
         self.norm = (StyleNorm if normalise else StyleAffine)(outputs, code_dim)
 
-    def forward(self, x: Tensor, code: Tensor) -> Tensor:
-        """Maps (B, inputs, H, W) to (B, outputs, H / stride, W / stride)."""
-        return F.silu(self.norm(self.conv(x), code))
+    def forward(self, x: Tensor, code: Tensor, whole: PictureMoments | None = None) -> Tensor:
+        """Maps (B, inputs, H, W) to (B, outputs, H / stride, W / stride); `whole`: `StyleNorm`'s."""
+        x = self.conv(x)
+        if isinstance(self.norm, StyleNorm):
+            return F.silu(self.norm(x, code, whole))
+        return F.silu(self.norm(x, code))
 
 
 class StyleUpsample(nn.Module):
@@ -74,19 +77,22 @@ class Stem(nn.Module):
         self.to_quarter = ConvStage(widths[0], widths[1], code_dim, stride=2)
         self.to_eighth = ConvStage(widths[1], widths[2], code_dim, stride=2)
 
-    def forward(self, photo: Tensor, noise: Tensor, code: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(
+        self, photo: Tensor, noise: Tensor, code: Tensor, whole: PictureMoments | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Maps (B, 3, H, W), H and W multiples of 8, to the three feature maps.
 
         Args:
             photo: (B, 3, H, W).
             noise: (B or 1, noise, H/2, W/2).
             code: (B, code_dim).
+            whole: See `StyleNorm`.
         """
         noise = noise.to(photo.dtype).expand(len(photo), -1, -1, -1)
         x = torch.cat([F.pixel_unshuffle(photo * 2 - 1, 2), noise], dim=1)
         half = self.to_half(x.contiguous(memory_format=torch.channels_last), code)
-        quarter = self.to_quarter(half, code)
-        return half, quarter, self.to_eighth(quarter, code)
+        quarter = self.to_quarter(half, code, whole)
+        return half, quarter, self.to_eighth(quarter, code, whole)
 
 
 class Head(nn.Module):

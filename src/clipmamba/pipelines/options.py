@@ -5,11 +5,15 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from numbers import Integral, Real
+from typing import Literal
 
 from clipmamba.errors import InputError
 
 MAX_STRENGTH = 1.5
 DETAIL_SIDE = 1024  # pixels of the long side at detail 1
+AUTO_TILE = 1024  # side of the tiles that are chosen for large pictures
+AUTO_PIXELS = 2048 * 2048  # a picture is large from here on
+MIN_TILE = 128
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,9 @@ class StylizeOptions:
             1024 pixels, 2 half as large, 0.5 twice. None: as the network draws them on the
             photo's own pixels, the finer the larger the photo.
         max_size: Longest side of the result in pixels; a smaller photo is not enlarged.
+        tile: Longest side of the tiles that a picture is worked on in, in pixels (rounded up to
+            a multiple of 16): less memory, nearly the same picture. "auto": 1024 for pictures of
+            more than 4 million pixels. None: always the whole picture at once.
         seed: Chooses among the variants of a prompt; the same seed gives the same bytes.
         variants: How many pictures of each photo, with seeds seed, seed + 1, …
 
@@ -34,6 +41,7 @@ class StylizeOptions:
     preserve_color: bool = False
     detail: float | None = None
     max_size: int | None = None
+    tile: int | Literal["auto"] | None = "auto"
     seed: int | None = None
     variants: int = 1
 
@@ -44,6 +52,12 @@ class StylizeOptions:
             raise InputError(f"detail must lie between 0.1 and 8, not {self.detail}")
         if self.max_size is not None and not (_is_whole(self.max_size) and self.max_size >= 1):
             raise InputError(f"max_size must be a whole number of pixels, not {self.max_size}")
+        if self.tile not in (None, "auto") and not (
+            _is_whole(self.tile) and int(self.tile) >= MIN_TILE
+        ):
+            raise InputError(
+                f"tile must be 'auto' or a side of at least {MIN_TILE} pixels, not {self.tile}"
+            )
         if not (_is_whole(self.variants) and 1 <= self.variants <= 100):
             raise InputError(f"variants must be a whole number from 1 to 100, not {self.variants}")
         if self.seed is not None and not (_is_whole(self.seed) and 0 <= self.seed < 2**63 - 100):
@@ -61,6 +75,15 @@ class StylizeOptions:
     def working_scale(self, width: int, height: int) -> float:
         """How much larger the network sees a photo of this size; 1 where `detail` is None."""
         return 1.0 if self.detail is None else self.detail * DETAIL_SIDE / max(width, height)
+
+    def tile_side(self, width: int, height: int) -> int | None:
+        """Longest side of the tiles for a picture of this size; None: it is worked on whole."""
+        if self.tile is None:
+            return None
+        if self.tile == "auto":
+            return AUTO_TILE if width * height > AUTO_PIXELS else None
+        side = -(-self.tile // 16) * 16
+        return side if max(width, height) > side else None
 
     def result_size(self, width: int, height: int) -> tuple[int, int]:
         """Width and height of the result."""

@@ -195,7 +195,7 @@ class StylizePipeline:
             regions: pairs of a mask and the words (or `Style`) for that part, later ones over
                 earlier ones; without another style the rest stays the photo.
             callback: called with the number of pictures done and their total.
-            options: see `StylizeOptions`: strength, preserve_color, detail, max_size, seed,
+            options: see `StylizeOptions`: strength, preserve_color, detail, max_size, tile, seed,
                 variants.
 
         Returns:
@@ -302,12 +302,19 @@ class StylizePipeline:
     ) -> torch.Tensor:
         """The network at its working size; its change is carried to the photo's own size."""
         from clipmamba.pipelines.compose import resize
+        from clipmamba.pipelines.tiles import restyle_in_tiles
 
         height, width = photo.shape[2:]
         scale = options.working_scale(width, height)
         seen = resize(photo, max(1, round(height * scale)), max(1, round(width * scale)))
-        noise = self.stylizer.draw_noise(seen.shape[2], seen.shape[3], int(options.seed or 0))
-        restyled = self.stylizer(seen, point.to(seen).expand(len(seen), -1), noise)
+        points = point.to(seen).expand(len(seen), -1)
+        seed = int(options.seed or 0)
+        tile = options.tile_side(seen.shape[3], seen.shape[2])
+        if tile is None:
+            noise = self.stylizer.draw_noise(seen.shape[2], seen.shape[3], seed)
+            restyled = self.stylizer(seen, points, noise)
+        else:
+            restyled = restyle_in_tiles(self.stylizer, seen, points, seed, tile)
         if seen.shape == photo.shape:
             return cast("torch.Tensor", restyled)
         return photo + resize(restyled - seen, height, width)
@@ -380,7 +387,7 @@ def stylize(
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
         model: a folder written by :meth:`StylizePipeline.save_pretrained`; None for the default.
         options: everything else that :meth:`StylizePipeline.__call__` takes: style, avoid,
-            source, mask, regions, callback, preserve_color, detail, max_size, variants.
+            source, mask, regions, callback, preserve_color, detail, max_size, tile, variants.
 
     Returns:
         The restyled picture, as large as the photo; a list for a list or for several variants.

@@ -27,6 +27,7 @@ from clipmamba.train.pictures import Picture
 
 SIZE = 256  # side of every stored photo and result, in pixels
 GRID = 16  # crops start at multiples of it
+OFTEN = 4  # times as often as others are styles drawn that need it
 _RENDER = 384  # whole photos are restyled at this side (the teacher knows no other)
 _CROPS = 2  # pairs cut from one of them
 
@@ -179,6 +180,10 @@ class StylizerBatches:
         side: Side of the random crops; at most `SIZE`.
         seed: Seed of the draw.
         identity: How many pairs of a step become "a photo in its own style stays itself".
+        often: Names of styles that are drawn `OFTEN` times as often as the others.
+
+    Raises:
+        InputError: No store has a style of a name in `often`.
     """
 
     def __init__(
@@ -190,8 +195,13 @@ class StylizerBatches:
         side: int,
         seed: int,
         identity: int = 1,
+        often: Sequence[str] = (),
     ):
         self.stores, self.points = stores, points
+        unknown = set(often) - {style.name for store in stores for style in store.styles}
+        if unknown:
+            raise InputError(f"no pairs are of a style named {', '.join(sorted(unknown))}")
+        self.rows = [_rows(store, often) for store in stores]
         self.turns = [which for which, share in enumerate(shares) for _ in range(share)]
         self.size, self.side, self.seed, self.identity = batch, side, seed, identity
 
@@ -218,7 +228,7 @@ class StylizerBatches:
             rng = random.Random(f"{self.seed}-{step}-{place}")
             which = self.turns[place % len(self.turns)]
             store = self.stores[which]
-            row = rng.randrange(len(store))
+            row = int(self.rows[which][rng.randrange(len(self.rows[which]))])
             number = int(store.numbers[row])
             free = (SIZE - self.side) // GRID
             y, x = rng.randint(0, free) * GRID, rng.randint(0, free) * GRID
@@ -240,6 +250,12 @@ class StylizerBatches:
             "noise_seed": torch.tensor(seeds),
             "own_style": torch.arange(process, self.size, processes) < self.identity,
         }
+
+
+def _rows(store: PairStore, often: Sequence[str]) -> NDArray[np.int64]:
+    """The rows of a store, those of some styles `OFTEN` times."""
+    times = np.array([OFTEN if style.name in often else 1 for style in store.styles])
+    return np.repeat(np.arange(len(store)), times[store.numbers])
 
 
 def _images(pixels: Sequence[Pixels]) -> Tensor:

@@ -87,6 +87,7 @@ def pairs(data: Path, output: Path, teacher: int, painters: int, seed: int) -> N
 @click.option("--batch", default=8, show_default=True, help="Pairs a step, of all processes.")
 @click.option("--teacher-share", default=1, show_default=True, help="Of the teacher's pairs.")
 @click.option("--painter-share", default=3, show_default=True, help="Of the painters' pairs.")
+@click.option("--often", multiple=True, help="A painter that is drawn four times as often.")
 @click.option("--side", default=128, show_default=True, help="Side of the crops in pixels.")
 @click.option("--crops", default=4, show_default=True, help="Crops a picture, patch loss.")
 @dataclass_options(LossWeights)
@@ -100,6 +101,7 @@ def train_command(
     batch: int,
     teacher_share: int,
     painter_share: int,
+    often: tuple[str, ...],
     side: int,
     crops: int,
     weights: LossWeights,
@@ -142,7 +144,7 @@ def train_command(
         gather=functools.partial(gather_with_gradient, accelerator=accelerator),
     )
     source_batches = StylizerBatches(
-        stores, [shares[name] for name in used], points, batch, side, config.seed
+        stores, [shares[name] for name in used], points, batch, side, config.seed, often=often
     )
     groups: list[dict[str, Any]] | None = None
     if task.discriminator is not None:

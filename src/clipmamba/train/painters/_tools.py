@@ -33,12 +33,14 @@ def scale_of(photo: Array) -> float:
 
 
 def grid_step(scale: float, units: float) -> int:
-    """Pixels of a regular grid's cell: the nearest multiple of 8, the stylizer's own grid.
+    """Pixels of a regular grid's cell: 8, the stylizer's own grid, where that many are wanted.
 
-    Below 6 pixels no such multiple is near; it is then as small as asked for, at least 2.
+    The stylizer goes down to an eighth of the size and does not know odd places there from even
+    ones: cells of 16 pixels, which might begin at either, it can only blur. Below 6 pixels a cell
+    is as small as asked for, at least 2.
     """
     size = units * scale
-    return max(8, 8 * round(size / 8)) if size >= 6 else max(2, round(size))
+    return 8 if size >= 6 else max(2, round(size))
 
 
 def finish(picture: npt.NDArray[np.floating]) -> Array:
