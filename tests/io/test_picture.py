@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import logging
+import struct
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image, ImageCms
+from skimage.color import lab2rgb, rgb2lab
 
 from clipmamba.errors import InputError
 from clipmamba.io import check_output, from_srgb, read_picture, srgb_profile, to_srgb, write_picture
@@ -38,6 +41,46 @@ def wide_gamut_profile() -> bytes:
         profile[red : red + 20],
     )
     return bytes(profile)
+
+
+def cmyk_profile() -> bytes:
+    """An ICC profile of naive inks (white minus ink, minus black), made of two small tables."""
+
+    def table(grid: NDArray[np.float64], inputs: int, outputs: int, points: int) -> bytes:
+        straight = bytes(range(256))
+        matrix = b"".join(struct.pack(">i", 65536 * (i % 4 == 0)) for i in range(9))
+        start = struct.pack(">4s4xBBBx", b"mft1", inputs, outputs, points) + matrix
+        cells = np.rint(grid.clip(0, 1) * 255).astype(np.uint8).tobytes()
+        return start + straight * inputs + cells + straight * outputs
+
+    c, m, y, k = np.meshgrid(*[np.linspace(0, 1, 5)] * 4, indexing="ij")
+    paper = np.stack([(1 - ink) * (1 - k) for ink in (c, m, y)], -1).reshape(-1, 1, 3)
+    seen = (rgb2lab(paper)[:, 0] + [0, 128, 128]) / [100, 255, 255]
+    axes = np.linspace(0, 100, 17), *[np.linspace(-128, 127, 17)] * 2
+    lab = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 1, 3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # colours that no screen shows
+        rgb = lab2rgb(lab)[:, 0]
+    black = 1 - rgb.max(-1, keepdims=True)
+    inks = np.concatenate([(1 - rgb - black) / np.maximum(1 - black, 1e-6), black], -1)
+    text = b"text\0\0\0\0test\0\0\0\0"
+    tags = {
+        b"cprt": text,
+        b"desc": b"desc\0\0\0\0" + struct.pack(">I", 5) + b"inks\0" + bytes(79),
+        b"wtpt": b"XYZ \0\0\0\0" + struct.pack(">iii", 63190, 65536, 54061),
+        b"A2B0": table(seen, 4, 3, 5),
+        b"B2A0": table(inks, 3, 4, 17),
+    }
+    directory, body = struct.pack(">I", len(tags)), b""
+    for name, data in tags.items():
+        data += bytes(-len(data) % 4)
+        directory += struct.pack(">4sII", name, 132 + 12 * len(tags) + len(body), len(data))
+        body += data
+    size = 128 + len(directory) + len(body)
+    header = struct.pack(">I4sI4s4s4s12s4s", size, b"", 0x02400000, b"prtr", b"CMYK", b"Lab ",
+                         struct.pack(">6H", 2000, 1, 1, 0, 0, 0), b"acsp")  # fmt: skip
+    header += bytes(68 - len(header)) + struct.pack(">iii", 63190, 65536, 54061)
+    return header + bytes(128 - len(header)) + directory + body
 
 
 # -- reading ---------------------------------------------------------------------------------
@@ -84,15 +127,40 @@ def test_srgb_profile_changes_nothing(photo):
     np.testing.assert_allclose(tagged, plain, atol=1.01 / 255)
 
 
-def test_written_profile_is_that_of_the_pixels(tmp_path, photo):
+def test_colours_go_back_into_the_photos_own_profile(tmp_path, photo):
     photo.info["icc_profile"] = wide_gamut_profile()
     pixels, _ = to_srgb(photo)
     write_picture(from_srgb(pixels, like=photo), tmp_path / "out.png")
-    with Image.open(tmp_path / "out.png") as written:
-        profile = ImageCms.ImageCmsProfile(io.BytesIO(written.info["icc_profile"]))
-        assert "sRGB" in ImageCms.getProfileDescription(profile)
-    again, _ = to_srgb(read_picture(tmp_path / "out.png"))
-    np.testing.assert_allclose(again, pixels, atol=1.01 / 255)
+    again = read_picture(tmp_path / "out.png")
+    assert again.info["icc_profile"] == wide_gamut_profile()
+    np.testing.assert_allclose(np.asarray(again, int), np.asarray(photo, int), atol=2)
+    np.testing.assert_allclose(to_srgb(again)[0], pixels, atol=2.01 / 255)
+
+
+def test_a_grey_photo_with_a_profile_becomes_srgb(photo):
+    grey = photo.convert("L")
+    grey.info["icc_profile"] = srgb_profile()
+    result = from_srgb(to_srgb(photo)[0], like=grey)
+    assert result.mode == "RGB"
+    assert result.info["icc_profile"] == srgb_profile()
+    np.testing.assert_array_equal(np.asarray(result), np.asarray(photo))
+
+
+@pytest.mark.parametrize("extension", ["jpg", "tif", "png"])
+def test_cmyk_goes_back_where_the_format_holds_it(tmp_path, photo, extension):
+    pixels, _ = to_srgb(photo)
+    inked = photo.convert("CMYK")
+    inked.info["icc_profile"] = cmyk_profile()
+    write_picture(inked, tmp_path / "in.tif")
+    read = read_picture(tmp_path / "in.tif")
+    shown, _ = to_srgb(read)
+    assert np.abs(shown - pixels).mean() < 0.06  # the profile was followed, roughly this photo
+    write_picture(from_srgb(shown, like=read), tmp_path / f"out.{extension}")
+    result = read_picture(tmp_path / f"out.{extension}")
+    assert result.mode == ("RGB" if extension == "png" else "CMYK")
+    expected = srgb_profile() if extension == "png" else cmyk_profile()
+    assert result.info["icc_profile"] == expected
+    assert np.abs(to_srgb(result)[0] - shown).mean() < 0.03
 
 
 def test_a_picture_without_profile_gets_none(photo):
@@ -158,10 +226,18 @@ def test_cmyk_is_readable(tmp_path, photo):
     assert np.abs(pixels - to_srgb(photo)[0]).mean() < 0.02
 
 
-def test_first_frame_of_an_animation(tmp_path, photo):
-    photo.save(tmp_path / "in.gif", save_all=True, append_images=[photo.rotate(180)])
-    pixels, _ = to_srgb(read_picture(tmp_path / "in.gif"))
+@pytest.mark.parametrize("extension", ["gif", "png", "webp", "avif", "tif"])
+def test_first_frame_of_an_animation_is_taken_and_said(tmp_path, photo, extension, caplog):
+    file = tmp_path / f"in.{extension}"
+    photo.save(file, save_all=True, append_images=[photo.rotate(180)])
+    pixels, _ = to_srgb(read_picture(file))
     assert np.abs(pixels - to_srgb(photo)[0]).mean() < 0.1
+    assert "first" in caplog.text
+    assert file.name in caplog.text
+    caplog.clear()
+    photo.save(file)
+    read_picture(file)
+    assert not caplog.text
 
 
 # -- bad input -------------------------------------------------------------------------------
@@ -204,11 +280,19 @@ def test_bad_files_give_one_line(tmp_path, photo, case):
     assert path.name in str(caught.value)
 
 
-def test_decompression_bomb_is_refused(tmp_path, photo, monkeypatch):
+def test_a_decompression_bomb_is_refused_with_a_way_out(tmp_path, photo):
     photo.save(tmp_path / "bomb.png")
+    with pytest.raises(InputError, match="--max-pixels 1536"):
+        read_picture(tmp_path / "bomb.png", max_pixels=1535)
+    assert read_picture(tmp_path / "bomb.png", max_pixels=1536).size == photo.size
+
+
+def test_pillows_own_limit_neither_warns_nor_is_lost(tmp_path, monkeypatch, recwarn):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    with pytest.raises(InputError, match="million pixels"):
-        read_picture(tmp_path / "bomb.png")
+    Image.new("L", (64, 64)).save(tmp_path / "large.png")
+    assert read_picture(tmp_path / "large.png").size == (64, 64)
+    assert not recwarn.list
+    assert Image.MAX_IMAGE_PIXELS == 100
 
 
 def test_float_pictures_are_refused():

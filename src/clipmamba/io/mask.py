@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from clipmamba.errors import InputError
-from clipmamba.io.picture import read_picture, to_srgb
+from clipmamba.io.color import to_srgb
+from clipmamba.io.picture import read_picture
 
 if TYPE_CHECKING:
     import numpy as np

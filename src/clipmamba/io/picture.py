@@ -1,86 +1,53 @@
-"""Read, convert and write pictures without harming what a photo carries.
+"""Read and write pictures without harming what a photo carries.
 
-A ``PIL.Image.Image`` is the carrier throughout: its pixels in their own mode, and in ``.info`` the
-two things that must survive, ``"exif"`` (bytes, orientation already applied and removed) and
-``"icc_profile"`` (bytes, describing exactly the pixels beside it).
+A ``PIL.Image.Image`` is the carrier throughout: its pixels in their own mode, and in ``.info`` what
+must survive: ``"exif"`` (bytes, orientation already applied and removed), ``"xmp"`` (bytes),
+``"dpi"`` and ``"icc_profile"`` (bytes, describing exactly the pixels beside it).
 
 Only Pillow is imported here at load time, so that the command line can refuse a bad file at once.
 """
 
 from __future__ import annotations
 
-import io
 import logging
 import os
 import secrets
-from functools import lru_cache
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
 from clipmamba.errors import InputError
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+from clipmamba.io.color import as_srgb
+from clipmamba.io.formats import ANIMATED, READABLE, WRITERS, Writer, enable, looks_like_heif
+from clipmamba.io.metadata import add_settings, exif_bytes, one_line, resolution, xmp_bytes
 
 logger = logging.getLogger("clipmamba")
 
-# An explicit list keeps hostile files away from Pillow's exotic readers (EPS starts Ghostscript).
-_READABLE = ("PNG", "JPEG", "WEBP", "TIFF", "AVIF", "GIF", "BMP", "PPM", "JPEG2000")
-
-# Extension -> Pillow's format, how to save it, and the modes it stores as they are.
-_WRITERS: dict[str, tuple[str, dict[str, Any], frozenset[str]]] = {}
-for _extensions, _format, _options, _modes in (
-    ((".png",), "PNG", {}, {"1", "L", "LA", "P", "RGB", "RGBA", "I;16"}),
-    ((".jpg", ".jpeg"), "JPEG", {"quality": 95, "subsampling": 0}, {"L", "RGB", "CMYK"}),
-    ((".webp",), "WEBP", {"quality": 95}, {"RGB", "RGBA"}),
-    # Uncompressed: through libtiff, Pillow can't write the Exif and GPS parts of the metadata.
-    ((".tif", ".tiff"), "TIFF", {"compression": "raw"}, {"L", "RGB", "RGBA", "CMYK", "I;16"}),
-):
-    for _extension in _extensions:
-        _WRITERS[_extension] = (_format, _options, frozenset(_modes))
-WRITABLE = frozenset(_WRITERS)
-
-_SIXTEEN_BIT = frozenset({"I", "I;16", "I;16B", "I;16L", "I;16N"})
-_EIGHT_BIT = {  # mode -> the plain mode that an ICC profile speaks about
-    "1": "L",
-    "L": "L",
-    "LA": "L",
-    "CMYK": "CMYK",
-    "P": "RGB",
-    "PA": "RGB",
-    "RGB": "RGB",
-    "RGBA": "RGB",
-    "RGBX": "RGB",
-    "YCbCr": "RGB",
-}
-
-# Tags that describe how the old file laid out its pixels; copied, they would corrupt the new one.
-# 274 is the orientation (applied on reading), 700 XMP (repeats it), 34675 the ICC profile.
-_LAYOUT_TAGS = frozenset(
-    {
-        *(254, 255, 256, 257, 258, 259, 262, 263, 264, 265, 266, 273, 274, 277, 278, 279, 280, 281),
-        *(284, 288, 289, 290, 291, 292, 293, 301, 317, 318, 319, 320, 322, 323, 324, 325, 330, 332),
-        *(338, 339, 340, 341, 347, 512, 513, 514, 515, 517, 518, 519, 520, 521, 529, 530, 531, 532),
-        *(700, 34377, 34675),
-    }
-)
-_EXIF_IFD, _GPS_IFD = 0x8769, 0x8825
-_PIXEL_SIZE = (0xA002, 0xA003)  # inside the Exif part; width and height of the upright picture
+MAX_PIXELS = 200_000_000
+_KEPT = {"all": ("exif", "xmp", "dpi", "icc_profile"), "color": ("icc_profile",), "none": ()}
+_XMP_TAG = 700  # of TIFF
+_LIMIT_LOCK = threading.Lock()
 
 
-def read_picture(source: str | os.PathLike[str] | Image.Image | BinaryIO) -> Image.Image:
+def read_picture(
+    source: str | os.PathLike[str] | Image.Image | BinaryIO, *, max_pixels: int = MAX_PIXELS
+) -> Image.Image:
     """Read a picture completely and turn it upright.
 
     Args:
-        source: a path, an open binary file, or an image from Pillow (left untouched). Of an
-            animation the first frame.
+        source: a path, an open binary file that can seek, or an image from Pillow (left
+            untouched). Of an animation the first frame, which a warning says.
+        max_pixels: a file with more is refused before it is decoded: a small file may unfold to
+            more than the memory holds.
 
     Returns:
         An image in its own mode, with ``info`` holding at most ``"exif"`` (no orientation),
-        ``"icc_profile"`` and ``"transparency"``.
+        ``"xmp"``, ``"dpi"``, ``"icc_profile"`` and ``"transparency"``. Pillow gives 16-bit
+        colour with 8 bits; 16-bit grey stays.
 
     Raises:
         InputError: the file is missing, a folder, unreadable, not a picture, damaged or too large.
@@ -90,7 +57,17 @@ def read_picture(source: str | os.PathLike[str] | Image.Image | BinaryIO) -> Ima
     path = Path(source) if isinstance(source, str | os.PathLike) else Path("the standard input")
     file = path if isinstance(source, str | os.PathLike) else source
     try:
-        with Image.open(file, formats=_READABLE) as image:
+        with _open(file) as image:
+            pixels = image.width * image.height
+            if pixels > max_pixels:
+                raise InputError(
+                    f"{path} has {pixels:,} pixels, more than {max_pixels:,}; if you trust it, "
+                    f"allow it with --max-pixels {pixels}"
+                )
+            if image.format in ANIMATED and getattr(image, "is_animated", False):
+                logger.warning("%s is animated: its first frame is taken", path)
+            if image.format == "TIFF" and getattr(image, "n_frames", 1) > 1:
+                logger.warning("%s has several pages: the first is taken", path)
             return _decode(image, str(path))
     except InputError:
         raise
@@ -98,99 +75,28 @@ def read_picture(source: str | os.PathLike[str] | Image.Image | BinaryIO) -> Ima
         raise InputError(f"no such file: {path}") from None
     except IsADirectoryError:
         raise InputError(f"{path} is a folder; give one picture") from None
-    except Image.DecompressionBombError:
-        raise InputError(_too_large(str(path))) from None
     except UnidentifiedImageError:
         empty = isinstance(file, Path) and path.stat().st_size == 0
         reason = "is empty" if empty else "is not a picture of a known format"
         raise InputError(f"{path} {reason}; give a PNG, JPEG, WebP, TIFF or AVIF file") from None
     except OSError as error:
-        raise InputError(f"can't read {path}: {error.strerror or error}") from error
+        raise InputError(f"can't read {path}: {error.strerror or one_line(error)}") from error
     except Exception as error:  # headers of hostile files make decoders raise anything
-        raise InputError(f"{path} is damaged: {_one_line(error)}") from error
-
-
-def to_srgb(picture: Image.Image) -> tuple[NDArray[np.float32], Image.Image | None]:
-    """Give a picture's colours as sRGB, and its transparency beside them.
-
-    An embedded ICC profile is followed (relative colorimetric, black point compensation); a
-    picture without one is sRGB. Sixteen-bit grey keeps its precision.
-
-    Args:
-        picture: an image as :func:`read_picture` returns it.
-
-    Returns:
-        ``(pixels, alpha)``: float32 (H, W, 3) in [0, 1], and an ``L`` image or None.
-
-    Raises:
-        InputError: the picture's mode can't be shown as sRGB (float, Lab ...).
-    """
-    import numpy as np
-
-    profile = picture.info.get("icc_profile")
-    if picture.mode in _SIXTEEN_BIT:
-        levels = np.asarray(picture).astype(np.float32) / 65535
-        if levels.size and not 0 <= levels.min() <= levels.max() <= 1:
-            raise InputError("a 32-bit picture can't be read; save it with 8 or 16 bits first")
-        # A grey profile is a curve: take it at 256 places, read the 65536 levels off by lines.
-        curve = _apply_profile(Image.linear_gradient("L").resize((1, 256)), profile)
-        places = np.linspace(0, 1, 256, dtype=np.float32)
-        values = np.asarray(curve, dtype=np.float32)[:, 0] / 255
-        channels = [np.interp(levels, places, values[:, c]) for c in range(3)]
-        return np.stack(channels, axis=-1).astype(np.float32), None
-
-    if picture.mode not in _EIGHT_BIT:
-        raise InputError(f"pictures of mode {picture.mode} can't be read; save it as RGB first")
-    alpha = None
-    if picture.has_transparency_data:
-        alpha = picture.convert("RGBA").getchannel("A")
-        if picture.mode in ("P", "PA"):
-            picture = picture.convert("RGBA")
-    colours = _apply_profile(picture.convert(_EIGHT_BIT[picture.mode]), profile)
-    return np.asarray(colours, dtype=np.float32) / np.float32(255), alpha
-
-
-def from_srgb(
-    pixels: NDArray[np.float32],
-    alpha: Image.Image | None = None,
-    like: Image.Image | None = None,
-) -> Image.Image:
-    """Make an 8-bit picture of sRGB colours; the other direction of :func:`to_srgb`.
-
-    Args:
-        pixels: float (H, W, 3); clamped to [0, 1].
-        alpha: an ``L`` image of the same size, or None for an opaque picture.
-        like: the picture whose EXIF is kept; if it carried an ICC profile, the new one carries
-            sRGB's, which is what its pixels now are.
-
-    Returns:
-        An ``RGB`` or ``RGBA`` image.
-    """
-    import numpy as np
-
-    levels = np.rint(np.clip(pixels, 0, 1) * 255).astype(np.uint8)
-    image = Image.fromarray(levels)
-    if alpha is not None:
-        image.putalpha(alpha)
-    if like is not None:
-        if "exif" in like.info:
-            image.info["exif"] = like.info["exif"]
-        if "icc_profile" in like.info:
-            image.info["icc_profile"] = srgb_profile()
-    return image
+        raise InputError(f"{path} is damaged: {one_line(error)}") from error
 
 
 def check_output(path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
     """Say now, before the work, whether a picture could be written there.
 
     Raises:
-        InputError: unknown extension, the folder is missing or read-only, or the file exists and
-            may not be replaced.
+        InputError: unknown extension, a package for the format is missing, the folder is missing
+            or read-only, or the file exists and may not be replaced.
     """
     path = Path(path)
-    if path.suffix.lower() not in _WRITERS:
+    if path.suffix.lower() not in WRITERS:
         what = f"unknown picture extension {path.suffix!r}" if path.suffix else "no extension"
-        raise InputError(f"can't write {path}: {what}; use one of {' '.join(_WRITERS)}")
+        raise InputError(f"can't write {path}: {what}; use one of {' '.join(WRITERS)}")
+    enable(WRITERS[path.suffix.lower()].name)
     try:
         if path.is_dir():
             raise InputError(f"can't write {path}: it is a folder; give a file name")
@@ -211,30 +117,41 @@ def write_picture(
     overwrite: bool = False,
     metadata: str = "all",
     file_format: str = "PNG",
+    quality: int | None = None,
+    settings: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a picture whole or not at all: into a temporary file beside it, then renamed.
 
-    JPEG is written with quality 95 and full colour resolution; it has no transparency, so a
-    transparent picture is laid on white there.
+    JPEG, WebP, AVIF and HEIC are written with high quality and full colour resolution. JPEG has
+    no transparency, so a transparent picture is laid on white there.
 
     Args:
         image: any image this module returned.
-        target: where to; the extension chooses PNG, JPEG, WebP or TIFF. Or an open binary file.
+        target: where to; the extension chooses PNG, JPEG, WebP, TIFF, AVIF or HEIC. Or an open
+            binary file.
         overwrite: whether an existing file may be replaced.
-        metadata: what of ``image.info`` is kept: "all" (EXIF and ICC profile), "color" (the
-            profile) or "none".
-        file_format: of an open binary file, which has no extension.
+        metadata: what of ``image.info`` is kept: "all" (EXIF, XMP, resolution and ICC profile),
+            "color" (the profile) or "none".
+        file_format: Pillow's name of the format of an open binary file, which has no extension.
+        quality: 1 to 100; None: 95 for JPEG and WebP, 90 for AVIF and HEIC. PNG and TIFF lose
+            nothing whatever it says.
+        settings: how the picture was made; with metadata "all" kept in EXIF's user comment, which
+            :func:`read_settings` gives back, unless the photo has a comment of its own.
 
     Raises:
         InputError: see :func:`check_output`; or the disk is full, the format can't hold the size.
     """
-    kept = {"all": ("exif", "icc_profile"), "color": ("icc_profile",), "none": ()}
-    if metadata not in kept:
-        raise InputError(f"metadata must be one of {', '.join(kept)}, not {metadata!r}")
-    info = {key: image.info[key] for key in kept[metadata] if image.info.get(key)}
+    if metadata not in _KEPT:
+        raise InputError(f"metadata must be one of {', '.join(_KEPT)}, not {metadata!r}")
+    if quality is not None and not 1 <= quality <= 100:
+        raise InputError(f"quality must be 1 to 100, not {quality}")
+    info = {key: image.info[key] for key in _KEPT[metadata] if image.info.get(key)}
+    if settings and metadata == "all":
+        info["exif"] = add_settings(info.get("exif"), settings)
     if not isinstance(target, str | os.PathLike):
-        extension = next(e for e, writer in _WRITERS.items() if writer[0] == file_format)
-        _save(image, target, extension, info)
+        enable(file_format)
+        writer = next(writer for writer in WRITERS.values() if writer.name == file_format)
+        _save(image, target, writer, info, quality)
         return
     check_output(target, overwrite=overwrite)
     path = Path(target)
@@ -242,45 +159,90 @@ def write_picture(
     temporary = path.with_name(f".clipmamba-{secrets.token_hex(6)}{extension}")
     try:
         with temporary.open("xb") as file:
-            _save(image, file, extension, info)
+            _save(image, file, WRITERS[extension], info, quality)
         check_output(path, overwrite=overwrite)  # it may have appeared while the model worked
         temporary.replace(path)
     except OSError as error:
-        raise InputError(f"can't write {path}: {error.strerror or _one_line(error)}") from error
-    except ValueError as error:  # Pillow's word for metadata or sizes that a format can't hold
+        raise InputError(f"can't write {path}: {error.strerror or one_line(error)}") from error
+    except (ValueError, RuntimeError) as error:  # an encoder's word for what it can't hold
         if isinstance(error, InputError):
             raise
-        raise InputError(f"can't write {path}: {_one_line(error)}") from error
+        raise InputError(f"can't write {path}: {one_line(error)}") from error
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def _save(image: Image.Image, file: IO[bytes], extension: str, info: dict[str, Any]) -> None:
-    """Encode a picture in the format of an extension, converted where that can't hold it."""
-    file_format, options, modes = _WRITERS[extension]
-    if image.mode not in modes or (file_format == "JPEG" and image.has_transparency_data):
-        pixels, alpha = to_srgb(image)
-        converted = from_srgb(pixels, alpha, like=image)
+def _save(
+    image: Image.Image,
+    file: IO[bytes],
+    writer: Writer,
+    info: dict[str, Any],
+    quality: int | None,
+) -> None:
+    """Encode a picture, converted where the format can't hold it."""
+    if image.mode not in writer.modes or (writer.name == "JPEG" and image.has_transparency_data):
+        image = as_srgb(image)
         if "icc_profile" in info:
-            info = {**info, "icc_profile": converted.info["icc_profile"]}
-        if alpha is not None and file_format == "JPEG":
+            info = {**info, "icc_profile": image.info["icc_profile"]}
+        if image.mode == "RGBA" and writer.name == "JPEG":
             logger.warning("JPEG holds no transparency: laid on white (use .png to keep it)")
             white = Image.new("RGB", image.size, "white")
-            white.paste(converted, mask=alpha)
-            converted = white
-        image = converted
-    image.save(file, format=file_format, **options, **info)
+            white.paste(image, mask=image)
+            image = white
+    for key in ("exif", "xmp"):
+        if writer.largest_metadata and len(info.get(key, b"")) > writer.largest_metadata:
+            logger.warning("%s is too long for %s: left out", key.upper(), writer.name)
+            info = {name: value for name, value in info.items() if name != key}
+    options = dict(writer.options)
+    if writer.quality is not None:
+        options["quality"] = writer.quality if quality is None else quality
+    if writer.name == "PNG" and "xmp" in info:
+        text = PngImagePlugin.PngInfo()
+        text.add_itxt("XML:com.adobe.xmp", info.pop("xmp").decode("utf-8", "replace"))
+        options["pnginfo"] = text
+    if writer.name == "TIFF" and "xmp" in info:
+        exif = Image.Exif()
+        exif.load(info.get("exif", b""))
+        exif[_XMP_TAG] = info.pop("xmp")
+        info["exif"] = exif.tobytes()
+    bare = image.copy()
+    # Pillow would write on its own what is not to be kept
+    bare.info = {key: image.info[key] for key in ("transparency",) if key in image.info}
+    bare.save(file, format=writer.name, **options, **info)
 
 
-@lru_cache(maxsize=1)
-def srgb_profile() -> bytes:
-    """Give an ICC profile of sRGB, the same bytes every time."""
-    from PIL import ImageCms
+def _open(file: Path | BinaryIO) -> Image.Image:
+    """Open a picture of a known format; nothing is decoded yet."""
+    with _without_pillows_limit():
+        try:
+            return Image.open(file, formats=READABLE)
+        except UnidentifiedImageError:
+            if not looks_like_heif(_header(file)):
+                raise
+        enable("HEIF")
+        return Image.open(file, formats=("HEIF",))
 
-    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    # Bytes 24 to 36 of an ICC header are the date of making: a fixed one makes equal files equal.
-    date = b"".join(number.to_bytes(2, "big") for number in (2000, 1, 1, 0, 0, 0))
-    return profile[:24] + date + profile[36:]
+
+def _header(file: Path | BinaryIO) -> bytes:
+    if isinstance(file, Path):
+        with file.open("rb") as opened:
+            return opened.read(12)
+    file.seek(0)
+    header = file.read(12)
+    file.seek(0)
+    return header
+
+
+@contextmanager
+def _without_pillows_limit() -> Iterator[None]:
+    """Ours is checked at once after opening, and can be raised for a single picture."""
+    with _LIMIT_LOCK:
+        before = Image.MAX_IMAGE_PIXELS
+        Image.MAX_IMAGE_PIXELS = None
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = before
 
 
 def _decode(image: Image.Image, name: str) -> Image.Image:
@@ -288,64 +250,19 @@ def _decode(image: Image.Image, name: str) -> Image.Image:
     try:
         image.load()
         upright = ImageOps.exif_transpose(image)
-        exif = _exif_bytes(image, upright.size)
-    except Image.DecompressionBombError:
-        raise InputError(_too_large(name)) from None
+        exif = exif_bytes(image, upright.size)
     except MemoryError:
         raise InputError(f"{name} does not fit into memory; make it smaller first") from None
     except Exception as error:  # damaged files make decoders raise anything
-        raise InputError(f"{name} is damaged or cut short: {_one_line(error)}") from error
+        raise InputError(f"{name} is damaged or cut short: {one_line(error)}") from error
     if upright.width == 0 or upright.height == 0:
         raise InputError(f"{name} has no pixels")
-    keep = ("icc_profile", "transparency")
-    upright.info = {key: upright.info[key] for key in keep if upright.info.get(key) is not None}
-    if exif:
-        upright.info["exif"] = exif
+    kept = {
+        "icc_profile": upright.info.get("icc_profile"),
+        "transparency": upright.info.get("transparency"),
+        "exif": exif,
+        "xmp": xmp_bytes(upright),
+        "dpi": resolution(upright),
+    }
+    upright.info = {key: value for key, value in kept.items() if value is not None}
     return upright
-
-
-def _exif_bytes(image: Image.Image, size: tuple[int, int]) -> bytes | None:
-    """Serialise EXIF for an upright picture, without pixel layout and the stale thumbnail."""
-    try:
-        exif = image.getexif()
-        details = exif.get_ifd(_EXIF_IFD)
-        details.update({k: v for k, v in zip(_PIXEL_SIZE, size, strict=True) if k in details})
-        kept = Image.Exif()
-        for tag, value in exif.items():
-            if tag not in _LAYOUT_TAGS:
-                kept[tag] = exif.get_ifd(tag) if tag in (_EXIF_IFD, _GPS_IFD) else value
-        return kept.tobytes() if len(kept) else None
-    except Exception as error:  # noqa: BLE001 - damaged metadata must not cost the photo
-        logger.warning("unreadable EXIF left out: %s", _one_line(error))
-        return None
-
-
-def _apply_profile(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """Convert an ``L``, ``RGB`` or ``CMYK`` image to ``RGB`` in sRGB."""
-    if not profile:
-        return image.convert("RGB")
-    from PIL import ImageCms
-
-    try:
-        converted = ImageCms.profileToProfile(
-            image,
-            ImageCms.ImageCmsProfile(io.BytesIO(profile)),
-            ImageCms.ImageCmsProfile(io.BytesIO(srgb_profile())),
-            renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
-            outputMode="RGB",
-            flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
-        )
-    except (ImageCms.PyCMSError, OSError) as error:
-        logger.warning("unusable colour profile, sRGB assumed: %s", _one_line(error))
-        return image.convert("RGB")
-    assert converted is not None  # None only for in-place conversion
-    return converted
-
-
-def _too_large(name: str) -> str:
-    limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 1_000_000
-    return f"{name} has more than {limit} million pixels; make it smaller first"
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any, cast
 from PIL import Image
 
 from clipmamba.errors import InputError, WeightsError
+from clipmamba.io.color import from_srgb, to_srgb
 from clipmamba.io.mask import read_mask
-from clipmamba.io.picture import from_srgb, read_picture, to_srgb
+from clipmamba.io.picture import read_picture
 from clipmamba.models.registry import released, verify
 from clipmamba.pipelines.options import StylizeOptions
 from clipmamba.styles.request import StyleRequest

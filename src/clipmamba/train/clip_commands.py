@@ -1,4 +1,4 @@
-"""The steps of `scripts/train_clip.py`, in order: text, pairs, prior, evaluate."""
+"""The steps of `scripts/train_clip.py`, in order: text, pairs, refine, prior, evaluate."""
 
 from __future__ import annotations
 
@@ -128,15 +128,67 @@ def pairs(data: Path, text_run: Path, batch: int, renders: int, config: LoopConf
     source = PairBatches(
         learned, features, statistics, mini.tokenize(phrases), targets, batch, config.seed
     )
+    train_pairs(task, source, config)
+    mini.save(model, config.folder / "mini")
+
+
+@main.command()
+@data_option
+@click.option("--model", "folder", type=FolderOption, required=True, help="Folder of a `mini`.")
+@click.option("--earlier", type=FolderOption, help="An earlier `mini` of the same run.")
+@click.option("--share", default=0.4, show_default=True, help="Of the earlier one in the mean.")
+@click.option("--text", "text_run", type=FolderOption, required=True, help="Output of `text`.")
+@click.option("--painted", type=FolderOption, required=True, help="Painted pictures of `pairs`.")
+@click.option("--batch", default=256, show_default=True, help="Pictures a step, all processes.")
+@loop_options(steps=120, learning_rate=5e-4, weight_decay=0.05)
+def refine(
+    data: Path,
+    folder: Path,
+    earlier: Path | None,
+    share: float,
+    text_run: Path,
+    painted: Path,
+    batch: int,
+    config: LoopConfig,
+) -> None:
+    """Go on from `pairs` with a new view of each picture at every step."""
+    pictures = read_pictures(data)
+    phrases = _training_phrases(pictures, config.seed)
+    targets = sentence_embeddings(phrases, text_run / "sentence.pt")
+    learned = [picture for picture in pictures if not picture.held_out] + read_painted(painted)
+    model = mini.load(folder)
+    if earlier:
+        # Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022
+        old = mini.load(earlier).state_dict()
+        mean = {name: torch.lerp(value, old[name], share) if value.is_floating_point() else value
+                for name, value in model.state_dict().items()}  # fmt: skip
+        model.load_state_dict(mean)
+    tokens = mini.tokenize(phrases)
+    some = random.Random(config.seed).sample(range(len(phrases)), 4096)
+    embedded = text_embeddings(model, [phrases[row] for row in some])
+    to_teacher = torch.nn.Linear(embedded.shape[1], targets.shape[1])
+    solution = torch.linalg.lstsq(
+        torch.cat([embedded, torch.ones(len(some), 1)], dim=1), targets[some].float()
+    ).solution
+    to_teacher.load_state_dict({"weight": solution[:-1].T, "bias": solution[-1]})
+    task = PairTask(model, to_teacher)
+    train_pairs(
+        task, PairBatches(learned, None, None, tokens, targets, batch, config.seed), config
+    )
+    mini.save(model, config.folder / "mini")
+
+
+def train_pairs(task: PairTask, source: PairBatches, config: LoopConfig) -> None:
+    """Trains on pictures with words, the towers at half the learning rate of their ends."""
+    model = task.model
     slow = [p for p in model.parameters() if p.requires_grad]
     fast = [*model.visual.head.parameters(), *task.to_statistics.parameters()]
     kept = {id(p) for p in fast}
     groups = [
         {"params": [p for p in slow if id(p) not in kept], "lr": config.learning_rate / 2},
-        {"params": [*fast, *to_teacher.parameters()], "lr": config.learning_rate},
+        {"params": [*fast, *task.to_teacher.parameters()], "lr": config.learning_rate},
     ]
     train(task, source, config, weights={"statistics": 0.5, "distill": 1.0}, groups=groups)
-    mini.save(model, config.folder / "mini")
 
 
 @main.command()

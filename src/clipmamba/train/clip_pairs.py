@@ -1,7 +1,8 @@
 """Contrastive training of `mini` on pictures with words.
 
 The image tower's first blocks stay as ImageNet taught them, so their output is computed once per
-picture and view and kept on disk; a step then costs a fifth of a full pass.
+picture and view and kept on disk; a step then costs a fifth of a full pass. A few last steps with
+a new view of each picture at every step undo what two fixed views a picture overfit.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ def compute_features(
     """First-block features of a centre and a random view of each picture, kept in `file`.
 
     Returns:
-        Features (P, 2, 48, 24, 24) as a memory map, and style statistics (P, 105).
+        Features (P, 2, 48, 28, 28) as a memory map, and style statistics (P, 105).
     """
     shape = (len(pictures), 2, *mini.FEATURES)
     statistics_file = file.with_suffix(".statistics.npy")
@@ -127,8 +128,8 @@ class PairBatches:
 
     Args:
         pictures: The training pictures.
-        features: Their cached features, (P, 2, 48, 24, 24).
-        statistics: Standardised style statistics, (P, 105).
+        features: Their cached features, (P, 2, 48, 28, 28); None: new views at every step.
+        statistics: Standardised style statistics, (P, 105), of the cached features.
         phrases: Token ids of the distillation phrases, (Q, T).
         targets: The sentence encoder's embeddings of them, (Q, 384).
         batch: Pictures a step, of all processes together.
@@ -138,8 +139,8 @@ class PairBatches:
     def __init__(
         self,
         pictures: Sequence[Picture],
-        features: NDArray[np.float16],
-        statistics: Tensor,
+        features: NDArray[np.float16] | None,
+        statistics: Tensor | None,
         phrases: Tensor,
         targets: Tensor,
         batch: int,
@@ -155,9 +156,9 @@ class PairBatches:
         """The tensors of a step.
 
         Returns:
-            `features` (B, 48, 24, 24), `tokens` (B, T) of a text of each, `applies` (B, B):
-            whether a picture (row) may be called by a text (column), `statistics`, `movement`
-            (B,) with -1 for none and `movement_tokens` (M, T) that name them, and `phrases` with
+            `features` (B, 48, 28, 28) with `statistics` (B, 105), or new views `images`
+            (B, 3, 224, 224), bytes; `tokens` (B, T) of a text of each, `applies` (B, B):
+            whether a picture (row) may be called by a text (column), `movement` (B,) with -1 for none and `movement_tokens` (M, T) that name them, and `phrases` with
             their `targets` to remember.
         """
         rng = random.Random(f"{self.seed}-{step}-{process}")
@@ -166,26 +167,37 @@ class PairBatches:
         index = torch.multinomial(self.weights, size, replacement=False, generator=generator)
         chosen = [self.pictures[i] for i in index.tolist()]
         texts = [pick_text(picture, rng) for picture in chosen]
-        view = [rng.randrange(2) for _ in chosen]
-        features = torch.from_numpy(
-            np.stack([self.features[i, v] for i, v in zip(index.tolist(), view, strict=True)])
-        )
+        seen = self._views(index, rng)
         flip = torch.rand(size, generator=generator) < 0.5
-        features[flip] = features[flip].flip(-1)
+        for views in (seen[name] for name in ("features", "images") if name in seen):
+            views[flip] = views[flip].flip(-1)
         names = [{picture.caption, *picture.texts} for picture in chosen]
         applies = torch.tensor([[text in known for text in texts] for known in names])
         typed = [misspell(text, rng) if rng.random() < 0.1 else text for text in texts]
         remember = torch.randint(len(self.phrases), (size // 2,), generator=generator)
         return {
-            "features": features,
+            **seen,
             "tokens": mini.tokenize([text.lower() for text in typed]),
             "applies": applies,
-            "statistics": self.statistics[index],
             "movement": torch.tensor([_NUMBERS.get(picture.movement, -1) for picture in chosen]),
             "movement_tokens": mini.tokenize([rng.choice(_NAMED).format(m) for m in MOVEMENTS]),
             "phrases": self.phrases[remember],
             "targets": self.targets[remember],
         }
+
+    def _views(self, index: Tensor, rng: random.Random) -> dict[str, Tensor]:
+        """What the pictures of a batch look like this time."""
+        if self.features is not None and self.statistics is not None:
+            views = [self.features[i, rng.randrange(2)] for i in index.tolist()]
+            return {
+                "features": torch.from_numpy(np.stack(views)),
+                "statistics": self.statistics[index],
+            }
+        crops = []
+        for i in index.tolist():
+            with Image.open(self.pictures[i].path) as opened:
+                crops.append(np.asarray(crop_view(opened.convert("RGB"), rng)))
+        return {"images": torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2)}
 
 
 def _share(picture: Picture) -> float:
@@ -217,8 +229,7 @@ class PairTask(nn.Module):
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Named losses of a batch of `PairBatches`."""
-        features = batch["features"].to(torch.float32)
-        features = features.contiguous(memory_format=torch.channels_last)
+        features, wanted = self._seen(batch)
         image = F.normalize(mini.encode_features(self.model, features).float(), dim=-1)
         text = self._encode(batch["tokens"])
         scale = self.model.logit_scale.exp().clamp(max=100)
@@ -234,7 +245,7 @@ class PairTask(nn.Module):
             (scale * image @ names.T)[known], batch["movement"][known], reduction="sum"
         ) / known.sum().clamp(min=1)
         statistics = F.smooth_l1_loss(
-            self.to_statistics(image * image.shape[1] ** 0.5), batch["statistics"]
+            self.to_statistics(image * image.shape[1] ** 0.5), wanted
         )
         remembered = F.normalize(self.to_teacher(self._encode(batch["phrases"])), dim=-1)
         distill = 1 - (remembered * batch["targets"].float()).sum(-1).mean()
@@ -244,6 +255,20 @@ class PairTask(nn.Module):
             "statistics": statistics,
             "distill": distill,
         }
+
+    @torch.no_grad()
+    def _seen(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """First-block features of a batch and its standardised style statistics."""
+        if "features" in batch:
+            features, statistics = batch["features"], batch["statistics"]
+        else:
+            images = batch["images"].float() / 255
+            features = mini.frozen_features(
+                self.model, images.contiguous(memory_format=torch.channels_last)
+            )
+            statistics = style_statistics(features.float(), images)
+            statistics = (statistics - statistics.mean(0)) / (statistics.std(0) + 1e-3)
+        return features.float().contiguous(memory_format=torch.channels_last), statistics
 
     def _encode(self, tokens: Tensor) -> Tensor:
         return F.normalize(mini.encode_tokens(self.model, tokens).float(), dim=-1)

@@ -25,7 +25,7 @@ MODEL_CONFIG: dict[str, Any] = {
         "timm_model_pretrained": False,
         "timm_pool": "avg",
         "timm_proj": "linear",
-        "image_size": 192,
+        "image_size": 224,
     },
     "text_cfg": {
         "context_length": 32,
@@ -42,7 +42,7 @@ PREPROCESS_CONFIG: dict[str, Any] = {
     "resize_mode": "shortest",
 }
 FROZEN_BLOCKS = 3  # of the image tower, edges and textures: stay as ImageNet taught them
-FEATURES = (48, 24, 24)  # what they give
+FEATURES = (48, 28, 28)  # what they give
 
 
 def build() -> CLIP:
@@ -88,7 +88,7 @@ def encode_tokens(model: CLIP, tokens: Tensor) -> Tensor:
 
 
 def frozen_features(model: CLIP, images: Tensor) -> Tensor:
-    """What the frozen first blocks see in images (B, 3, 192, 192) in [0, 1]: (B, 48, 24, 24)."""
+    """What the frozen first blocks see in images (B, 3, 224, 224) in [0, 1]: (B, 48, 28, 28)."""
     trunk = model.visual.trunk
     images = (images - PREPROCESS_CONFIG["mean"][0]) / PREPROCESS_CONFIG["std"][0]
     x: Tensor = trunk.bn1(trunk.conv_stem(images))

@@ -1,0 +1,179 @@
+"""Colour profiles: any picture to sRGB for the model, and back into the photo's own colours."""
+
+from __future__ import annotations
+
+import io
+import logging
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from PIL import Image
+
+from clipmamba.errors import InputError
+from clipmamba.io.alpha import fill_hidden
+from clipmamba.io.metadata import one_line
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+logger = logging.getLogger("clipmamba")
+
+_SIXTEEN_BIT = frozenset({"I", "I;16", "I;16B", "I;16L", "I;16N"})
+_EIGHT_BIT = {  # mode -> the plain mode that an ICC profile speaks about
+    "1": "L",
+    "L": "L",
+    "LA": "L",
+    "CMYK": "CMYK",
+    "P": "RGB",
+    "PA": "RGB",
+    "RGB": "RGB",
+    "RGBA": "RGB",
+    "RGBX": "RGB",
+    "YCbCr": "RGB",
+}
+
+
+def to_srgb(picture: Image.Image) -> tuple[NDArray[np.float32], Image.Image | None]:
+    """Give a picture's colours as sRGB, and its transparency beside them.
+
+    An embedded ICC profile is followed (relative colorimetric, black point compensation); a
+    picture without one is sRGB. Colours outside sRGB become the nearest inside. Sixteen-bit grey
+    keeps its precision. Below full transparency the visible colours go on.
+
+    Args:
+        picture: an image as :func:`read_picture` returns it.
+
+    Returns:
+        ``(pixels, alpha)``: float32 (H, W, 3) in [0, 1], and an ``L`` image or None.
+
+    Raises:
+        InputError: the picture's mode can't be shown as sRGB (float, Lab ...).
+    """
+    import numpy as np
+
+    profile = picture.info.get("icc_profile")
+    if picture.mode in _SIXTEEN_BIT:
+        levels = np.asarray(picture).astype(np.float32) / 65535
+        if levels.size and not 0 <= levels.min() <= levels.max() <= 1:
+            raise InputError("a 32-bit picture can't be read; save it with 8 or 16 bits first")
+        # A grey profile is a curve: take it at 256 places, read the 65536 levels off by lines.
+        curve = _to_srgb_image(Image.linear_gradient("L").resize((1, 256)), profile)
+        places = np.linspace(0, 1, 256, dtype=np.float32)
+        values = np.asarray(curve, dtype=np.float32)[:, 0] / 255
+        channels = [np.interp(levels, places, values[:, c]) for c in range(3)]
+        return np.stack(channels, axis=-1).astype(np.float32), None
+
+    if picture.mode not in _EIGHT_BIT:
+        raise InputError(f"pictures of mode {picture.mode} can't be read; save it as RGB first")
+    alpha = None
+    if picture.has_transparency_data:
+        alpha = picture.convert("RGBA").getchannel("A")
+        if picture.mode in ("P", "PA"):
+            picture = picture.convert("RGBA")
+    colours = _to_srgb_image(picture.convert(_EIGHT_BIT[picture.mode]), profile)
+    pixels = np.asarray(colours, dtype=np.float32)
+    pixels *= np.float32(1 / 255)
+    if alpha is not None:
+        pixels = fill_hidden(pixels, np.asarray(alpha, np.float32) / 255)
+    return pixels, alpha
+
+
+def from_srgb(
+    pixels: NDArray[np.float32],
+    alpha: Image.Image | None = None,
+    like: Image.Image | None = None,
+) -> Image.Image:
+    """Make an 8-bit picture of sRGB colours; the other direction of :func:`to_srgb`.
+
+    Args:
+        pixels: float (H, W, 3); clamped to [0, 1].
+        alpha: an ``L`` image of the same size, or None for an opaque picture.
+        like: the photo whose colours, EXIF, XMP and resolution the picture takes over: with an
+            RGB or CMYK profile it is converted back into that; with another one it becomes RGB
+            with the profile of sRGB.
+
+    Returns:
+        An ``RGB`` or ``RGBA`` image, or ``CMYK`` where `like` is that with a profile.
+    """
+    import numpy as np
+
+    levels = np.empty(pixels.shape, np.uint8)
+    for start in range(0, len(pixels), 256):  # in strips: no copies of a large picture
+        strip = np.clip(pixels[start : start + 256], 0, 1)
+        levels[start : start + 256] = np.rint(strip * np.float32(255))
+    image = Image.fromarray(levels)
+    profile = None
+    if like is not None and like.info.get("icc_profile"):
+        image, profile = _to_own_profile(image, like)
+    if alpha is not None:
+        image.putalpha(alpha)
+    image.info = {} if like is None else dict(like.info)
+    for key in ("transparency", "icc_profile"):
+        image.info.pop(key, None)
+    if profile is not None:
+        image.info["icc_profile"] = profile
+    return image
+
+
+def as_srgb(picture: Image.Image) -> Image.Image:
+    """The same picture in sRGB, ``RGB`` or ``RGBA``; keeps its metadata."""
+    pixels, alpha = to_srgb(picture)
+    image = from_srgb(pixels, alpha)
+    image.info = {key: value for key, value in picture.info.items() if key != "transparency"}
+    if "icc_profile" in image.info:
+        image.info["icc_profile"] = srgb_profile()
+    return image
+
+
+@lru_cache(maxsize=1)
+def srgb_profile() -> bytes:
+    """Give an ICC profile of sRGB, the same bytes every time."""
+    from PIL import ImageCms
+
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    # Bytes 24 to 36 of an ICC header are the date of making: a fixed one makes equal files equal.
+    date = b"".join(number.to_bytes(2, "big") for number in (2000, 1, 1, 0, 0, 0))
+    return profile[:24] + date + profile[36:]
+
+
+def _to_srgb_image(image: Image.Image, profile: bytes | None) -> Image.Image:
+    """Convert an ``L``, ``RGB`` or ``CMYK`` image to ``RGB`` in sRGB."""
+    if not profile:
+        return image.convert("RGB")
+    from PIL import ImageCms
+
+    try:
+        return _convert(image, profile, srgb_profile(), "RGB")
+    except (ImageCms.PyCMSError, OSError) as error:
+        logger.warning("unusable colour profile, sRGB assumed: %s", one_line(error))
+        return image.convert("RGB")
+
+
+def _to_own_profile(image: Image.Image, like: Image.Image) -> tuple[Image.Image, bytes]:
+    """An sRGB image in the colours of `like`, with the profile that it now has."""
+    from PIL import ImageCms
+
+    profile: bytes = like.info["icc_profile"]
+    mode = {b"RGB ": "RGB", b"CMYK": "CMYK"}.get(profile[16:20])
+    if mode == _EIGHT_BIT.get(like.mode):
+        try:
+            return _convert(image, srgb_profile(), profile, mode), profile
+        except (ImageCms.PyCMSError, OSError):  # damaged, or good for reading only
+            pass
+    return image, srgb_profile()
+
+
+def _convert(image: Image.Image, source: bytes, target: bytes, mode: str) -> Image.Image:
+    from PIL import ImageCms
+
+    converted = ImageCms.profileToProfile(
+        image,
+        ImageCms.ImageCmsProfile(io.BytesIO(source)),
+        ImageCms.ImageCmsProfile(io.BytesIO(target)),
+        renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
+        outputMode=mode,
+        flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
+    )
+    assert converted is not None  # None only for in-place conversion
+    return converted
