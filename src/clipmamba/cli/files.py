@@ -20,7 +20,7 @@ from clipmamba.io import WRITABLE, check_output
 
 Exist = Literal["error", "skip", "overwrite"]
 STREAM = "-"
-PICTURES = WRITABLE | {".avif", ".gif", ".bmp", ".ppm", ".pgm", ".jp2", ".jfif"}
+PICTURES = WRITABLE | {".gif", ".bmp", ".ppm", ".pgm", ".jp2", ".jfif"}
 """Extensions, in lower case, of the files that a folder is searched for."""
 _MAGIC = re.compile(r"[*?\[]")
 

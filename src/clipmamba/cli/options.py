@@ -4,20 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import click
 from click.shell_completion import CompletionItem
 
 from clipmamba.errors import InputError
-from clipmamba.io import read_picture
+from clipmamba.io import MAX_PIXELS, read_picture
 from clipmamba.pipelines.options import MAX_STRENGTH, StylizeOptions
 from clipmamba.styles.known import KNOWN_STYLES
 
 PATH = click.Path(path_type=Path)
-FORMATS = ("png", "jpg", "webp", "tif")
+FORMATS = ("png", "jpg", "webp", "tif", "avif", "heic")
 
 Decorator = Callable[[Any], Any]
+
+
+class TileSide(click.ParamType[int | str | None]):
+    """``auto``, ``off`` or a number of pixels."""
+
+    name = "auto|off|PX"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int | str | None:
+        """Give what `StylizeOptions.tile` takes."""
+        if value is None or value == "auto" or isinstance(value, int):
+            return cast("int | str | None", value)
+        if value == "off":
+            return None
+        return click.INT.convert(value, param, ctx)
 
 
 class SectionOption(click.Option):
@@ -127,6 +143,14 @@ LOOK = section(
         help="Size of strokes, whatever the photo's: 1 as on a picture of 1024 pixels, 2 half as "
         "large, 0.5 twice.  [default: as they come at the photo's own pixels]",
     ),
+    option(
+        "--tile",
+        type=TileSide(),
+        default=StylizeOptions.tile,
+        show_default=True,
+        help="Work on the photo in tiles of this side: less memory. auto: for more than 4 million "
+        "pixels; off: always whole.",
+    ),
     SEED,
 )
 MODEL = section(
@@ -144,6 +168,14 @@ MODEL = section(
         type=PATH,
         help="A folder from StylizePipeline.save_pretrained instead of the default weights.",
     ),
+)
+MAX_PIXELS_OPTION = option(
+    "--max-pixels",
+    type=click.IntRange(min=1),
+    metavar="N",
+    default=MAX_PIXELS,
+    show_default=True,
+    help="Refuse photos with more: a small file may unfold to more than the memory holds.",
 )
 OVERWRITE = option("--overwrite", is_flag=True, help="Replace OUT if it is there.")
 

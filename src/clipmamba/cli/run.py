@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from PIL import Image
 
+from clipmamba import __version__
 from clipmamba.cli.exits import SOME_FAILED, USAGE_ERROR, error_line
 from clipmamba.cli.files import Exist, Job, Photo
 from clipmamba.cli.terminal import plain_warnings, progress, say, status
@@ -29,7 +30,14 @@ from clipmamba.pipelines.stylize import StylizePipeline
 if TYPE_CHECKING:
     import torch
 
-_STREAM_FORMATS = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP", "tif": "TIFF"}
+_STREAM_FORMATS = {
+    "png": "PNG",
+    "jpg": "JPEG",
+    "webp": "WEBP",
+    "tif": "TIFF",
+    "avif": "AVIF",
+    "heic": "HEIF",
+}
 
 
 @dataclass(frozen=True)
@@ -43,7 +51,10 @@ class Batch:
         device: where to compute.
         model: a saved pipeline, or None for the default one.
         exist: what to do about a result that is there already.
+        max_pixels: larger photos are refused.
         metadata: what is kept of the photo's: "all", "color" or "none".
+        quality: of formats that lose some; None for the usual one.
+        keep_settings: whether results say how they were made.
         stream_format: of a picture on standard output.
         as_json: report in JSON lines.
     """
@@ -54,9 +65,30 @@ class Batch:
     device: str
     model: Path | None
     exist: Exist
+    max_pixels: int
     metadata: str
+    quality: int | None
+    keep_settings: bool
     stream_format: str
     as_json: bool
+
+    @property
+    def model_name(self) -> str:
+        """The model's name without its path."""
+        return "default" if self.model is None else self.model.name
+
+    def settings(self, job: Job) -> dict[str, Any] | None:
+        """How a result was made, for the result itself."""
+        if not self.keep_settings:
+            return None
+        looks = ("strength", "preserve_color", "detail")
+        return {
+            "prompt": self.prompt,
+            **{name: self.keywords[name] for name in looks},
+            "seed": job.seed,
+            "model": self.model_name,
+            "version": __version__,
+        }
 
 
 class Report:
@@ -87,14 +119,13 @@ class Report:
         if error is not None:
             say(error_line(error), err=True)
         if self._batch.as_json:
-            model = self._batch.model
             line = {
                 "input": str(job.photo),
                 "output": None if error is not None else job.output,
                 "state": state,
                 "size": size,
                 "prompt": self._batch.prompt,
-                "model": "default" if model is None else model.name,
+                "model": self._batch.model_name,
                 "seed": job.seed,
                 "device": self.device,
                 "backend": self.backend,
@@ -165,7 +196,7 @@ def _make_all(
     pipeline: StylizePipeline | None = None
     last: _Writing | None = None
     made = 0
-    ahead = helper.submit(_read, groups[0][0].photo) if groups else None
+    ahead = helper.submit(_read, groups[0][0].photo, batch.max_pixels) if groups else None
     with contextlib.ExitStack() as stack:
         advance = None
         for index, jobs in enumerate(groups):
@@ -178,7 +209,7 @@ def _make_all(
                     report.tell(job, "failed", error=str(error))
                 picture = None
             if index + 1 < len(groups):
-                ahead = helper.submit(_read, groups[index + 1][0].photo)
+                ahead = helper.submit(_read, groups[index + 1][0].photo, batch.max_pixels)
             if picture is not None and pipeline is None:
                 with status("loading the model"):
                     pipeline = StylizePipeline.from_pretrained(batch.model, batch.device)
@@ -237,30 +268,35 @@ def _make(
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError) and "memory" not in str(error):
             raise
-        remedy = "make it smaller with --max-size"
+        remedy = "work in tiles with --tile 512, or make it smaller with --max-size"
         report.tell(job, "failed", error=f"{job.photo} does not fit into memory; {remedy}")
         return None
     seconds = time.perf_counter() - started
     return _Writing(job, helper.submit(_write, batch, job, result), result.size, seconds)
 
 
-def _read(photo: Photo) -> Image.Image:
+def _read(photo: Photo, max_pixels: int) -> Image.Image:
     if photo.path is not None:
-        return read_picture(photo.path)
+        return read_picture(photo.path, max_pixels=max_pixels)
     data = sys.stdin.buffer.read()
     if not data:
         raise InputError("standard input is empty: pipe a picture into it")
     try:
-        return read_picture(io.BytesIO(data))
+        return read_picture(io.BytesIO(data), max_pixels=max_pixels)
     except InputError as error:
         raise InputError(f"standard input: {error}") from error
 
 
 def _write(batch: Batch, job: Job, result: Image.Image) -> None:
+    options: dict[str, Any] = {
+        "metadata": batch.metadata,
+        "quality": batch.quality,
+        "settings": batch.settings(job),
+    }
     if job.target is None:
         buffer = io.BytesIO()
         kind = _STREAM_FORMATS[batch.stream_format]
-        write_picture(result, buffer, metadata=batch.metadata, file_format=kind)
+        write_picture(result, buffer, file_format=kind, **options)
         sys.stdout.buffer.write(buffer.getbuffer())
         sys.stdout.buffer.flush()
         return
@@ -269,7 +305,7 @@ def _write(batch: Batch, job: Job, result: Image.Image) -> None:
     except OSError as error:
         raise InputError(f"can't make {job.target.parent}: {error.strerror or error}") from error
     overwrite = batch.exist == "overwrite"
-    write_picture(result, job.target, overwrite=overwrite, metadata=batch.metadata)
+    write_picture(result, job.target, overwrite=overwrite, **options)
 
 
 def _scan_backend(device: torch.device) -> str:

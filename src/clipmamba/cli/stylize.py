@@ -12,6 +12,7 @@ from clipmamba.cli.files import Exist, collect, plan
 from clipmamba.cli.options import (
     FORMATS,
     LOOK,
+    MAX_PIXELS_OPTION,
     MODEL,
     PATH,
     STYLE,
@@ -44,11 +45,17 @@ _PICTURES = section(
            metavar="N", help="Pictures of each photo, with seeds from --seed (or 0) on."),
     option("--max-size", type=int, metavar="PX", default=StylizeOptions.max_size,
            help="Longest side of a result; smaller photos are not enlarged."),
+    MAX_PIXELS_OPTION,
     option("--format", "file_format", type=click.Choice(FORMATS),
            help="Format of the results.  [default: as OUT or the photo says, else png]"),
+    option("--quality", type=click.IntRange(1, 100), metavar="1-100",
+           help="Of JPEG, WebP, AVIF and HEIC.  [default: 95; 90 for AVIF and HEIC]"),
     option("--keep-metadata", type=click.Choice(["all", "color", "none"]), default="all",
-           show_default=True, help="What a result keeps: EXIF and colour profile, the profile "
-           "alone, or nothing."),
+           show_default=True, help="What a result keeps: EXIF, XMP and colour profile, the "
+           "profile alone, or nothing."),
+    option("--settings/--no-settings", "keep_settings", default=True, show_default=True,
+           help="Write prompt, strength, seed and model into the result's EXIF comment; only with "
+           "--keep-metadata all."),
     option("--exist", type=click.Choice(get_args(Exist)), default="error", show_default=True,
            help="A result that is there already: refuse to start, keep it (to go on where a run "
            "ended), or replace it."),
@@ -80,8 +87,11 @@ def stylize(
     region: tuple[str, ...],
     output: str | None,
     recursive: bool,
+    max_pixels: int,
     file_format: str | None,
+    quality: int | None,
     keep_metadata: str,
+    keep_settings: bool,
     exist: str,
     overwrite: bool,
     as_json: bool,
@@ -130,7 +140,7 @@ def stylize(
     keywords = open_pictures(keywords)
     keywords["mask"] = None if mask is None else read_picture(mask)
     keywords["regions"] = [(read_picture(area), words) for area, words in regions]
-    for name in ("strength", "preserve_color", "detail", "max_size"):
+    for name in ("strength", "preserve_color", "detail", "max_size", "tile"):
         keywords[name] = getattr(options, name)
     batch = Batch(
         jobs=jobs,
@@ -139,7 +149,10 @@ def stylize(
         device=device,
         model=model,
         exist=keep,
+        max_pixels=max_pixels,
         metadata=keep_metadata,
+        quality=quality,
+        keep_settings=keep_settings,
         stream_format=file_format or "png",
         as_json=as_json,
     )

@@ -31,7 +31,7 @@ class ConvStage(nn.Module):
         self.norm = (StyleNorm if normalise else StyleAffine)(outputs, code_dim)
 
     def forward(self, x: Tensor, code: Tensor, whole: PictureMoments | None = None) -> Tensor:
-        """Maps (B, inputs, H, W) to (B, outputs, H / stride, W / stride); `whole`: `StyleNorm`'s."""
+        """Maps (B, inputs, H, W) to (B, outputs, H / stride, W / stride); see `StyleNorm`."""
         x = self.conv(x)
         if isinstance(self.norm, StyleNorm):
             return F.silu(self.norm(x, code, whole))

@@ -172,9 +172,7 @@ def refine(
     ).solution
     to_teacher.load_state_dict({"weight": solution[:-1].T, "bias": solution[-1]})
     task = PairTask(model, to_teacher)
-    train_pairs(
-        task, PairBatches(learned, None, None, tokens, targets, batch, config.seed), config
-    )
+    train_pairs(task, PairBatches(learned, None, None, tokens, targets, batch, config.seed), config)
     mini.save(model, config.folder / "mini")
 
 

@@ -157,9 +157,10 @@ class PairBatches:
 
         Returns:
             `features` (B, 48, 28, 28) with `statistics` (B, 105), or new views `images`
-            (B, 3, 224, 224), bytes; `tokens` (B, T) of a text of each, `applies` (B, B):
-            whether a picture (row) may be called by a text (column), `movement` (B,) with -1 for none and `movement_tokens` (M, T) that name them, and `phrases` with
-            their `targets` to remember.
+            (B, 3, 224, 224), bytes; `tokens` (B, T) of a text of each, `applies` (B, B): whether a
+            picture (row) may be called by a text (column), `movement` (B,) with -1 for none and
+            `movement_tokens` (M, T) that name them, and `phrases` with their `targets` to
+            remember.
         """
         rng = random.Random(f"{self.seed}-{step}-{process}")
         generator = torch.Generator().manual_seed(rng.getrandbits(62))
@@ -244,9 +245,7 @@ class PairTask(nn.Module):
         movement = F.cross_entropy(
             (scale * image @ names.T)[known], batch["movement"][known], reduction="sum"
         ) / known.sum().clamp(min=1)
-        statistics = F.smooth_l1_loss(
-            self.to_statistics(image * image.shape[1] ** 0.5), wanted
-        )
+        statistics = F.smooth_l1_loss(self.to_statistics(image * image.shape[1] ** 0.5), wanted)
         remembered = F.normalize(self.to_teacher(self._encode(batch["phrases"])), dim=-1)
         distill = 1 - (remembered * batch["targets"].float()).sum(-1).mean()
         return {

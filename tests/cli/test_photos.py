@@ -1,0 +1,167 @@
+"""What the real command does to real photos: nothing that was not asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from clipmamba.io import read_picture, read_settings, srgb_profile, to_srgb
+from clipmamba.pipelines import StylizePipeline
+
+MAKE, ORIENTATION = 271, 274
+XMP = b"<x:xmpmeta xmlns:x='adobe:ns:meta/'>Summer</x:xmpmeta>"
+
+
+@pytest.fixture
+def scan(here: Path, photo: Image.Image) -> Image.Image:
+    """A photo in the working folder, lying on its side, with everything a camera adds."""
+    exif = Image.Exif()
+    exif[MAKE], exif[ORIENTATION] = "Camera", 6
+    extra = {"exif": exif.tobytes(), "xmp": XMP, "icc_profile": srgb_profile(), "dpi": (240, 240)}
+    photo.save("photo.jpg", quality=95, subsampling=0, **extra)
+    return photo
+
+
+def restyled(stylize, *arguments: object, name: str = "out.png") -> Image.Image:
+    result = stylize(*arguments, "-p", "mosaic", "-o", name)
+    assert result.exit_code == 0, result.stderr
+    return read_picture(name)
+
+
+def difference(first: Image.Image, second: Image.Image) -> float:
+    return float(np.abs(to_srgb(first)[0] - to_srgb(second)[0]).mean())
+
+
+def test_a_photo_comes_back_upright_with_all_it_carried(scan, stylize) -> None:
+    result = restyled(stylize, "photo.jpg", name="out.jpg")
+    assert result.size == (32, 48)
+    assert result.info["xmp"] == XMP
+    assert result.info["icc_profile"] == srgb_profile()
+    assert result.info["dpi"] == (240, 240)
+    with Image.open("out.jpg") as written:
+        assert written.getexif()[MAKE] == "Camera"
+        assert written.getexif().get(ORIENTATION, 1) == 1
+
+
+@pytest.mark.parametrize(("keep", "stays"), [("color", {"icc_profile"}), ("none", set())])
+def test_metadata_can_be_left_out(scan, stylize, keep: str, stays: set[str]) -> None:
+    result = restyled(stylize, "photo.jpg", "--keep-metadata", keep, name="out.jpg")
+    assert set(result.info) - {"dpi"} == stays
+    for secret in (b"Camera", b"Summer", b"mosaic"):
+        assert secret not in Path("out.jpg").read_bytes()
+
+
+def test_a_result_says_how_it_was_made_unless_told_not_to(scan, stylize) -> None:
+    options = ("photo.jpg", "--strength", 0.8, "--seed", 3)
+    settings = read_settings(restyled(stylize, *options, name="a.jpg"))
+    assert settings is not None
+    assert (settings["prompt"], settings["strength"], settings["seed"]) == ("mosaic", 0.8, 3)
+    assert "/" not in settings["model"]
+    assert read_settings(restyled(stylize, *options, "--no-settings", name="b.jpg")) is None
+
+
+def test_transparency_comes_back_and_hides_no_colour_in_the_visible_edge(
+    here: Path, photo: Image.Image, stylize
+) -> None:
+    alpha = Image.new("L", photo.size, 0)
+    alpha.paste(255, (8, 4, 30, 28))
+    results = []
+    for name, hidden in (("black.png", (0, 0, 0)), ("green.png", (0, 255, 0))):
+        image = Image.composite(photo, Image.new("RGB", photo.size, hidden), alpha)
+        image.putalpha(alpha)
+        image.save(name)
+        results.append(restyled(stylize, name, name=f"out-{name}"))
+    for result in results:
+        assert result.mode == "RGBA"
+        np.testing.assert_array_equal(np.asarray(result.getchannel("A")), np.asarray(alpha))
+    first, second = (np.asarray(result)[4:28, 8:30] for result in results)
+    np.testing.assert_array_equal(first, second)
+
+
+def test_sixteen_bit_grey_is_not_clipped(here: Path, stylize) -> None:
+    levels = np.tile(np.linspace(0, 65535, 64), (48, 1))
+    Image.fromarray(levels.astype(np.uint16)).save("deep.png")
+    Image.fromarray((levels / 257).round().astype(np.uint8)).save("flat.png")
+    deep = restyled(stylize, "deep.png", name="a.png")
+    flat = restyled(stylize, "flat.png", name="b.png")
+    assert difference(deep, flat) < 0.01
+
+
+def test_wide_colours_stay_wide(here: Path, photo: Image.Image, stylize) -> None:
+    profile = bytearray(srgb_profile())  # a profile whose red is stored as green
+    tags = {profile[p : p + 4].decode(): int.from_bytes(profile[p + 4 : p + 8], "big")
+            for p in range(132, 132 + 12 * profile[131], 12)}  # fmt: skip
+    red, green = (slice(tags[name], tags[name] + 20) for name in ("rXYZ", "gXYZ"))
+    profile[red], profile[green] = profile[green], profile[red]
+    photo.save("plain.png")
+    Image.fromarray(np.asarray(photo)[..., [1, 0, 2]]).save("own.png", icc_profile=bytes(profile))
+    own, plain = (restyled(stylize, f"{n}.png", name=f"{n}-out.png") for n in ("own", "plain"))
+    assert own.info["icc_profile"] == bytes(profile)
+    assert "icc_profile" not in plain.info
+    assert difference(own, plain) < 0.01  # they look alike …
+    stored = np.asarray(own, float) - np.asarray(plain, float)
+    assert np.abs(stored).mean() > 10  # … and are stored each in its own colours
+
+
+def test_an_animation_gives_its_first_frame_and_says_so(here, photo, stylize) -> None:
+    photo.save("moving.gif", save_all=True, append_images=[photo.rotate(180)])
+    result = stylize("moving.gif", "-p", "mosaic", "-o", "out.png")
+    assert result.exit_code == 0
+    assert "moving.gif is animated: its first frame is taken" in result.stderr
+    assert read_picture("out.png").size == photo.size
+
+
+def test_a_bomb_is_refused_with_a_way_out_that_works(here, photo, stylize) -> None:
+    photo.save("photo.png")
+    refused = stylize("photo.png", "-p", "mosaic", "-o", "out.png", "--max-pixels", 1000)
+    assert refused.exit_code == 2
+    assert "--max-pixels 1536" in refused.stderr
+    assert not Path("out.png").exists()
+    restyled(stylize, "photo.png", "--max-pixels", 1536)
+
+
+@pytest.mark.parametrize("file_format", ["png", "jpg", "webp", "tif", "avif"])
+def test_any_format_on_standard_output(here, photo, stylize, file_format: str) -> None:
+    photo.save("photo.png")
+    result = stylize("photo.png", "-p", "mosaic", "-o", "-", "--format", file_format)
+    assert result.exit_code == 0, result.stderr
+    Path("out").write_bytes(result.stdout_bytes)
+    assert read_picture("out").size == photo.size
+
+
+def test_quality_is_heard(scan, stylize) -> None:
+    for quality in (30, 95):
+        restyled(stylize, "photo.jpg", "--quality", quality, name=f"{quality}.jpg")
+    assert Path("30.jpg").stat().st_size < 0.8 * Path("95.jpg").stat().st_size
+    refused = stylize("photo.jpg", "-p", "mosaic", "--quality", 0)
+    assert refused.exit_code == 2
+
+
+def test_tiles_change_the_picture_little(here: Path, stylize) -> None:
+    y, x = np.mgrid[:200, :300]
+    waves = np.stack([np.sin(x / 9), np.cos(y / 14), np.sin((x + y) / 23)], -1)
+    Image.fromarray(((waves + 1) * 127).astype(np.uint8)).save("large.png")
+    whole = restyled(stylize, "large.png", "--tile", "off", name="a.png")
+    tiled = restyled(stylize, "large.png", "--tile", "128", name="b.png")
+    assert 0 < difference(whole, tiled) < 0.1 * difference(whole, read_picture("large.png"))
+    for bad in ("12", "huge"):
+        refused = stylize("large.png", "-p", "mosaic", "--tile", bad)
+        assert refused.exit_code == 2
+        assert "tile" in refused.stderr
+
+
+def test_a_photo_too_large_for_the_memory_names_the_remedy(
+    here, photo, stylize, monkeypatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    photo.save("photo.png")
+    monkeypatch.setattr(StylizePipeline, "__call__", full)
+    result = stylize("photo.png", "-p", "mosaic", "-o", "out.png")
+    assert result.exit_code == 1
+    assert "--tile 512" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
