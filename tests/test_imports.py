@@ -22,7 +22,7 @@ ALLOWED = {
     "nn": {"ops"},
     "models": {"ops", "nn"},
     "clip": set(),
-    "styles": {"clip"},
+    "styles": {"clip", "io"},
     "losses": {"clip"},
     "io": set(),
     "pipelines": _MODEL | _BESIDE,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+__all__ = ["BackendError", "ClipmambaError", "InputError", "WeightsError"]
+
 
 class ClipmambaError(Exception):
     """Base of every error this package raises on purpose."""

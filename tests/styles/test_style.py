@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -115,3 +116,14 @@ def test_load_is_strict(tmp_path: Path) -> None:
     save_file({"embedding": torch.zeros(4)}, path, {"format": "clipmamba.style.v1"})
     with pytest.raises(WeightsError, match="not a whole style"):
         Style.load(path)
+
+
+def test_a_picture_may_be_a_file_an_image_or_a_tensor(tmp_path, tiny_clip_folder, photo):
+    clip = Clip.from_pretrained(str(tiny_clip_folder))
+    photo.save(tmp_path / "photo.png")
+    pixels = torch.from_numpy(np.array(photo)).permute(2, 0, 1) / 255
+    styles = [Style.image(picture, clip) for picture in (tmp_path / "photo.png", photo, pixels)]
+    for style in styles[1:]:
+        assert torch.allclose(style.embedding, styles[0].embedding, atol=1e-5)
+    with pytest.raises(InputError, match="no such file"):
+        Style.image(tmp_path / "missing.png", clip)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from clipmamba.errors import InputError, WeightsError
+from clipmamba.io import read_picture, to_srgb
+from clipmamba.io.convert import array_to_tensor
 from clipmamba.styles._files import read_tensors, write_tensors
 from clipmamba.styles.known import lookup_style
 
@@ -94,15 +98,29 @@ class Style:
         return cls(embedding[0], prompt.strip(), clip.name)
 
     @classmethod
-    def image(cls, image: Tensor, clip: Clip | None = None, label: str = "picture") -> Style:
-        """The style of one or more pictures (3, H, W) or (B, 3, H, W) in [0, 1]; B are averaged.
+    def image(
+        cls,
+        image: str | os.PathLike[str] | Image.Image | Tensor,
+        clip: Clip | None = None,
+        label: str = "picture",
+    ) -> Style:
+        """The style of a picture.
+
+        Args:
+            image: A path, a PIL image, or a float tensor (3, H, W) or (B, 3, H, W) in [0, 1] whose
+                B pictures are averaged.
+            clip: The CLIP model; None takes the package's own `mini`.
+            label: What people call it.
 
         Raises:
-            InputError: Not a float tensor of that shape.
+            InputError: An unreadable picture, or not a float tensor of that shape.
             WeightsError: The default weights are missing.
         """
         from clipmamba.clip import Clip
 
+        if not isinstance(image, Tensor):
+            pixels, _ = to_srgb(read_picture(image))
+            image = array_to_tensor(pixels)
         if clip is None:
             clip = Clip.from_pretrained()
         with torch.no_grad():

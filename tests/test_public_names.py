@@ -1,0 +1,35 @@
+"""The names that users may rely on: taking one away, or adding one, is a decision."""
+
+from __future__ import annotations
+
+import importlib
+
+import pytest
+
+PUBLIC = {
+    "clipmamba": "Style StylizePipeline Stylizer __version__ stylize",
+    "clipmamba.clip": "SOURCE_TEXT TEMPLATES Clip encode_prompt preprocess",
+    "clipmamba.errors": "BackendError ClipmambaError InputError WeightsError",
+    "clipmamba.io": "MAX_PIXELS WRITABLE check_output from_srgb read_mask read_picture "
+    "read_settings srgb_profile to_srgb write_picture",
+    "clipmamba.losses": "ContentLoss ContrastiveDirectionLoss DirectionalLoss IdentityLoss "
+    "LayoutLoss PatchDirectionalLoss PatchDiscriminator PatchNCELoss StyleStatisticsLoss "
+    "TotalVariationLoss adversarial_loss channel_statistics content_loss "
+    "contrastive_direction_loss directional_loss discriminator_loss identity_loss "
+    "layout_loss patch_directional_loss patch_nce_loss random_perspective_crops "
+    "style_statistics_loss total_variation_loss",
+    "clipmamba.models": "Stylizer",
+    "clipmamba.ops": "BackendStatus backend_table cross_merge cross_scan "
+    "scan_backend selective_scan",
+    "clipmamba.pipelines": "MAX_STRENGTH StylizeOptions StylizeOutput StylizePipeline stylize",
+    "clipmamba.styles": "KNOWN_STYLES KnownStyle Style StylePrior StyleRequest "
+    "find_style lookup_style search_styles suggest_styles",
+}
+
+
+@pytest.mark.parametrize("module", PUBLIC)
+def test_public_names_are_frozen(module: str) -> None:
+    found = importlib.import_module(module)
+    assert sorted(found.__all__) == sorted(PUBLIC[module].split())
+    for name in found.__all__:
+        assert getattr(found, name) is not None
