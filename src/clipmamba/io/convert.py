@@ -31,7 +31,7 @@ def array_to_tensor(array: NDArray[Any]) -> torch.Tensor:
     if np.issubdtype(array.dtype, np.unsignedinteger):
         pixels = array.astype(np.float32) / np.float32(np.iinfo(array.dtype).max)
     elif np.issubdtype(array.dtype, np.floating):
-        pixels = array.astype(np.float32)
+        pixels = array.astype(np.float32, copy=False)
     else:
         raise InputError(f"an array must be uint8 or float, not {array.dtype}")
     tensor = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))[None]
@@ -53,7 +53,7 @@ def tensor_to_array(tensor: torch.Tensor, dtype: np.dtype[Any]) -> NDArray[Any]:
     if np.issubdtype(dtype, np.unsignedinteger):
         # uint16 needs more than float16 would hold, uint8 nothing; float64 is exact for both.
         array = np.rint(array.astype(np.float64) * np.iinfo(dtype).max)
-    return np.ascontiguousarray(array.astype(dtype))
+    return np.ascontiguousarray(array, dtype)
 
 
 def check_range(images: torch.Tensor) -> None:

@@ -266,7 +266,8 @@ class StylizePipeline:
                 return picture
             pixels, alpha = to_srgb(picture)
             photo = array_to_tensor(pixels).to(self.device)
-            result = tensor_to_array(self._restyle(photo, styles, options), pixels.dtype)
+            del pixels  # a large picture's memory counts
+            result = tensor_to_array(self._restyle(photo, styles, options), np.dtype(np.float32))
             if alpha is not None and alpha.size != size:
                 alpha = alpha.resize(size, Image.Resampling.BOX)
             return from_srgb(result, alpha, like=picture)
@@ -294,7 +295,7 @@ class StylizePipeline:
             restyled = self._run(photo, point, options)
             if options.preserve_color:
                 restyled = keep_color(restyled, photo)
-            restyled = torch.lerp(photo, restyled, float(options.strength)).clamp(0, 1)
+            restyled = torch.lerp(photo, restyled, float(options.strength)).clamp_(0, 1)
             picture = restyled if area is None else lay_over(picture, restyled, area)
         return picture
 
