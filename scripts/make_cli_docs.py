@@ -26,14 +26,22 @@ INTRODUCTION = """\
 PICTURES = """\
 ## What happens to a picture
 
-- Read: PNG, JPEG, WebP, TIFF, AVIF, GIF (first frame), BMP, PPM, JPEG 2000.
-- The EXIF orientation is applied; the rest of EXIF is kept, without the old thumbnail.
-- An embedded colour profile is followed. The result is sRGB, and carries sRGB's profile if the
-  photo carried one.
-- Transparency is kept. JPEG has none: there the picture is laid on white, with a warning.
-- 16-bit grey is read at full depth. The result has 8 bits a channel.
+- Read: PNG, JPEG, WebP, TIFF, AVIF, GIF, BMP, PPM, JPEG 2000, and HEIC with the extra `heic`. Of an
+  animation the first frame is taken, with a warning.
+- Written: PNG, JPEG, WebP, TIFF, AVIF, HEIC.
+- The orientation is applied; the rest of EXIF is kept, without the old thumbnail, and so are XMP and
+  the resolution.
+- An embedded RGB or CMYK profile is followed, and the result goes back into it (CMYK where the
+  format holds it: JPEG and TIFF). Colours outside sRGB become the nearest inside on the way.
+- Transparency is kept. What it hides does not show in the result. JPEG has none: there the picture
+  is laid on white, with a warning.
+- 16-bit grey is read at full depth, 16-bit colour with 8 bits. The result has 8 bits a channel.
 - `--strength 0` keeps the photo's own pixels, mode and profile.
-- JPEG is written with quality 95 and full colour resolution (4:4:4).
+- JPEG and WebP are written with quality 95, AVIF and HEIC with 90, all in full colour resolution
+  where the format has it (WebP has not).
+- Prompt, strength, seed and model go into EXIF's user comment, unless the photo has a comment.
+- Photos of more than 200 million pixels are refused unless `--max-pixels` allows them; those of more
+  than 4 million are worked on in tiles.
 - A result is written under a temporary name in the same folder and renamed when whole.
 
 ## Where results go

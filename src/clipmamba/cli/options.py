@@ -23,7 +23,7 @@ Decorator = Callable[[Any], Any]
 class TileSide(click.ParamType[int | str | None]):
     """``auto``, ``off`` or a number of pixels."""
 
-    name = "auto|off|PX"
+    name = "tile"
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
@@ -146,6 +146,7 @@ LOOK = section(
     option(
         "--tile",
         type=TileSide(),
+        metavar="auto|off|PX",
         default=StylizeOptions.tile,
         show_default=True,
         help="Work on the photo in tiles of this side: less memory. auto: for more than 4 million "
