@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    Floats = NDArray[np.floating[Any]]
 
 
 def fill_hidden(pixels: NDArray[np.float32], opacity: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -32,12 +34,12 @@ def fill_hidden(pixels: NDArray[np.float32], opacity: NDArray[np.float32]) -> ND
     return np.where(hidden[..., None], means, pixels).astype(np.float32)
 
 
-def _means(sums: NDArray[np.float32], weights: NDArray[np.float32]) -> NDArray[np.float32]:
+def _means(sums: Floats, weights: Floats) -> Floats:
     """Weighted means (H, W, 3); where there is no weight, those of the next coarser level."""
     import numpy as np
 
     known = weights > 0
-    means: NDArray[np.float32] = sums / np.where(known, weights, 1)[..., None]
+    means: Floats = sums / np.where(known, weights, 1)[..., None]
     if known.all():
         return means
     height, width = weights.shape

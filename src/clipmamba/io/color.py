@@ -72,7 +72,7 @@ def to_srgb(picture: Image.Image) -> tuple[NDArray[np.float32], Image.Image | No
         if picture.mode in ("P", "PA"):
             picture = picture.convert("RGBA")
     colours = _to_srgb_image(picture.convert(_EIGHT_BIT[picture.mode]), profile)
-    pixels = np.asarray(colours, dtype=np.float32)
+    pixels: NDArray[np.float32] = np.asarray(colours, dtype=np.float32)
     pixels *= np.float32(1 / 255)
     if alpha is not None:
         pixels = fill_hidden(pixels, np.asarray(alpha, np.float32) / 255)
@@ -156,7 +156,7 @@ def _to_own_profile(image: Image.Image, like: Image.Image) -> tuple[Image.Image,
 
     profile: bytes = like.info["icc_profile"]
     mode = {b"RGB ": "RGB", b"CMYK": "CMYK"}.get(profile[16:20])
-    if mode == _EIGHT_BIT.get(like.mode):
+    if mode is not None and mode == _EIGHT_BIT.get(like.mode):
         try:
             return _convert(image, srgb_profile(), profile, mode), profile
         except (ImageCms.PyCMSError, OSError):  # damaged, or good for reading only

@@ -85,7 +85,7 @@ def restyle_in_tiles(
     scale = min(1.0, tile / math.sqrt(height * width))
     small = resize(photo, max(1, round(height * scale)), max(1, round(width * scale)))
     whole = PictureMoments()
-    stylizer(small, style, stylizer.draw_noise(*small.shape[2:], seed), whole)
+    stylizer(small, style, stylizer.draw_noise(small.shape[2], small.shape[3], seed), whole)
 
     noise = stylizer.draw_noise(height, width, seed)
     result = torch.zeros_like(photo)
