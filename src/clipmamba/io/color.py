@@ -73,9 +73,9 @@ def to_srgb(picture: Image.Image) -> tuple[NDArray[np.float32], Image.Image | No
             picture = picture.convert("RGBA")
     colours = _to_srgb_image(picture.convert(_EIGHT_BIT[picture.mode]), profile)
     pixels: NDArray[np.float32] = np.asarray(colours, dtype=np.float32)
-    pixels *= np.float32(1 / 255)
+    pixels /= np.float32(255)  # in place: no copy of a large picture
     if alpha is not None:
-        pixels = fill_hidden(pixels, np.asarray(alpha, np.float32) / 255)
+        pixels = fill_hidden(pixels, np.asarray(alpha, dtype=np.float32) / np.float32(255))
     return pixels, alpha
 
 
