@@ -29,7 +29,7 @@ PICTURES = """\
 - Read: PNG, JPEG, WebP, TIFF, AVIF, GIF, BMP, PPM, JPEG 2000, and HEIC with the extra `heic`. Of an
   animation the first frame is taken, with a warning.
 - Written: PNG, JPEG, WebP, TIFF, AVIF, HEIC.
-- The orientation is applied; the rest of EXIF is kept, without the old thumbnail, and so are XMP and
+- The orientation is applied; the rest of EXIF is kept, without the old thumbnail; so are XMP and
   the resolution.
 - An embedded RGB or CMYK profile is followed, and the result goes back into it (CMYK where the
   format holds it: JPEG and TIFF). Colours outside sRGB become the nearest inside on the way.
@@ -40,8 +40,8 @@ PICTURES = """\
 - JPEG and WebP are written with quality 95, AVIF and HEIC with 90, all in full colour resolution
   where the format has it (WebP has not).
 - Prompt, strength, seed and model go into EXIF's user comment, unless the photo has a comment.
-- Photos of more than 200 million pixels are refused unless `--max-pixels` allows them; those of more
-  than 4 million are worked on in tiles.
+- Photos of more than 200 million pixels are refused unless `--max-pixels` allows them; those of
+  more than 4 million are worked on in tiles.
 - A result is written under a temporary name in the same folder and renamed when whole.
 
 ## Where results go

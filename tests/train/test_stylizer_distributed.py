@@ -53,7 +53,7 @@ def make_task(clip_folder: str, accelerator=None) -> StylizerTask:
     source = torch.nn.functional.normalize(torch.ones(16), dim=0)
     gather = functools.partial(gather_with_gradient, accelerator=accelerator)
     clip = Clip.from_pretrained(clip_folder)
-    return StylizerTask(stylizer, clip, source, WEIGHTS, shallow, gather=gather)
+    return StylizerTask(stylizer, clip, source, WEIGHTS, {"statistics": shallow}, gather=gather)
 
 
 def two_processes_equal_one(folder: str, clip_folder: str) -> None:

@@ -54,6 +54,9 @@ def shallow(images: Tensor) -> list[Tensor]:
     return [images, F.avg_pool2d(images, 2)]
 
 
+STYLE_FEATURES = {"statistics": shallow, "stages": shallow}
+
+
 def wanted(batch: dict[str, Tensor]) -> Tensor:
     """The answer that fulfils every pair, and gives the photo back for its own style."""
     own = batch["own_style"][:, None, None, None]
@@ -70,7 +73,7 @@ def test_the_wanted_picture_has_no_pixel_loss(clip, batch, source):
 def test_a_photo_in_its_own_style_is_asked_for_with_its_own_point(clip, batch, source):
     stylizer = Fixed(batch["photo"])
     for weights in (LossWeights(pixel=1), ALL):
-        StylizerTask(stylizer, clip, source, weights, shallow)(batch)
+        StylizerTask(stylizer, clip, source, weights, STYLE_FEATURES)(batch)
         own = clip.encode_image(batch["photo"][:1])
         assert torch.allclose(stylizer.style[:1], own, atol=1e-6)
         assert torch.equal(stylizer.style[1:], batch["style"][1:])
@@ -87,7 +90,7 @@ def test_each_photo_has_the_noise_of_its_seed(clip, batch, source):
 def test_only_weighted_losses_are_computed(clip, batch, source):
     for name in (field.name for field in dataclasses.fields(LossWeights)):
         weights = LossWeights(**{"pixel": 0, name: 0.5})
-        features = shallow if name == "statistics" else None
+        features = {name: shallow} if name in STYLE_FEATURES else None
         losses = StylizerTask(Fixed(wanted(batch)), clip, source, weights, features)(batch)
         assert set(losses) == {name} | ({"discriminator"} if name == "adversarial" else set())
 
@@ -96,10 +99,10 @@ def test_every_loss_reaches_the_stylizer(clip, batch, source):
     for name in (field.name for field in dataclasses.fields(LossWeights)):
         stylizer = Fixed(torch.rand_like(batch["photo"]))
         weights = LossWeights(**{"pixel": 0, name: 1})
-        StylizerTask(stylizer, clip, source, weights, shallow)(batch)[name].backward()
+        StylizerTask(stylizer, clip, source, weights, STYLE_FEATURES)(batch)[name].backward()
         gradient = stylizer.answer.grad.flatten(1).abs().amax(1)
         assert gradient[1:].max() > 0, name
-        if name in ("adversarial", "statistics", "directional", "patch", "contrastive"):
+        if name in ("adversarial", *STYLE_FEATURES, "directional", "patch", "contrastive"):
             assert gradient[0] == 0, name  # a photo in its own style has no way to go
 
 
@@ -118,9 +121,9 @@ def test_the_two_sides_of_the_adversarial_loss_do_not_train_each_other(clip, bat
 def test_style_losses_are_means_over_the_pairs_that_have_a_style(clip, batch, source):
     weights = LossWeights(pixel=0, directional=1, statistics=1, contrastive=1)
     answer = torch.rand_like(batch["photo"])
-    with_identity = StylizerTask(Fixed(answer), clip, source, weights, shallow)(batch)
+    with_identity = StylizerTask(Fixed(answer), clip, source, weights, STYLE_FEATURES)(batch)
     rest = {name: value[1:] for name, value in batch.items()}
-    alone = StylizerTask(Fixed(answer[1:]), clip, source, weights, shallow)(rest)
+    alone = StylizerTask(Fixed(answer[1:]), clip, source, weights, STYLE_FEATURES)(rest)
     for name, value in alone.items():
         assert torch.allclose(with_identity[name], value, rtol=1e-5), name
 
@@ -128,7 +131,7 @@ def test_style_losses_are_means_over_the_pairs_that_have_a_style(clip, batch, so
 def test_pictures_that_show_the_style_have_no_statistics_loss(clip, batch, source):
     batch["reference"] = batch["result"].flip(-1)  # where things are does not matter
     weights = LossWeights(pixel=0, statistics=1)
-    losses = StylizerTask(Fixed(batch["result"]), clip, source, weights, shallow)(batch)
+    losses = StylizerTask(Fixed(batch["result"]), clip, source, weights, STYLE_FEATURES)(batch)
     assert losses["statistics"] < 1e-10
 
 
@@ -148,7 +151,7 @@ def test_moving_towards_another_style_costs_more(clip, batch, source):
 
 
 def test_frozen_networks_are_no_part_of_the_trained_state(clip, stylizer, source):
-    task = StylizerTask(stylizer, clip, source, ALL, shallow)
+    task = StylizerTask(stylizer, clip, source, ALL, STYLE_FEATURES)
     assert {name.split(".")[0] for name in task.state_dict()} == {"stylizer"}
     assert {id(p) for p in task.parameters()} == {id(p) for p in stylizer.parameters()}
 

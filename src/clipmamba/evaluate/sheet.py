@@ -48,6 +48,17 @@ def contact_sheet(
     return sheet
 
 
+def strip(pictures: Sequence[Image.Image], gap: int = 4) -> Image.Image:
+    """Draws pictures of one height side by side, (H, sum of widths and gaps) on white."""
+    width = sum(picture.width + gap for picture in pictures) - gap
+    row = Image.new("RGB", (width, pictures[0].height), "white")
+    left = 0
+    for picture in pictures:
+        row.paste(picture, (left, 0))
+        left += picture.width + gap
+    return row
+
+
 def labelled_sheet(
     cells: Sequence[tuple[str, Image.Image]], columns: int, gap: int = 8
 ) -> Image.Image:

@@ -48,6 +48,7 @@ class Stylizer(ModelMixin, ConfigMixin):  # type: ignore[misc]
         code_dim: Width of the style code.
         noise: Channels of noise given to the stem, the source of grain and strokes.
         mixer: "mamba", "attention" or "conv".
+        bend: Whether the style bends the scan's parameters (mixer "mamba").
     """
 
     _keep_in_fp32_modules: ClassVar[list[str]] = ["A_log", "delta_bias", "D"]
@@ -66,6 +67,7 @@ class Stylizer(ModelMixin, ConfigMixin):  # type: ignore[misc]
         code_dim: int = 256,
         noise: int = 4,
         mixer: Literal["mamba", "attention", "conv"] = "mamba",
+        bend: bool = True,
     ):
         super().__init__()
         self.register_to_config(widths=tuple(widths))
@@ -73,7 +75,7 @@ class Stylizer(ModelMixin, ConfigMixin):  # type: ignore[misc]
 
         def blocks(dim: int, count: int) -> nn.ModuleList:
             return nn.ModuleList(
-                StyleBlock(dim, code_dim, mixer, state, expand) for _ in range(count)
+                StyleBlock(dim, code_dim, mixer, state, expand, bend) for _ in range(count)
             )
 
         self.style = StyleProjection(style_dim, code_dim)

@@ -19,15 +19,22 @@ class StyleBlock(nn.Module):
         mixer: "mamba", "attention" or "conv".
         state: States per channel of the scan.
         expand: Width of the feed-forward net in C.
+        bend: Whether the style bends the scan's parameters.
     """
 
     def __init__(
-        self, dim: int, code_dim: int, mixer: str = "mamba", state: int = 16, expand: int = 2
+        self,
+        dim: int,
+        code_dim: int,
+        mixer: str = "mamba",
+        state: int = 16,
+        expand: int = 2,
+        bend: bool = True,
     ):
         super().__init__()
         self.dim = dim
         self.modulation = nn.Linear(code_dim, 6 * dim)
-        self.mixer = make_mixer(mixer, dim, code_dim, state)
+        self.mixer = make_mixer(mixer, dim, code_dim, state, bend)
         self.feed_forward = nn.Sequential(
             nn.Linear(dim, expand * dim), nn.GELU(), nn.Linear(expand * dim, dim)
         )

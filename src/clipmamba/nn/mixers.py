@@ -29,9 +29,10 @@ class MambaMixer(nn.Module):
         code_dim: Width of the style code.
         state: States N per channel.
         rank: Rank of the step size projection; C / 16 where 0.
+        bend: Whether the style bends the scan's parameters.
     """
 
-    def __init__(self, dim: int, code_dim: int, state: int = 16, rank: int = 0):
+    def __init__(self, dim: int, code_dim: int, state: int = 16, rank: int = 0, bend: bool = True):
         super().__init__()
         self.dim, self.state = dim, state
         self.rank = rank or max(1, dim // 16)
@@ -42,7 +43,7 @@ class MambaMixer(nn.Module):
         self.delta_bias = nn.Parameter(torch.empty(DIRECTIONS * dim))
         self.A_log = nn.Parameter(torch.empty(DIRECTIONS * dim, state))
         self.D = nn.Parameter(torch.ones(DIRECTIONS * dim))
-        self.bend = nn.Linear(code_dim, DIRECTIONS * (self.rank + state))
+        self.bend = nn.Linear(code_dim, DIRECTIONS * (self.rank + state)) if bend else None
         self.norm = nn.LayerNorm(dim)
         self.out_proj = nn.Linear(dim, dim)
         self.reset_parameters()
@@ -56,8 +57,9 @@ class MambaMixer(nn.Module):
         with torch.no_grad():
             self.delta_bias.copy_(steps + torch.log(-torch.expm1(-steps)))  # softplus inverse
             self.A_log.copy_(torch.arange(1, self.state + 1).float().log().expand_as(self.A_log))
-        nn.init.normal_(self.bend.weight, std=0.02)
-        nn.init.zeros_(self.bend.bias)
+        if self.bend is not None:
+            nn.init.normal_(self.bend.weight, std=0.02)
+            nn.init.zeros_(self.bend.bias)
 
     def forward(self, x: Tensor, code: Tensor) -> Tensor:
         """Mixes (B, H, W, C) under the style code (B, code_dim)."""
@@ -70,15 +72,17 @@ class MambaMixer(nn.Module):
         projected = _own_direction(projected)  # (B, 4, R + 2N, L), each in its own order
         delta_code, B, C = torch.split(projected, [self.rank, self.state, self.state], dim=2)
 
-        bend = self.bend(code).view(batch, DIRECTIONS, self.rank + self.state, 1)
-        bend_delta, bend_C = torch.split(bend, [self.rank, self.state], dim=2)
-        delta = self.delta_weight @ (delta_code + bend_delta)  # (B, 4, C, L)
+        if self.bend is not None:
+            bend = self.bend(code).view(batch, DIRECTIONS, self.rank + self.state, 1)
+            bend_delta, bend_C = torch.split(bend, [self.rank, self.state], dim=2)
+            delta_code, C = delta_code + bend_delta, C * (1 + bend_C)
+        delta = self.delta_weight @ delta_code  # (B, 4, C, L)
         y: Tensor = selective_scan(  # type: ignore[assignment]
             cross_scan(inner).flatten(1, 2),
             delta.to(inner.dtype).flatten(1, 2),
             -torch.exp(self.A_log.float()),
             B.contiguous(),
-            (C * (1 + bend_C)).to(B.dtype),
+            C.to(B.dtype).contiguous(),
             self.D.float(),
             delta_bias=self.delta_bias.float(),
             delta_softplus=True,
@@ -153,14 +157,14 @@ class ConvMixer(nn.Module):
         return out
 
 
-def make_mixer(kind: str, dim: int, code_dim: int, state: int) -> nn.Module:
+def make_mixer(kind: str, dim: int, code_dim: int, state: int, bend: bool = True) -> nn.Module:
     """Builds a mixer by name: "mamba", "attention" or "conv".
 
     Raises:
         ValueError: The name is none of them.
     """
     if kind == "mamba":
-        return MambaMixer(dim, code_dim, state)
+        return MambaMixer(dim, code_dim, state, bend=bend)
     if kind == "attention":
         return AttentionMixer(dim, code_dim)
     if kind == "conv":

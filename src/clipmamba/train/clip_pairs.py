@@ -219,7 +219,7 @@ class PairTask(nn.Module):
         self.model = model
         self.to_teacher = to_teacher
         self.to_statistics = nn.Linear(mini.MODEL_CONFIG["embed_dim"], STATISTICS)
-        mini.keep_depthwise_in_float32(model)
+        mini.keep_depthwise_in_float32(model.visual)
         mini.freeze_first_blocks(model)
 
     def train(self, mode: bool = True) -> PairTask:

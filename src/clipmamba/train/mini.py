@@ -116,9 +116,9 @@ class _DepthwiseInFloat32(nn.Conv2d):
             return super().forward(input.float())
 
 
-def keep_depthwise_in_float32(model: CLIP) -> None:
-    """Takes the image tower's depthwise convolutions out of autocast; weights stay as they are."""
-    for module in model.visual.modules():
+def keep_depthwise_in_float32(network: nn.Module) -> None:
+    """Takes a network's depthwise convolutions out of autocast; weights stay as they are."""
+    for module in network.modules():
         if isinstance(module, nn.Conv2d) and module.groups > 1:
             module.__class__ = _DepthwiseInFloat32
 

@@ -1,4 +1,4 @@
-"""The steps of `scripts/train_stylizer.py`, in order: pairs, train, export."""
+"""The steps of `scripts/train_stylizer.py`: pairs, train, export; adapt for another CLIP."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import json
 import logging
+import random
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -23,11 +24,13 @@ from tqdm import tqdm
 
 from clipmamba.clip import Clip, encode_prompt
 from clipmamba.errors import InputError
+from clipmamba.evaluate.judge import StageFeatures
 from clipmamba.evaluate.sheet import PROMPTS, contact_sheet
 from clipmamba.models import Stylizer
 from clipmamba.styles import StylePrior
 from clipmamba.train.distributed import gather_with_gradient
 from clipmamba.train.loop import LoopConfig, train
+from clipmamba.train.mini import keep_depthwise_in_float32
 from clipmamba.train.options import data_option, dataclass_options, loop_options
 from clipmamba.train.pictures import Picture, read_pictures
 from clipmamba.train.style_pairs import (
@@ -44,6 +47,7 @@ from clipmamba.train.style_pairs import (
 from clipmamba.train.stylizer_task import LossWeights, StylizerTask
 from clipmamba.train.vgg import ShallowVGG
 
+STAGES = 4  # of an ImageNet network: down to a sixteenth of the size
 Folder = click.Path(file_okay=False, path_type=Path)
 
 
@@ -84,6 +88,7 @@ def pairs(data: Path, output: Path, teacher: int, painters: int, seed: int) -> N
     type=click.Choice(["mamba", "attention", "conv"]),
     help="Of a new stylizer: mamba where not given; --init brings its own.",
 )
+@click.option("--bend/--no-bend", default=None, help="Of a new stylizer: bends the scan by style.")
 @click.option("--batch", default=8, show_default=True, help="Pairs a step, of all processes.")
 @click.option("--teacher-share", default=1, show_default=True, help="Of the teacher's pairs.")
 @click.option("--painter-share", default=3, show_default=True, help="Of the painters' pairs.")
@@ -98,6 +103,7 @@ def train_command(
     clip_name: str,
     prior_folder: Path | None,
     mixer: str | None,
+    bend: bool | None,
     batch: int,
     teacher_share: int,
     painter_share: int,
@@ -110,8 +116,8 @@ def train_command(
     """Train on pairs, with style statistics and CLIP losses as weighted."""
     if side > SIZE or side % 8:
         raise InputError(f"--side must be a multiple of 8 and at most {SIZE}, not {side}")
-    if init is not None and mixer is not None:
-        raise InputError("--mixer is for a new stylizer; the one of --init has its own")
+    if init is not None and (mixer, bend) != (None, None):
+        raise InputError("--mixer and --bend are for a new stylizer; the one of --init has its own")
     accelerator = Accelerator(mixed_precision=config.precision)
     torch.manual_seed(config.seed)
     clip = Clip.from_pretrained(clip_name)
@@ -124,7 +130,9 @@ def train_command(
     points = [style_points(store, clip, prior) for store in stores]
     source = photo_point(stores, clip)
     if init is None:
-        stylizer = Stylizer(style_dim=clip.embed_dim, clip=clip_name, mixer=mixer or "mamba")
+        stylizer = Stylizer(
+            style_dim=clip.embed_dim, clip=clip_name, mixer=mixer or "mamba", bend=bend is not False
+        )
     else:
         stylizer = Stylizer.from_pretrained(init)
         if stylizer.config.style_dim != clip.embed_dim:
@@ -134,12 +142,13 @@ def train_command(
             )
     stylizer.to(memory_format=torch.channels_last)
     clip.to(accelerator.device)
+    keep_depthwise_in_float32(clip)
     task = StylizerTask(
         stylizer,
         clip,
         source,
         weights,
-        ShallowVGG.from_package().to(accelerator.device) if weights.statistics else None,
+        style_features(weights, accelerator.device),
         crops=crops,
         gather=functools.partial(gather_with_gradient, accelerator=accelerator),
     )
@@ -167,6 +176,21 @@ def train_command(
         stylizer.save_pretrained(config.folder / "stylizer")
 
 
+def style_features(
+    weights: LossWeights, device: torch.device
+) -> dict[str, Callable[[Tensor], Sequence[Tensor]]]:
+    """The frozen networks of the losses that have a weight."""
+    found: dict[str, Callable[[Tensor], Sequence[Tensor]]] = {}
+    if weights.statistics:
+        found["statistics"] = ShallowVGG.from_package().to(device)
+    if weights.stages:
+        # mini's ancestor; the judge's network, lite0, must never be trained with
+        network = StageFeatures("lite2").to(device).to(memory_format=torch.channels_last)
+        keep_depthwise_in_float32(network)
+        found["stages"] = lambda images: network(images, STAGES)
+    return found
+
+
 @main.command()
 @click.option("--model", type=Folder, required=True, help="A stylizer folder.")
 @click.option("--output", type=Folder, required=True, help="Gets the same weights in fp16.")
@@ -182,6 +206,42 @@ def export(model: Path, output: Path) -> None:
     config = json.loads((model / "config.json").read_text(encoding="utf-8"))
     config.pop("_name_or_path", None)  # where training began from
     (output / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
+@main.command()
+@data_option
+@click.option("--model", type=Folder, required=True, help="A stylizer folder.")
+@click.option("--old", required=True, help="The CLIP that it reads.")
+@click.option("--new", required=True, help="The CLIP that it shall read.")
+@click.option("--output", type=Folder, required=True)
+@click.option("--pictures", "count", default=3000, show_default=True, help="To compare the two.")
+@click.option("--ridge", default=1.0, show_default=True)
+def adapt(
+    data: Path, model: Path, old: str, new: str, output: Path, count: int, ridge: float
+) -> None:
+    """Let a stylizer read another CLIP, to be trained on from there.
+
+    A linear map between the two CLIPs' points of the same pictures goes into its first layer.
+    """
+    stylizer = Stylizer.from_pretrained(model)
+    learned = [picture for picture in read_pictures(data) if not picture.held_out]
+    learned = random.Random(0).sample(learned, min(count, len(learned)))
+    clips = Clip.from_pretrained(old), Clip.from_pretrained(new)
+    rows: tuple[list[Tensor], list[Tensor]] = ([], [])
+    for start in tqdm(range(0, len(learned), 32), desc="pictures", mininterval=10):
+        some = [load_square(picture.path, 224) for picture in learned[start : start + 32]]
+        images = torch.from_numpy(np.stack(some)).permute(0, 3, 1, 2).float() / 255
+        for points, clip in zip(rows, clips, strict=True):
+            with torch.no_grad(), torch.autocast(clip.device.type, torch.bfloat16):
+                points.append(clip.encode_image(images).cpu())
+    before, after = (torch.cat(points) for points in rows)
+    square = after.T @ after + ridge * torch.eye(after.shape[1])
+    carried = torch.linalg.solve(square, after.T @ before)
+    cosine = F.cosine_similarity(after @ carried, before).mean().item()
+    logging.info("cosine of the mapped points to the old ones: %.3f", cosine)
+    first = stylizer.style.net[0]
+    first.weight.data = first.weight.data @ carried.T
+    stylizer.save_pretrained(output)
 
 
 def _draw(pictures: Sequence[Picture], count: int, seed: int) -> list[Picture]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -32,7 +32,8 @@ class LossWeights:
     Attributes:
         pixel: L1 to the pair's result at several scales, with gradients.
         adversarial: A patch discriminator against the pair's result; it learns beside.
-        statistics: Style statistics against a picture of the style.
+        statistics: Style statistics against a picture of the style: colour and fine texture.
+        stages: The same in an ImageNet network's first stages: coarser texture and strokes.
         directional: CLIP direction of the whole picture.
         patch: CLIP direction of random crops.
         contrastive: InfoNCE over the batch's directions.
@@ -43,6 +44,7 @@ class LossWeights:
     pixel: float = 1.0
     adversarial: float = 0.0
     statistics: float = 0.0
+    stages: float = 0.0
     directional: float = 0.0
     patch: float = 0.0
     contrastive: float = 0.0
@@ -61,7 +63,7 @@ class StylizerTask(nn.Module):
         clip: Encoder of the directional losses and of the identity samples.
         source: Unit point (E,) where photos lie.
         weights: Which losses are computed.
-        features: Shallow features for the style statistics.
+        features: What gives the feature maps for the losses "statistics" and "stages".
         crops: Crops per picture of the patch loss.
         gather: Joins rows of all processes with gradient, for the contrastive loss.
 
@@ -77,7 +79,7 @@ class StylizerTask(nn.Module):
         clip: Clip,
         source: Tensor,
         weights: LossWeights,
-        features: Callable[[Tensor], Sequence[Tensor]] | None = None,
+        features: Mapping[str, Callable[[Tensor], Sequence[Tensor]]] | None = None,
         crops: int = 4,
         gather: Callable[[Tensor], Tensor] | None = None,
     ):
@@ -86,10 +88,14 @@ class StylizerTask(nn.Module):
         self.weights = weights
         if not any(dataclasses.astuple(weights)):
             raise InputError("every loss has weight 0; give one a weight")
-        if weights.statistics and features is None:
-            raise InputError("the style statistics need features")
-        # plain attributes: frozen networks are no part of the trained state
-        self._frozen = {"clip": clip, "features": features}
+        self._features = {
+            name: extract for name, extract in (features or {}).items() if getattr(weights, name)
+        }
+        for name in ("statistics", "stages"):
+            if getattr(weights, name) and name not in self._features:
+                raise InputError(f"the loss {name!r} needs features")
+        # a plain attribute: a frozen network is no part of the trained state
+        self._frozen = {"clip": clip}
         self._gather = gather or (lambda rows: rows)
         self._patch = PatchDirectionalLoss(
             clip.encode_image, num_crops=crops, output_size=96, threshold=0.3, reduction="none"
@@ -104,7 +110,6 @@ class StylizerTask(nn.Module):
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Losses of a batch of `StylizerBatches`."""
         clip = self._frozen["clip"]
-        assert isinstance(clip, Clip)
         photo, weights = batch["photo"], self.weights
         directed = weights.directional or weights.patch or weights.contrastive
         own = batch["own_style"]
@@ -138,12 +143,10 @@ class StylizerTask(nn.Module):
             losses["layout"] = layout_loss(output, photo)
         if weights.variation:
             losses["variation"] = total_variation_loss(output)
-        if weights.statistics:
-            features = self._frozen["features"]
-            assert features is not None
+        for name, features in self._features.items():
             with torch.no_grad():
                 reference = features(batch["reference"][keep])
-            losses["statistics"] = mean(
+            losses[name] = mean(
                 style_statistics_loss(features(output[keep]), reference, reduction="none")
             )
         if weights.directional or weights.contrastive:
