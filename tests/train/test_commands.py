@@ -6,16 +6,20 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner, Result
 from PIL import Image
+from torch import Tensor
 
+from clipmamba.clip import Clip
 from clipmamba.errors import InputError
 from clipmamba.models import Stylizer
 from clipmamba.styles import StylePrior
 from clipmamba.train import stylizer_commands
 from clipmamba.train.loop import latest_checkpoint, read_log
+from clipmamba.train.pictures import Picture
 from clipmamba.train.style_pairs import PairStore
 
 SMALL = {
@@ -144,3 +148,39 @@ def test_the_module_runs_from_the_shell(arguments: list[str], tmp_path: Path):
     model = Stylizer.from_pretrained(tmp_path / "run" / "dry-run" / "stylizer")
     assert model.config.style_dim == 16
     assert model.config.widths == (32, 64, 160)
+
+
+def test_a_stylizer_is_carried_over_to_another_clip(tmp_path, tiny_clip_folder, monkeypatch):
+    """The new CLIP is the old one turned: with its points the carried-over model does the same."""
+    generator = np.random.default_rng(0)
+    pictures = []
+    for number in range(60):
+        colours = generator.integers(0, 255, (4, 4, 3), np.uint8)
+        path = tmp_path / f"{number}.png"
+        Image.fromarray(colours).resize((64, 64)).save(path)
+        pictures.append(Picture(path, "photo", "a photo", (), "", str(number)))
+    turn = torch.linalg.qr(torch.randn(16, 16, generator=torch.Generator().manual_seed(0)))[0]
+
+    class Turned(Clip):
+        def encode_image(self, images: Tensor) -> Tensor:
+            return (super().encode_image(images)[:, None] * turn.T).sum(-1)  # not in bf16
+
+    old = Clip.from_pretrained(str(tiny_clip_folder))
+    new = Turned.from_pretrained(str(tiny_clip_folder))
+    clips = {"old": old, "new": new}
+    monkeypatch.setattr(stylizer_commands.Clip, "from_pretrained", clips.__getitem__)
+    monkeypatch.setattr(stylizer_commands, "read_pictures", lambda data: pictures)
+    stylizer = Stylizer(style_dim=16, clip="old", **SMALL)
+    stylizer.save_pretrained(tmp_path / "model")
+    folders = {"data": tmp_path, "model": tmp_path / "model", "output": tmp_path / "out"}
+    options = {**folders, "old": "old", "new": "new", "ridge": 1e-6}
+    result = run(
+        "adapt", *(str(w) for name, value in options.items() for w in (f"--{name}", value))
+    )
+    assert result.exit_code == 0, result.output
+    carried = Stylizer.from_pretrained(tmp_path / "out")
+    image = torch.from_numpy(np.asarray(Image.open(pictures[7].path)).copy())
+    image = image.permute(2, 0, 1)[None] / 255
+    expected = stylizer.style(old.encode_image(image))
+    assert torch.allclose(carried.style(new.encode_image(image)), expected, atol=0.02)
+    assert not torch.allclose(stylizer.style(new.encode_image(image)), expected, atol=0.02)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import open_clip
 import pytest
 import torch
 from open_clip.model import CLIP
+from PIL import Image
 from torch import Tensor
 
 from clipmamba.clip import Clip
@@ -36,7 +38,7 @@ def model() -> CLIP:
 
 @pytest.fixture
 def images() -> Tensor:
-    return torch.rand(2, 3, 192, 192, generator=torch.Generator().manual_seed(0))
+    return torch.rand(2, 3, 224, 224, generator=torch.Generator().manual_seed(0))
 
 
 @torch.no_grad()
@@ -76,7 +78,7 @@ def test_a_saved_model_is_an_open_clip_folder(model: CLIP, images: Tensor, tmp_p
     features = mini.frozen_features(loaded, images)
     point = torch.nn.functional.normalize(mini.encode_features(loaded, features), dim=1)
     torch.testing.assert_close(ours.encode_image(images), point, rtol=1e-3, atol=1e-4)
-    assert (ours.embed_dim, ours.context_length, ours.image_size) == (256, 32, 192)
+    assert (ours.embed_dim, ours.context_length, ours.image_size) == (256, 32, 224)
 
 
 def test_the_frozen_blocks_keep_weights_and_statistics(model: CLIP, images: Tensor):
@@ -176,6 +178,30 @@ def test_pair_losses_reach_both_towers(model: CLIP, pair_batches: PairBatches):
     task.eval()
 
 
+def test_new_views_at_every_step_train_as_kept_features_do(
+    model: CLIP, pair_batches: PairBatches, tmp_path: Path
+):
+    pictures = []
+    for number, picture in enumerate(pair_batches.pictures):
+        noise = np.random.default_rng(number).integers(0, 255, (260, 300, 3), np.uint8)
+        Image.fromarray(noise).save(tmp_path / f"{number}.png")
+        pictures.append(dataclasses.replace(picture, path=tmp_path / f"{number}.png"))
+    kept = pair_batches
+    batches = PairBatches(pictures, None, None, kept.phrases, kept.targets, 4, seed=1)
+    first, again, other = (batches.batch(step, 0, 1) for step in (0, 0, 1))
+    assert torch.equal(first["images"], again["images"])
+    assert not torch.equal(first["images"], other["images"])
+    assert first["images"].shape == (4, 3, 224, 224)
+    task = PairTask(model, torch.nn.Linear(256, 384)).train()
+    losses = task(first)
+    assert set(losses) == {"contrastive", "movement", "statistics", "distill"}
+    assert all(torch.isfinite(loss) for loss in losses.values())
+    losses["contrastive"].backward()
+    assert model.visual.head.proj.weight.grad.abs().max() > 0
+    model.zero_grad(set_to_none=True)
+    task.eval()
+
+
 def test_style_statistics_see_palette_and_texture_but_not_the_place():
     generator = torch.Generator().manual_seed(0)
     maps = torch.rand(1, *mini.FEATURES, generator=generator)
@@ -203,5 +229,5 @@ def test_imagenet_weights_fill_the_image_tower():
     changed = {n for n, value in model.state_dict().items() if not torch.equal(value, before[n])}
     trunk = {n for n in before if n.startswith("visual.trunk.") and "num_batches" not in n}
     assert changed == trunk
-    ramp = torch.linspace(0, 1, 192).expand(1, 3, 192, 192)
+    ramp = torch.linspace(0, 1, 224).expand(1, 3, 224, 224)
     assert mini.frozen_features(model, ramp).isfinite().all()

@@ -188,6 +188,19 @@ def test_pixel_art_is_constant_blocks_of_few_colours(photos: list[Array]) -> Non
     assert (gaps % gaps.min() == 0).all(), "changes lie on one grid"
 
 
+@pytest.mark.parametrize("name", ["pixel art", "mosaic", "cross-stitch", "knitted wool"])
+def test_regular_cells_lie_on_the_stylizers_own_grid(name: str) -> None:
+    """At the size of the training pairs; cells of another size it can only blur."""
+    grey = np.full((384, 384, 3), 0.5, np.float32)
+    photo = grey + 0.2 * np.random.default_rng(0).standard_normal((384, 384, 1)).astype(np.float32)
+    picture = PAINTERS[name](photo.clip(0, 1), np.random.default_rng(1)).mean(-1)
+    for axis in (0, 1):
+        lines = np.abs(np.diff(picture, axis=axis)).mean(axis=1 - axis)
+        strength = np.abs(np.fft.rfft(lines - lines.mean(), 384))
+        harmonics = strength[48::48].sum()
+        assert harmonics > 0.25 * strength.sum(), axis
+
+
 @pytest.mark.parametrize("name", ["blueprint", "cyanotype"])
 def test_blue_prints_are_blue(name: str, photos: list[Array]) -> None:
     picture = paint(name, photos[1])

@@ -13,6 +13,7 @@ from clipmamba.errors import InputError
 from clipmamba.train.painters import PAINTERS
 from clipmamba.train.style_pairs import (
     GRID,
+    OFTEN,
     SIZE,
     PairStore,
     StyleEntry,
@@ -112,6 +113,18 @@ def test_stores_take_turns_by_their_shares(batches: StylizerBatches, stores):
     uneven = StylizerBatches(stores, [1, 3], batches.points, batch=8, side=64, seed=3)
     which = uneven.batch(0, 0, 1)["style_id"] % 2
     assert which.tolist() == [0, 1, 1, 1, 0, 1, 1, 1]
+
+
+def test_some_styles_are_drawn_more_often(stores):
+    points = [[torch.eye(16)[:1]] * 2] * 2
+    drawn = []
+    for often in ((), ("woodcut",)):
+        batches = StylizerBatches(stores[1:], [1], points[1:], 60, 64, 3, often=often)
+        drawn.append((batches.batch(0, 0, 1)["style_id"] == 1).float().mean().item())
+    assert drawn[0] == pytest.approx(0.5, abs=0.15)
+    assert drawn[1] == pytest.approx(OFTEN / (OFTEN + 1), abs=0.1)
+    with pytest.raises(InputError, match="no pairs are of a style named tapestry"):
+        StylizerBatches(stores, [1, 1], points, 8, 64, 3, often=("tapestry", "woodcut"))
 
 
 def test_each_pair_has_a_point_of_its_own_style(batches: StylizerBatches, stores):
