@@ -1,4 +1,4 @@
-"""The steps of `scripts/train_clip.py`, in order: text, pairs, refine, prior, evaluate."""
+"""The steps of `scripts/train_clip.py`: text, pairs, average or refine, prior, evaluate."""
 
 from __future__ import annotations
 
@@ -133,10 +133,28 @@ def pairs(data: Path, text_run: Path, batch: int, renders: int, config: LoopConf
 
 
 @main.command()
+@click.option("--model", "folder", type=FolderOption, required=True, help="Folder of a `mini`.")
+@click.option("--earlier", type=FolderOption, required=True, help="One from earlier in its run.")
+@click.option("--share", default=0.4, show_default=True, help="Of the earlier one in the mean.")
+@click.option("--output", type=click.Path(path_type=Path), required=True)
+def average(folder: Path, earlier: Path, share: float, output: Path) -> None:
+    """Average the weights of two models of one run: what each overfits goes.
+
+    Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022.
+    """
+    model, old = mini.load(folder), mini.load(earlier).state_dict()
+    model.load_state_dict(
+        {
+            name: torch.lerp(value, old[name], share) if value.is_floating_point() else value
+            for name, value in model.state_dict().items()
+        }
+    )
+    mini.save(model, output)
+
+
+@main.command()
 @data_option
 @click.option("--model", "folder", type=FolderOption, required=True, help="Folder of a `mini`.")
-@click.option("--earlier", type=FolderOption, help="An earlier `mini` of the same run.")
-@click.option("--share", default=0.4, show_default=True, help="Of the earlier one in the mean.")
 @click.option("--text", "text_run", type=FolderOption, required=True, help="Output of `text`.")
 @click.option("--painted", type=FolderOption, required=True, help="Painted pictures of `pairs`.")
 @click.option("--batch", default=256, show_default=True, help="Pictures a step, all processes.")
@@ -144,8 +162,6 @@ def pairs(data: Path, text_run: Path, batch: int, renders: int, config: LoopConf
 def refine(
     data: Path,
     folder: Path,
-    earlier: Path | None,
-    share: float,
     text_run: Path,
     painted: Path,
     batch: int,
@@ -157,12 +173,6 @@ def refine(
     targets = sentence_embeddings(phrases, text_run / "sentence.pt")
     learned = [picture for picture in pictures if not picture.held_out] + read_painted(painted)
     model = mini.load(folder)
-    if earlier:
-        # Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022
-        old = mini.load(earlier).state_dict()
-        mean = {name: torch.lerp(value, old[name], share) if value.is_floating_point() else value
-                for name, value in model.state_dict().items()}  # fmt: skip
-        model.load_state_dict(mean)
     tokens = mini.tokenize(phrases)
     some = random.Random(config.seed).sample(range(len(phrases)), 4096)
     embedded = text_embeddings(model, [phrases[row] for row in some])
