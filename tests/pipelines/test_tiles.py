@@ -86,3 +86,15 @@ def test_tiles_are_the_same_bytes_again(tiny_pipeline: StylizePipeline) -> None:
     )
     assert first.size == picture.size
     assert first.tobytes() == second.tobytes()
+
+
+def test_progress_is_told_tile_by_tile(
+    tiny_pipeline: StylizePipeline, landscape: torch.Tensor
+) -> None:
+    told: list[float] = []
+    tiny_pipeline([landscape, landscape], prompt="mosaic", tile=256,
+                  callback=lambda done, total: told.append(done / total))  # fmt: skip
+    assert told == sorted(told)
+    assert len(told) == 2 * (len(spans(400, 256)) * len(spans(720, 256)) + 1)
+    assert told[-1] == 1
+    assert 0 < told[0] < 0.2

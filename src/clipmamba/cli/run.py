@@ -11,7 +11,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -219,7 +219,8 @@ def _make_all(
                 advance = stack.enter_context(progress(sum(map(len, groups))))
             for job in jobs:
                 if picture is not None and pipeline is not None:
-                    writing = _make(batch, job, picture, pipeline, report, helper)
+                    part = _from(made, advance)
+                    writing = _make(batch, job, picture, pipeline, report, helper, part)
                     if last is not None:
                         last.settle(report)
                     last = writing
@@ -227,6 +228,11 @@ def _make_all(
                 advance(made)
         if last is not None:
             last.settle(report)
+
+
+def _from(made: int, advance: Callable[[float], None]) -> Callable[[float, int], None]:
+    """The pipeline's callback for the picture after `made` others."""
+    return lambda done, _: advance(made + done)
 
 
 @dataclass
@@ -255,11 +261,12 @@ def _make(
     pipeline: StylizePipeline,
     report: Report,
     helper: ThreadPoolExecutor,
+    callback: Callable[[float, int], None],
 ) -> _Writing | None:
     """Restyle one picture and hand it to the writer; a failure is reported."""
     started = time.perf_counter()
     try:
-        result = pipeline(picture, seed=job.seed, **batch.keywords).images[0]
+        result = pipeline(picture, seed=job.seed, callback=callback, **batch.keywords).images[0]
     except BackendError:
         raise
     except InputError as error:

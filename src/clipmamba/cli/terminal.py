@@ -27,12 +27,14 @@ def plain_warnings() -> Iterator[None]:
 
     logger, handler = logging.getLogger("clipmamba"), _OneLine(logging.WARNING)
     logger.addHandler(handler)
+    spread, logger.propagate = logger.propagate, False  # libraries give the root a handler too
     try:
         with warnings.catch_warnings():
             warnings.showwarning = show
             yield
     finally:
         logger.removeHandler(handler)
+        logger.propagate = spread
 
 
 @contextlib.contextmanager

@@ -179,7 +179,7 @@ class StylizePipeline:
         source: str | None = None,
         mask: Picture | None = None,
         regions: Sequence[tuple[Picture, str | Style]] = (),
-        callback: Callable[[int, int], None] | None = None,
+        callback: Callable[[float, int], None] | None = None,
         **options: Any,
     ) -> StylizeOutput:
         """Restyle one picture or several.
@@ -195,7 +195,8 @@ class StylizePipeline:
             mask: white where the photo is restyled, black where it stays, grey between.
             regions: pairs of a mask and the words (or `Style`) for that part, later ones over
                 earlier ones; without another style the rest stays the photo.
-            callback: called with the number of pictures done and their total.
+            callback: called with the number of pictures done, parts of a tiled one included, and
+                their total.
             options: see `StylizeOptions`: strength, preserve_color, detail, max_size, tile, seed,
                 variants.
 
@@ -217,19 +218,26 @@ class StylizePipeline:
         total = len(batch) * chosen.variants
         results: list[Any] = []
         for image in batch:
-            made = []
+            made: list[Any] = []
             for seed in chosen.seeds:
                 one = dataclasses.replace(chosen, seed=seed, variants=1)
-                made.append(self._one(cast("Picture", image), points[seed], one))
-                if callback is not None:
-                    callback(len(results) * chosen.variants + len(made), total)
+                before = len(results) * chosen.variants + len(made)
+
+                def tell(part: float, before: int = before) -> None:
+                    if callback is not None:
+                        callback(before + part, total)
+
+                made.append(self._one(cast("Picture", image), points[seed], one, tell))
+                tell(1)
             results.append(made if chosen.variants > 1 else made[0])
         alone = not isinstance(images, list | tuple)
         if alone and getattr(results[0], "ndim", 0) == 4:
             return StylizeOutput(results[0])
         return StylizeOutput(results)
 
-    def _one(self, image: Picture, styles: Styles, options: StylizeOptions) -> Any:
+    def _one(
+        self, image: Picture, styles: Styles, options: StylizeOptions, tell: Callable[[float], None]
+    ) -> Any:
         """Restyle one picture of any kind; at strength 0 hand out a copy of it."""
         import numpy as np
         import torch
@@ -242,7 +250,7 @@ class StylizePipeline:
                 photo = self._tensor(image)
                 if options.strength == 0 and options.max_size is None:
                     return image.clone()
-                made = self._restyle(photo, styles, options)
+                made = self._restyle(photo, styles, options, tell)
                 return made.to(image.device, image.dtype).reshape(
                     *image.shape[:-2], *made.shape[2:]
                 )
@@ -250,7 +258,7 @@ class StylizePipeline:
                 photo = self._tensor(image)
                 if options.strength == 0 and options.max_size is None:
                     return image.copy()
-                made = self._restyle(photo, styles, options)
+                made = self._restyle(photo, styles, options, tell)
                 result = tensor_to_array(made, image.dtype)
                 if image.shape[2] == 3:
                     return result
@@ -267,13 +275,19 @@ class StylizePipeline:
             pixels, alpha = to_srgb(picture)
             photo = array_to_tensor(pixels).to(self.device)
             del pixels  # a large picture's memory counts
-            result = tensor_to_array(self._restyle(photo, styles, options), np.dtype(np.float32))
+            result = tensor_to_array(
+                self._restyle(photo, styles, options, tell), np.dtype(np.float32)
+            )
             if alpha is not None and alpha.size != size:
                 alpha = alpha.resize(size, Image.Resampling.BOX)
             return from_srgb(result, alpha, like=picture)
 
     def _restyle(
-        self, photo: torch.Tensor, styles: Styles, options: StylizeOptions
+        self,
+        photo: torch.Tensor,
+        styles: Styles,
+        options: StylizeOptions,
+        tell: Callable[[float], None],
     ) -> torch.Tensor:
         """Lay every style over (B, 3, H, W), each where its mask is."""
         import torch
@@ -287,12 +301,16 @@ class StylizePipeline:
         picture = photo
         if options.strength == 0:
             return picture
-        for point, part in styles:
+        for number, (point, part) in enumerate(styles):
             area = None
             if part is not None:
                 values = self._mask(part, (width, height))
                 area = torch.from_numpy(values)[None, None].to(photo.device)
-            restyled = self._run(photo, point, options)
+
+            def tell_tile(done: float, number: int = number) -> None:
+                tell(0.99 * (number + done) / len(styles))  # not all before it is all
+
+            restyled = self._run(photo, point, options, tell_tile)
             if options.preserve_color:
                 restyled = keep_color(restyled, photo)
             restyled = torch.lerp(photo, restyled, float(options.strength)).clamp_(0, 1)
@@ -300,7 +318,11 @@ class StylizePipeline:
         return picture
 
     def _run(
-        self, photo: torch.Tensor, point: torch.Tensor, options: StylizeOptions
+        self,
+        photo: torch.Tensor,
+        point: torch.Tensor,
+        options: StylizeOptions,
+        tell: Callable[[float], None],
     ) -> torch.Tensor:
         """The network at its working size; its change is carried to the photo's own size."""
         from clipmamba.pipelines.compose import resize
@@ -316,7 +338,7 @@ class StylizePipeline:
             noise = self.stylizer.draw_noise(seen.shape[2], seen.shape[3], seed)
             restyled = self.stylizer(seen, points, noise)
         else:
-            restyled = restyle_in_tiles(self.stylizer, seen, points, seed, tile)
+            restyled = restyle_in_tiles(self.stylizer, seen, points, seed, tile, tell)
         if seen.shape == photo.shape:
             return cast("torch.Tensor", restyled)
         return photo + resize(restyled - seen, height, width)

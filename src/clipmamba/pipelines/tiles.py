@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -67,7 +68,12 @@ def spans(length: int, tile: int) -> list[Span]:
 
 
 def restyle_in_tiles(
-    stylizer: Stylizer, photo: Tensor, style: Tensor, seed: int, tile: int
+    stylizer: Stylizer,
+    photo: Tensor,
+    style: Tensor,
+    seed: int,
+    tile: int,
+    progress: Callable[[float], None] = lambda part: None,
 ) -> Tensor:
     """Restyles photos tile by tile.
 
@@ -77,6 +83,7 @@ def restyle_in_tiles(
         style: Unit style points, (B, E).
         seed: Of the noise.
         tile: Longest side of a tile in pixels, a multiple of 16.
+        progress: Called with the part that is done, up to 1.
 
     Returns:
         Pictures (B, 3, H, W), sRGB, not clamped to [0, 1].
@@ -89,11 +96,13 @@ def restyle_in_tiles(
 
     noise = stylizer.draw_noise(height, width, seed)
     result = torch.zeros_like(photo)
-    for rows, columns in itertools.product(spans(height, tile), spans(width, tile)):
+    places = list(itertools.product(spans(height, tile), spans(width, tile)))
+    for done, (rows, columns) in enumerate(places, 1):
         box = (..., rows.place, columns.place)
         grain = noise[..., _half(rows), _half(columns)]
         weights = rows.weights[:, None] * columns.weights
         result[box] += stylizer(photo[box], style, grain, whole) * weights.to(photo)
+        progress(done / len(places))
     return result
 
 
