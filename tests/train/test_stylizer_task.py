@@ -51,7 +51,7 @@ def source() -> Tensor:
 
 
 def shallow(images: Tensor) -> list[Tensor]:
-    return [images, F.avg_pool2d(images, 2)]
+    return [images, *(F.avg_pool2d(images, 2**power) for power in (1, 2, 3))]
 
 
 STYLE_FEATURES = {"statistics": shallow, "stages": shallow}
@@ -90,7 +90,8 @@ def test_each_photo_has_the_noise_of_its_seed(clip, batch, source):
 def test_only_weighted_losses_are_computed(clip, batch, source):
     for name in (field.name for field in dataclasses.fields(LossWeights)):
         weights = LossWeights(**{"pixel": 0, name: 0.5})
-        features = {name: shallow} if name in STYLE_FEATURES else None
+        source_of = {**{own: own for own in STYLE_FEATURES}, "content": "stages"}
+        features = {source_of[name]: shallow} if name in source_of else None
         losses = StylizerTask(Fixed(wanted(batch)), clip, source, weights, features)(batch)
         assert set(losses) == {name} | ({"discriminator"} if name == "adversarial" else set())
 
@@ -102,7 +103,8 @@ def test_every_loss_reaches_the_stylizer(clip, batch, source):
         StylizerTask(stylizer, clip, source, weights, STYLE_FEATURES)(batch)[name].backward()
         gradient = stylizer.answer.grad.flatten(1).abs().amax(1)
         assert gradient[1:].max() > 0, name
-        if name in ("adversarial", *STYLE_FEATURES, "directional", "patch", "contrastive"):
+        styled = ("adversarial", "content", "directional", "patch", "contrastive")
+        if name in (*styled, *STYLE_FEATURES):
             assert gradient[0] == 0, name  # a photo in its own style has no way to go
 
 
@@ -133,6 +135,19 @@ def test_pictures_that_show_the_style_have_no_statistics_loss(clip, batch, sourc
     weights = LossWeights(pixel=0, statistics=1)
     losses = StylizerTask(Fixed(batch["result"]), clip, source, weights, STYLE_FEATURES)(batch)
     assert losses["statistics"] < 1e-10
+
+
+def test_content_may_change_its_colours_but_not_move(clip, batch, source):
+    weights = LossWeights(pixel=0, content=1)
+
+    def content(answer: Tensor) -> float:
+        task = StylizerTask(Fixed(answer), clip, source, weights, STYLE_FEATURES)
+        return task(batch)["content"].item()
+
+    photo = batch["photo"]
+    assert content(0.2 + 0.5 * photo) < 1e-3
+    assert content(photo.flip(-1)) > 0.5
+    assert content(photo.flip(-1)) > content(0.7 * photo + 0.3 * photo.flip(-1)) > 0.01
 
 
 def test_moving_towards_another_style_costs_more(clip, batch, source):

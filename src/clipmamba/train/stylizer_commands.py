@@ -183,7 +183,7 @@ def style_features(
     found: dict[str, Callable[[Tensor], Sequence[Tensor]]] = {}
     if weights.statistics:
         found["statistics"] = ShallowVGG.from_package().to(device)
-    if weights.stages:
+    if weights.stages or weights.content:
         # mini's ancestor; the judge's network, lite0, must never be trained with
         network = StageFeatures("lite2").to(device).to(memory_format=torch.channels_last)
         keep_depthwise_in_float32(network)

@@ -15,6 +15,7 @@ from clipmamba.losses import (
     PatchDirectionalLoss,
     PatchDiscriminator,
     adversarial_loss,
+    content_loss,
     contrastive_direction_loss,
     directional_loss,
     discriminator_loss,
@@ -23,6 +24,8 @@ from clipmamba.losses import (
     total_variation_loss,
 )
 from clipmamba.models import Stylizer
+
+CONTENT = slice(2, 4)  # of the feature maps "stages": those at a quarter and an eighth of the size
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +37,7 @@ class LossWeights:
         adversarial: A patch discriminator against the pair's result; it learns beside.
         statistics: Style statistics against a picture of the style: colour and fine texture.
         stages: The same in an ImageNet network's first stages: coarser texture and strokes.
+        content: The photo's maps in that network, without their style statistics.
         directional: CLIP direction of the whole picture.
         patch: CLIP direction of random crops.
         contrastive: InfoNCE over the batch's directions.
@@ -45,6 +49,7 @@ class LossWeights:
     adversarial: float = 0.0
     statistics: float = 0.0
     stages: float = 0.0
+    content: float = 0.0
     directional: float = 0.0
     patch: float = 0.0
     contrastive: float = 0.0
@@ -63,12 +68,13 @@ class StylizerTask(nn.Module):
         clip: Encoder of the directional losses and of the identity samples.
         source: Unit point (E,) where photos lie.
         weights: Which losses are computed.
-        features: What gives the feature maps for the losses "statistics" and "stages".
+        features: What gives the feature maps for the losses "statistics" and "stages"; "content"
+            takes those of "stages".
         crops: Crops per picture of the patch loss.
         gather: Joins rows of all processes with gradient, for the contrastive loss.
 
     Raises:
-        InputError: All weights are 0, or there are no features for the style statistics.
+        InputError: All weights are 0, or there are no features for a loss that needs them.
     """
 
     source: Tensor
@@ -88,12 +94,11 @@ class StylizerTask(nn.Module):
         self.weights = weights
         if not any(dataclasses.astuple(weights)):
             raise InputError("every loss has weight 0; give one a weight")
-        self._features = {
-            name: extract for name, extract in (features or {}).items() if getattr(weights, name)
-        }
-        for name in ("statistics", "stages"):
-            if getattr(weights, name) and name not in self._features:
-                raise InputError(f"the loss {name!r} needs features")
+        needed = {"statistics": weights.statistics, "stages": weights.stages or weights.content}
+        for name, weight in needed.items():
+            if weight and name not in (features or {}):
+                raise InputError(f"a loss needs the features {name!r}")
+        self._features = {k: extract for k, extract in (features or {}).items() if needed[k]}
         # a plain attribute: a frozen network is no part of the trained state
         self._frozen = {"clip": clip}
         self._gather = gather or (lambda rows: rows)
@@ -144,11 +149,15 @@ class StylizerTask(nn.Module):
         if weights.variation:
             losses["variation"] = total_variation_loss(output)
         for name, features in self._features.items():
-            with torch.no_grad():
-                reference = features(batch["reference"][keep])
-            losses[name] = mean(
-                style_statistics_loss(features(output[keep]), reference, reduction="none")
-            )
+            maps = features(output[keep])
+            if getattr(weights, name):
+                with torch.no_grad():
+                    reference = features(batch["reference"][keep])
+                losses[name] = mean(style_statistics_loss(maps, reference, reduction="none"))
+            if name == "stages" and weights.content:
+                with torch.no_grad():
+                    kept = features(photo[keep])[CONTENT]
+                losses["content"] = mean(content_loss(maps[CONTENT], kept, reduction="none"))
         if weights.directional or weights.contrastive:
             style_direction = style - self.source
             image_direction = torch.zeros_like(style_direction)

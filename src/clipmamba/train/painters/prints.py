@@ -11,6 +11,7 @@ from clipmamba.train.painters._tools import (
     blur,
     edge_flow,
     finish,
+    grid_step,
     hatching,
     line_drawing,
     luma,
@@ -39,12 +40,12 @@ _WAVE_SORTED = np.sort((_TURN[:, None] + _TURN).ravel())
 _WAVE_RANK = (np.arange(_WAVE_SORTED.size) + 0.5) / _WAVE_SORTED.size
 
 
-def _screen(
-    shape: tuple[int, int], pitch: float, angle: float, shift: tuple[float, float]
-) -> Array:
+_DIAGONAL = np.sqrt(2)  # dots on a turned grid lie this much closer, and on its whole steps again
+
+
+def _screen(shape: tuple[int, int], pitch: float, angle: float, shift: float = 0.0) -> Array:
     """Threshold of a dot screen (H, W) in [0, 1]: ink where the tone's darkness exceeds it."""
-    y, x = np.indices(shape, dtype=np.float32)
-    y, x = y + np.float32(shift[0]), x + np.float32(shift[1])
+    y, x = np.indices(shape, dtype=np.float32) + np.float32(0.5 + shift)
     turn = 2 * np.pi / pitch
     u = (x * np.cos(angle) + y * np.sin(angle)) * turn
     v = (y * np.cos(angle) - x * np.sin(angle)) * turn
@@ -64,19 +65,24 @@ def halftone(photo: Array, rng: np.random.Generator) -> Array:
     """Four-colour print dots on turned screens."""
     shape = photo.shape[:2]
     scale = scale_of(photo)
-    pitch = max(3.2, rng.uniform(3.6, 4.6) * scale)
+    step = max(3, grid_step(scale, 4))
     lively = vibrance(saturate(with_luma(photo, stretch(luma(photo))), 1.4), 0.2)
-    soft = blur(lively, 0.35 * pitch)
+    soft = blur(lively, 0.35 * step)
     black = np.clip(1 - soft.max(axis=2), 0, 1)
     key = 0.82 * np.clip((black - 0.25) / 0.75, 0, 1) ** 1.2
-    base = rng.uniform(-0.1, 0.1)
-    picture = np.ones_like(photo) * np.asarray(rgb("faf6ea"), np.float32)
+    sheet = 1 + 0.02 * paper(shape, rng, scale)[..., None]
+    picture = np.asarray(rgb("faf6ea"), np.float32) * sheet
     inks = ("00a0dc", "e3147f", "ffe500", "1a1718")
-    angles = np.deg2rad([15.0, 75.0, 0.0, 45.0]) + base
-    for channel, (ink, angle) in enumerate(zip(inks, angles, strict=True)):
+    # Angles and shifts keep the four screens apart and yet on one grid, which can be learnt.
+    screens = (
+        _screen(shape, step, 0.0),
+        _screen(shape, step, 0.0, step / 2),
+        _screen(shape, step / 2, 0.0),
+        _screen(shape, step / _DIAGONAL, np.pi / 4),
+    )
+    for channel, (ink, screen) in enumerate(zip(inks, screens, strict=True)):
         darkness = key if channel == 3 else np.clip(1 - soft[..., channel] - 0.45 * key, 0, 1)
-        shift = tuple(rng.uniform(0, pitch, 2))
-        cover = _dots(darkness, _screen(shape, pitch, float(angle), shift), pitch)
+        cover = _dots(darkness, screen, step)
         picture = picture * (1 - cover[..., None] * (1 - np.asarray(rgb(ink), np.float32)))
     return finish(picture)
 
@@ -85,11 +91,10 @@ def newsprint(photo: Array, rng: np.random.Generator) -> Array:
     """Black dots on grey newspaper."""
     shape = photo.shape[:2]
     scale = scale_of(photo)
-    pitch = max(3.2, rng.uniform(3.8, 4.8) * scale)
+    pitch = max(3, grid_step(scale, 4)) / _DIAGONAL
     grey = stretch(luma(photo))
     grey = np.clip(grey + 0.7 * (grey - blur(grey, 2 * scale)), 0, 1)
-    shift = tuple(rng.uniform(0, pitch, 2))
-    cover = _dots(1 - grey, _screen(shape, pitch, np.pi / 4 + rng.uniform(-0.1, 0.1), shift), pitch)
+    cover = _dots(1 - grey, _screen(shape, pitch, np.pi / 4), pitch)
     sheet = (
         np.asarray(rgb("e4dfd0"), np.float32) * (1 + 0.025 * paper(shape, rng, scale))[..., None]
     )
@@ -107,10 +112,9 @@ def comic_book(photo: Array, rng: np.random.Generator) -> Array:
     steps = posterise(tone, 4, 0.12)
     coloured = with_luma(flat, 0.25 + 0.75 * steps)
     coloured = np.round(saturate(coloured, 1.25) * 6) / 6 * 0.6 + saturate(coloured, 1.25) * 0.4
-    pitch = max(3.2, 4.2 * scale)
-    shift = tuple(rng.uniform(0, pitch, 2))
+    pitch = max(3, grid_step(scale, 4)) / _DIAGONAL
     shade = smoothstep(0.62, 0.2, tone)
-    dots = _dots(0.62 * shade, _screen(shape, pitch, np.pi / 4, shift), pitch)
+    dots = _dots(0.62 * shade, _screen(shape, pitch, np.pi / 4), pitch)
     picture = coloured * (1 - 0.42 * dots)[..., None]
     flow = edge_flow(tone, scale)
     width = float(rng.uniform(1.3, 1.7))
