@@ -20,7 +20,7 @@ PUBLIC = {
     "style_statistics_loss total_variation_loss",
     "clipmamba.models": "Stylizer",
     "clipmamba.ops": "BackendStatus backend_table cross_merge cross_scan "
-    "scan_backend selective_scan",
+    "cross_selective_scan scan_backend selective_scan selective_scan_blocks selective_scan_step",
     "clipmamba.pipelines": "MAX_STRENGTH StylizeOptions StylizeOutput StylizePipeline stylize",
     "clipmamba.styles": "KNOWN_STYLES KnownStyle Style StylePrior StyleRequest "
     "find_style lookup_style search_styles suggest_styles",

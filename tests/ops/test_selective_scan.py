@@ -14,7 +14,13 @@ import torch
 from torch import Tensor
 
 from clipmamba.errors import BackendError, InputError
-from clipmamba.ops import backend_table, scan_backend, selective_scan
+from clipmamba.ops import (
+    backend_table,
+    scan_backend,
+    selective_scan,
+    selective_scan_blocks,
+    selective_scan_step,
+)
 from clipmamba.ops.selective_scan import cpu, dispatch, mamba_ssm, op
 
 HAS_CPU, WHY = cpu.available()
@@ -23,7 +29,7 @@ needs_cpu_kernel = pytest.mark.skipif(not HAS_CPU and not REQUIRED, reason=f"cpu
 BACKENDS = ["torch", pytest.param("cpu", marks=needs_cpu_kernel)]
 
 Inputs = dict[str, Tensor | None]
-PARAMETERS = ("A", "D", "delta_bias")
+PARAMETERS = ("A", "D", "delta_bias", "initial_state")
 
 
 def make(
@@ -36,6 +42,7 @@ def make(
     z: bool = True,
     D: bool = True,
     bias: bool = True,
+    start: bool = False,
     dtype: torch.dtype = torch.float32,
     seed: int = 0,
 ) -> Inputs:
@@ -56,6 +63,8 @@ def make(
         "z": normal(batch, channels, length) if z else None,
         "delta_bias": normal(channels) - 2 if bias else None,
     }
+    if start:
+        inputs["initial_state"] = normal(batch, channels, states)
     wide = torch.promote_types(dtype, torch.float32)
     return {
         name: None if t is None else t.to(wide if name in PARAMETERS else dtype).requires_grad_()
@@ -122,6 +131,67 @@ def test_odd_lengths(backend: str, length: int) -> None:
 def test_groups_and_states(backend: str, groups: int, channels: int, states: int) -> None:
     inputs = make(channels=channels, groups=groups, states=states, length=70)
     assert_close(run(inputs, backend), run(inputs, "reference", dtype=torch.float64))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("length", [1, 40, 600])
+def test_an_initial_state(backend: str, length: int) -> None:
+    inputs = make(length=length, channels=21, groups=3, states=5, start=True)
+    expected = run(inputs, "reference", dtype=torch.float64)
+    assert "dinitial_state" in expected
+    assert_close(run(inputs, backend), expected)
+
+
+@pytest.mark.parametrize("backend", [*BACKENDS, "reference"])
+@pytest.mark.parametrize("z", [True, False])
+def test_blocks_are_the_whole(backend: str, z: bool) -> None:
+    """A sequence scanned in uneven blocks, the state carried on, gradients included."""
+    inputs = make(length=601, channels=20, groups=2, z=z, start=True)
+    whole = selective_scan(**inputs, delta_softplus=True, backend=backend)
+    along = [inputs[name] for name in ("u", "delta", "B", "C", "z") if inputs[name] is not None]
+    fixed = {name: inputs[name] for name in PARAMETERS}  # the state before the first block, too
+    cuts = [t.split([1, 300, 47, 253], dim=-1) for t in along]
+    outs = selective_scan_blocks(
+        zip(*cuts, strict=True), **fixed, delta_softplus=True, backend=backend
+    )
+    pieces = torch.cat(list(outs), dim=-1)
+    assert relative_error(pieces, whole) < 2e-6
+    leaves = [t for t in inputs.values() if t is not None]
+    weight = torch.randn(whole.shape)
+    pairs = [torch.autograd.grad(y, leaves, weight) for y in (pieces, whole)]
+    for piecewise, expected in zip(*pairs, strict=True):
+        assert relative_error(piecewise, expected) < 1e-5
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("full", [True, False])
+def test_single_steps_are_the_whole(groups: int, full: bool) -> None:
+    options = {"z": full, "D": full, "bias": full, "start": True, "dtype": torch.float64}
+    inputs = make(length=9, groups=groups, **options)
+    whole, last = selective_scan(**inputs, delta_softplus=True, return_last_state=True)
+    state, outs = inputs["initial_state"], []
+    fixed = {name: inputs[name] for name in ("A", "D", "delta_bias")}
+    for t in range(9):
+        now = {
+            name: None if inputs[name] is None else inputs[name][..., t]
+            for name in ("u", "delta", "B", "C", "z")
+        }
+        out, state = selective_scan_step(state, **now, **fixed, delta_softplus=True)
+        outs.append(out)
+    torch.testing.assert_close(torch.stack(outs, dim=-1), whole)
+    torch.testing.assert_close(state, last)
+
+
+def test_a_step_keeps_its_types_and_names_what_is_wrong() -> None:
+    state, row = torch.zeros(2, 6, 4), torch.ones(2, 6, dtype=torch.bfloat16)
+    A, B = -torch.ones(6, 4), torch.ones(2, 4)
+    out, after = selective_scan_step(state, row, row, A, B, B)
+    assert (out.dtype, after.dtype) == (torch.bfloat16, torch.float32)
+    assert state.abs().sum() == 0 < after.abs().sum()
+    with pytest.raises(InputError, match=r"state is \(2, 6, 3\)"):
+        selective_scan_step(state[..., :3], row, row, A, B, B)
+    with pytest.raises(InputError, match="wants u"):
+        selective_scan_step(state, row, row, A, B[:, None].expand(2, 4, 4), B)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -372,8 +442,8 @@ def used(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     choose = dispatch.choose
     monkeypatch.delenv("CLIPMAMBA_BACKEND", raising=False)
-    # By name it can't be found: the package `ops` shows the function of the same name.
-    monkeypatch.setattr(sys.modules["clipmamba.ops.selective_scan"], "choose", record)
+    # By name it can't be found: `ops` shows the function that is called like the package.
+    monkeypatch.setattr(sys.modules["clipmamba.ops.selective_scan.scan"], "choose", record)
     return names
 
 
@@ -468,10 +538,10 @@ def test_bad_input_is_named(change: Inputs, message: str) -> None:
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_passes_opcheck(backend: str) -> None:
-    full = make(channels=8, length=20, groups=2)
+    full = make(channels=8, length=20, groups=2, start=True)
     torch.library.opcheck(op.forward_op, (*full.values(), True, True, backend))
     bare = make(channels=8, length=20, groups=2, z=False, D=False, bias=False)
-    torch.library.opcheck(op.forward_op, (*bare.values(), False, True, backend))
+    torch.library.opcheck(op.forward_op, (*bare.values(), None, False, True, backend))
 
 
 @pytest.mark.parametrize("compiler", ["eager", "aot_eager"])

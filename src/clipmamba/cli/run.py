@@ -328,7 +328,12 @@ def _scan_backend(device: torch.device) -> str:
 
     shape = {"batch": 1, "channels": 64, "states": 8, "groups": 1, "length": 1024}
     call = ScanCall(
-        device, frozenset({torch.float32}), **shape, needs_grad=False, last_state_grad=False
+        device,
+        frozenset({torch.float32}),
+        **shape,
+        needs_grad=False,
+        last_state_grad=False,
+        initial_state=False,
     )
     return choose(call).name
 

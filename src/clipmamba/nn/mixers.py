@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from clipmamba.ops import cross_merge, cross_scan, selective_scan
+from clipmamba.ops import cross_selective_scan
 
 DIRECTIONS = 4
 
@@ -77,18 +77,17 @@ class MambaMixer(nn.Module):
             bend_delta, bend_C = torch.split(bend, [self.rank, self.state], dim=2)
             delta_code, C = delta_code + bend_delta, C * (1 + bend_C)
         delta = self.delta_weight @ delta_code  # (B, 4, C, L)
-        y: Tensor = selective_scan(  # type: ignore[assignment]
-            cross_scan(inner).flatten(1, 2),
-            delta.to(inner.dtype).flatten(1, 2),
+        y = cross_selective_scan(
+            inner,
+            delta.to(inner.dtype),
             -torch.exp(self.A_log.float()),
             B.contiguous(),
             C.to(B.dtype).contiguous(),
             self.D.float(),
-            delta_bias=self.delta_bias.float(),
+            self.delta_bias.float(),
             delta_softplus=True,
         )
-        y = cross_merge(y.view(batch, DIRECTIONS, self.dim, -1), height, width)
-        y = self.norm(y.transpose(1, 2)).view(batch, height, width, -1)
+        y = self.norm(y.permute(0, 2, 3, 1))
         mixed: Tensor = self.out_proj(y.to(gate.dtype) * F.silu(gate))
         return mixed
 

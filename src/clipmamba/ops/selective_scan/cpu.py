@@ -19,7 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .interface import CHUNK, ScanCall, Verdict, chunk_count
+from .interface import CHUNK, ScanCall, ScanInputs, Verdict, chunk_count, picture_chunks
+from .torch_scan import Gradients
 
 _FOLDER = Path(__file__).parent / "lib"
 _ELEMENTS = frozenset({torch.float32, torch.bfloat16})
@@ -51,9 +52,15 @@ class _View(ctypes.Structure):
     )
 
 
-_SIZES = ("batch", "groups", "rows", "steps", "states", "chunk", "slices", "softplus")
+_SIZES = (
+    *("batch", "groups", "rows", "steps", "states"),
+    *("chunk", "chunks", "slices", "softplus", "height", "width"),
+)
 _VIEWS = ("u", "delta", "z", "B", "C", "out", "dout", "du", "ddelta", "dz")
-_POINTERS = ("A", "D", "bias", "starts", "last", "dlast", "dA", "dD", "dbias", "dB", "dC")
+_POINTERS = (
+    *("A", "D", "bias", "starts", "first", "last", "dlast", "dfirst"),
+    *("dA", "dD", "dbias", "dB", "dC"),
+)
 
 
 class _Args(ctypes.Structure):
@@ -196,100 +203,142 @@ def _library() -> _Library:
     return _LIBRARY
 
 
-def _plan(u: Tensor, A: Tensor, groups: int, library: _Library) -> tuple[_Args, int]:
-    """Sizes of the call, and how many threads to use."""
-    batch, channels, length = u.shape
-    rows = channels // groups
-    worth = u.numel() * A.shape[1] >= _WORTH_THREADS
+def _plan(
+    inputs: ScanInputs, library: _Library, picture: tuple[int, int] | None = None
+) -> tuple[_Args, int]:
+    """The call's sizes and inputs, and how many threads to use.
+
+    Args:
+        inputs: Of the scan; A, D, delta_bias and initial_state as contiguous float32, which must
+            outlive the call. Of a picture, u is (B, D, H * W).
+        library: The one that will run.
+        picture: Its height and width, if u is one.
+    """
+    u, delta, A, B, C, D, z, delta_bias, initial_state, delta_softplus = inputs
+    batch, channels, length = delta.shape
+    groups, states = B.shape[1], A.shape[1]
+    rows, pairs = channels // groups, batch * (1 if picture else groups)
+    worth = delta.numel() * states >= _WORTH_THREADS
     threads = torch.get_num_threads() if worth and library.parallel and not _forked else 1
-    slices = _slices(batch * groups, -(-rows // library.lanes), threads)
+    slices = _slices(pairs, -(-rows // library.lanes), threads)
     args = _Args(
         batch=batch,
         groups=groups,
         rows=rows,
         steps=length,
-        states=A.shape[1],
+        states=states,
         chunk=CHUNK,
+        chunks=picture_chunks(*picture) if picture else chunk_count(length),
         slices=slices,
+        softplus=delta_softplus,
     )
-    return args, min(threads, batch * groups * slices)
-
-
-def forward(
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None,
-    z: Tensor | None,
-    delta_bias: Tensor | None,
-    delta_softplus: bool,
-    save_states: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """As `torch_scan.forward`, for float32 and bfloat16 tensors of any strides on the CPU."""
-    library = _library()
-    groups, states = B.shape[1], A.shape[1]
-    batch, channels, length = u.shape
-    args, threads = _plan(u, A, groups, library)
-    A, D, delta_bias = A.to(torch.float32).contiguous(), _floats(D), _floats(delta_bias)
-    out = torch.empty(u.shape, dtype=u.dtype)
-    last = torch.empty(batch, channels, states)
-    saved = torch.empty(batch, chunk_count(length) if save_states else 0, states, channels)
-    args.softplus = delta_softplus
-    args.u, args.delta, args.z = _view(u, groups), _view(delta, groups), _view(z, groups)
-    args.B, args.C, args.out = _view(B), _view(C), _view(out, groups)
+    if picture:
+        args.height, args.width = picture
+    args.u = _view(u, 1 if picture else groups)
+    args.delta, args.z = _view(delta, groups), _view(z, groups)
+    args.B, args.C = _view(B), _view(C)
     args.A, args.D, args.bias = _pointer(A), _pointer(D), _pointer(delta_bias)
-    args.last, args.starts = _pointer(last), _pointer(saved) if save_states else None
-    _run(library, args, False, threads)
+    args.first = _pointer(initial_state)
+    return args, min(threads, pairs * slices)
+
+
+def _float_parameters(inputs: ScanInputs) -> ScanInputs:
+    return inputs._replace(
+        A=inputs.A.to(torch.float32).contiguous(),
+        D=_floats(inputs.D),
+        delta_bias=_floats(inputs.delta_bias),
+        initial_state=_floats(inputs.initial_state),
+    )
+
+
+def forward(inputs: ScanInputs, save_states: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """As `torch_scan.forward`, for float32 and bfloat16 tensors of any strides on the CPU."""
+    out = torch.empty(inputs.u.shape, dtype=inputs.u.dtype)
+    last, saved = _forward(inputs, out, save_states)
     return out, last, saved
 
 
-def backward(
+def backward(dout: Tensor, dlast: Tensor | None, saved: Tensor, inputs: ScanInputs) -> Gradients:
+    """As `torch_scan.backward`, for float32 and bfloat16 tensors of any strides on the CPU."""
+    du = torch.empty(inputs.u.shape, dtype=inputs.u.dtype)
+    return _backward(dout, dlast, saved, inputs, du)
+
+
+def cross_forward(
+    inputs: ScanInputs, height: int, width: int, save_states: bool
+) -> tuple[Tensor, Tensor]:
+    """The scan of a picture in four directions, which are its groups.
+
+    Args:
+        inputs: u (B, D, H * W) is the picture; the rest as for 4 * D channels in 4 groups, each in
+            its own direction's order; no z.
+        height: H.
+        width: W.
+        save_states: whether there will be a backward pass.
+
+    Returns:
+        The directions' sum (B, D, H * W) in float32, and the saved states.
+    """
+    out = torch.empty_like(inputs.u, dtype=torch.float32)
+    _, saved = _forward(inputs, out, save_states, (height, width))
+    return out, saved
+
+
+def cross_backward(
+    dout: Tensor, saved: Tensor, inputs: ScanInputs, height: int, width: int
+) -> Gradients:
+    """Gradients of the inputs of `cross_forward`; that of u in float32."""
+    du = torch.empty_like(inputs.u, dtype=torch.float32)
+    return _backward(dout, None, saved, inputs, du, (height, width))
+
+
+def _forward(
+    inputs: ScanInputs, out: Tensor, save_states: bool, picture: tuple[int, int] | None = None
+) -> tuple[Tensor, Tensor]:
+    library = _library()
+    inputs = _float_parameters(inputs)
+    args, threads = _plan(inputs, library, picture)
+    batch, channels, states = len(inputs.u), *inputs.A.shape
+    last = torch.empty(batch, channels, states)
+    saved = torch.empty(batch, args.chunks if save_states else 0, states, channels)
+    args.out = _view(out, 1 if picture else args.groups)
+    args.last, args.starts = _pointer(last), _pointer(saved) if save_states else None
+    _run(library, args, False, threads)
+    return last, saved
+
+
+def _backward(
     dout: Tensor,
     dlast: Tensor | None,
     saved: Tensor,
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None,
-    z: Tensor | None,
-    delta_bias: Tensor | None,
-    delta_softplus: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor | None, Tensor | None, Tensor | None]:
-    """As `torch_scan.backward`, for float32 and bfloat16 tensors of any strides on the CPU."""
+    inputs: ScanInputs,
+    du: Tensor,
+    picture: tuple[int, int] | None = None,
+) -> Gradients:
     library = _library()
-    groups, states = B.shape[1], A.shape[1]
-    batch, channels, length = u.shape
-    args, threads = _plan(u, A, groups, library)
-    A_, D_, bias_ = A.to(torch.float32).contiguous(), _floats(D), _floats(delta_bias)
+    given = inputs
+    inputs = _float_parameters(inputs)
+    args, threads = _plan(inputs, library, picture)
     saved, dlast = saved.contiguous(), _floats(dlast)
-    du, ddelta = torch.empty(u.shape, dtype=u.dtype), torch.empty(delta.shape, dtype=delta.dtype)
+    delta, z = inputs.delta, inputs.z
+    ddelta = torch.empty(delta.shape, dtype=delta.dtype)
     dz = None if z is None else torch.empty(z.shape, dtype=z.dtype)
     # Parameters get one row per batch element and B, C one per slice; each sum has a fixed order.
-    dA = torch.empty(batch, channels, states)
-    dD, dbias = torch.empty(batch, channels), torch.empty(batch, channels)
-    dB = torch.empty(args.slices, batch, groups, states, length)
+    dA = torch.empty(args.batch, *inputs.A.shape)
+    dfirst = None if inputs.initial_state is None else torch.empty_like(dA)
+    dD, dbias = torch.empty(dA.shape[:2]), torch.empty(dA.shape[:2])
+    dB = torch.empty(args.slices, *inputs.B.shape)
     dC = torch.empty_like(dB)
-    args.softplus = delta_softplus
-    args.u, args.delta, args.z = _view(u, groups), _view(delta, groups), _view(z, groups)
-    args.B, args.C, args.dout = _view(B), _view(C), _view(dout, groups)
-    args.du, args.ddelta, args.dz = _view(du, groups), _view(ddelta, groups), _view(dz, groups)
-    args.A, args.D, args.bias = _pointer(A_), _pointer(D_), _pointer(bias_)
-    args.starts, args.dlast = _pointer(saved), _pointer(dlast)
+    shared = 1 if picture else args.groups
+    args.dout, args.du = _view(dout, shared), _view(du, shared)
+    args.ddelta, args.dz = _view(ddelta, args.groups), _view(dz, args.groups)
+    args.starts, args.dlast, args.dfirst = _pointer(saved), _pointer(dlast), _pointer(dfirst)
     args.dA, args.dD, args.dbias = _pointer(dA), _pointer(dD), _pointer(dbias)
     args.dB, args.dC = _pointer(dB), _pointer(dC)
     _run(library, args, True, threads)
-    dB_, dC_ = (t[0] if args.slices == 1 else t.sum(0) for t in (dB, dC))
-    return (
-        du,
-        ddelta,
-        dA.sum(0).to(A.dtype),
-        dB_.to(B.dtype),
-        dC_.to(C.dtype),
-        None if D is None else dD.sum(0).to(D.dtype),
-        dz,
-        None if delta_bias is None else dbias.sum(0).to(delta_bias.dtype),
+    dB, dC = (t[0] if args.slices == 1 else t.sum(0) for t in (dB, dC))
+    grads = (du, ddelta, dA.sum(0), dB, dC, dD.sum(0), dz, dbias.sum(0), dfirst)
+    return tuple(
+        None if t is None or grad is None else grad.to(t.dtype)
+        for t, grad in zip(given.tensors, grads, strict=True)
     )

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from clipmamba.errors import InputError
+
 CHUNK = 256
 """Steps between two saved states: forward keeps the state only at each chunk's start."""
+
+STRIP = 16
+"""Columns of a picture that the fused kernels read together."""
 
 Verdict = tuple[bool, str]
 """Yes or no, with the reason."""
@@ -25,6 +31,7 @@ class ScanCall:
         batch: B. channels: D. states: N. groups: G. length: L.
         needs_grad: a gradient of any input will be wanted.
         last_state_grad: the last state is returned and a gradient may come back through it.
+        initial_state: the scan does not start from zeros.
     """
 
     device: torch.device
@@ -36,23 +43,107 @@ class ScanCall:
     length: int
     needs_grad: bool
     last_state_grad: bool
+    initial_state: bool
 
 
-ScanFunction = Callable[
-    [
-        Tensor,  # u (B, D, L)
-        Tensor,  # delta (B, D, L)
-        Tensor,  # A (D, N)
-        Tensor,  # B (B, G, N, L)
-        Tensor,  # C (B, G, N, L)
-        Tensor | None,  # D (D)
-        Tensor | None,  # z (B, D, L)
-        Tensor | None,  # delta_bias (D)
-        bool,  # delta_softplus
-        bool,  # needs_grad
-    ],
-    tuple[Tensor, Tensor],  # out (B, D, L), last state (B, D, N)
-]
+class ScanInputs(NamedTuple):
+    """What every backend computes with; letters as in `clipmamba.ops.selective_scan`.
+
+    Attributes:
+        u: (B, D, L), floating. float64 is computed in float64, everything else in float32.
+        delta: (B, D, L).
+        A: (D, N).
+        B: (B, G, N, L).
+        C: (B, G, N, L).
+        D: (D) or None.
+        z: (B, D, L) or None.
+        delta_bias: (D) or None.
+        initial_state: (B, D, N) or None.
+        delta_softplus: whether delta + delta_bias goes through softplus.
+    """
+
+    u: Tensor
+    delta: Tensor
+    A: Tensor
+    B: Tensor
+    C: Tensor
+    D: Tensor | None
+    z: Tensor | None
+    delta_bias: Tensor | None
+    initial_state: Tensor | None
+    delta_softplus: bool
+
+    @property
+    def tensors(self) -> tuple[Tensor | None, ...]:
+        """All but the flag: what has a gradient."""
+        return self[:-1]
+
+    def call(self, last_state: bool) -> ScanCall:
+        """The facts of a call with these inputs that returns the last state or not."""
+        tensors = [t for t in (self.u, self.delta, self.B, self.C, self.z) if t is not None]
+        needs_grad = torch.is_grad_enabled() and any(
+            t is not None and t.requires_grad for t in self.tensors
+        )
+        batch, channels, length = self.delta.shape
+        return ScanCall(
+            device=self.u.device,
+            dtypes=frozenset(t.dtype for t in tensors),
+            batch=batch,
+            channels=channels,
+            states=self.A.shape[1],
+            groups=self.B.shape[1],
+            length=length,
+            needs_grad=needs_grad,
+            last_state_grad=last_state and needs_grad,
+            initial_state=self.initial_state is not None,
+        )
+
+
+def check_inputs(inputs: ScanInputs, caller: str) -> None:
+    """Refuse what no backend can run.
+
+    Args:
+        inputs: as the caller got them, B and C with groups.
+        caller: name of the public function, for the message.
+
+    Raises:
+        InputError: shapes that don't fit, complex or integer tensors, several devices.
+    """
+    u, delta, A, B, C, D, z, delta_bias, initial_state, _ = inputs
+    if u.ndim != 3 or A.ndim != 2 or B.ndim != 4 or 0 in u.shape or A.shape[1] == 0:
+        raise InputError(
+            f"{caller} wants u (B, D, L), A (D, N) and B (B, N, L) or (B, G, N, L), none of "
+            f"them empty, not {tuple(u.shape)}, {tuple(A.shape)}, {tuple(B.shape)}"
+        )
+    batch, channels, length = u.shape
+    groups, states = B.shape[1], A.shape[1]
+    wanted = {
+        "delta": (delta, (batch, channels, length)),
+        "A": (A, (channels, states)),
+        "B": (B, (batch, groups, states, length)),
+        "C": (C, (batch, groups, states, length)),
+        "D": (D, (channels,)),
+        "z": (z, (batch, channels, length)),
+        "delta_bias": (delta_bias, (channels,)),
+        "initial_state": (initial_state, (batch, channels, states)),
+    }
+    for name, (tensor, shape) in wanted.items():
+        if tensor is None:
+            continue
+        if tuple(tensor.shape) != shape:
+            raise InputError(f"{caller}: {name} is {tuple(tensor.shape)}, not {shape}")
+        if not tensor.dtype.is_floating_point:
+            raise InputError(f"{caller}: {name} is {tensor.dtype}, not a real floating type")
+        if tensor.device != u.device:
+            raise InputError(f"{caller}: {name} is on {tensor.device}, u on {u.device}")
+    if not u.dtype.is_floating_point:
+        raise InputError(f"{caller}: u is {u.dtype}, not a real floating type")
+    if channels % groups:
+        raise InputError(f"{caller}: {channels} channels can't be split in {groups} groups")
+
+
+ScanFunction = Callable[[ScanInputs, bool], tuple[Tensor, Tensor]]
+"""Inputs and whether a gradient will be wanted, to out (B, D, L) and last state (B, D, N)."""
 
 
 @dataclass(frozen=True)
@@ -80,3 +171,12 @@ def compute_dtype(u: Tensor) -> torch.dtype:
 def chunk_count(length: int) -> int:
     """How many chunk-start states a sequence of this length has."""
     return (length + CHUNK - 1) // CHUNK
+
+
+def picture_chunks(height: int, width: int) -> int:
+    """How many chunk-start states the longest of a picture's four directions has.
+
+    Rows are one sequence; columns go in strips, each of which begins a chunk.
+    """
+    strips = (width + STRIP - 1) // STRIP
+    return max(chunk_count(height * width), strips * chunk_count(STRIP * height))

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .interface import Backend, ScanCall, Verdict
+from .interface import Backend, ScanCall, ScanInputs, Verdict
 
 _ELEMENTS = frozenset({torch.float32, torch.float16, torch.bfloat16})
 _MOST_STATES = 256  # a limit of its kernel
@@ -57,26 +57,18 @@ def _supports(call: ScanCall) -> Verdict:
         return False, f"takes float32, float16 and bfloat16, not {', '.join(map(str, other))}"
     if call.states > _MOST_STATES:
         return False, f"takes at most {_MOST_STATES} states, not {call.states}"
+    if call.initial_state:
+        return False, "starts from zeros only"
     if call.last_state_grad:
         return False, "gives no gradient through the last state"
     return True, "CUDA kernels"
 
 
-def _scan(
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None,
-    z: Tensor | None,
-    delta_bias: Tensor | None,
-    delta_softplus: bool,
-    needs_grad: bool,
-) -> tuple[Tensor, Tensor]:
+def _scan(inputs: ScanInputs, needs_grad: bool) -> tuple[Tensor, Tensor]:
     function, reason = _probe()
     if function is None:
         raise RuntimeError(reason)
+    u, delta, A, B, C, D, z, delta_bias, _, delta_softplus = inputs
     activations = [t for t in (u, delta, B, C, z) if t is not None]
     common = functools.reduce(torch.promote_types, (t.dtype for t in activations))
     out, last = function(

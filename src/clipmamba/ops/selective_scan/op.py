@@ -9,56 +9,30 @@ import torch
 from torch import Tensor
 
 from . import cpu, torch_scan
-from .interface import ScanFunction, chunk_count, compute_dtype
+from .interface import ScanFunction, ScanInputs, chunk_count, compute_dtype
 
 _KERNELS: dict[str, ModuleType] = {"cpu": cpu, "torch": torch_scan}
 
+# The fields of ScanInputs.
 _INPUTS = (
     "Tensor u, Tensor delta, Tensor A, Tensor B, Tensor C, Tensor? D, Tensor? z, "
-    "Tensor? delta_bias, bool delta_softplus"
+    "Tensor? delta_bias, Tensor? initial_state, bool delta_softplus"
 )
 
 
-def _forward(
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None,
-    z: Tensor | None,
-    delta_bias: Tensor | None,
-    delta_softplus: bool,
-    save_states: bool,
-    kernel: str,
-) -> tuple[Tensor, Tensor, Tensor]:
+def _forward(*inputs: Any) -> tuple[Tensor, Tensor, Tensor]:
+    *fields, save_states, kernel = inputs
     result: tuple[Tensor, Tensor, Tensor] = _KERNELS[kernel].forward(
-        u, delta, A, B, C, D, z, delta_bias, delta_softplus, save_states
+        ScanInputs(*fields), save_states
     )
     return result
 
 
-def _backward(
-    dout: Tensor,
-    dlast: Tensor | None,
-    saved: Tensor,
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None,
-    z: Tensor | None,
-    delta_bias: Tensor | None,
-    delta_softplus: bool,
-    kernel: str,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    grads = _KERNELS[kernel].backward(
-        dout, dlast, saved, u, delta, A, B, C, D, z, delta_bias, delta_softplus
-    )
+def _backward(dout: Tensor, dlast: Tensor | None, saved: Tensor, *inputs: Any) -> list[Tensor]:
+    *fields, kernel = inputs
+    grads = _KERNELS[kernel].backward(dout, dlast, saved, ScanInputs(*fields))
     # An operator can't return None: an absent input's gradient is an empty tensor here.
-    first, second, third, *rest = (u.new_empty(0) if grad is None else grad for grad in grads)
-    return (first, second, third, *rest)  # type: ignore[return-value]
+    return [dout.new_empty(0) if grad is None else grad for grad in grads]
 
 
 forward_op = torch.library.custom_op(
@@ -71,27 +45,14 @@ backward_op = torch.library.custom_op(
     "clipmamba::selective_scan_backward",
     _backward,
     mutates_args=(),
-    schema=(
-        f"(Tensor dout, Tensor? dlast, Tensor saved, {_INPUTS}, str kernel) -> "
-        "(Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
-    ),
+    schema=(f"(Tensor dout, Tensor? dlast, Tensor saved, {_INPUTS}, str kernel) -> Tensor[]"),
 )
 
 
 @forward_op.register_fake
-def _(
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None,
-    z: Tensor | None,
-    delta_bias: Tensor | None,
-    delta_softplus: bool,
-    save_states: bool,
-    kernel: str,
-) -> tuple[Tensor, Tensor, Tensor]:
+def _(*inputs: Any) -> tuple[Tensor, Tensor, Tensor]:
+    *fields, save_states, _ = inputs
+    u, A = ScanInputs(*fields).u, ScanInputs(*fields).A
     batch, channels, length = u.shape
     states, dtype = A.shape[1], compute_dtype(u)
     chunks = chunk_count(length) if save_states else 0
@@ -103,23 +64,9 @@ def _(
 
 
 @backward_op.register_fake
-def _(
-    dout: Tensor,
-    dlast: Tensor | None,
-    saved: Tensor,
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None,
-    z: Tensor | None,
-    delta_bias: Tensor | None,
-    delta_softplus: bool,
-    kernel: str,
-) -> tuple[Tensor, ...]:
-    inputs = (u, delta, A, B, C, D, z, delta_bias)
-    return tuple(u.new_empty(0) if t is None else t.new_empty(t.shape) for t in inputs)
+def _(dout: Tensor, dlast: Tensor | None, saved: Tensor, *inputs: Any) -> list[Tensor]:
+    tensors = ScanInputs(*inputs[:-1]).tensors
+    return [dout.new_empty(0) if t is None else t.new_empty(t.shape) for t in tensors]
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -150,21 +97,8 @@ forward_op.register_autograd(_differentiate, setup_context=_setup_context)
 def scan_with(kernel: str) -> ScanFunction:
     """The differentiable scan through one of the kernels: "cpu" or "torch"."""
 
-    def scan(
-        u: Tensor,
-        delta: Tensor,
-        A: Tensor,
-        B: Tensor,
-        C: Tensor,
-        D: Tensor | None,
-        z: Tensor | None,
-        delta_bias: Tensor | None,
-        delta_softplus: bool,
-        needs_grad: bool,
-    ) -> tuple[Tensor, Tensor]:
-        out, last, _ = forward_op(
-            u, delta, A, B, C, D, z, delta_bias, delta_softplus, needs_grad, kernel
-        )
+    def scan(inputs: ScanInputs, needs_grad: bool) -> tuple[Tensor, Tensor]:
+        out, last, _ = forward_op(*inputs, needs_grad, kernel)
         return out, last
 
     return scan

@@ -6,38 +6,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .interface import Backend, ScanCall, Verdict, compute_dtype
+from .interface import Backend, ScanCall, ScanInputs, Verdict, compute_dtype
 
 
-def scan(
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None,
-    z: Tensor | None,
-    delta_bias: Tensor | None,
-    delta_softplus: bool,
-    needs_grad: bool = True,
-) -> tuple[Tensor, Tensor]:
+def scan(inputs: ScanInputs, needs_grad: bool = True) -> tuple[Tensor, Tensor]:
     """One step after the other, differentiable by autograd as often as wanted.
 
     Args:
-        u: (B, D, L), floating. float64 is computed in float64, everything else in float32.
-        delta: (B, D, L).
-        A: (D, N).
-        B: (B, G, N, L).
-        C: (B, G, N, L).
-        D: (D) or None.
-        z: (B, D, L) or None.
-        delta_bias: (D) or None.
-        delta_softplus: pass delta + delta_bias through softplus.
+        inputs: of the scan.
         needs_grad: not needed here, autograd knows.
 
     Returns:
         out (B, D, L) in u's type and the last state (B, D, N).
     """
+    u, delta, A, B, C, D, z, delta_bias, initial_state, delta_softplus = inputs
     with torch.autocast(u.device.type, enabled=False):
         dtype = compute_dtype(u)
         per_group = u.shape[1] // B.shape[1]
@@ -48,7 +30,10 @@ def scan(
             delta = delta + delta_bias.to(dtype)[:, None]
         if delta_softplus:
             delta = F.softplus(delta)
-        state = x.new_zeros(*x.shape[:2], A.shape[1])  # (B, D, N)
+        if initial_state is None:
+            state = x.new_zeros(*x.shape[:2], A.shape[1])  # (B, D, N)
+        else:
+            state = initial_state.to(dtype)
         y = []
         # unbind, not indexing: the backward of an index makes a whole zero tensor per step.
         for d_t, x_t, B_t, C_t in zip(

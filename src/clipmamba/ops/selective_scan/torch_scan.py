@@ -15,11 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .interface import CHUNK, ScanCall, Verdict, chunk_count, compute_dtype
+from .interface import CHUNK, ScanCall, ScanInputs, Verdict, chunk_count, compute_dtype
 
-Gradients = tuple[
-    Tensor, Tensor, Tensor, Tensor, Tensor, Tensor | None, Tensor | None, Tensor | None
-]
+Gradients = tuple[Tensor | None, ...]
 
 
 def available() -> Verdict:
@@ -72,17 +70,8 @@ def linear_scan(log_decay: Tensor, decay: Tensor, drive: Tensor, start: Tensor) 
 class _Chunk:
     """One chunk of the inputs in the compute type, time first, channels split by group."""
 
-    def __init__(
-        self,
-        u: Tensor,
-        delta: Tensor,
-        A: Tensor,
-        B: Tensor,
-        C: Tensor,
-        delta_bias: Tensor | None,
-        delta_softplus: bool,
-        steps: slice,
-    ) -> None:
+    def __init__(self, inputs: ScanInputs, steps: slice) -> None:
+        u, delta, A, B, C, _, _, delta_bias, _, delta_softplus = inputs
         dtype = compute_dtype(u)
         groups = B.shape[1]
         self.u = split(u[..., steps].to(dtype), groups)  # (T, B, G, P)
@@ -114,24 +103,14 @@ def _chunk_slices(length: int) -> list[slice]:
     return [slice(start, min(start + CHUNK, length)) for start in range(0, length, CHUNK)]
 
 
-def forward(
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None,
-    z: Tensor | None,
-    delta_bias: Tensor | None,
-    delta_softplus: bool,
-    save_states: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Run the scan; shapes as in `clipmamba.ops.selective_scan` with B, C (B, G, N, L).
+def forward(inputs: ScanInputs, save_states: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Run the scan.
 
     Returns:
         out (B, D, L) in u's type, the last state (B, D, N) and the states at the chunk starts
         (B, chunks, N, D), with no chunks unless save_states.
     """
+    u, _, A, B, _, D, z, _, initial_state, _ = inputs
     with torch.autocast(u.device.type, enabled=False):
         batch, channels, length = u.shape
         groups, states = B.shape[1], A.shape[1]
@@ -140,11 +119,15 @@ def forward(
         saved = u.new_empty(
             batch, chunk_count(length) if save_states else 0, states, channels, dtype=dtype
         )
-        state = u.new_zeros(batch, groups, channels // groups, states, dtype=dtype)
+        shape = (batch, groups, channels // groups, states)
+        if initial_state is None:
+            state = u.new_zeros(shape, dtype=dtype)
+        else:
+            state = initial_state.to(dtype).reshape(shape)
         for index, steps in enumerate(_chunk_slices(length)):
             if save_states:
                 saved[:, index] = state.flatten(1, 2).transpose(1, 2)
-            chunk = _Chunk(u, delta, A, B, C, delta_bias, delta_softplus, steps)
+            chunk = _Chunk(inputs, steps)
             h = linear_scan(chunk.log_decay, chunk.decay, chunk.drive, state)
             y = join((h @ chunk.C[..., None]).squeeze(-1))
             if D is not None:
@@ -156,36 +139,16 @@ def forward(
         return out, state.flatten(1, 2).clone(), saved
 
 
-def backward(
-    dout: Tensor,
-    dlast: Tensor | None,
-    saved: Tensor,
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None,
-    z: Tensor | None,
-    delta_bias: Tensor | None,
-    delta_softplus: bool,
-) -> Gradients:
-    """Gradients of u, delta, A, B, C, D, z and delta_bias, each in its input's type.
+def backward(dout: Tensor, dlast: Tensor | None, saved: Tensor, inputs: ScanInputs) -> Gradients:
+    """Gradients of the inputs' tensors in their order, each in its input's type; None for None.
 
     Args:
         dout: (B, D, L), gradient of out.
         dlast: (B, D, N) or None, gradient of the last state.
         saved: (B, chunks, N, D), the chunk-start states of `forward`.
-        u: (B, D, L); this and the rest are the inputs of `forward`.
-        delta: (B, D, L).
-        A: (D, N).
-        B: (B, G, N, L).
-        C: (B, G, N, L).
-        D: (D) or None.
-        z: (B, D, L) or None.
-        delta_bias: (D) or None.
-        delta_softplus: as in `forward`.
+        inputs: those of `forward`.
     """
+    u, delta, A, B, C, D, z, delta_bias, initial_state, delta_softplus = inputs
     with torch.autocast(u.device.type, enabled=False):
         groups = B.shape[1]
         dtype = compute_dtype(u)
@@ -199,7 +162,7 @@ def backward(
         carry = torch.zeros_like(saved[:, 0]) if dlast is None else dlast.to(dtype).transpose(1, 2)
         carry = torch.unflatten(carry.transpose(1, 2), 1, (groups, -1))  # (B, G, P, N), a_t dh_t
         for index, steps in reversed(list(enumerate(_chunk_slices(u.shape[-1])))):
-            chunk = _Chunk(u, delta, A, B, C, delta_bias, delta_softplus, steps)
+            chunk = _Chunk(inputs, steps)
             start = torch.unflatten(saved[:, index].transpose(1, 2), 1, (groups, -1))
             h = linear_scan(chunk.log_decay, chunk.decay, chunk.drive, start)
             dy = split(dout[..., steps].to(dtype), groups)
@@ -247,4 +210,5 @@ def backward(
             None if D is None else dD.to(D.dtype),
             dz,
             None if delta_bias is None else dbias.to(delta_bias.dtype),
+            None if initial_state is None else carry.flatten(1, 2).to(initial_state.dtype),
         )

@@ -1,7 +1,8 @@
-// The selective scan (Mamba's S6) on a CPU, forward and backward, fused.
+// The selective scan (Mamba's S6) on a CPU, forward and backward, fused; of sequences, and of
+// pictures in four directions at once.
 //
 //   delta_t = softplus(delta_t + bias)                        both optional
-//   h_t     = exp(delta_t * A) * h_{t-1} + delta_t * u_t * B_t
+//   h_t     = exp(delta_t * A) * h_{t-1} + delta_t * u_t * B_t      h_0 given or 0
 //   y_t     = <h_t, C_t> + D * u_t                            D optional
 //   out_t   = y_t * silu(z_t)                                 z optional
 //
@@ -12,6 +13,11 @@
 // recomputes the rest of a chunk in cache. Every sum has one fixed order, so results repeat to the
 // byte. State and arithmetic are float32; sums over the whole length (dA, dD, dbias) are taken per
 // chunk and then added in double.
+//
+// A picture is read where it lies: the groups are its directions (rows, rows from the end, columns,
+// columns from the end), which take delta, B and C each in its own order but share u, and add their
+// results up. A block of channels goes through all directions before the next one, so that nothing
+// is added by two threads. Columns are read in strips as wide as a cache line.
 //
 // The library has no dependency: threads come from the caller's OpenMP runtime through a pointer to
 // its GOMP_parallel, so that there is never a second runtime beside torch's.
@@ -29,13 +35,17 @@ struct View {
 
 struct Args {
   int64_t batch, groups, rows, steps, states;  // rows: channels of one group
-  int64_t chunk, slices, softplus;
+  int64_t chunk, chunks;                 // steps of one; how many `starts` has room for
+  int64_t slices, softplus;
+  int64_t height, width;                 // of a picture; 0: sequences
   View u, delta, z, B, C, out;           // B, C: rows are states
   View dout, du, ddelta, dz;             // backward only
   const float *A, *D, *bias;             // (channels, states), (channels), (channels)
   float *starts;                         // (batch, chunks, states, channels), may be null
-  float *last;                           // (batch, channels, states)
+  const float *first;                    // (batch, channels, states), null: zeros
+  float *last;                           // the same
   const float *dlast;                    // the same, may be null
+  float *dfirst;                         // the same, may be null
   float *dA, *dD, *dbias;                // (batch, channels, states), (batch, channels) twice
   float *dB, *dC;                        // (slices, batch, groups, states, steps)
 };
@@ -67,7 +77,17 @@ static void load_tile(const E *p, int64_t row, int64_t step, int rows, int nt, v
   }
 }
 
-template <class E>
+// To memory, or added to what is there.
+template <bool ADD, class E>
+INLINE void put(E *p, vf v) {
+  store(p, ADD ? load(p) + v : v);
+}
+template <bool ADD, class E>
+INLINE void put1(E *p, float v) {
+  store1(p, ADD ? load1(p) + v : v);
+}
+
+template <bool ADD, class E>
 static void store_tile(E *p, int64_t row, int64_t step, int rows, int nt, const vf *RESTRICT tile) {
   int t = 0;
   if (rows == W && step == 1) {
@@ -75,13 +95,67 @@ static void store_tile(E *p, int64_t row, int64_t step, int rows, int nt, const 
       vf r[W];
       UNROLL for (int i = 0; i < W; i++) r[i] = tile[t + i];
       transpose(r);
-      UNROLL for (int i = 0; i < W; i++) store(p + i * row + t, r[i]);
+      UNROLL for (int i = 0; i < W; i++) put<ADD>(p + i * row + t, r[i]);
     }
   } else if (rows == W && row == 1) {
-    for (; t < nt; t++) store(p + t * step, tile[t]);
+    for (; t < nt; t++) put<ADD>(p + t * step, tile[t]);
   }
   for (; t < nt; t++)
-    for (int i = 0; i < rows; i++) store1(p + i * row + t * step, tile[t][i]);
+    for (int i = 0; i < rows; i++) put1<ADD>(p + i * row + t * step, tile[t][i]);
+}
+
+// Columns of a picture, each from its top: tile[j * height + y] for `columns` of them. `line` is the
+// stride from one row of pixels to the next, `step` that from one column to the next.
+template <class E>
+static void load_columns(const E *p, int64_t row, int64_t line, int64_t step, int rows,
+                         int64_t height, int columns, vf *RESTRICT tile) {
+  for (int64_t y = 0; y < height; y++, p += line) {
+    int j = 0;
+    if (rows == W && step == 1) {
+      for (; j + W <= columns; j += W) {
+        vf r[W];
+        UNROLL for (int i = 0; i < W; i++) r[i] = load(p + i * row + j);
+        transpose(r);
+        UNROLL for (int i = 0; i < W; i++) tile[(j + i) * height + y] = r[i];
+      }
+    } else if (rows == W && row == 1) {
+      for (; j < columns; j++) tile[j * height + y] = load(p + j * step);
+    }
+    for (; j < columns; j++) {
+      vf v = {};
+      for (int i = 0; i < rows; i++) v[i] = load1(p + i * row + j * step);
+      tile[j * height + y] = v;
+    }
+  }
+}
+
+template <bool ADD, class E>
+static void store_columns(E *p, int64_t row, int64_t line, int64_t step, int rows, int64_t height,
+                          int columns, const vf *RESTRICT tile) {
+  for (int64_t y = 0; y < height; y++, p += line) {
+    int j = 0;
+    if (rows == W && step == 1) {
+      for (; j + W <= columns; j += W) {
+        vf r[W];
+        UNROLL for (int i = 0; i < W; i++) r[i] = tile[(j + i) * height + y];
+        transpose(r);
+        UNROLL for (int i = 0; i < W; i++) put<ADD>(p + i * row + j, r[i]);
+      }
+    } else if (rows == W && row == 1) {
+      for (; j < columns; j++) put<ADD>(p + j * step, tile[j * height + y]);
+    }
+    for (; j < columns; j++)
+      for (int i = 0; i < rows; i++)
+        put1<ADD>(p + i * row + j * step, tile[j * height + y][i]);
+  }
+}
+
+static void reverse(vf *tile, int64_t nt) {
+  for (int64_t i = 0, j = nt - 1; i < j; i++, j--) {
+    const vf v = tile[i];
+    tile[i] = tile[j];
+    tile[j] = v;
+  }
 }
 
 // Where a block of channels lies: batch b, group g, first row in the group, how many rows.
@@ -90,35 +164,35 @@ struct Block {
   int rows;
 };
 
-static void load_tile(const View &v, Block at_, int64_t t0, int nt, vf *tile) {
+static void load_tile(const View &v, Block at_, int64_t t0, int64_t nt, vf *tile) {
   if (v.is_bf16)
     load_tile(at<bf16>(v, at_.b, at_.g, at_.row, t0), v.row, v.step, at_.rows, nt, tile);
   else
     load_tile(at<float>(v, at_.b, at_.g, at_.row, t0), v.row, v.step, at_.rows, nt, tile);
 }
-static void store_tile(const View &v, Block at_, int64_t t0, int nt, const vf *tile) {
+static void store_tile(const View &v, Block at_, int64_t t0, int64_t nt, const vf *tile) {
   if (v.is_bf16)
-    store_tile(at<bf16>(v, at_.b, at_.g, at_.row, t0), v.row, v.step, at_.rows, nt, tile);
+    store_tile<false>(at<bf16>(v, at_.b, at_.g, at_.row, t0), v.row, v.step, at_.rows, nt, tile);
   else
-    store_tile(at<float>(v, at_.b, at_.g, at_.row, t0), v.row, v.step, at_.rows, nt, tile);
+    store_tile<false>(at<float>(v, at_.b, at_.g, at_.row, t0), v.row, v.step, at_.rows, nt, tile);
 }
 
-// Rows of B or C for one chunk as floats: where they lie if they are, else copied to scratch.
+// Rows of B or C for one segment as floats: where they lie if they are, else copied to scratch.
 struct Rows {
   const float *data;
   int64_t stride;
 };
-static Rows chunk_rows(const View &v, int64_t b, int64_t g, int64_t states, int64_t t0, int nt,
-                       float *scratch, int64_t stride) {
+static Rows segment_rows(const View &v, int64_t b, int64_t g, int64_t states, int64_t t0,
+                         int64_t nt, float *scratch, int64_t stride) {
   if (!v.is_bf16 && v.step == 1) return {at<float>(v, b, g, 0, t0), v.row};
   for (int64_t n = 0; n < states; n++) {
     float *to = scratch + n * stride;
     if (v.is_bf16) {
       const bf16 *p = at<bf16>(v, b, g, n, t0);
-      for (int t = 0; t < nt; t++) to[t] = load1(p + t * v.step);
+      for (int64_t t = 0; t < nt; t++) to[t] = load1(p + t * v.step);
     } else {
       const float *p = at<float>(v, b, g, n, t0);
-      for (int t = 0; t < nt; t++) to[t] = p[t * v.step];
+      for (int64_t t = 0; t < nt; t++) to[t] = p[t * v.step];
     }
   }
   return {scratch, stride};
@@ -134,23 +208,88 @@ static void store_lanes(float *p, int64_t stride, int rows, vf v) {
   for (int i = 0; i < rows; i++) p[i * stride] = v[i];
 }
 
+// ---- the way through a sequence or picture -----------------------------------------------------
+
+// A segment is what is read of u, and written of its like, at once: a chunk, or of columns a strip
+// of 16, cut into chunks. B and C of a segment stay in cache for all blocks of channels.
+constexpr int64_t STRIP = 16;
+struct Segment {
+  int64_t index, t0, steps;
+};
+INLINE int64_t min_(int64_t a, int64_t b) { return a < b ? a : b; }
+INLINE int64_t max_(int64_t a, int64_t b) { return a > b ? a : b; }
+INLINE int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+INLINE bool is_picture(const Args &a) { return a.height > 0; }
+INLINE bool by_columns(const Args &a, int64_t g) { return is_picture(a) && (g & 2); }
+INLINE bool from_end(const Args &a, int64_t g) { return is_picture(a) && (g & 1); }
+INLINE int64_t segment_steps(const Args &a, int64_t g) {
+  return by_columns(a, g) ? STRIP * a.height : a.chunk;
+}
+INLINE int64_t segments(const Args &a, int64_t g) { return ceil_div(a.steps, segment_steps(a, g)); }
+INLINE int64_t segment_chunks(const Args &a, int64_t g) {
+  return ceil_div(segment_steps(a, g), a.chunk);
+}
+INLINE Segment segment_at(const Args &a, int64_t g, int64_t index) {
+  const int64_t most = segment_steps(a, g), t0 = index * most;
+  return {index, t0, min_(most, a.steps - t0)};
+}
+
+// u, or what has its shape, for a segment of direction g.
+static void load_segment(const Args &a, const View &v, Block k, Segment s, vf *tile) {
+  if (!is_picture(a)) return load_tile(v, k, s.t0, s.steps, tile);
+  const bool back = from_end(a, k.g);
+  const int64_t t0 = back ? a.steps - s.t0 - s.steps : s.t0;  // where its places begin
+  Block shared = k;
+  shared.g = 0;
+  if (!by_columns(a, k.g)) {
+    load_tile(v, shared, t0, s.steps, tile);
+  } else {
+    const int64_t line = a.width * v.step, column = t0 / a.height;
+    const int columns = (int)(s.steps / a.height);
+    if (v.is_bf16)
+      load_columns(at<bf16>(v, k.b, 0, k.row, column), v.row, line, v.step, k.rows, a.height,
+                   columns, tile);
+    else
+      load_columns(at<float>(v, k.b, 0, k.row, column), v.row, line, v.step, k.rows, a.height,
+                   columns, tile);
+  }
+  if (back) reverse(tile, s.steps);
+}
+
+// Stores a segment; of a picture, float only, the directions after the first are added. Spoils it.
+static void store_segment(const Args &a, const View &v, Block k, Segment s, vf *tile) {
+  if (!is_picture(a)) return store_tile(v, k, s.t0, s.steps, tile);
+  const bool back = from_end(a, k.g);
+  const int64_t t0 = back ? a.steps - s.t0 - s.steps : s.t0;
+  if (back) reverse(tile, s.steps);
+  if (k.g == 0)
+    store_tile<false>(at<float>(v, k.b, 0, k.row, t0), v.row, v.step, k.rows, s.steps, tile);
+  else if (!by_columns(a, k.g))
+    store_tile<true>(at<float>(v, k.b, 0, k.row, t0), v.row, v.step, k.rows, s.steps, tile);
+  else
+    store_columns<true>(at<float>(v, k.b, 0, k.row, t0 / a.height), v.row, a.width * v.step, v.step,
+                        k.rows, a.height, (int)(s.steps / a.height), tile);
+}
+
 // ---- tasks -------------------------------------------------------------------------------------
 
-// One task is a slice of the channel blocks of one (batch, group): blocks first..last. Its chunks
-// run in the outer loop, so that B and C of the chunk stay in cache for all of its blocks.
+// One task is a slice of the channel blocks, first..last, of one (batch, group), or of all groups
+// of a picture.
 struct Task {
   int64_t slice, b, g, first, last;
 };
-INLINE int64_t blocks_per_group(const Args &a) { return (a.rows + W - 1) / W; }
-INLINE int64_t chunks(const Args &a) { return (a.steps + a.chunk - 1) / a.chunk; }
+INLINE int64_t blocks_per_group(const Args &a) { return ceil_div(a.rows, W); }
+INLINE int64_t task_groups(const Args &a) { return is_picture(a) ? 1 : a.groups; }
+INLINE int64_t tasks(const Args &a) { return a.batch * task_groups(a) * a.slices; }
 static Task task_at(const Args &a, int64_t index) {
-  const int64_t blocks = blocks_per_group(a), pairs = a.batch * a.groups, slice = index / pairs;
-  return {slice, index % pairs / a.groups, index % a.groups, blocks * slice / a.slices,
+  const int64_t blocks = blocks_per_group(a), groups = task_groups(a), pairs = a.batch * groups;
+  const int64_t slice = index / pairs;
+  return {slice, index % pairs / groups, index % groups, blocks * slice / a.slices,
           blocks * (slice + 1) / a.slices};
 }
 INLINE Block block_at(const Args &a, const Task &task, int64_t index) {
-  const int64_t row = index * W, left = a.rows - row;
-  return {task.b, task.g, row, (int)(left < W ? left : W)};
+  const int64_t row = index * W;
+  return {task.b, task.g, row, (int)min_(W, a.rows - row)};
 }
 INLINE int64_t first_channel(const Args &a, const Block &k) { return k.g * a.rows + k.row; }
 
@@ -164,10 +303,16 @@ struct Scratch {
   }
 };
 // Tiles whose length is a multiple of 4 KB would share cache sets: hence the odd padding.
+INLINE int64_t longest_segment(const Args &a) {
+  return max_(a.chunk, segment_steps(a, a.groups - 1));
+}
 INLINE int64_t tile_vectors(const Args &a) { return a.chunk + 5; }
-INLINE int64_t row_floats(const Args &a) { return (a.chunk + W - 1) / W * W + W; }
+INLINE int64_t segment_vectors(const Args &a) { return longest_segment(a) + 5; }
+INLINE int64_t row_floats(const Args &a) { return ceil_div(longest_segment(a), W) * W + W; }
 INLINE int64_t rows_vectors(const Args &a) { return a.states * row_floats(a) / W + 1; }
 INLINE int64_t most_blocks(const Args &a) { return blocks_per_group(a) / a.slices + 1; }
+
+INLINE Rows from_step(Rows rows, int64_t t) { return {rows.data + t, rows.stride}; }
 
 constexpr int GROUP = 4;  // states in registers at a time
 
@@ -192,65 +337,71 @@ INLINE void forward_states(Rows B, Rows C, int64_t n, int nt, const vf *RESTRICT
 }
 
 static int64_t forward_scratch(const Args &a) {
-  return 2 * a.states * most_blocks(a) + 4 * tile_vectors(a) + 2 * rows_vectors(a);
+  return 2 * a.states * most_blocks(a) + 2 * tile_vectors(a) + 2 * segment_vectors(a) +
+         2 * rows_vectors(a);
 }
 
-static void forward_task(const Args &a, int64_t index, vf *memory) {
-  const Task task = task_at(a, index);
+static void forward_direction(const Args &a, const Task &task, Scratch scratch) {
   const int64_t N = a.states, channels = a.groups * a.rows, blocks = task.last - task.first;
-  Scratch scratch = {memory};
+  const int64_t per_segment = segment_chunks(a, task.g);
   vf *state = scratch.vectors(N * blocks), *A2 = scratch.vectors(N * blocks);
-  vf *delta = scratch.vectors(tile_vectors(a)), *x = scratch.vectors(tile_vectors(a));
-  vf *y = scratch.vectors(tile_vectors(a)), *z = scratch.vectors(tile_vectors(a));
+  vf *delta = scratch.vectors(tile_vectors(a)), *z = scratch.vectors(tile_vectors(a));
+  vf *u = scratch.vectors(segment_vectors(a)), *out = scratch.vectors(segment_vectors(a));
   float *b_rows = (float *)scratch.vectors(rows_vectors(a));
   float *c_rows = (float *)scratch.vectors(rows_vectors(a));
 
   for (int64_t i = 0; i < blocks; i++) {
-    const Block at_ = block_at(a, task, task.first + i);
+    const Block k = block_at(a, task, task.first + i);
+    const int64_t d0 = first_channel(a, k);
     for (int64_t n = 0; n < N; n++) {
-      state[i * N + n] = vf{};
-      A2[i * N + n] = load_lanes(a.A + first_channel(a, at_) * N + n, N, at_.rows) * splat(LOG2E);
+      const float *first = a.first ? a.first + (k.b * channels + d0) * N + n : nullptr;
+      state[i * N + n] = load_lanes(first, N, k.rows);
+      A2[i * N + n] = load_lanes(a.A + d0 * N + n, N, k.rows) * splat(LOG2E);
     }
   }
-  for (int64_t c = 0; c < chunks(a); c++) {
-    const int64_t t0 = c * a.chunk, left = a.steps - t0;
-    const int nt = (int)(left < a.chunk ? left : a.chunk);
-    const Rows B = chunk_rows(a.B, task.b, task.g, N, t0, nt, b_rows, row_floats(a));
-    const Rows C = chunk_rows(a.C, task.b, task.g, N, t0, nt, c_rows, row_floats(a));
+  for (int64_t index = 0; index < segments(a, task.g); index++) {
+    const Segment seg = segment_at(a, task.g, index);
+    const Rows Bs = segment_rows(a.B, task.b, task.g, N, seg.t0, seg.steps, b_rows, row_floats(a));
+    const Rows Cs = segment_rows(a.C, task.b, task.g, N, seg.t0, seg.steps, c_rows, row_floats(a));
     for (int64_t i = 0; i < blocks; i++) {
-      const Block at_ = block_at(a, task, task.first + i);
-      const int64_t d0 = first_channel(a, at_);
+      const Block k = block_at(a, task, task.first + i);
+      const int64_t d0 = first_channel(a, k);
+      const vf D = load_lanes(a.D ? a.D + d0 : nullptr, 1, k.rows);
+      const vf bias = load_lanes(a.bias ? a.bias + d0 : nullptr, 1, k.rows);
       vf *h = state + i * N;
-      if (a.starts)
-        for (int64_t n = 0; n < N; n++)
-          store_lanes(a.starts + ((at_.b * chunks(a) + c) * N + n) * channels + d0, 1, at_.rows, h[n]);
-      load_tile(a.delta, at_, t0, nt, delta);
-      load_tile(a.u, at_, t0, nt, x);
-      const vf D = load_lanes(a.D ? a.D + d0 : nullptr, 1, at_.rows);
-      const vf bias = load_lanes(a.bias ? a.bias + d0 : nullptr, 1, at_.rows);
-      for (int t = 0; t < nt; t++) {
-        vf slope, d = delta[t] + bias;
-        if (a.softplus) d = softplus_(d, &slope);
-        delta[t] = d;
-        y[t] = D * x[t];
-        x[t] *= d;
+      load_segment(a, a.u, k, seg, u);
+      for (int64_t part = 0, t0 = 0; t0 < seg.steps; part++, t0 += a.chunk) {
+        const int nt = (int)min_(a.chunk, seg.steps - t0);
+        const Rows B = from_step(Bs, t0), C = from_step(Cs, t0);
+        const int64_t c = index * per_segment + part;
+        vf *x = u + t0, *y = out + t0;
+        if (a.starts)
+          for (int64_t n = 0; n < N; n++)
+            store_lanes(a.starts + ((k.b * a.chunks + c) * N + n) * channels + d0, 1, k.rows, h[n]);
+        load_tile(a.delta, k, seg.t0 + t0, nt, delta);
+        for (int t = 0; t < nt; t++) {
+          vf slope, d = delta[t] + bias;
+          if (a.softplus) d = softplus_(d, &slope);
+          delta[t] = d;
+          y[t] = D * x[t];
+          x[t] *= d;
+        }
+        int64_t n = 0;
+        for (; n + GROUP <= N; n += GROUP)
+          forward_states<GROUP>(B, C, n, nt, A2 + i * N, h, delta, x, y);
+        for (; n < N; n++) forward_states<1>(B, C, n, nt, A2 + i * N, h, delta, x, y);
+        if (a.z.data) {
+          load_tile(a.z, k, seg.t0 + t0, nt, z);
+          for (int t = 0; t < nt; t++) y[t] *= z[t] * sigmoid_(z[t]);
+        }
       }
-      int64_t n = 0;
-      for (; n + GROUP <= N; n += GROUP)
-        forward_states<GROUP>(B, C, n, nt, A2 + i * N, h, delta, x, y);
-      for (; n < N; n++) forward_states<1>(B, C, n, nt, A2 + i * N, h, delta, x, y);
-      if (a.z.data) {
-        load_tile(a.z, at_, t0, nt, z);
-        for (int t = 0; t < nt; t++) y[t] *= z[t] * sigmoid_(z[t]);
-      }
-      store_tile(a.out, at_, t0, nt, y);
+      store_segment(a, a.out, k, seg, out);
     }
   }
   for (int64_t i = 0; i < blocks; i++) {
-    const Block at_ = block_at(a, task, task.first + i);
-    const int64_t d0 = first_channel(a, at_);
-    for (int64_t n = 0; n < N; n++)
-      store_lanes(a.last + (at_.b * channels + d0) * N + n, N, at_.rows, state[i * N + n]);
+    const Block k = block_at(a, task, task.first + i);
+    float *last = a.last + (k.b * channels + first_channel(a, k)) * N;
+    for (int64_t n = 0; n < N; n++) store_lanes(last + n, N, k.rows, state[i * N + n]);
   }
 }
 
@@ -350,113 +501,123 @@ constexpr int64_t SUM_VECTORS = sizeof(LongSum) / sizeof(vf);
 
 static int64_t backward_scratch(const Args &a) {
   const int64_t N = a.states, blocks = most_blocks(a);
-  return (3 * N + (N + 2) * SUM_VECTORS) * blocks + 2 * N + (9 + 2 * GROUP) * tile_vectors(a) +
-         4 * rows_vectors(a);
+  return (3 * N + (N + 2) * SUM_VECTORS) * blocks + 2 * N + (6 + 2 * GROUP) * tile_vectors(a) +
+         3 * segment_vectors(a) + 4 * rows_vectors(a);
 }
 
-static void backward_task(const Args &a, int64_t index, vf *memory) {
-  const Task task = task_at(a, index);
+static void backward_direction(const Args &a, const Task &task, Scratch scratch) {
   const int64_t N = a.states, channels = a.groups * a.rows, blocks = task.last - task.first;
   const int64_t stride = row_floats(a), tile = tile_vectors(a);
-  Scratch scratch = {memory};
+  const int64_t per_segment = segment_chunks(a, task.g);
   vf *carry = scratch.vectors(N * blocks), *A = scratch.vectors(N * blocks);
   vf *A2 = scratch.vectors(N * blocks);
   LongSum *sums = (LongSum *)scratch.vectors((N + 2) * SUM_VECTORS * blocks);  // dA, dD, dbias
   vf *start = scratch.vectors(N), *dA = scratch.vectors(N);
-  vf *delta = scratch.vectors(tile), *u = scratch.vectors(tile), *x = scratch.vectors(tile);
-  vf *dy = scratch.vectors(tile), *y = scratch.vectors(tile), *z = scratch.vectors(tile);
-  vf *sigma = scratch.vectors(tile), *dx = scratch.vectors(tile), *slope = scratch.vectors(tile);
+  vf *us = scratch.vectors(segment_vectors(a)), *dys = scratch.vectors(segment_vectors(a));
+  vf *dxs = scratch.vectors(segment_vectors(a));
+  vf *delta = scratch.vectors(tile), *x = scratch.vectors(tile), *y = scratch.vectors(tile);
+  vf *z = scratch.vectors(tile), *sigma = scratch.vectors(tile), *slope = scratch.vectors(tile);
   vf *kept = scratch.vectors(GROUP * tile), *decay = scratch.vectors(GROUP * tile);
   float *b_rows = (float *)scratch.vectors(rows_vectors(a));
   float *c_rows = (float *)scratch.vectors(rows_vectors(a));
-  float *dB = (float *)scratch.vectors(rows_vectors(a));
-  float *dC = (float *)scratch.vectors(rows_vectors(a));
+  float *dBs = (float *)scratch.vectors(rows_vectors(a));
+  float *dCs = (float *)scratch.vectors(rows_vectors(a));
 
   memset((void *)sums, 0, sizeof(LongSum) * (N + 2) * blocks);
   for (int64_t i = 0; i < blocks; i++) {
-    const Block at_ = block_at(a, task, task.first + i);
-    const int64_t d0 = first_channel(a, at_);
+    const Block k = block_at(a, task, task.first + i);
+    const int64_t d0 = first_channel(a, k);
     for (int64_t n = 0; n < N; n++) {
-      A[i * N + n] = load_lanes(a.A + d0 * N + n, N, at_.rows);
+      A[i * N + n] = load_lanes(a.A + d0 * N + n, N, k.rows);
       A2[i * N + n] = A[i * N + n] * splat(LOG2E);
-      const float *dlast = a.dlast ? a.dlast + (at_.b * channels + d0) * N + n : nullptr;
-      carry[i * N + n] = load_lanes(dlast, N, at_.rows);
+      const float *dlast = a.dlast ? a.dlast + (k.b * channels + d0) * N + n : nullptr;
+      carry[i * N + n] = load_lanes(dlast, N, k.rows);
     }
   }
-  for (int64_t c = chunks(a) - 1; c >= 0; c--) {
-    const int64_t t0 = c * a.chunk, left = a.steps - t0;
-    const int nt = (int)(left < a.chunk ? left : a.chunk);
-    const Rows B = chunk_rows(a.B, task.b, task.g, N, t0, nt, b_rows, stride);
-    const Rows C = chunk_rows(a.C, task.b, task.g, N, t0, nt, c_rows, stride);
-    memset(dB, 0, sizeof(float) * N * stride);
-    memset(dC, 0, sizeof(float) * N * stride);
+  for (int64_t index = segments(a, task.g) - 1; index >= 0; index--) {
+    const Segment seg = segment_at(a, task.g, index);
+    const Rows Bs = segment_rows(a.B, task.b, task.g, N, seg.t0, seg.steps, b_rows, stride);
+    const Rows Cs = segment_rows(a.C, task.b, task.g, N, seg.t0, seg.steps, c_rows, stride);
+    memset(dBs, 0, sizeof(float) * N * stride);
+    memset(dCs, 0, sizeof(float) * N * stride);
     for (int64_t i = 0; i < blocks; i++) {
-      const Block at_ = block_at(a, task, task.first + i);
-      const int64_t d0 = first_channel(a, at_);
-      for (int64_t n = 0; n < N; n++)
-        start[n] = load_lanes(a.starts + ((at_.b * chunks(a) + c) * N + n) * channels + d0, 1, at_.rows);
-      load_tile(a.delta, at_, t0, nt, delta);
-      load_tile(a.u, at_, t0, nt, u);
-      load_tile(a.dout, at_, t0, nt, dy);
-      const vf D = load_lanes(a.D ? a.D + d0 : nullptr, 1, at_.rows);
-      const vf bias = load_lanes(a.bias ? a.bias + d0 : nullptr, 1, at_.rows);
-      for (int t = 0; t < nt; t++) {
-        vf d = delta[t] + bias;
-        sigma[t] = splat(1.f);
-        if (a.softplus) d = softplus_(d, &sigma[t]);
-        delta[t] = d;
-        x[t] = d * u[t];
-        dx[t] = slope[t] = vf{};
-      }
-      if (a.z.data) {
-        load_tile(a.z, at_, t0, nt, z);
+      const Block k = block_at(a, task, task.first + i);
+      const int64_t d0 = first_channel(a, k);
+      const vf D = load_lanes(a.D ? a.D + d0 : nullptr, 1, k.rows);
+      const vf bias = load_lanes(a.bias ? a.bias + d0 : nullptr, 1, k.rows);
+      LongSum *sum = sums + i * (N + 2);
+      load_segment(a, a.u, k, seg, us);
+      load_segment(a, a.dout, k, seg, dys);
+      for (int64_t part = ceil_div(seg.steps, a.chunk) - 1; part >= 0; part--) {
+        const int64_t t0 = part * a.chunk, c = index * per_segment + part;
+        const int nt = (int)min_(a.chunk, seg.steps - t0);
+        const Rows B = from_step(Bs, t0), C = from_step(Cs, t0);
+        vf *u = us + t0, *dy = dys + t0, *dx = dxs + t0;
+        for (int64_t n = 0; n < N; n++)
+          start[n] =
+              load_lanes(a.starts + ((k.b * a.chunks + c) * N + n) * channels + d0, 1, k.rows);
+        load_tile(a.delta, k, seg.t0 + t0, nt, delta);
         for (int t = 0; t < nt; t++) {
-          const vf zt = z[t], s = sigmoid_(zt), g = dy[t];
-          y[t] = D * u[t];
-          dy[t] = g * zt * s;
-          z[t] = g * s * (splat(1.f) + zt * (splat(1.f) - s));  // becomes dz once y is known
+          vf d = delta[t] + bias;
+          sigma[t] = splat(1.f);
+          if (a.softplus) d = softplus_(d, &sigma[t]);
+          delta[t] = d;
+          x[t] = d * u[t];
+          dx[t] = slope[t] = vf{};
+        }
+        if (a.z.data) {
+          load_tile(a.z, k, seg.t0 + t0, nt, z);
+          for (int t = 0; t < nt; t++) {
+            const vf zt = z[t], s = sigmoid_(zt), g = dy[t];
+            y[t] = D * u[t];
+            dy[t] = g * zt * s;
+            z[t] = g * s * (splat(1.f) + zt * (splat(1.f) - s));  // becomes dz once y is known
+          }
+        }
+        int64_t n = 0;
+        for (; n + GROUP <= N; n += GROUP)
+          backward_states<GROUP>(a.z.data, B, C, n, nt, A + i * N, A2 + i * N, start, carry + i * N,
+                                 dA, delta, x, dy, y, dx, slope, kept, decay, dBs + t0, dCs + t0,
+                                 stride);
+        for (; n < N; n++)
+          backward_states<1>(a.z.data, B, C, n, nt, A + i * N, A2 + i * N, start, carry + i * N, dA,
+                             delta, x, dy, y, dx, slope, kept, decay, dBs + t0, dCs + t0, stride);
+        vf dD = {}, dbias = {};
+        for (int t = 0; t < nt; t++) {
+          const vf ut = u[t], s = dx[t], g = dy[t];
+          const vf dd = (s * ut + slope[t]) * sigma[t];
+          slope[t] = dd;
+          dx[t] = s * delta[t] + D * g;
+          dbias += dd;
+          dD += g * ut;
+        }
+        for (n = 0; n < N; n++) sum[n].add(dA[n]);
+        sum[N].add(dD);
+        sum[N + 1].add(dbias);
+        store_tile(a.ddelta, k, seg.t0 + t0, nt, slope);
+        if (a.z.data) {
+          for (int t = 0; t < nt; t++) z[t] *= y[t];
+          store_tile(a.dz, k, seg.t0 + t0, nt, z);
         }
       }
-      int64_t n = 0;
-      for (; n + GROUP <= N; n += GROUP)
-        backward_states<GROUP>(a.z.data, B, C, n, nt, A + i * N, A2 + i * N, start, carry + i * N,
-                               dA, delta, x, dy, y, dx, slope, kept, decay, dB, dC, stride);
-      for (; n < N; n++)
-        backward_states<1>(a.z.data, B, C, n, nt, A + i * N, A2 + i * N, start, carry + i * N, dA,
-                           delta, x, dy, y, dx, slope, kept, decay, dB, dC, stride);
-      vf dD = {}, dbias = {};
-      for (int t = 0; t < nt; t++) {
-        const vf ut = u[t], s = dx[t], g = dy[t];
-        const vf dd = (s * ut + slope[t]) * sigma[t];
-        slope[t] = dd;
-        dx[t] = s * delta[t] + D * g;
-        dbias += dd;
-        dD += g * ut;
-      }
-      LongSum *sum = sums + i * (N + 2);
-      for (n = 0; n < N; n++) sum[n].add(dA[n]);
-      sum[N].add(dD);
-      sum[N + 1].add(dbias);
-      store_tile(a.du, at_, t0, nt, dx);
-      store_tile(a.ddelta, at_, t0, nt, slope);
-      if (a.z.data) {
-        for (int t = 0; t < nt; t++) z[t] *= y[t];
-        store_tile(a.dz, at_, t0, nt, z);
-      }
+      store_segment(a, a.du, k, seg, dxs);
     }
     const int64_t row = ((task.slice * a.batch + task.b) * a.groups + task.g) * N;
     for (int64_t n = 0; n < N; n++) {
-      memcpy(a.dB + (row + n) * a.steps + t0, dB + n * stride, sizeof(float) * nt);
-      memcpy(a.dC + (row + n) * a.steps + t0, dC + n * stride, sizeof(float) * nt);
+      memcpy(a.dB + (row + n) * a.steps + seg.t0, dBs + n * stride, sizeof(float) * seg.steps);
+      memcpy(a.dC + (row + n) * a.steps + seg.t0, dCs + n * stride, sizeof(float) * seg.steps);
     }
   }
   for (int64_t i = 0; i < blocks; i++) {
-    const Block at_ = block_at(a, task, task.first + i);
-    const int64_t d = at_.b * channels + first_channel(a, at_);
+    const Block k = block_at(a, task, task.first + i);
+    const int64_t d = k.b * channels + first_channel(a, k);
     const LongSum *sum = sums + i * (N + 2);
-    for (int64_t n = 0; n < N; n++) sum[n].store(a.dA + d * N + n, N, at_.rows);
-    if (a.dD) sum[N].store(a.dD + d, 1, at_.rows);
-    if (a.dbias) sum[N + 1].store(a.dbias + d, 1, at_.rows);
+    for (int64_t n = 0; n < N; n++) sum[n].store(a.dA + d * N + n, N, k.rows);
+    if (a.dD) sum[N].store(a.dD + d, 1, k.rows);
+    if (a.dbias) sum[N + 1].store(a.dbias + d, 1, k.rows);
+    if (a.dfirst)
+      for (int64_t n = 0; n < N; n++)
+        store_lanes(a.dfirst + d * N + n, N, k.rows, carry[i * N + n]);
   }
 }
 
@@ -470,6 +631,12 @@ struct Job {
   bool backward;
 };
 
+static void run_task(const Args &a, int64_t index, bool backward, Scratch scratch) {
+  Task task = task_at(a, index);
+  const int64_t end = is_picture(a) ? a.groups : task.g + 1;
+  for (; task.g < end; task.g++) (backward ? backward_direction : forward_direction)(a, task, scratch);
+}
+
 // Each thread takes the next task until none is left; which thread takes it changes no result.
 static void work(void *data) {
   Job *job = (Job *)data;
@@ -480,7 +647,7 @@ static void work(void *data) {
   for (;;) {
     const int64_t index = __atomic_fetch_add(&job->next, 1, __ATOMIC_RELAXED);
     if (index >= job->tasks) break;
-    (job->backward ? backward_task : forward_task)(a, index, (vf *)memory);
+    run_task(a, index, job->backward, {(vf *)memory});
   }
   free(memory);
 }
@@ -493,7 +660,7 @@ EXPORT int64_t clipmamba_scan_lanes(void) { return W; }
 
 // 0, or ENOMEM if no thread could get its scratch memory.
 EXPORT int clipmamba_scan(const Args *args, int backward, Parallel parallel, unsigned threads) {
-  Job job = {args, args->batch * args->groups * args->slices, 0, backward != 0};
+  Job job = {args, tasks(*args), 0, backward != 0};
   if (parallel && threads > 1)
     parallel(work, &job, threads, 0);
   else

@@ -1,0 +1,123 @@
+"""The scan of whole sequences, and of sequences that come in blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from torch import Tensor
+
+from .dispatch import choose
+from .interface import ScanInputs, check_inputs
+
+
+def selective_scan(
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None = None,
+    z: Tensor | None = None,
+    delta_bias: Tensor | None = None,
+    delta_softplus: bool = False,
+    return_last_state: bool = False,
+    *,
+    initial_state: Tensor | None = None,
+    backend: str = "auto",
+) -> Tensor | tuple[Tensor, Tensor]:
+    r"""Run the selective state space recurrence along the last axis.
+
+    .. math::
+        h_t = e^{\delta_t A} h_{t-1} + \delta_t u_t B_t, \qquad
+        y_t = \langle h_t, C_t \rangle + D u_t, \qquad \text{out}_t = y_t \, \text{silu}(z_t)
+
+    with delta = softplus(delta + delta_bias) if asked for. Letters and shapes are those of
+    mamba-ssm's `selective_scan_fn`. Differentiable in every tensor, through both results.
+
+    The state and the arithmetic are float32, whatever the inputs' types, so a bfloat16 u beside a
+    float32 A, as autocast makes them, is welcome; a float64 u is computed in float64. Each
+    gradient has the type of its input.
+
+    Args:
+        u: (B, D, L), floating.
+        delta: (B, D, L), step sizes; positive after bias and softplus.
+        A: (D, N), real, negative for a stable state.
+        B: (B, N, L), or (B, G, N, L) with D divisible by G: channels d of group d // (D / G).
+        C: (B, N, L) or (B, G, N, L), the same G.
+        D: (D), skip connection.
+        z: (B, D, L), gate.
+        delta_bias: (D), added to delta.
+        delta_softplus: pass delta through softplus.
+        return_last_state: also return the state after the last step.
+        initial_state: (B, D, N), the state before the first step; zeros where missing. Given the
+            last state of one piece of a sequence, the next piece goes on as if never cut.
+        backend: "auto" or a name of `backend_table()`.
+
+    Returns:
+        out (B, D, L) in u's type, or (out, last state (B, D, N) in float32 or float64).
+
+    Raises:
+        InputError: shapes that don't fit, complex or integer tensors, an unknown backend.
+        BackendError: the named backend can't run this call.
+    """
+    B = B.unsqueeze(1) if B.ndim == 3 else B
+    C = C.unsqueeze(1) if C.ndim == 3 else C
+    inputs = ScanInputs(u, delta, A, B, C, D, z, delta_bias, initial_state, delta_softplus)
+    check_inputs(inputs, "selective_scan")
+    call = inputs.call(return_last_state)
+    out, last = choose(call, backend).scan(inputs, call.needs_grad)
+    return (out, last) if return_last_state else out
+
+
+Block = tuple[Tensor, Tensor, Tensor, Tensor] | tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
+"""Consecutive steps of u (B, D, T), delta (B, D, T), B, C (B, N, T) and, if there is one, z."""
+
+
+def selective_scan_blocks(
+    blocks: Iterable[Block],
+    A: Tensor,
+    D: Tensor | None = None,
+    delta_bias: Tensor | None = None,
+    delta_softplus: bool = False,
+    *,
+    initial_state: Tensor | None = None,
+    backend: str = "auto",
+) -> Iterator[Tensor]:
+    """Scan a sequence that does not fit into memory, block after block.
+
+        for out in selective_scan_blocks(read_blocks(), A, delta_softplus=True):
+            write(out)
+
+    Args:
+        blocks: (u, delta, B, C) or (u, delta, B, C, z) of consecutive steps, of any lengths; see
+            `selective_scan`. One is asked for at a time.
+        A: (D, N); this and the rest as in `selective_scan`.
+        D: (D).
+        delta_bias: (D).
+        delta_softplus: pass delta through softplus.
+        initial_state: (B, D, N), zeros where missing.
+        backend: "auto" or a name of `backend_table()`.
+
+    Yields:
+        out (B, D, T) of each block: together the whole scan.
+
+    Raises:
+        InputError: as `selective_scan`, at the block that does not fit.
+    """
+    state = initial_state
+    for u, delta, B, C, *z in blocks:
+        out, state = selective_scan(
+            u,
+            delta,
+            A,
+            B,
+            C,
+            D,
+            z[0] if z else None,
+            delta_bias,
+            delta_softplus,
+            return_last_state=True,
+            initial_state=state,
+            backend=backend,
+        )
+        yield out
