@@ -1,139 +1,412 @@
-"""Time the selective scan's backends beside each other.
+r"""The CPU scan beside its peers, its floor and its promises.
 
-All candidates of a shape run in turn in one process, round after round, and medians are compared:
-what disturbs one disturbs all. A line at the end says how much of the processors other work took.
+    python scripts/bench_scan.py                    everything, about 4 minutes
+    python scripts/bench_scan.py speed floor        some parts
+    pip install mambapy
+    MAMBA_FORCE_BUILD=TRUE MAMBA_SKIP_CUDA_BUILD=TRUE \
+        pip install --no-deps --no-build-isolation mamba-ssm
 
-    python scripts/bench_scan.py
-    python scripts/bench_scan.py --shape 1 640 16384 16 --groups 4 --dtype bfloat16
-
-mambapy's parallel scan joins in if it is installed (pip install mambapy).
+Candidates are called in turn in one process, round after round, and medians are compared: what
+disturbs one disturbs all. Work of others on the processors is watched, and a part that met more
+than a tenth of a processor of it is done again.
 """
 
 from __future__ import annotations
 
-import argparse
+import ctypes
 import importlib.util
 import os
+import shutil
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
-from collections.abc import Callable
+import types
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
+import click
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from clipmamba.ops import backend_table, selective_scan
+from clipmamba.ops import (
+    backend_table,
+    cross_merge,
+    cross_scan,
+    cross_selective_scan,
+    selective_scan,
+)
 
-SHAPES = [(8, 640, 324, 16), (1, 640, 4096, 16), (1, 192, 16384, 16), (1, 640, 16384, 16)]
-# Autograd of a plain loop and of mambapy keeps every state; beyond this much it is left out.
-MOST_STATE_BYTES = 400e6
-
+Shape = tuple[int, int, int, int]  # B, D, L, N
 Scan = Callable[..., Tensor]
+BIG: Shape = (1, 192, 16384, 16)
+SMALL: Shape = (1, 128, 1024, 16)
+NAMES = ("u", "delta", "A", "B", "C", "D", "z", "delta_bias")
+BUSY = 0.1  # processors that others may take
 
 
-def mambapy_scan(
-    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, z: Tensor, bias: Tensor
-) -> Tensor:
-    """The same recurrence through mambapy's pscan, which wants (B, L, D, N)."""
+def ours(*tensors: Tensor) -> Tensor:
+    """The fused kernel."""
+    return selective_scan(*tensors, delta_softplus=True, backend="cpu")  # type: ignore[return-value]
+
+
+def plain_torch(*tensors: Tensor) -> Tensor:
+    """The two-level scan, where no library was built."""
+    return selective_scan(*tensors, delta_softplus=True, backend="torch")  # type: ignore[return-value]
+
+
+def mamba_ssm_reference() -> Scan | None:
+    """mamba-ssm's `selective_scan_ref`; its package does not import without CUDA, one file does."""
+    found = importlib.util.find_spec("mamba_ssm")
+    if found is None or found.submodule_search_locations is None:
+        return None
+    sys.modules.setdefault("selective_scan_cuda", types.ModuleType("selective_scan_cuda"))
+    if "mamba_ssm" not in sys.modules:
+        package = types.ModuleType("mamba_ssm")
+        package.__path__ = list(found.submodule_search_locations)
+        sys.modules["mamba_ssm"] = package
+    from mamba_ssm.ops.selective_scan_interface import selective_scan_ref
+
+    return lambda *tensors: selective_scan_ref(*tensors, delta_softplus=True)
+
+
+def mambapy() -> Scan | None:
+    """The same recurrence through mambapy's parallel scan, which wants (B, L, D, N)."""
+    if importlib.util.find_spec("mambapy") is None:
+        return None
     from mambapy.pscan import pscan
 
-    per_group = u.shape[1] // B.shape[1]
-    delta = F.softplus(delta + bias[:, None]).transpose(1, 2)
-    B, C = (t.repeat_interleave(per_group, 1).permute(0, 3, 1, 2) for t in (B, C))
-    drive = (delta * u.transpose(1, 2))[..., None] * B
-    states = pscan(torch.exp(delta[..., None] * A), drive)
-    y = (states * C).sum(-1).transpose(1, 2) + D[:, None] * u
-    return (y * F.silu(z)).to(u.dtype)
+    def scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, *rest: Tensor) -> Tensor:
+        D, z, bias = rest
+        step = F.softplus(delta + bias[:, None]).transpose(1, 2)
+        B, C = (t.transpose(1, 2)[:, :, None] for t in (B, C))
+        drive = (step * u.transpose(1, 2))[..., None] * B
+        states = pscan(torch.exp(step[..., None] * A), drive)
+        y = (states * C).sum(-1).transpose(1, 2) + D[:, None] * u
+        return y * F.silu(z)
+
+    return scan
 
 
-def candidates(shape: tuple[int, ...]) -> dict[str, Scan]:
-    """Scans that can run this shape, each on the tensors of `inputs`."""
-
-    def ours(backend: str) -> Scan:
-        return lambda *t: selective_scan(*t, delta_softplus=True, backend=backend)
-
-    found = {s.name: ours(s.name) for s in backend_table() if s.available}
-    if importlib.util.find_spec("mambapy"):
-        found["mambapy"] = mambapy_scan
-    found.pop("mamba_ssm", None)  # a CUDA backend; this script times the CPU
-    batch, channels, length, states = shape
-    if 4 * batch * channels * length * states > MOST_STATE_BYTES:
-        found.pop("reference", None)
-        found.pop("mambapy", None)
-    return found
-
-
-def inputs(shape: tuple[int, ...], groups: int, dtype: torch.dtype) -> list[Tensor]:
+def make(shape: Shape, dtype: torch.dtype = torch.float32) -> list[Tensor]:
     """u, delta, A, B, C, D, z, delta_bias with ordinary values, all wanting gradients."""
     batch, channels, length, states = shape
-    activation = (batch, channels, length)
-    rows = (batch, groups, states, length)
-    activations = [torch.randn(s, dtype=dtype) for s in (activation, activation, rows, rows)]
-    u, delta, B, C = activations
+    generator = torch.Generator().manual_seed(0)
+
+    def normal(*sizes: int) -> Tensor:
+        return torch.randn(*sizes, generator=generator, dtype=dtype)
+
+    u, delta, z = (normal(batch, channels, length) for _ in range(3))
+    B, C = normal(batch, states, length), normal(batch, states, length)
     A = -torch.arange(1.0, states + 1).repeat(channels, 1)
     D, bias = torch.ones(channels), torch.full((channels,), -3.0)
-    z = torch.randn(activation, dtype=dtype)
     return [t.requires_grad_() for t in (u, delta, A, B, C, D, z, bias)]
 
 
-def bench(shape: tuple[int, ...], groups: int, dtype: torch.dtype, rounds: int) -> None:
-    """Print one row per candidate: medians, nanoseconds per (b, d, l, n), ratios to the slowest."""
-    tensors = inputs(shape, groups, dtype)
-    found = candidates(shape)
-    forward: dict[str, list[float]] = {name: [] for name in found}
-    both: dict[str, list[float]] = {name: [] for name in found}
-    gradient = torch.ones(shape[:3], dtype=dtype)
-    for warm in range(-1, rounds):
-        for name, scan in found.items():
-            start = time.perf_counter()
-            with torch.no_grad():
-                scan(*tensors)
-            middle = time.perf_counter()
-            torch.autograd.grad(scan(*tensors), tensors, gradient)
-            if warm >= 0:
-                forward[name].append(middle - start)
-                both[name].append(time.perf_counter() - middle)
-    cells = shape[0] * shape[1] * shape[2] * shape[3] / 1e9
-    slowest = [max(statistics.median(t) for t in times.values()) for times in (forward, both)]
-    print(f"\n{shape}, {groups} groups, {dtype}, {torch.get_num_threads()} threads")
-    print(f"{'':12}{'forward':>30}{'forward + backward':>34}")
-    for name in found:
-        columns = []
-        for times, most in zip((forward, both), slowest, strict=True):
-            median = statistics.median(times[name])
-            columns.append(
-                f"{1e3 * median:10.2f} ms {median / cells:7.3f} ns {most / median:6.1f}x"
-            )
-        print(f"{name:12}" + "     ".join(columns))
+def forward(scan: Scan, tensors: Sequence[Tensor]) -> None:
+    """One call without gradients."""
+    with torch.no_grad():
+        scan(*tensors)
+
+
+def both(scan: Scan, tensors: Sequence[Tensor]) -> None:
+    """One call forth and back."""
+    out = scan(*tensors)
+    torch.autograd.grad(out, list(tensors), torch.ones_like(out))
+
+
+def backward_alone(scan: Scan, tensors: Sequence[Tensor]) -> float:
+    """Seconds of the way back."""
+    out = scan(*tensors)
+    gradient = torch.ones_like(out)
+    begun = time.perf_counter()
+    torch.autograd.grad(out, list(tensors), gradient)
+    return time.perf_counter() - begun
+
+
+def medians(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """Median seconds of each call, all in turn; seconds that a call returns are taken at its word."""
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for round_ in range(-1, rounds):
+        for name, call in calls.items():
+            begun = time.perf_counter()
+            told = call()
+            took = told if isinstance(told, float) else time.perf_counter() - begun
+            if round_ >= 0:
+                times[name].append(took)
+    return {name: statistics.median(values) for name, values in times.items()}
 
 
 def processor_seconds() -> tuple[float, float]:
-    """Busy seconds of the whole machine and of this process."""
+    """Busy seconds of the whole machine, and of this process with its children."""
     with open("/proc/stat") as lines:
         user, nice, system = (int(x) for x in lines.readline().split()[1:4])
-    own = os.times()
-    return (user + nice + system) / os.sysconf("SC_CLK_TCK"), own.user + own.system
+    times = os.times()
+    own = times.user + times.system + times.children_user + times.children_system
+    return (user + nice + system) / os.sysconf("SC_CLK_TCK"), own
 
 
-def main() -> None:
-    """Parse, run, say how calm the machine was."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--shape", type=int, nargs=4, metavar=("B", "D", "L", "N"))
-    parser.add_argument("--groups", type=int, default=4)
-    parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
-    parser.add_argument("--rounds", type=int, default=5)
-    options = parser.parse_args()
+def quietly(measure: Callable[[], list[str]], tries: int = 4) -> list[str]:
+    """What a measurement says, done again while others were busy."""
+    for left in reversed(range(tries)):
+        begun, before = time.perf_counter(), processor_seconds()
+        lines = measure()
+        after, wall = processor_seconds(), time.perf_counter() - begun
+        foreign = max(0.0, (after[0] - before[0]) - (after[1] - before[1])) / wall
+        if foreign <= BUSY:
+            return lines
+        note = "done again" if left else "NOT to be quoted"
+        click.echo(f"(others kept {foreign:.2f} processors busy: {note})")
+    return lines
+
+
+def verdict(value: float, bar: float, at_least: bool) -> str:
+    """A figure beside its bar."""
+    met = value >= bar if at_least else value <= bar
+    sign = "at least" if at_least else "at most"
+    return f"{value:.3g} | {sign} {bar:g} | {'met' if met else '**missed**'} |"
+
+
+def speed() -> list[str]:
+    """Ratios against the peers."""
+    lines = ["| what | shape | ms | ratio | bar | |", "|---|---|---|---|---|---|"]
+    reference, parallel = mamba_ssm_reference(), mambapy()
+    cases: list[tuple[str, Shape, Callable[..., None], Scan | None, str, float, int]] = [
+        ("forward", BIG, forward, reference, "mamba-ssm's reference", 200, 5),
+        ("forward + backward", BIG, both, parallel, "mambapy", 120, 3),
+        ("forward + backward", SMALL, both, reference, "mamba-ssm's reference", 800, 5),
+    ]
+    narrow = torch.backends.cpu.get_cpu_capability() != "AVX512"
+    for what, shape, way, peer, name, bar, rounds in cases:
+        if peer is None:
+            lines.append(f"| {what}, {name} is not installed | {shape} | | | | |")
+            continue
+        tensors = make(shape)
+        calls: dict[str, Callable[[], object]] = {
+            name: lambda way=way, peer=peer, tensors=tensors: way(peer, tensors)
+        }
+        # several calls of the quick one between two of the slow one
+        calls |= {
+            f"ours {i}": lambda way=way, tensors=tensors: way(ours, tensors) for i in range(5)
+        }
+        took = medians(calls, rounds)
+        own = statistics.median(v for k, v in took.items() if k != name)
+        ratio = verdict(took[name] / own, bar / 2 if narrow else bar, at_least=True)
+        lines.append(f"| {what}, against {name} | {shape} | {1e3 * own:.2f} | {ratio}")
+    return lines
+
+
+def linear() -> list[str]:
+    """Time a step at lengths from 2^10 to 2^20, against that of 2^14."""
+    lengths = [2**power for power in range(10, 21, 2)]
+    lines = ["| L | forward, ns a (b, d, l, n) | forward + backward |", "|---|---|---|"]
+    unit: list[list[float]] = []
+    for length in lengths:
+        shape = (1, BIG[1], length, BIG[3])
+        tensors = make(shape)
+        rounds = max(3, min(50, 2**22 // length))
+        took = medians(
+            {
+                "forward": lambda t=tensors: forward(ours, t),
+                "both": lambda t=tensors: both(ours, t),
+            },
+            rounds,
+        )
+        unit.append([1e9 * seconds / (shape[1] * length * shape[3]) for seconds in took.values()])
+        lines.append(f"| {length} | {unit[-1][0]:.3f} | {unit[-1][1]:.3f} |")
+    middle = unit[lengths.index(2**14)]
+    worst = max(abs(one[k] / middle[k] - 1) for one in unit for k in (0, 1))
+    return [*lines, "", f"| farthest from 2^14 | {verdict(worst, 0.15, at_least=False)}"]
+
+
+def vector_rate() -> tuple[float, int]:
+    """Vector operations a second of all threads, and the lanes of a vector."""
+    compiler = next(filter(None, map(shutil.which, ("c++", "g++", "clang++"))), None)
+    if compiler is None:
+        raise click.ClickException("the floor needs a C++ compiler; install one or leave it out")
+    source = Path(__file__).with_name("vector_rate.cpp")
+    with tempfile.TemporaryDirectory() as folder:
+        library = Path(folder) / "rate.so"
+        flags = ["-O3", "-march=native", "-shared", "-fPIC"]
+        subprocess.run([compiler, *flags, str(source), "-o", str(library)], check=True)
+        loaded = ctypes.CDLL(str(library))
+        loaded.multiply_add.argtypes = (ctypes.c_int64, ctypes.c_float)
+        rounds, threads = 20_000_000, torch.get_num_threads()
+        with ThreadPoolExecutor(threads) as pool:
+            best = 0.0
+            for _ in range(3):
+                begun = time.perf_counter()
+                list(pool.map(lambda _: loaded.multiply_add(rounds, 0.5), range(threads)))
+                best = max(best, 12 * rounds * threads / (time.perf_counter() - begun))
+        return best, loaded.lanes()
+
+
+def bandwidth() -> float:
+    """Bytes a second of a triad over three arrays of 256 MB."""
+    a, b, c = (torch.ones(2**26) for _ in range(3))
+    took = medians({"triad": lambda: torch.add(a, b, alpha=3.0, out=c)}, 5)["triad"]
+    return 3 * 4 * 2**26 / took
+
+
+def floor() -> list[str]:
+    """Time against the least that bytes and vector operations take, counted by hand."""
+    rate, lanes = vector_rate()
+    bytes_a_second = bandwidth()
+    lines = [
+        f"{rate / 1e9:.1f} G vector operations of {lanes} lanes a second, "
+        f"{bytes_a_second / 1e9:.1f} GB/s",
+        "",
+        "| what | shape | floor: bytes, ms | operations, ms | measured, ms | ratio | bar | |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    # Per vector of channels and step: so many operations a state, and so many beside (softplus,
+    # gate, transposes); of each step the activations and the rows of B and C that go by once.
+    ways = (("forward", 12, 85, 4, 2, 1.5), ("backward", 26.6, 150, 7, 4, 1.8))
+    for shape in (BIG, SMALL, (1, 96, 65536, 4)):
+        batch, channels, length, states = shape
+        tensors = make(shape)
+        took = medians(
+            {
+                "forward": lambda t=tensors: forward(ours, t),
+                "backward": lambda t=tensors: backward_alone(ours, t),
+            },
+            21,
+        )
+        for what, a_state, beside, activations, rows, bar in ways:
+            steps = batch * length
+            moved = 4 * steps * (channels * activations + states * rows)
+            operations = steps * -(-channels // lanes) * (a_state * states + beside)
+            least = [moved / bytes_a_second, operations / rate]
+            cells = " | ".join(f"{1e3 * seconds:.2f}" for seconds in (*least, took[what]))
+            ratio = verdict(took[what] / max(least), bar, at_least=False)
+            lines.append(f"| {what} | {shape} | {cells} | {ratio}")
+    return lines
+
+
+_MEMORY = """
+import sys, torch
+sys.path.insert(0, sys.argv[1])
+import bench_scan as bench
+scan = {"ours": bench.ours, "mambapy": bench.mambapy()}[sys.argv[2]]
+tensors = bench.make(bench.BIG)
+bench.both(scan, bench.make((1, 32, 256, 16)))
+def peak(key):
+    lines = dict(line.split(":", 1) for line in open("/proc/self/status") if ":" in line)
+    return int(lines[key].split()[0]) / 1000
+before = peak("VmRSS")
+bench.both(scan, tensors)
+print(peak("VmHWM") - before)
+"""
+
+
+def memory() -> list[str]:
+    """What forward and backward need beside the inputs, in a fresh process; Linux only."""
+    lines = ["| forward + backward of the big shape | MB | bar | |", "|---|---|---|---|"]
+    for name in ("ours", "mambapy"):
+        if name == "mambapy" and mambapy() is None:
+            continue
+        command = [sys.executable, "-c", _MEMORY, str(Path(__file__).parent), name]
+        megabytes = float(
+            subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        )
+        bar = (
+            verdict(megabytes, 120, at_least=False) if name == "ours" else f"{megabytes:.0f} | | |"
+        )
+        lines.append(f"| {name} | {bar}")
+    return lines
+
+
+def accuracy() -> list[str]:
+    """Largest error over largest value, against float64; do repeats give the same bytes?"""
+    lines = ["| shape | of | error | bar | |", "|---|---|---|---|---|"]
+    for shape in ((1, 32, 65536, 16), (2, 40, 2000, 16)):
+        tensors = make(shape)
+        results = []
+        for dtype, backend in (
+            (torch.float32, "cpu"),
+            (torch.float32, "cpu"),
+            (torch.float64, "torch"),
+        ):
+            leaves = [t.detach().to(dtype).requires_grad_() for t in tensors]
+            out = selective_scan(*leaves, delta_softplus=True, backend=backend)
+            assert isinstance(out, Tensor)
+            generator = torch.Generator().manual_seed(1)
+            gradient = torch.randn(out.shape, generator=generator).to(dtype)
+            results.append([out.detach(), *torch.autograd.grad(out, leaves, gradient)])
+        own, again, truth = results
+        same = all(torch.equal(a, b) for a, b in zip(own, again, strict=True))
+        for name, value, exact in zip(("out", *(f"d{n}" for n in NAMES)), own, truth, strict=True):
+            error = ((value - exact).abs().max() / exact.abs().max()).item()
+            bar = 1e-5 if name in ("dA", "dD", "ddelta_bias") else 2e-6
+            lines.append(f"| {shape} | {name} | {verdict(error, bar, at_least=False)}")
+        lines.append(f"| {shape} | the same bytes again | {'yes' if same else '**no**'} | | |")
+    return lines
+
+
+def cross() -> list[str]:
+    """The picture's scan as one operator against four permuted copies through the other."""
+    channels, side, states = 192, 128, 16
+    generator = torch.Generator().manual_seed(0)
+    length = side * side
+    x = torch.randn(1, channels, side, side, generator=generator)
+    delta = torch.randn(1, 4, channels, length, generator=generator)
+    A = -torch.arange(1.0, states + 1).repeat(4 * channels, 1)
+    B, C = (torch.randn(1, 4, states, length, generator=generator) for _ in range(2))
+    D, bias = torch.ones(4 * channels), torch.full((4 * channels,), -3.0)
+
+    def one(x: Tensor, delta: Tensor, *rest: Tensor) -> Tensor:
+        return cross_selective_scan(x, delta, *rest, delta_softplus=True, backend="cpu")
+
+    def copies(x: Tensor, delta: Tensor, *rest: Tensor) -> Tensor:
+        A, B, C, D, bias = rest
+        sequences = cross_scan(x).flatten(1, 2)
+        y = selective_scan(
+            *(sequences, delta.flatten(1, 2), A, B, C, D, None, bias),
+            delta_softplus=True,
+            backend="cpu",
+        )
+        assert isinstance(y, Tensor)
+        return cross_merge(y.unflatten(1, (4, -1)), side, side).view_as(x)
+
+    lines = [
+        "| four directions, D = 192, N = 16, 128 x 128 "
+        "| one operator, ms | four copies, ms | ratio | bar | |",
+        "|---|---|---|---|---|---|",
+    ]
+    layouts = {"rows first": torch.contiguous_format, "channels last": torch.channels_last}
+    for layout, form in layouts.items():
+        tensors = [x.contiguous(memory_format=form), delta, A, B, C, D, bias]
+        tensors = [t.detach().requires_grad_() for t in tensors]
+        for what, way in (("forward", forward), ("forward + backward", both)):
+            took = medians(
+                {
+                    "one": lambda way=way, t=tensors: way(one, t),
+                    "copies": lambda way=way, t=tensors: way(copies, t),
+                },
+                11,
+            )
+            ratio = verdict(took["copies"] / took["one"], 1.5, at_least=True)
+            times = " | ".join(f"{1e3 * took[name]:.1f}" for name in ("one", "copies"))
+            lines.append(f"| {what}, {layout} | {times} | {ratio}")
+    return lines
+
+
+PARTS = {part.__name__: part for part in (speed, linear, floor, memory, accuracy, cross)}
+
+
+@click.command()
+@click.argument("parts", nargs=-1, type=click.Choice(list(PARTS)))
+def main(parts: tuple[str, ...]) -> None:
+    """Print a table of each part."""
     for status in backend_table():
-        print(f"{status.name:12}{'yes' if status.available else 'no':5}{status.reason}")
-    start, busy = time.perf_counter(), processor_seconds()
-    for shape in [tuple(options.shape)] if options.shape else SHAPES:
-        bench(shape, options.groups, getattr(torch, options.dtype), options.rounds)
-    wall = time.perf_counter() - start
-    machine, own = (after - before for after, before in zip(processor_seconds(), busy, strict=True))
-    foreign = max(0.0, machine - own) / wall
-    print(f"\nother work kept {foreign:.2f} of {os.cpu_count()} processors busy meanwhile")
-    if foreign > 0.1:
-        print("that is too much for figures to be quoted; run again on a quiet machine")
+        click.echo(f"{status.name:12}{'yes' if status.available else 'no':5}{status.reason}")
+    click.echo(f"{torch.get_num_threads()} threads")
+    for name in parts or PARTS:
+        click.echo(f"\n## {name}\n")
+        click.echo("\n".join(quietly(PARTS[name])))
 
 
 if __name__ == "__main__":

@@ -63,7 +63,6 @@ class MambaMixer(nn.Module):
 
     def forward(self, x: Tensor, code: Tensor) -> Tensor:
         """Mixes (B, H, W, C) under the style code (B, code_dim)."""
-        batch, height, width, _ = x.shape
         inner, gate = self.in_proj(x).chunk(2, dim=-1)
         inner = F.silu(self.local(inner.permute(0, 3, 1, 2)))  # (B, C, H, W)
 
@@ -73,7 +72,7 @@ class MambaMixer(nn.Module):
         delta_code, B, C = torch.split(projected, [self.rank, self.state, self.state], dim=2)
 
         if self.bend is not None:
-            bend = self.bend(code).view(batch, DIRECTIONS, self.rank + self.state, 1)
+            bend = self.bend(code).view(-1, DIRECTIONS, self.rank + self.state, 1)
             bend_delta, bend_C = torch.split(bend, [self.rank, self.state], dim=2)
             delta_code, C = delta_code + bend_delta, C * (1 + bend_C)
         delta = self.delta_weight @ delta_code  # (B, 4, C, L)
