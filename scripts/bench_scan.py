@@ -128,7 +128,7 @@ def backward_alone(scan: Scan, tensors: Sequence[Tensor]) -> float:
 
 
 def medians(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Median seconds of each call, all in turn; seconds that a call returns are taken at its word."""
+    """Median seconds of each call, all in turn; seconds that a call returns are believed."""
     times: dict[str, list[float]] = {name: [] for name in calls}
     for round_ in range(-1, rounds):
         for name, call in calls.items():
