@@ -52,9 +52,10 @@ def pairs_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pictures = []
     for name, colour in (("red", "darkred"), ("blue", "navy")):
         Image.new("RGB", (70, 50), colour).save(folder / f"{name}.png")
-        pictures.append(StyleEntry(name, (f"a {name} painting", name), str(folder / f"{name}.png")))
+        file = str(folder / f"{name}.png")
+        pictures.append(StyleEntry(name, (f"a {name} painting", name), file, name))
     make_store(folder / "teacher", 0, pictures)
-    painters = [StyleEntry(name, (name,), "") for name in ("mosaic", "woodcut", "unused")]
+    painters = [StyleEntry(name, (name,), "", name) for name in ("mosaic", "woodcut", "unused")]
     make_store(folder / "painters", 1, painters)
     return folder
 

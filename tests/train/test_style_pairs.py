@@ -17,11 +17,13 @@ from clipmamba.train.style_pairs import (
     SIZE,
     PairStore,
     StyleEntry,
+    StyleStore,
     StylizerBatches,
     _paint,
     load_square,
     painter_styles,
     write_store,
+    write_styles,
 )
 
 
@@ -29,12 +31,17 @@ from clipmamba.train.style_pairs import (
 def batches(stores: list[PairStore]) -> StylizerBatches:
     # point k of style s of store w is a one-hot row at 8 w + 3 s + k
     points = [[torch.eye(16)[8 * w + 3 * s :][:3] for s in range(2)] for w in range(2)]
-    return StylizerBatches(stores, [1, 1], points, batch=8, side=64, seed=3)
+    # what style s of the teacher's asks for: 2 s by its picture, 2 s + 1 by words
+    targets = [
+        [torch.tensor([[2.0 * s], [2.0 * s + 1]]) for s in range(2)],
+        [torch.empty(0, 1)] * 2,
+    ]
+    return StylizerBatches(stores, [1, 1], points, batch=8, side=64, seed=3, targets=targets)
 
 
 def test_a_store_gives_back_what_was_written(tmp_path: Path):
     rng = np.random.default_rng(0)
-    styles = [StyleEntry("a", ("one", "two"), "a.png"), StyleEntry("b", (), "")]
+    styles = [StyleEntry("a", ("one", "two"), "a.png", "c"), StyleEntry("b", (), "", "b")]
     photos, results = rng.integers(0, 256, (2, 3, SIZE, SIZE, 3), np.uint8)
     pairs = zip(photos, results, [1, 0, 1], strict=True)
     write_store(tmp_path / "store", styles, pairs, 3)
@@ -48,7 +55,7 @@ def test_a_store_gives_back_what_was_written(tmp_path: Path):
 
 def test_half_a_store_is_no_store(tmp_path: Path):
     blank = np.zeros((SIZE, SIZE, 3), np.uint8)
-    styles = [StyleEntry("a", (), "")]
+    styles = [StyleEntry("a", (), "", "a")]
 
     def broken():
         yield blank, blank, 0
@@ -82,8 +89,11 @@ def test_processes_share_the_batch_of_one(batches: StylizerBatches, processes: i
     whole = batches.batch(2, 0, 1)
     parts = [batches.batch(2, process, processes) for process in range(processes)]
     for name, value in whole.items():
-        shared = torch.stack([part[name] for part in parts], dim=1).flatten(0, 1)
-        assert torch.equal(shared, value), name
+        if value.ndim:
+            shared = torch.stack([part[name] for part in parts], dim=1).flatten(0, 1)
+            assert torch.equal(shared, value), name
+        else:
+            assert all(torch.equal(part[name], value) for part in parts), name
     assert whole["own_style"].tolist() == [True] + [False] * 7
 
 
@@ -137,16 +147,47 @@ def test_each_pair_has_a_point_of_its_own_style(batches: StylizerBatches, stores
             assert 8 * which + 3 * style <= spot < 8 * which + 3 * style + 3
 
 
-def test_the_reference_shows_the_style(batches: StylizerBatches):
-    """A store with style pictures gives them; one without gives the result itself."""
-    batch = batches.batch(0, 0, 1)
-    for place, reference in enumerate(batch["reference"]):
-        if place % 2:
-            assert torch.equal(reference, batch["result"][place])
-        else:
-            colour = "darkred" if int(batch["style_id"][place]) // 2 == 0 else "navy"
-            pixel = Image.new("RGB", (1, 1), colour).getpixel((0, 0))
-            assert torch.allclose(reference, torch.tensor(pixel)[:, None, None] / 255)
+def test_pictures_and_words_ask_for_their_own_statistics(batches: StylizerBatches):
+    asked = set()
+    for step in range(12):
+        batch = batches.batch(step, 0, 1)
+        assert batch["exact"].tolist() == [False, True] * 4  # painters say what they do
+        assert batch["taught"].tolist() == [True, False] * 4
+        for place in range(0, 8, 2):
+            number, spot = int(batch["style_id"][place]) // 2, int(batch["style"][place].argmax())
+            by_words = spot != 3 * number  # the first point is the picture's
+            assert batch["target"][place].item() == 2 * number + by_words
+            asked.add((number, by_words))
+        assert batch["target"][1::2].abs().sum() == 0
+    assert len(asked) == 4
+
+
+def test_style_pictures_meet_many_photos(stores, tmp_path: Path):
+    styles = [StyleEntry(name, (name,), f"{name}.png", name) for name in ("a", "b", "c")]
+    write_styles(tmp_path, styles)
+    store = StyleStore(tmp_path, stores[1].photos)
+    points = [torch.eye(3)[number][None].expand(2, -1) for number in range(3)]
+    batches = StylizerBatches([store], [1], [points], batch=16, side=32, seed=0)
+    met = set()
+    for step in range(20):
+        batch = batches.batch(step, 0, 1)
+        assert torch.equal(batch["result"], batch["photo"])
+        assert not batch["exact"].any()
+        assert not batch["taught"].any()
+        assert torch.equal(batch["style"].argmax(1), batch["style_id"])
+        blue = batch["photo"][:, 2].flatten(1).sum(1)  # noise: which photo, and where
+        met |= {*zip(batch["style_id"].tolist(), blue.tolist(), strict=True)}
+    assert len(met) > 250
+    with pytest.raises(InputError, match="holds no pairs"):
+        StyleStore(tmp_path / "none", stores[1].photos)
+
+
+def test_a_style_may_be_left_out(stores):
+    points = [[torch.eye(16)[:1]] * 2] * 2
+    batches = StylizerBatches(stores[1:], [1], points[1:], 60, 64, 3, without=("woodcut",))
+    assert not batches.batch(0, 0, 1)["style_id"].any()
+    with pytest.raises(InputError, match="no pairs are of a style named tapestry"):
+        StylizerBatches(stores, [1, 1], points, 8, 64, 3, without=("tapestry",))
 
 
 def test_the_middle_square_of_a_picture(tmp_path: Path):
@@ -187,7 +228,7 @@ def test_painters_are_styles_with_words():
 
 def test_pixels_come_in_the_range_of_pictures(batches: StylizerBatches):
     batch = batches.batch(0, 0, 1)
-    for name in ("photo", "result", "reference"):
+    for name in ("photo", "result"):
         value: Tensor = batch[name]
         assert value.dtype == torch.float32
         assert 0 <= value.min() <= value.max() <= 1

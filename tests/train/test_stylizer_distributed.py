@@ -21,18 +21,21 @@ from clipmamba.train.stylizer_task import LossWeights, StylizerTask
 
 # all but the patch loss, whose crops each process draws for itself
 WEIGHTS = LossWeights(
-    pixel=1, statistics=1, directional=1, contrastive=0.3, layout=1, variation=0.1
-)
+    pixel=1, distil=1, statistics=1, content=1, gamut=1, directional=1, contrastive=0.3, layout=1,
+    variation=0.1,
+)  # fmt: skip
 
 
-def shallow(images: Tensor) -> list[Tensor]:
-    return [images, torch.nn.functional.avg_pool2d(images, 2)]
+def look(images: Tensor) -> tuple[list[Tensor], Tensor]:
+    maps = [torch.nn.functional.avg_pool2d(images, 2)]
+    return maps, torch.cat([images.mean((2, 3)), images.std((2, 3))], dim=1)
 
 
 def write_pairs(folder: Path) -> None:
     rng = np.random.default_rng(0)
     for name in ("teacher", "painters"):
-        styles = [StyleEntry(f"{name}-{n}", (), "") for n in range(3)]
+        picture = "a.png" if name == "teacher" else ""
+        styles = [StyleEntry(f"{name}-{n}", (), picture, name) for n in range(3)]
         photos, results = rng.integers(0, 256, (2, 6, SIZE, SIZE, 3), np.uint8)
         write_store(folder / name, styles, zip(photos, results, [0, 1, 2, 0, 1, 2], strict=True), 6)
 
@@ -41,7 +44,10 @@ def batches(folder: Path) -> StylizerBatches:
     generator = torch.Generator().manual_seed(0)
     points = torch.nn.functional.normalize(torch.randn(2, 3, 2, 16, generator=generator), dim=-1)
     stores = [PairStore(folder / name) for name in ("teacher", "painters")]
-    return StylizerBatches(stores, [1, 1], points, batch=6, side=32, seed=0, identity=1)
+    targets = [[torch.rand(2, 6, generator=generator)] * 3, [torch.empty(0, 6)] * 3]
+    return StylizerBatches(
+        stores, [1, 1], points, batch=6, side=32, seed=0, identity=1, targets=targets
+    )
 
 
 def make_task(clip_folder: str, accelerator=None) -> StylizerTask:
@@ -53,7 +59,8 @@ def make_task(clip_folder: str, accelerator=None) -> StylizerTask:
     source = torch.nn.functional.normalize(torch.ones(16), dim=0)
     gather = functools.partial(gather_with_gradient, accelerator=accelerator)
     clip = Clip.from_pretrained(clip_folder)
-    return StylizerTask(stylizer, clip, source, WEIGHTS, {"statistics": shallow}, gather=gather)
+    spread = torch.full((6,), 0.1)
+    return StylizerTask(stylizer, clip, source, WEIGHTS, look, spread, gather=gather)
 
 
 def two_processes_equal_one(folder: str, clip_folder: str) -> None:

@@ -11,8 +11,10 @@ from clipmamba.errors import InputError
 from clipmamba.train.stylizer_task import LossWeights, StylizerTask, pixel_loss
 
 ALL = LossWeights(
-    pixel=1, statistics=1, directional=1, patch=1, contrastive=1, layout=1, variation=1
-)
+    pixel=1, distil=1, statistics=1, content=1, gamut=1, directional=1, patch=1, contrastive=1,
+    layout=1, variation=1,
+)  # fmt: skip
+SPREAD = torch.tensor([0.1, 0.2, 0.3, 0.1, 0.1, 0.1])
 
 
 class Fixed(nn.Module):
@@ -33,13 +35,16 @@ class Fixed(nn.Module):
 @pytest.fixture
 def batch() -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(0)
-    photo, result, reference = torch.rand(3, 4, 3, 32, 32, generator=generator)
-    return {
+    photo, result = torch.rand(2, 4, 3, 32, 32, generator=generator)
+    return {  # a photo as it is, what a painter made, what a network made, a style picture's
         "photo": photo,
         "result": result,
-        "reference": reference,
+        "exact": torch.tensor([True, True, False, False]),
+        "taught": torch.tensor([False, False, True, False]),
+        "target": torch.rand(4, SPREAD.numel(), generator=generator),
+        "nearness": torch.tensor(0.75),
         "style": F.normalize(torch.randn(4, 16, generator=generator), dim=1),
-        "style_id": torch.tensor([0, 1, 1, 2]),
+        "style_id": torch.tensor([0, 1, 2, 3]),
         "noise_seed": torch.tensor([7, 5, 7, 3]),
         "own_style": torch.tensor([True, False, False, False]),
     }
@@ -50,11 +55,12 @@ def source() -> Tensor:
     return F.normalize(torch.ones(16), dim=0)
 
 
-def shallow(images: Tensor) -> list[Tensor]:
-    return [images, *(F.avg_pool2d(images, 2**power) for power in (1, 2, 3))]
+def look(images: Tensor) -> tuple[list[Tensor], Tensor]:
+    maps = [F.avg_pool2d(images, 2**power) for power in (1, 2)]
+    return maps, torch.cat([images.mean((2, 3)), images.std((2, 3))], dim=1)
 
 
-STYLE_FEATURES = {"statistics": shallow, "stages": shallow}
+LOOK = (look, SPREAD)
 
 
 def wanted(batch: dict[str, Tensor]) -> Tensor:
@@ -70,10 +76,19 @@ def test_the_wanted_picture_has_no_pixel_loss(clip, batch, source):
     assert task(batch)["pixel"] > 0.1  # the first should have been its own photo
 
 
+def test_only_exact_results_are_asked_for_by_the_pixel(clip, batch, source):
+    """What another network made has a loss of its own, and a style picture's match none."""
+    for place, name in ((0, "pixel"), (1, "pixel"), (2, "distil"), (3, "")):
+        answer = wanted(batch)
+        answer[place] = answer[place].flip(-1)
+        task = StylizerTask(Fixed(answer), clip, source, LossWeights(pixel=1, distil=1))
+        assert {key for key, value in task(batch).items() if value > 0} == ({name} - {""})
+
+
 def test_a_photo_in_its_own_style_is_asked_for_with_its_own_point(clip, batch, source):
     stylizer = Fixed(batch["photo"])
     for weights in (LossWeights(pixel=1), ALL):
-        StylizerTask(stylizer, clip, source, weights, STYLE_FEATURES)(batch)
+        StylizerTask(stylizer, clip, source, weights, *LOOK)(batch)
         own = clip.encode_image(batch["photo"][:1])
         assert torch.allclose(stylizer.style[:1], own, atol=1e-6)
         assert torch.equal(stylizer.style[1:], batch["style"][1:])
@@ -90,21 +105,20 @@ def test_each_photo_has_the_noise_of_its_seed(clip, batch, source):
 def test_only_weighted_losses_are_computed(clip, batch, source):
     for name in (field.name for field in dataclasses.fields(LossWeights)):
         weights = LossWeights(**{"pixel": 0, name: 0.5})
-        source_of = {**{own: own for own in STYLE_FEATURES}, "content": "stages"}
-        features = {source_of[name]: shallow} if name in source_of else None
-        losses = StylizerTask(Fixed(wanted(batch)), clip, source, weights, features)(batch)
+        looking = LOOK if name in ("statistics", "content") else ()
+        losses = StylizerTask(Fixed(wanted(batch)), clip, source, weights, *looking)(batch)
         assert set(losses) == {name} | ({"discriminator"} if name == "adversarial" else set())
 
 
 def test_every_loss_reaches_the_stylizer(clip, batch, source):
     for name in (field.name for field in dataclasses.fields(LossWeights)):
-        stylizer = Fixed(torch.rand_like(batch["photo"]))
+        stylizer = Fixed(1.2 * torch.rand_like(batch["photo"]))
         weights = LossWeights(**{"pixel": 0, name: 1})
-        StylizerTask(stylizer, clip, source, weights, STYLE_FEATURES)(batch)[name].backward()
+        StylizerTask(stylizer, clip, source, weights, *LOOK)(batch)[name].backward()
         gradient = stylizer.answer.grad.flatten(1).abs().amax(1)
         assert gradient[1:].max() > 0, name
-        styled = ("adversarial", "content", "directional", "patch", "contrastive")
-        if name in (*styled, *STYLE_FEATURES):
+        styled = ("adversarial", "statistics", "content", "directional", "patch", "contrastive")
+        if name in styled:
             assert gradient[0] == 0, name  # a photo in its own style has no way to go
 
 
@@ -123,29 +137,51 @@ def test_the_two_sides_of_the_adversarial_loss_do_not_train_each_other(clip, bat
 def test_style_losses_are_means_over_the_pairs_that_have_a_style(clip, batch, source):
     weights = LossWeights(pixel=0, directional=1, statistics=1, contrastive=1)
     answer = torch.rand_like(batch["photo"])
-    with_identity = StylizerTask(Fixed(answer), clip, source, weights, STYLE_FEATURES)(batch)
-    rest = {name: value[1:] for name, value in batch.items()}
-    alone = StylizerTask(Fixed(answer[1:]), clip, source, weights, STYLE_FEATURES)(rest)
+    with_identity = StylizerTask(Fixed(answer), clip, source, weights, *LOOK)(batch)
+    rest = {name: value[1:] if value.ndim else value for name, value in batch.items()}
+    alone = StylizerTask(Fixed(answer[1:]), clip, source, weights, *LOOK)(rest)
     for name, value in alone.items():
         assert torch.allclose(with_identity[name], value, rtol=1e-5), name
 
 
 def test_pictures_that_show_the_style_have_no_statistics_loss(clip, batch, source):
-    batch["reference"] = batch["result"].flip(-1)  # where things are does not matter
+    side = round(32 * batch["nearness"].item())
+    seen = F.interpolate(batch["result"], (side, side), mode="bilinear", antialias=True)
+    batch["target"][2:] = look(seen)[1][2:]  # the second is exact: its own result is its target
     weights = LossWeights(pixel=0, statistics=1)
-    losses = StylizerTask(Fixed(batch["result"]), clip, source, weights, STYLE_FEATURES)(batch)
-    assert losses["statistics"] < 1e-10
+
+    def statistics(answer: Tensor) -> float:
+        task = StylizerTask(Fixed(answer), clip, source, weights, *LOOK)
+        return task(batch)["statistics"].item()
+
+    assert statistics(batch["result"].flip(-1)) < 1e-6  # where things are does not matter
+    for place in (1, 2, 3):
+        answer = batch["result"].clone()
+        answer[place] *= 0.5
+        assert statistics(answer) > 0.1
+
+
+def test_what_is_cut_off_costs(clip, batch, source):
+    def gamut(answer: Tensor) -> float:
+        task = StylizerTask(Fixed(answer), clip, source, LossWeights(pixel=0, gamut=1))
+        return task(batch)["gamut"].item()
+
+    assert gamut(batch["photo"]) == 0
+    assert gamut(batch["photo"] * 0 - 0.1) == pytest.approx(0.01)
+    assert gamut(batch["photo"] * 0 + 1.2) == pytest.approx(0.04)
 
 
 def test_content_may_change_its_colours_but_not_move(clip, batch, source):
     weights = LossWeights(pixel=0, content=1)
 
     def content(answer: Tensor) -> float:
-        task = StylizerTask(Fixed(answer), clip, source, weights, STYLE_FEATURES)
+        task = StylizerTask(Fixed(answer), clip, source, weights, *LOOK)
         return task(batch)["content"].item()
 
     photo = batch["photo"]
     assert content(0.2 + 0.5 * photo) < 1e-3
+    exact = torch.cat([batch["result"][:2], photo[2:]])
+    assert content(exact) < 1e-3  # an exact result says itself where things go
     assert content(photo.flip(-1)) > 0.5
     assert content(photo.flip(-1)) > content(0.7 * photo + 0.3 * photo.flip(-1)) > 0.01
 
@@ -166,7 +202,7 @@ def test_moving_towards_another_style_costs_more(clip, batch, source):
 
 
 def test_frozen_networks_are_no_part_of_the_trained_state(clip, stylizer, source):
-    task = StylizerTask(stylizer, clip, source, ALL, STYLE_FEATURES)
+    task = StylizerTask(stylizer, clip, source, ALL, *LOOK)
     assert {name.split(".")[0] for name in task.state_dict()} == {"stylizer"}
     assert {id(p) for p in task.parameters()} == {id(p) for p in stylizer.parameters()}
 
@@ -174,15 +210,16 @@ def test_frozen_networks_are_no_part_of_the_trained_state(clip, stylizer, source
 def test_nothing_to_learn_is_refused(clip, stylizer, source):
     with pytest.raises(InputError, match="weight 0"):
         StylizerTask(stylizer, clip, source, LossWeights(pixel=0))
-    with pytest.raises(InputError, match="features"):
+    with pytest.raises(InputError, match="look with"):
         StylizerTask(stylizer, clip, source, LossWeights(statistics=1))
 
 
 def test_pixel_loss_sees_colour_and_edges():
     photo = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    assert pixel_loss(photo, photo) == 0
-    assert pixel_loss(photo + 0.1, photo).item() == pytest.approx(0.1, rel=1e-4)
+    assert pixel_loss(photo, photo).tolist() == [0, 0]
+    assert pixel_loss(photo + 0.1, photo)[1].item() == pytest.approx(0.1, rel=1e-4)
     noise = 0.1 * torch.sign(torch.rand(2, 3, 32, 32) - 0.5)
-    edges = pixel_loss(photo + noise, photo) - pixel_loss(photo + noise, photo + noise.mean())
-    assert pixel_loss(photo + noise, photo) > 0.1  # its gradients count beside the same L1
-    assert edges.abs() < 0.05
+    near = pixel_loss(photo + noise, photo)
+    edges = near - pixel_loss(photo + noise, photo + noise.mean())
+    assert (near > 0.1).all()  # its gradients count beside the same L1
+    assert (edges.abs() < 0.05).all()

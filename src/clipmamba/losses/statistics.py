@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clipmamba.errors import InputError
@@ -94,3 +95,53 @@ class StyleStatisticsLoss(nn.Module):
         return style_statistics_loss(
             features, target_features, self.weights, self.reduction, self.eps
         )
+
+
+@full_precision
+def standardised_statistics_loss(
+    statistics: Tensor, target: Tensor, spread: Tensor, reduction: Reduction = "mean"
+) -> Tensor:
+    r"""Distance of style statistics from a target, each in its own natural deviation.
+
+    .. math:: L = \frac{1}{S} \sum_k h\bigl((s_k - t_k) / d_k\bigr), \qquad
+        h(x) = \min(x^2 / 2, |x| - 1/2)
+
+    What :func:`style_statistics_loss` compares, but so that a channel counts by how much it tells
+    styles apart and not by how large its numbers are; the target may be the mean of many pictures.
+    Huber's h keeps a channel that a style hardly uses from ruling the rest. Computed in float32,
+    also under autocast.
+
+    Args:
+        statistics: Of the outputs, (B, S).
+        target: Of pictures of the styles, (B, S).
+        spread: Deviation of each among pictures of all styles, (S,), positive.
+        reduction: "mean" or "sum" over the batch, or "none".
+
+    Returns:
+        Scalar >= 0, or (B,) with reduction "none"; 0 where the statistics agree.
+
+    Raises:
+        InputError: The shapes do not fit each other.
+    """
+    if statistics.shape != target.shape or spread.shape != statistics.shape[1:]:
+        raise InputError(
+            f"statistics {tuple(statistics.shape)}, target {tuple(target.shape)} and spread "
+            f"{tuple(spread.shape)} must be (B, S), (B, S) and (S,)"
+        )
+    losses = F.smooth_l1_loss(statistics / spread, target / spread, reduction="none")
+    return reduce_samples(losses.mean(dim=1), reduction)
+
+
+class StandardisedStatisticsLoss(nn.Module):
+    """:func:`standardised_statistics_loss` with its spread."""
+
+    spread: Tensor
+
+    def __init__(self, spread: Tensor, reduction: Reduction = "mean") -> None:
+        super().__init__()
+        self.register_buffer("spread", spread)
+        self.reduction: Reduction = reduction
+
+    def forward(self, statistics: Tensor, target: Tensor) -> Tensor:
+        """See :func:`standardised_statistics_loss`."""
+        return standardised_statistics_loss(statistics, target, self.spread, self.reduction)

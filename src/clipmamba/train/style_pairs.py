@@ -28,8 +28,11 @@ from clipmamba.train.pictures import Picture
 SIZE = 256  # side of every stored photo and result, in pixels
 GRID = 16  # crops start at multiples of it
 OFTEN = 4  # times as often as others are styles drawn that need it
+FAR = 0.6  # styles are looked at from near (1) or far: at a random size down to this
+PICTURE_SHARE = 1 / 3  # of the pairs of a style picture that are asked for by it, not by words
 _RENDER = 384  # whole photos are restyled at this side (the teacher knows no other)
 _CROPS = 2  # pairs cut from one of them
+_MATCHES = 16  # styles that a photo may meet in a `StyleStore`
 
 Pixels = NDArray[np.uint8]
 
@@ -42,33 +45,73 @@ class StyleEntry:
         name: For logs and sheets.
         texts: Phrases that mean it; may be empty.
         picture: File of a picture in it; "" where there is none.
+        family: Name that styles of one look share.
     """
 
     name: str
     texts: tuple[str, ...]
     picture: str
+    family: str
 
 
 class PairStore:
     """Folder of aligned (photo, result, style number), all `SIZE` squares, as memory maps.
+
+    Attributes:
+        taught: Whether the results are another network's.
 
     Raises:
         InputError: The folder holds no complete store.
     """
 
     def __init__(self, folder: Path):
-        if not (folder / "styles.json").is_file():  # written last
-            raise InputError(f"{folder} holds no pairs; make them with the `pairs` command first")
+        self.styles = read_styles(folder)
         self.photos = np.load(folder / "photos.npy", mmap_mode="r")
         self.results = np.load(folder / "results.npy", mmap_mode="r")
         self.numbers = np.load(folder / "numbers.npy")
-        entries = json.loads((folder / "styles.json").read_text())
-        self.styles = [
-            StyleEntry(entry["name"], tuple(entry["texts"]), entry["picture"]) for entry in entries
-        ]
+        self.taught = any(style.picture for style in self.styles)
 
     def __len__(self) -> int:
         return len(self.numbers)
+
+
+class StyleStore:
+    """Style pictures without results, to be matched with the photos of a `PairStore`.
+
+    Raises:
+        InputError: The folder holds no styles.
+    """
+
+    taught = False
+
+    def __init__(self, folder: Path, photos: NDArray[np.uint8]):
+        self.styles = read_styles(folder)
+        self.photos = self.results = photos
+        rows = _MATCHES * len(photos)  # row r is photo r modulo their number
+        self.numbers = np.random.default_rng(0).integers(len(self.styles), size=rows)
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+
+def read_styles(folder: Path) -> list[StyleEntry]:
+    """The styles of a store.
+
+    Raises:
+        InputError: There are none; they are written last, so the store is not complete.
+    """
+    file = folder / "styles.json"
+    if not file.is_file():
+        raise InputError(f"{folder} holds no pairs; make them with the `pairs` command first")
+    entries = json.loads(file.read_text(encoding="utf-8"))
+    return [StyleEntry(**{**entry, "texts": tuple(entry["texts"])}) for entry in entries]
+
+
+def write_styles(folder: Path, styles: Sequence[StyleEntry]) -> None:
+    """What `read_styles` reads."""
+    folder.mkdir(parents=True, exist_ok=True)
+    listed = json.dumps([dataclasses.asdict(style) for style in styles])
+    (folder / "styles.json").write_text(listed, encoding="utf-8")
 
 
 def write_store(
@@ -90,8 +133,7 @@ def write_store(
     photos.flush()
     results.flush()
     np.save(folder / "numbers.npy", numbers)
-    listed = json.dumps([dataclasses.asdict(style) for style in styles])
-    (folder / "styles.json").write_text(listed)
+    write_styles(folder, styles)
 
 
 def load_square(path: str | Path, side: int, rng: random.Random | None = None) -> Pixels:
@@ -128,7 +170,7 @@ def teacher_pairs(
 
 def painter_styles() -> list[StyleEntry]:
     """The painters as styles."""
-    return [StyleEntry(name, painter.prompts, "") for name, painter in PAINTERS.items()]
+    return [StyleEntry(name, painter.prompts, "", name) for name, painter in PAINTERS.items()]
 
 
 def painter_pairs(
@@ -175,20 +217,23 @@ class StylizerBatches:
         stores: The pair stores.
         shares: How many of each `sum(shares)` pairs come from each store.
         points: For each store, for each style number, its points (K, E): of its texts and
-            pictures.
+            pictures; where the style has a picture, the first is of that.
+        targets: For each store, for each style number, the statistics (2, S) that its picture and
+            its words ask for, or none; without them there is no `target`.
         batch: Pairs a step, of all processes together.
         side: Side of the random crops; at most `SIZE`.
         seed: Seed of the draw.
         identity: How many pairs of a step become "a photo in its own style stays itself".
         often: Names of styles that are drawn `OFTEN` times as often as the others.
+        without: Names of styles that are never drawn.
 
     Raises:
-        InputError: No store has a style of a name in `often`.
+        InputError: No store has a style of a name in `often` or `without`.
     """
 
     def __init__(
         self,
-        stores: Sequence[PairStore],
+        stores: Sequence[PairStore | StyleStore],
         shares: Sequence[int],
         points: Sequence[Sequence[Tensor]],
         batch: int,
@@ -196,12 +241,14 @@ class StylizerBatches:
         seed: int,
         identity: int = 1,
         often: Sequence[str] = (),
+        without: Sequence[str] = (),
+        targets: Sequence[Sequence[Tensor]] | None = None,
     ):
-        self.stores, self.points = stores, points
-        unknown = set(often) - {style.name for store in stores for style in store.styles}
+        self.stores, self.points, self.targets = stores, points, targets
+        unknown = {*often, *without} - {style.name for store in stores for style in store.styles}
         if unknown:
             raise InputError(f"no pairs are of a style named {', '.join(sorted(unknown))}")
-        self.rows = [_rows(store, often) for store in stores]
+        self.rows = [_rows(store, often, without) for store in stores]
         self.turns = [which for which, share in enumerate(shares) for _ in range(share)]
         self.size, self.side, self.seed, self.identity = batch, side, seed, identity
 
@@ -209,9 +256,11 @@ class StylizerBatches:
         """The tensors of a step.
 
         Returns:
-            `photo`, `result`, `reference` (a picture of the style) (B, 3, S, S) in [0, 1],
-            `style` (B, E), `style_id` (B,), `own_style` (B,): whether the photo's own style is
-            asked for, `noise_seed` (B,).
+            `photo`, `result` (B, 3, side, side) in [0, 1], `exact` (B,): whether the result is
+            what the style really does, `taught` (B,): whether it is another network's guess (else,
+            with neither, it is the photo), `style` (B, E), `target` (B, S): the statistics it asks
+            for, 0 where exact, `style_id` (B,), `own_style` (B,): whether the photo's own style is
+            asked for, `noise_seed` (B,), and `nearness` (), the size at which to look at styles.
 
         Raises:
             InputError: The processes can't share the batch evenly, or one has no style to learn.
@@ -221,7 +270,8 @@ class StylizerBatches:
                 f"a batch of {self.size}, {self.identity} of them photos in their own style, "
                 f"can't be shared by {processes} processes; change --batch"
             )
-        photos, results, references, styles, numbers, seeds = [], [], [], [], [], []
+        photos, results, exact, taught = [], [], [], []
+        styles, targets, numbers, seeds = [], [], [], []
         # each picture has its own generator, so that the joint batch does not depend on how many
         # processes share it
         for place in range(process, self.size, processes):
@@ -233,30 +283,49 @@ class StylizerBatches:
             free = (SIZE - self.side) // GRID
             y, x = rng.randint(0, free) * GRID, rng.randint(0, free) * GRID
             box = np.s_[y : y + self.side, x : x + self.side]
+            row %= len(store.photos)
             photos.append(store.photos[row][box])
             results.append(store.results[row][box])
+            exact.append(not store.styles[number].picture)
+            taught.append(store.taught)
             candidates = self.points[which][number]
-            styles.append(candidates[rng.randrange(len(candidates))])
+            own = not exact[-1] and rng.random() < PICTURE_SHARE
+            chosen = 0 if own else rng.randrange(int(not exact[-1]), len(candidates))
+            styles.append(candidates[chosen])
+            if self.targets is not None:
+                asked = self.targets[which][number]
+                targets.append(
+                    asked.new_zeros(asked.shape[1]) if exact[-1] else asked[int(not own)]
+                )
             numbers.append(number * len(self.stores) + which)
-            picture = store.styles[number].picture
-            references.append(load_square(picture, self.side, rng) if picture else results[-1])
             seeds.append(rng.getrandbits(62))
         return {
-            "photo": _images(photos),
-            "result": _images(results),
-            "reference": _images(references),
+            "photo": as_images(photos),
+            "result": as_images(results),
+            "exact": torch.tensor(exact),
+            "taught": torch.tensor(taught),
             "style": torch.stack(styles),
+            **({"target": torch.stack(targets)} if targets else {}),
             "style_id": torch.tensor(numbers),
             "noise_seed": torch.tensor(seeds),
+            "nearness": torch.tensor(random.Random(f"{self.seed}-{step}").uniform(FAR, 1)),
             "own_style": torch.arange(process, self.size, processes) < self.identity,
         }
 
 
-def _rows(store: PairStore, often: Sequence[str]) -> NDArray[np.int64]:
-    """The rows of a store, those of some styles `OFTEN` times."""
-    times = np.array([OFTEN if style.name in often else 1 for style in store.styles])
+def _rows(
+    store: PairStore | StyleStore, often: Sequence[str], without: Sequence[str]
+) -> NDArray[np.int64]:
+    """The rows of a store, those of some styles `OFTEN` times, of others never."""
+    times = np.ones(len(store.styles), np.int64)
+    for number, style in enumerate(store.styles):
+        if style.name in without:
+            times[number] = 0
+        elif style.name in often:
+            times[number] = OFTEN
     return np.repeat(np.arange(len(store)), times[store.numbers])
 
 
-def _images(pixels: Sequence[Pixels]) -> Tensor:
+def as_images(pixels: Sequence[Pixels]) -> Tensor:
+    """Pictures (H, W, 3) of bytes as (B, 3, H, W) in [0, 1]."""
     return torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).float() / 255

@@ -24,7 +24,6 @@ from tqdm import tqdm
 
 from clipmamba.clip import Clip, encode_prompt
 from clipmamba.errors import InputError
-from clipmamba.evaluate.judge import StageFeatures
 from clipmamba.evaluate.sheet import PROMPTS, contact_sheet
 from clipmamba.models import Stylizer
 from clipmamba.styles import StylePrior
@@ -37,17 +36,20 @@ from clipmamba.train.style_pairs import (
     SIZE,
     PairStore,
     StyleEntry,
+    StyleStore,
     StylizerBatches,
+    as_images,
     load_square,
     painter_pairs,
     painter_styles,
     teacher_pairs,
     write_store,
+    write_styles,
 )
+from clipmamba.train.style_targets import StageStatistics, style_targets
 from clipmamba.train.stylizer_task import LossWeights, StylizerTask
-from clipmamba.train.vgg import ShallowVGG
 
-STAGES = 4  # of an ImageNet network: down to a sixteenth of the size
+WORDS = 4  # texts of a style picture that are asked for
 Folder = click.Path(file_okay=False, path_type=Path)
 
 
@@ -59,23 +61,26 @@ def main() -> None:
 
 @main.command()
 @data_option
-@click.option("--output", type=Folder, required=True, help="Gets teacher/ and painters/.")
+@click.option("--output", type=Folder, required=True, help="Gets teacher/, painters/, styles/.")
 @click.option("--teacher", default=4000, show_default=True, help="Pairs of the style network.")
 @click.option("--painters", default=8000, show_default=True, help="Pairs of the painters.")
+@click.option("--styles", default=2400, show_default=True, help="Style pictures without results.")
 @click.option("--seed", default=0, show_default=True)
-def pairs(data: Path, output: Path, teacher: int, painters: int, seed: int) -> None:
-    """Make the exact pairs to learn from."""
+def pairs(data: Path, output: Path, teacher: int, painters: int, styles: int, seed: int) -> None:
+    """Make the pairs to learn from."""
     pictures = [picture for picture in read_pictures(data) if not picture.held_out]
     photos = [picture for picture in pictures if picture.kind == "photo"]
     if painters:
         made = painter_pairs(photos, painters, seed)
         write_store(output / "painters", painter_styles(), made, painters)
+    shown = [picture for picture in pictures if picture.kind == "style"]
     if teacher:
-        shown = [picture for picture in pictures if picture.kind == "style"]
-        styles = [_entry(picture) for picture in _draw(shown, -(-teacher // 2), seed)]
-        write_store(
-            output / "teacher", styles, teacher_pairs(photos, styles, teacher, seed), teacher
-        )
+        drawn = [_entry(picture) for picture in _draw(shown, -(-teacher // 2), seed)]
+        made = teacher_pairs(photos, drawn, teacher, seed)
+        write_store(output / "teacher", drawn, made, teacher)
+    if styles:
+        drawn = [_entry(picture) for picture in _draw(shown, styles, seed + 1)]
+        write_styles(output / "styles", drawn)
 
 
 @main.command("train")
@@ -91,8 +96,10 @@ def pairs(data: Path, output: Path, teacher: int, painters: int, seed: int) -> N
 @click.option("--bend/--no-bend", default=None, help="Of a new stylizer: bends the scan by style.")
 @click.option("--batch", default=8, show_default=True, help="Pairs a step, of all processes.")
 @click.option("--teacher-share", default=1, show_default=True, help="Of the teacher's pairs.")
+@click.option("--style-share", default=0, show_default=True, help="Of style pictures, no results.")
 @click.option("--painter-share", default=3, show_default=True, help="Of the painters' pairs.")
 @click.option("--often", multiple=True, help="A painter that is drawn four times as often.")
+@click.option("--without", multiple=True, help="A painter that is not drawn.")
 @click.option("--side", default=128, show_default=True, help="Side of the crops in pixels.")
 @click.option("--crops", default=4, show_default=True, help="Crops a picture, patch loss.")
 @dataclass_options(LossWeights)
@@ -106,8 +113,10 @@ def train_command(
     bend: bool | None,
     batch: int,
     teacher_share: int,
+    style_share: int,
     painter_share: int,
     often: tuple[str, ...],
+    without: tuple[str, ...],
     side: int,
     crops: int,
     weights: LossWeights,
@@ -124,9 +133,11 @@ def train_command(
     prior = StylePrior.load(prior_folder, clip=clip)
     shares = {"teacher": teacher_share, "painters": painter_share}
     used = [name for name in shares if shares[name] and (pairs_folder / name).is_dir()]
-    stores = [PairStore(pairs_folder / name) for name in used]
+    stores: list[PairStore | StyleStore] = [PairStore(pairs_folder / name) for name in used]
     if not stores:
         raise InputError(f"{pairs_folder} holds no pairs; make them with the `pairs` command first")
+    if style_share:
+        stores.append(StyleStore(pairs_folder / "styles", stores[-1].photos))
     points = [style_points(store, clip, prior) for store in stores]
     source = photo_point(stores, clip)
     if init is None:
@@ -143,17 +154,33 @@ def train_command(
     stylizer.to(memory_format=torch.channels_last)
     clip.to(accelerator.device)
     keep_depthwise_in_float32(clip)
+    look, targets, spread = None, None, None
+    if weights.statistics or weights.content:
+        look = StageStatistics().to(accelerator.device)
+        styles = [style for store in stores for style in store.styles]
+        joint, spread = style_targets(styles, look)
+        sizes = [len(store.styles) for store in stores]
+        targets = [joint[sum(sizes[:n]) :][:size] for n, size in enumerate(sizes)]
     task = StylizerTask(
         stylizer,
         clip,
         source,
         weights,
-        style_features(weights, accelerator.device),
+        look,
+        spread,
         crops=crops,
         gather=functools.partial(gather_with_gradient, accelerator=accelerator),
     )
     source_batches = StylizerBatches(
-        stores, [shares[name] for name in used], points, batch, side, config.seed, often=often
+        stores,
+        [*(shares[name] for name in used), *([style_share] if style_share else [])],
+        points,
+        batch,
+        side,
+        config.seed,
+        often=often,
+        without=without,
+        targets=targets,
     )
     groups: list[dict[str, Any]] | None = None
     if task.discriminator is not None:
@@ -174,21 +201,6 @@ def train_command(
     )
     if accelerator.is_main_process:
         stylizer.save_pretrained(config.folder / "stylizer")
-
-
-def style_features(
-    weights: LossWeights, device: torch.device
-) -> dict[str, Callable[[Tensor], Sequence[Tensor]]]:
-    """The frozen networks of the losses that have a weight."""
-    found: dict[str, Callable[[Tensor], Sequence[Tensor]]] = {}
-    if weights.statistics:
-        found["statistics"] = ShallowVGG.from_package().to(device)
-    if weights.stages or weights.content:
-        # mini's ancestor; the judge's network, lite0, must never be trained with
-        network = StageFeatures("lite2").to(device).to(memory_format=torch.channels_last)
-        keep_depthwise_in_float32(network)
-        found["stages"] = lambda images: network(images, STAGES)
-    return found
 
 
 @main.command()
@@ -255,50 +267,62 @@ def _draw(pictures: Sequence[Picture], count: int, seed: int) -> list[Picture]:
 
 def _entry(picture: Picture) -> StyleEntry:
     texts = dict.fromkeys((picture.caption, *picture.texts))
-    return StyleEntry(picture.path.stem, tuple(text for text in texts if text), str(picture.path))
+    told = tuple(text for text in texts if text)
+    return StyleEntry(picture.path.stem, told, str(picture.path), picture.family)
 
 
 @torch.no_grad()
-def style_points(store: PairStore, clip: Clip, prior: StylePrior) -> list[Tensor]:
+def style_points(store: PairStore | StyleStore, clip: Clip, prior: StylePrior) -> list[Tensor]:
     """For each style of a store, the points (K, E) that mean it.
 
-    A style picture gives its own embedding and the prior's mean and a variant for its texts. A
-    painter has no picture: it gives some results' embeddings, and the points of its prompts as the
-    pipeline makes them.
+    A style picture gives its own embedding first. A painter has no picture: it gives some results'
+    embeddings. Texts give their points as the pipeline makes them, the prior's mean and a variant.
     """
     prior = prior.cpu()
     rows: dict[int, list[int]] = {}
     for row, number in enumerate(store.numbers.tolist()):
         rows.setdefault(number, []).append(row)
-    points = []
-    for number, style in enumerate(tqdm(store.styles, desc="style points", mininterval=10)):
-        if number not in rows:  # no pair asks for it
-            points.append(torch.empty(0, clip.embed_dim))
-            continue
-        if style.picture:
-            pixels = load_square(style.picture, clip.image_size)[None]
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # captions may be longer than the context
-                embedded = clip.encode_text(style.texts[:3]).cpu()
+    told = {
+        number: store.styles[number].texts[: WORDS if store.styles[number].picture else None]
+        for number in rows
+    }
+    spoken = _prompts(clip, list(dict.fromkeys(text for texts in told.values() for text in texts)))
+    points = [torch.empty(0, clip.embed_dim) for _ in store.styles]  # of styles no pair asks for
+    for number, texts in tqdm(told.items(), desc="style points", mininterval=10):
+        picture = store.styles[number].picture
+        if picture:
+            pixels = [load_square(picture, clip.image_size)]
         else:
-            pixels = np.stack([store.results[row] for row in rows[number][:16]])
-            embedded = encode_prompt(clip, style.texts).cpu()
-        images = torch.from_numpy(pixels.copy()).permute(0, 3, 1, 2).float() / 255
-        found = [clip.encode_image(images.to(clip.device)).cpu(), prior(embedded)]
-        points.append(torch.cat([*found, prior(embedded, seed=number + 1)]))
+            pixels = [store.results[row] for row in rows[number][:16]]
+        found = [clip.encode_image(as_images(pixels).to(clip.device)).cpu()]
+        if texts:
+            embedded = torch.stack([spoken[text] for text in texts])
+            found += [prior(embedded), prior(embedded, seed=number + 1)]
+        points[number] = torch.cat(found)
     return points
 
 
+def _prompts(clip: Clip, texts: Sequence[str]) -> dict[str, Tensor]:
+    """The embedding (E,) of each text as a prompt."""
+    found: dict[str, Tensor] = {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # captions may be longer than the context
+        for start in tqdm(range(0, len(texts), 64), desc="words", mininterval=10):
+            some = texts[start : start + 64]
+            found |= zip(some, encode_prompt(clip, some).cpu(), strict=True)
+    return found
+
+
 @torch.no_grad()
-def photo_point(stores: Sequence[PairStore], clip: Clip, count: int = 256) -> Tensor:
+def photo_point(stores: Sequence[PairStore | StyleStore], clip: Clip, count: int = 256) -> Tensor:
     """Where photos lie: the unit mean (E,) of some photos' embeddings."""
-    photos = np.stack([stores[0].photos[row] for row in range(min(count, len(stores[0])))])
-    images = torch.from_numpy(photos).permute(0, 3, 1, 2).float() / 255
+    photos = [stores[0].photos[row] for row in range(min(count, len(stores[0])))]
+    images = as_images(photos)
     return F.normalize(clip.encode_image(images.to(clip.device)).mean(0), dim=0).cpu()
 
 
 def sample_sheet(
-    stores: Sequence[PairStore], clip: Clip, prior: StylePrior, count: int = 4
+    stores: Sequence[PairStore | StyleStore], clip: Clip, prior: StylePrior, count: int = 4
 ) -> Callable[[nn.Module, Path], None]:
     """A callback that draws `count` photos in the README's styles."""
     photos = np.stack([stores[0].photos[row * 97 % len(stores[0])] for row in range(count)])

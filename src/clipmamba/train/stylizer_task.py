@@ -1,9 +1,10 @@
-"""What the stylizer learns from: exact pairs first, then style statistics and CLIP directions."""
+"""What the stylizer learns from: exact pairs, style statistics and CLIP directions."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -20,12 +21,13 @@ from clipmamba.losses import (
     directional_loss,
     discriminator_loss,
     layout_loss,
-    style_statistics_loss,
+    standardised_statistics_loss,
     total_variation_loss,
 )
 from clipmamba.models import Stylizer
 
-CONTENT = slice(2, 4)  # of the feature maps "stages": those at a quarter and an eighth of the size
+Look = Callable[[Tensor], tuple[list[Tensor], Tensor]]
+"""Pictures to feature maps where content is kept, and to style statistics (B, S)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,11 +35,13 @@ class LossWeights:
     """Factor of each loss; one of 0 is not computed. Every field is a command line option.
 
     Attributes:
-        pixel: L1 to the pair's result at several scales, with gradients.
-        adversarial: A patch discriminator against the pair's result; it learns beside.
-        statistics: Style statistics against a picture of the style: colour and fine texture.
-        stages: The same in an ImageNet network's first stages: coarser texture and strokes.
-        content: The photo's maps in that network, without their style statistics.
+        pixel: L1 to a painter's exact result at several scales, with gradients.
+        distil: The same to what the style network made of a style picture.
+        adversarial: A patch discriminator against an exact result; it learns beside.
+        statistics: Standardised style statistics in an ImageNet network's first stages, against
+            a painter's result, a style picture, or the mean of the pictures that words mean.
+        content: The photo's maps in that network, without their style; not where the pair is exact.
+        gamut: Mean square of what lies outside [0, 1] and will be cut.
         directional: CLIP direction of the whole picture.
         patch: CLIP direction of random crops.
         contrastive: InfoNCE over the batch's directions.
@@ -46,10 +50,11 @@ class LossWeights:
     """
 
     pixel: float = 1.0
+    distil: float = 0.0
     adversarial: float = 0.0
     statistics: float = 0.0
-    stages: float = 0.0
     content: float = 0.0
+    gamut: float = 0.0
     directional: float = 0.0
     patch: float = 0.0
     contrastive: float = 0.0
@@ -68,16 +73,17 @@ class StylizerTask(nn.Module):
         clip: Encoder of the directional losses and of the identity samples.
         source: Unit point (E,) where photos lie.
         weights: Which losses are computed.
-        features: What gives the feature maps for the losses "statistics" and "stages"; "content"
-            takes those of "stages".
+        look: What the losses "statistics" and "content" see of a picture.
+        spread: Deviation of each statistic among styles, (S,).
         crops: Crops per picture of the patch loss.
         gather: Joins rows of all processes with gradient, for the contrastive loss.
 
     Raises:
-        InputError: All weights are 0, or there are no features for a loss that needs them.
+        InputError: All weights are 0, or a loss has nothing to look with.
     """
 
     source: Tensor
+    spread: Tensor | None
 
     def __init__(
         self,
@@ -85,7 +91,8 @@ class StylizerTask(nn.Module):
         clip: Clip,
         source: Tensor,
         weights: LossWeights,
-        features: Mapping[str, Callable[[Tensor], Sequence[Tensor]]] | None = None,
+        look: Look | None = None,
+        spread: Tensor | None = None,
         crops: int = 4,
         gather: Callable[[Tensor], Tensor] | None = None,
     ):
@@ -94,13 +101,10 @@ class StylizerTask(nn.Module):
         self.weights = weights
         if not any(dataclasses.astuple(weights)):
             raise InputError("every loss has weight 0; give one a weight")
-        needed = {"statistics": weights.statistics, "stages": weights.stages or weights.content}
-        for name, weight in needed.items():
-            if weight and name not in (features or {}):
-                raise InputError(f"a loss needs the features {name!r}")
-        self._features = {k: extract for k, extract in (features or {}).items() if needed[k]}
+        if (weights.statistics or weights.content) and (look is None or spread is None):
+            raise InputError("the losses statistics and content need something to look with")
         # a plain attribute: a frozen network is no part of the trained state
-        self._frozen = {"clip": clip}
+        self._frozen: dict[str, Any] = {"clip": clip, "look": look}
         self._gather = gather or (lambda rows: rows)
         self._patch = PatchDirectionalLoss(
             clip.encode_image, num_crops=crops, output_size=96, threshold=0.3, reduction="none"
@@ -111,6 +115,7 @@ class StylizerTask(nn.Module):
             else None
         )
         self.register_buffer("source", source, persistent=False)
+        self.register_buffer("spread", spread, persistent=False)
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Losses of a batch of `StylizerBatches`."""
@@ -133,31 +138,31 @@ class StylizerTask(nn.Module):
         noise = [self.stylizer.draw_noise(height, width, seed) for seed in seeds]
         output = self.stylizer(photo, style, torch.cat(noise))
 
-        def mean(losses: Tensor) -> Tensor:
-            # over the kept samples of all processes: theirs may be more or fewer than ours
-            return losses.sum() / (len(photo) * share)
+        def mean(losses: Tensor, of: Tensor = share) -> Tensor:
+            # over the samples of all processes that count: theirs may be more or fewer than ours
+            return losses.sum() / (len(photo) * of).clamp(min=1e-6)
 
         losses = {}
-        if weights.pixel:
-            losses["pixel"] = pixel_loss(output, result)
+        exact = batch["exact"] | own
+        for name, some in (("pixel", exact), ("distil", batch["taught"] & keep)):
+            if getattr(weights, name):
+                of = self._gather(some.float()).mean()
+                losses[name] = mean(pixel_loss(output[some], result[some]), of)
         if self.discriminator is not None:
-            judged = self._adversarial(output[keep], result[keep], photo[keep], style[keep])
-            losses |= {name: mean(values) for name, values in judged.items()}
+            some = batch["exact"] & keep
+            judged = self._adversarial(output[some], result[some], photo[some], style[some])
+            of = self._gather(some.float()).mean()
+            losses |= {name: mean(values, of) for name, values in judged.items()}
+        if weights.gamut:
+            losses["gamut"] = (output - output.clamp(0, 1)).square().mean()
         output = output.clamp(0, 1)
         if weights.layout:
             losses["layout"] = layout_loss(output, photo)
         if weights.variation:
             losses["variation"] = total_variation_loss(output)
-        for name, features in self._features.items():
-            maps = features(output[keep])
-            if getattr(weights, name):
-                with torch.no_grad():
-                    reference = features(batch["reference"][keep])
-                losses[name] = mean(style_statistics_loss(maps, reference, reduction="none"))
-            if name == "stages" and weights.content:
-                with torch.no_grad():
-                    kept = features(photo[keep])[CONTENT]
-                losses["content"] = mean(content_loss(maps[CONTENT], kept, reduction="none"))
+        if weights.statistics or weights.content:
+            seen = self._look(output, photo, result, batch, keep)
+            losses |= {name: mean(*values) for name, values in seen.items()}
         if weights.directional or weights.contrastive:
             style_direction = style - self.source
             image_direction = torch.zeros_like(style_direction)
@@ -179,6 +184,34 @@ class StylizerTask(nn.Module):
             )
         return losses
 
+    def _look(
+        self, output: Tensor, photo: Tensor, result: Tensor, batch: dict[str, Tensor], keep: Tensor
+    ) -> dict[str, tuple[Tensor, Tensor]]:
+        """Style statistics of the kept samples and content of the inexact ones: (losses, share)."""
+        look, spread = self._frozen["look"], self.spread
+        assert spread is not None
+        side = round(output.shape[2] * batch["nearness"].item())
+
+        def from_afar(images: Tensor) -> Tensor:
+            return F.interpolate(images, (side, side), mode="bilinear", antialias=True)
+
+        exact, free = batch["exact"] & keep, ~batch["exact"] & keep
+        maps, statistics = look(from_afar(output[keep]))
+        found = {}
+        if self.weights.statistics:
+            target = batch["target"].clone()
+            with torch.no_grad():
+                target[exact] = look(from_afar(result[exact]))[1]
+            losses = standardised_statistics_loss(statistics, target[keep], spread, "none")
+            found["statistics"] = (losses, self._gather(keep.float()).mean())
+        if self.weights.content:
+            some = free[keep]
+            with torch.no_grad():
+                kept = look(from_afar(photo[free]))[0]
+            losses = content_loss([each[some] for each in maps], kept, reduction="none")
+            found["content"] = (losses, self._gather(free.float()).mean())
+        return found
+
     def _adversarial(
         self, output: Tensor, result: Tensor, photo: Tensor, style: Tensor
     ) -> dict[str, Tensor]:
@@ -193,13 +226,13 @@ class StylizerTask(nn.Module):
 
 
 def pixel_loss(output: Tensor, target: Tensor, scales: int = 4) -> Tensor:
-    """L1 of pixels at `scales` halvings plus L1 of their gradients, for (B, 3, H, W)."""
+    """L1 of pixels at `scales` halvings plus L1 of their gradients: (B, 3, H, W) to (B,)."""
     output, target = output.float(), target.float()
-    total = output.new_zeros(())
+    total = output.new_zeros(len(output))
     for scale in range(scales):
         if scale:
             output, target = F.avg_pool2d(output, 2), F.avg_pool2d(target, 2)
         difference = output - target
-        total = total + difference.abs().mean()
-        total = total + difference.diff(dim=2).abs().mean() + difference.diff(dim=3).abs().mean()
+        for part in (difference, difference.diff(dim=2), difference.diff(dim=3)):
+            total = total + part.abs().mean((1, 2, 3))
     return total / scales
