@@ -332,11 +332,9 @@ def image_embeddings(model: CLIP, pictures: Sequence[Picture]) -> Tensor:
             with Image.open(picture.path) as opened:
                 views.append(np.asarray(center_view(opened.convert("RGB"))))
         images = torch.from_numpy(np.stack(views)).permute(0, 3, 1, 2).float() / 255
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            features = mini.frozen_features(
-                model, images.contiguous(memory_format=torch.channels_last)
-            )
-            rows.append(F.normalize(mini.encode_features(model, features).float(), dim=1))
+        images = images.contiguous(memory_format=torch.channels_last)
+        features = mini.frozen_features(model, images)
+        rows.append(F.normalize(mini.encode_features(model, features), dim=1))
     return torch.cat(rows)
 
 
