@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import itertools
+import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -25,6 +28,7 @@ def folder(tmp_path: Path, photo: Image.Image) -> Path:
     (tmp_path / "text.jpg").write_text("no picture")
     (tmp_path / "file").write_text("in the way")
     (tmp_path / "there.png").write_bytes(b"keep me")
+    Image.new("L", (20, 60), 255).save(tmp_path / "tall.png")
     return tmp_path
 
 
@@ -46,6 +50,24 @@ BAD_REQUESTS = {
     "no style": (["stylize", "photo.png"], "no style"),
     "weight": (["stylize", "photo.png", "-p", "a:0"], "above 0"),
     "no style file": (["stylize", "photo.png", "--style", "x.safetensors"], "no such style file"),
+    "another file as style": (["stylize", "photo.png", "--style", "text.jpg:0.5"], "text.jpg"),
+    "template": (["stylize", "photo.png", "-p", "a", "--template", "a poster"], "{}"),
+    "a photo, no command": (["photo.png", "-p", "mosaic"], "clipmamba stylize photo.png"),
+    "option without value": (["stylize", "photo.png", "--prompt"], "clipmamba stylize --help"),
+    "no extension": (["stylize", "photo.png", "-p", "a", "-o", "out"], "out/ for a folder"),
+    "two formats": (["stylize", "photo.png", "-p", "a", "-o", "o.png", "--format", "jpg"], "jpg"),
+    "large mask": (
+        ["stylize", "photo.png", "-p", "a", "--mask", "photo.png", "--max-pixels", "9"],
+        "--max-pixels 1536",
+    ),
+    "large style": (["embed", "--style-image", "photo.png", "--max-pixels", "9"], "--max-pixels"),
+    "large sheet": (["sheet", "photo.png", "--max-pixels", "9"], "--max-pixels 1536"),
+    "large pair": (["compare", "photo.png", "photo.png", "--max-pixels", "9"], "--max-pixels"),
+    "mask of another shape": (
+        ["stylize", "photo.png", "-p", "a", "--mask", "tall.png"],
+        "mask tall.png is 20x60, the photo 48x32",
+    ),
+    "region of another shape": (["stylize", "photo.png", "--region", "tall.png=a"], "tall.png is"),
     "region": (["stylize", "photo.png", "--region", "sky.png"], "MASK=PROMPT"),
     "region's mask": (["stylize", "photo.png", "--region", "sky.png=a"], "no such file: sky.png"),
     "mask": (["stylize", "photo.png", "-p", "a", "--mask", "text.jpg"], "not a picture"),
@@ -165,6 +187,32 @@ def test_a_long_prompt_is_warned_about_in_one_line(folder, tiny_pipeline_folder)
     assert result.stderr.count("\n") == 1
 
 
+def test_a_word_nearly_known_is_asked_about_and_taken(folder, tiny_pipeline_folder):
+    output = folder / "out.png"
+    for prompt, meant in (("impresionism", "impressionism"), ("glass", None), ("my cat", None)):
+        result = invoke(
+            *("stylize", folder / "photo.png", "-p", f"{prompt}:0.5", "-o", output, "--overwrite"),
+            *("--model", tiny_pipeline_folder, "--device", "cpu"),
+        )
+        assert result.exit_code == 0, result.stderr
+        said = f"Warning: {prompt!r} is taken as it is; did you mean {meant!r}?\n"
+        assert result.stderr == ("" if meant is None else said)
+
+
+def test_strength_is_monotone(folder, tiny_pipeline_folder):
+    photo, distances = np.asarray(read_picture(folder / "photo.png"), float), []
+    for strength in (0, 0.3, 0.7, 1, 1.25, 1.5):
+        output = folder / f"{strength}.png"
+        result = invoke(
+            *("stylize", folder / "photo.png", "-p", "mosaic", "--strength", strength),
+            *("-o", output, "--model", tiny_pipeline_folder, "--device", "cpu"),
+        )
+        assert result.exit_code == 0, result.stderr
+        distances.append(np.abs(np.asarray(read_picture(output), float) - photo).mean())
+    assert distances[0] == 0
+    assert all(b > a * 1.02 for a, b in itertools.pairwise(distances))
+
+
 def test_same_command_same_bytes(folder, tiny_pipeline_folder):
     for name in ("a.jpg", "b.jpg"):
         result = invoke(
@@ -221,6 +269,26 @@ def test_interrupt_is_130_and_leaves_nothing(folder, tiny_pipeline_folder, monke
         assert result.exit_code == 130
         assert result.stdout == ""
         assert sorted(folder.iterdir()) == before
+
+
+EARLY = """
+import os, runpy, signal, sys
+class Finder:
+    def find_spec(self, name, *_):
+        if name == "PIL":
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Finder())
+runpy.run_module("clipmamba", run_name="__main__")
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of Unix")
+def test_an_interrupt_before_the_work_is_no_traceback():
+    done = subprocess.run(
+        [sys.executable, "-c", EARLY, "styles"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode in (130, -signal.SIGINT)  # a shell reports both as 130
+    assert (done.stdout, done.stderr) == ("", "")
 
 
 @pytest.mark.parametrize("terminal", [True, False])

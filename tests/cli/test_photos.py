@@ -6,10 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
+from profiles import cmyk_profile, display_p3_profile, swapped_profile
 
 from clipmamba.io import read_picture, read_settings, srgb_profile, to_srgb
+from clipmamba.io.deep import deep_levels
 from clipmamba.pipelines import StylizePipeline
+from clipmamba.pipelines.tiles import spans
 
 MAKE, ORIENTATION = 271, 274
 XMP = b"<x:xmpmeta xmlns:x='adobe:ns:meta/'>Summer</x:xmpmeta>"
@@ -91,19 +95,89 @@ def test_sixteen_bit_grey_is_not_clipped(here: Path, stylize) -> None:
 
 
 def test_wide_colours_stay_wide(here: Path, photo: Image.Image, stylize) -> None:
-    profile = bytearray(srgb_profile())  # a profile whose red is stored as green
-    tags = {profile[p : p + 4].decode(): int.from_bytes(profile[p + 4 : p + 8], "big")
-            for p in range(132, 132 + 12 * profile[131], 12)}  # fmt: skip
-    red, green = (slice(tags[name], tags[name] + 20) for name in ("rXYZ", "gXYZ"))
-    profile[red], profile[green] = profile[green], profile[red]
+    profile = swapped_profile()  # stores green as red
     photo.save("plain.png")
-    Image.fromarray(np.asarray(photo)[..., [1, 0, 2]]).save("own.png", icc_profile=bytes(profile))
+    Image.fromarray(np.asarray(photo)[..., [1, 0, 2]]).save("own.png", icc_profile=profile)
     own, plain = (restyled(stylize, f"{n}.png", name=f"{n}-out.png") for n in ("own", "plain"))
-    assert own.info["icc_profile"] == bytes(profile)
+    assert own.info["icc_profile"] == profile
     assert "icc_profile" not in plain.info
     assert difference(own, plain) < 0.01  # they look alike …
     stored = np.asarray(own, float) - np.asarray(plain, float)
     assert np.abs(stored).mean() > 10  # … and are stored each in its own colours
+
+
+@pytest.mark.parametrize("extension", ["png", "tif"])
+@pytest.mark.parametrize("grey", [False, True])
+def test_sixteen_bits_stay_sixteen(here: Path, stylize, extension: str, grey: bool) -> None:
+    levels = np.linspace(9000, 50000, 48 * 32).reshape(32, 48, 1) * ([1] if grey else [1, 0.9, 0.8])
+    levels = levels.round().astype(np.uint16)
+    if grey:
+        Image.fromarray(levels[..., 0]).save("deep.tif")
+    else:
+        tifffile.imwrite("deep.tif", levels, photometric="rgb", compression="zlib")
+    restyled(stylize, "deep.tif", "--strength", 0.01, name=f"out.{extension}")
+    result = deep_levels(read_picture(f"out.{extension}"))
+    assert result is not None
+    assert len(np.unique(result)) > 1000  # 8 bits have 256 at most
+    np.testing.assert_allclose(result, np.broadcast_to(levels, result.shape), atol=700)
+    if not grey:
+        same = restyled(stylize, "deep.tif", "--strength", 0, name=f"same.{extension}")
+        np.testing.assert_array_equal(deep_levels(same), levels)
+
+
+@pytest.mark.parametrize("kind", ["wide", "inks", "deep"])
+def test_what_a_mask_leaves_out_keeps_its_own_colours(here: Path, photo, stylize, kind) -> None:
+    # colours that sRGB can't hold: bright green of a screen, or inks
+    if kind == "deep":
+        levels = np.random.default_rng(0).integers(0, 65536, (32, 48, 3), np.uint16)
+        tifffile.imwrite("photo.tif", levels, photometric="rgb", iccprofile=display_p3_profile())
+    else:
+        ink = kind == "inks"
+        before = photo.convert("CMYK") if ink else Image.new("RGB", photo.size, (10, 250, 5))
+        before.save("photo.tif", icc_profile=cmyk_profile() if ink else display_p3_profile())
+    mask = Image.new("L", photo.size)
+    mask.paste(255, (0, 0, 20, 32))
+    mask.save("mask.png")
+    result = restyled(stylize, "photo.tif", "--mask", "mask.png", name="out.tif")
+    before = read_picture("photo.tif")
+    values = [deep_levels(p) if kind == "deep" else np.asarray(p) for p in (before, result)]
+    assert result.info["icc_profile"] == before.info["icc_profile"]
+    np.testing.assert_array_equal(values[0][:, 20:], values[1][:, 20:])
+    assert (values[0][:, :20] != values[1][:, :20]).mean() > 0.5
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_orientation_is_applied(here: Path, photo, stylize, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    photo.save("photo.png", exif=exif)
+    result = restyled(stylize, "photo.png", "--strength", 0)
+    pixels = np.asarray(photo)
+    turned = {1: pixels, 2: pixels[:, ::-1], 3: pixels[::-1, ::-1], 4: pixels[::-1],
+              5: pixels.swapaxes(0, 1), 6: np.rot90(pixels, -1),
+              7: np.rot90(pixels, 2).swapaxes(0, 1), 8: np.rot90(pixels)}  # fmt: skip
+    np.testing.assert_array_equal(np.asarray(result), turned[orientation])
+    assert result.getexif().get(ORIENTATION, 1) == 1
+
+
+def test_settings_name_files_without_their_folders(here: Path, photo, stylize) -> None:
+    Path("secret").mkdir()
+    for name in ("photo", "style", "sky"):
+        photo.save(f"secret/{name}.png")
+    result = restyled(
+        stylize, here / "secret/photo.png", "--style-image", here / "secret/style.png",
+        "--avoid", "blue", "--source", "a church", "--template", "a poster of {}",
+        "--mask", here / "secret/sky.png", "--region", f"{here}/secret/sky.png=an oil/ink mix",
+    )  # fmt: skip
+    settings = read_settings(result)
+    assert settings is not None
+    assert settings["style_image"] == ["style.png"]
+    assert (settings["avoid"], settings["source"]) == ("blue", "a church")
+    assert (settings["mask"], settings["templates"]) == ("sky.png", ["a poster of {}"])
+    assert settings["regions"] == ["sky.png=an oil/ink mix"]
+    data = Path("out.png").read_bytes()
+    assert b"secret" not in data
+    assert str(here).encode() not in data
 
 
 def test_an_animation_gives_its_first_frame_and_says_so(here, photo, stylize) -> None:
@@ -138,6 +212,20 @@ def test_quality_is_heard(scan, stylize) -> None:
     assert Path("30.jpg").stat().st_size < 0.8 * Path("95.jpg").stat().st_size
     refused = stylize("photo.jpg", "-p", "mosaic", "--quality", 0)
     assert refused.exit_code == 2
+
+
+def test_no_seam_where_tiles_meet(here: Path, stylize) -> None:
+    grain = np.random.default_rng(0).normal(0, 12, (400, 720, 3))
+    slope = np.linspace(40, 220, 720)[:, None] + np.linspace(-20, 20, 400)[:, None, None]
+    Image.fromarray((slope + grain).clip(0, 255).astype(np.uint8)).save("large.png")
+    result = to_srgb(restyled(stylize, "large.png", "--tile", 256))[0]
+    for axis in (0, 1):
+        steps = np.abs(np.diff(result, axis=axis)).mean(axis=(1 - axis, 2))
+        starts = [span.start for span in spans(result.shape[axis], 256)[1:]]
+        assert starts
+        meeting = np.concatenate([steps[start - 1 : start + 33] for start in starts])
+        assert meeting.max() < 1.15 * np.median(steps)
+        assert meeting.mean() > 0.85 * steps.mean()  # nor is grain washed out there
 
 
 def test_tiles_change_the_picture_little(here: Path, stylize) -> None:

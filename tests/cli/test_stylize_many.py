@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image, ImageChops
 from running import fresh, invoke
 
-from clipmamba.io import read_picture
+from clipmamba.io import read_picture, srgb_profile
 from clipmamba.pipelines import StylizePipeline
 
 KEYS = {"input", "output", "state", "size", "prompt", "model", "seed", "device", "backend",
@@ -186,6 +189,76 @@ def test_a_reader_that_leaves_is_no_error(here):
     assert done.stderr == ""
 
 
+# -- a person at a terminal -------------------------------------------------------------------
+
+
+def test_a_terminal_sees_a_bar_with_the_time_left(tree, tiny_pipeline_folder):
+    pty = pytest.importorskip("pty")
+    main, terminal = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-m", "clipmamba", "stylize", "-r", "holiday", "-p", "mosaic", "-o", "out",
+         "--device", "cpu", "--model", str(tiny_pipeline_folder)],
+        stdout=subprocess.PIPE, stderr=terminal,
+    ) as process:  # fmt: skip
+        os.close(terminal)
+        shown = b""
+        with contextlib.suppress(OSError):  # how Linux says that the other end is closed
+            while part := os.read(main, 65536):
+                shown += part
+        stdout, _ = process.communicate()
+    os.close(main)
+    assert process.returncode == 0, shown
+    assert stdout.splitlines() == [b"out/a.jpg", b"out/a.png", b"out/sub/b.png"]
+    assert b"loading the model" in shown
+    assert b"/3 pictures" in shown
+    assert re.search(rb"\d\d:\d\d left", shown)
+
+
+# -- hostile files ----------------------------------------------------------------------------
+
+
+def test_a_folder_of_hostile_files_is_a_line_each_and_never_a_traceback_or_a_hang(
+    here, photo, tiny_pipeline_folder
+):
+    random = np.random.default_rng(0)
+    exif = Image.Exif()
+    exif[274], exif[271], exif[0x8769] = 6, "Camera", {36867: "2024:05:06 07:08:09"}
+    Path("in").mkdir()
+    for extension in ("png", "jpg", "webp", "tif", "avif", "gif", "bmp", "ppm", "jp2"):
+        carries = {"exif": exif.tobytes(), "icc_profile": srgb_profile()}
+        file = io.BytesIO()
+        kind = Image.registered_extensions()[f".{extension}"]
+        plain = extension in ("gif", "bmp", "ppm", "jp2")
+        photo.save(file, format=kind, **({} if plain else carries))
+        whole = file.getvalue()
+        for index in range(12):
+            data = bytearray(whole)
+            places = random.integers(0, len(data), 1 + index)
+            data[int(places[0]) :] = b"" if index % 3 == 0 else data[int(places[0]) :]
+            for place in places[1:] if index % 3 else ():
+                head = min(len(data), 400)  # metadata as well as pixels
+                data[int(place) % (head if index % 3 == 1 else len(data))] = random.integers(256)
+            Path(f"in/{index:02}.{extension}").write_bytes(data)
+    done = subprocess.run(
+        [sys.executable, "-m", "clipmamba", "stylize", "-r", "in", "-p", "mosaic", "-o", "out",
+         "--json", "--max-pixels", "100000", "--max-size", "64", "--device", "cpu",
+         "--model", str(tiny_pipeline_folder)],
+        capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    reports = lines(done.stdout)
+    assert len(reports) == 9 * 12
+    failed = [report for report in reports if report["state"] == "failed"]
+    assert 20 < len(failed) < 9 * 12
+    said = done.stderr.splitlines()
+    for report in failed:
+        assert f"Error: {report['error']}" in said
+        assert report["input"] in report["error"]
+    whole = {report["output"] for report in reports if report["state"] == "written"}
+    assert whole == {str(path) for path in Path("out").iterdir()}
+
+
 # -- interruption ----------------------------------------------------------------------------
 
 SLOW = """
@@ -251,6 +324,8 @@ def test_every_option_of_the_look_reaches_the_pipeline(tree, stylize, tiny_pipel
         (["-p", "mosaic", "--max-size", "24"], {"prompt": "mosaic", "max_size": 24}),
         (["-p", "mosaic", "--mask", "mask.png"], {"prompt": "mosaic", "mask": mask}),
         (["--region", "mask.png=mosaic"], {"regions": [(mask, "mosaic")]}),
+        (["-p", "mosaic", "--template", "a {} poster", "--template", "{} print"],
+         {"prompt": "mosaic", "templates": ["a {} poster", "{} print"]}),
     ):  # fmt: skip
         result = stylize("holiday/a.png", *options, "-o", "x.png", "--overwrite")
         assert result.exit_code == 0, (options, result.stderr)
@@ -263,6 +338,16 @@ def test_a_region_s_mask_may_have_an_equals_sign(tree, stylize):
     result = stylize("holiday/a.png", "--region", "a=b.png=x=y", "-o", "x.png", "--json")
     assert result.exit_code == 0, result.stderr
     assert lines(result.stdout)[0]["prompt"] == "x=y"
+
+
+def test_reports_keep_the_order_of_the_pictures(tree, stylize, photo):
+    for name in ("0", "2", "4"):
+        Path(f"holiday/{name}.jpg").write_bytes(b"damaged")
+        photo.save(f"holiday/{int(name) + 1}.jpg")
+    result = stylize("-r", "holiday", "-p", "mosaic", "-o", "out", "--json")
+    names = [report["input"] for report in lines(result.stdout)]
+    assert len(names) == 9
+    assert names == sorted(names)
 
 
 def test_a_mask_of_another_shape_fails_that_photo_only(tree, stylize, photo):

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import logging
-import struct
-import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from PIL import Image, ImageCms
-from skimage.color import lab2rgb, rgb2lab
+from profiles import cmyk_profile, swapped_profile
 
 from clipmamba.errors import InputError
 from clipmamba.io import check_output, from_srgb, read_picture, srgb_profile, to_srgb, write_picture
@@ -26,61 +23,6 @@ def exif_with(orientation: int = 1) -> Image.Exif:
     exif[EXIF] = {36867: "2024:05:06 07:08:09", 0xA002: 48, 0xA003: 32}
     exif[GPS] = {1: "N", 2: (48.0, 8.0, 0.0)}
     return exif
-
-
-def wide_gamut_profile() -> bytes:
-    """An ICC profile whose primaries are sRGB's in another order: green is stored as red."""
-    profile = bytearray(srgb_profile())
-    tags = {}
-    for index in range(int.from_bytes(profile[128:132], "big")):
-        entry = profile[132 + 12 * index :][:12]
-        tags[bytes(entry[:4])] = int.from_bytes(entry[4:8], "big")
-    red, green = tags[b"rXYZ"], tags[b"gXYZ"]
-    profile[red : red + 20], profile[green : green + 20] = (
-        profile[green : green + 20],
-        profile[red : red + 20],
-    )
-    return bytes(profile)
-
-
-def cmyk_profile() -> bytes:
-    """An ICC profile of naive inks (white minus ink, minus black), made of two small tables."""
-
-    def table(grid: NDArray[np.float64], inputs: int, outputs: int, points: int) -> bytes:
-        straight = bytes(range(256))
-        matrix = b"".join(struct.pack(">i", 65536 * (i % 4 == 0)) for i in range(9))
-        start = struct.pack(">4s4xBBBx", b"mft1", inputs, outputs, points) + matrix
-        cells = np.rint(grid.clip(0, 1) * 255).astype(np.uint8).tobytes()
-        return start + straight * inputs + cells + straight * outputs
-
-    c, m, y, k = np.meshgrid(*[np.linspace(0, 1, 5)] * 4, indexing="ij")
-    paper = np.stack([(1 - ink) * (1 - k) for ink in (c, m, y)], -1).reshape(-1, 1, 3)
-    seen = (rgb2lab(paper)[:, 0] + [0, 128, 128]) / [100, 255, 255]
-    axes = np.linspace(0, 100, 17), *[np.linspace(-128, 127, 17)] * 2
-    lab = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 1, 3)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # colours that no screen shows
-        rgb = lab2rgb(lab)[:, 0]
-    black = 1 - rgb.max(-1, keepdims=True)
-    inks = np.concatenate([(1 - rgb - black) / np.maximum(1 - black, 1e-6), black], -1)
-    text = b"text\0\0\0\0test\0\0\0\0"
-    tags = {
-        b"cprt": text,
-        b"desc": b"desc\0\0\0\0" + struct.pack(">I", 5) + b"inks\0" + bytes(79),
-        b"wtpt": b"XYZ \0\0\0\0" + struct.pack(">iii", 63190, 65536, 54061),
-        b"A2B0": table(seen, 4, 3, 5),
-        b"B2A0": table(inks, 3, 4, 17),
-    }
-    directory, body = struct.pack(">I", len(tags)), b""
-    for name, data in tags.items():
-        data += bytes(-len(data) % 4)
-        directory += struct.pack(">4sII", name, 132 + 12 * len(tags) + len(body), len(data))
-        body += data
-    size = 128 + len(directory) + len(body)
-    header = struct.pack(">I4sI4s4s4s12s4s", size, b"", 0x02400000, b"prtr", b"CMYK", b"Lab ",
-                         struct.pack(">6H", 2000, 1, 1, 0, 0, 0), b"acsp")  # fmt: skip
-    header += bytes(68 - len(header)) + struct.pack(">iii", 63190, 65536, 54061)
-    return header + bytes(128 - len(header)) + directory + body
 
 
 # -- reading ---------------------------------------------------------------------------------
@@ -115,7 +57,7 @@ def test_pillow_images_are_turned_too_and_left_untouched(photo):
 
 def test_profile_is_followed_for_the_model():
     red = Image.new("RGB", (4, 4), (255, 0, 0))
-    red.info["icc_profile"] = wide_gamut_profile()
+    red.info["icc_profile"] = swapped_profile()
     pixels, _ = to_srgb(red)
     np.testing.assert_allclose(pixels, np.broadcast_to([0, 1, 0], (4, 4, 3)), atol=0.02)
 
@@ -128,11 +70,11 @@ def test_srgb_profile_changes_nothing(photo):
 
 
 def test_colours_go_back_into_the_photos_own_profile(tmp_path, photo):
-    photo.info["icc_profile"] = wide_gamut_profile()
+    photo.info["icc_profile"] = swapped_profile()
     pixels, _ = to_srgb(photo)
     write_picture(from_srgb(pixels, like=photo), tmp_path / "out.png")
     again = read_picture(tmp_path / "out.png")
-    assert again.info["icc_profile"] == wide_gamut_profile()
+    assert again.info["icc_profile"] == swapped_profile()
     np.testing.assert_allclose(np.asarray(again, int), np.asarray(photo, int), atol=2)
     np.testing.assert_allclose(to_srgb(again)[0], pixels, atol=2.01 / 255)
 
@@ -370,7 +312,7 @@ def test_transparent_picture_as_jpeg_is_laid_on_white(tmp_path, photo, caplog):
 
 
 def test_same_picture_same_bytes(tmp_path, photo):
-    photo.info["icc_profile"] = wide_gamut_profile()
+    photo.info["icc_profile"] = swapped_profile()
     for name in ("a.jpg", "b.jpg"):
         srgb_profile.cache_clear()
         pixels, _ = to_srgb(photo)

@@ -8,7 +8,14 @@ from pathlib import Path
 import click
 from PIL import Image
 
-from clipmamba.cli.options import OVERWRITE, PATH, SectionCommand, option, section
+from clipmamba.cli.options import (
+    MAX_PIXELS_OPTION,
+    OVERWRITE,
+    PATH,
+    SectionCommand,
+    option,
+    section,
+)
 from clipmamba.cli.terminal import plain_warnings
 from clipmamba.evaluate.sheet import labelled_sheet
 from clipmamba.io import check_output, from_srgb, read_picture, to_srgb, write_picture
@@ -25,9 +32,17 @@ from clipmamba.io import check_output, from_srgb, read_picture, to_srgb, write_p
     ),
     option("--max-size", type=click.IntRange(min=16), metavar="PX", default=2048,
            show_default=True, help="Longest side of each of the two."),
+    MAX_PIXELS_OPTION,
     OVERWRITE,
 )  # fmt: skip
-def compare(before: Path, after: Path, output: Path | None, max_size: int, overwrite: bool) -> None:
+def compare(
+    before: Path,
+    after: Path,
+    output: Path | None,
+    max_size: int,
+    max_pixels: int,
+    overwrite: bool,
+) -> None:
     """Put two pictures side by side, as high as the lower one.
 
     \b
@@ -36,7 +51,9 @@ def compare(before: Path, after: Path, output: Path | None, max_size: int, overw
     output = output or after.with_name(f"{after.stem}-compare.png")
     check_output(output, overwrite=overwrite)
     with plain_warnings():
-        pair = [shown(read_picture(path), max_size) for path in (before, after)]
+        pair = [
+            shown(read_picture(path, max_pixels=max_pixels), max_size) for path in (before, after)
+        ]
         height = min(picture.height for picture in pair)
         cells = [
             (

@@ -10,12 +10,14 @@ import click
 
 from clipmamba.cli.files import slug
 from clipmamba.cli.options import (
+    MAX_PIXELS_OPTION,
     MODEL,
     OVERWRITE,
     PATH,
     SEED,
     STYLE,
     SectionCommand,
+    hint_spelling,
     open_pictures,
     option,
     section,
@@ -40,11 +42,13 @@ from clipmamba.styles.request import StyleRequest
         type=PATH,
         help=("The file to write.  [default: the style's name and .safetensors, here]"),
     ),
+    MAX_PIXELS_OPTION,
     OVERWRITE,
 )
 @MODEL
 def embed(
     output: Path | None,
+    max_pixels: int,
     overwrite: bool,
     seed: int | None,
     device: str,
@@ -69,11 +73,12 @@ def embed(
         raise InputError(f"can't write {output}: give a file in a folder that is there")
     if output.exists() and not overwrite:
         raise InputError(f"{output} exists already; choose another name or add --overwrite")
-    keywords = open_pictures(keywords)
-
-    from clipmamba.styles import Style
-
+    hint_spelling(style["prompt"])
     with plain_warnings():
+        keywords = open_pictures(keywords, max_pixels)
+
+        from clipmamba.styles import Style
+
         with status("loading the model"):
             pipeline = StylizePipeline.from_pretrained(model, device)
         point = pipeline.encode_style(**keywords, seed=seed)[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Any, NoReturn
 
@@ -25,6 +26,14 @@ EXIT_CODES = {
 
 class PoliteGroup(click.Group):
     """A group whose every failure is one line on stderr and an exit code."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find a command; a picture in its place is told what was forgotten."""
+        if args and self.get_command(ctx, args[0]) is None and os.path.lexists(args[0]):
+            ctx.fail(f'{args[0]} is no command; try: clipmamba stylize {args[0]} -p "ukiyo-e"')
+        return super().resolve_command(ctx, args)
 
     def main(self, *args: Any, **kwargs: Any) -> NoReturn:  # type: ignore[override]
         """Run a command and exit; see :data:`EXIT_CODES`."""

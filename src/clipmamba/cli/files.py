@@ -17,6 +17,7 @@ from typing import Literal
 
 from clipmamba.errors import InputError
 from clipmamba.io import WRITABLE, check_output
+from clipmamba.io.formats import same_format
 
 Exist = Literal["error", "skip", "overwrite"]
 STREAM = "-"
@@ -137,7 +138,7 @@ def plan(
 
     alone = len(photos) == 1 and photos[0].named
     if output is not None and alone and not _is_folder(output):
-        check_output(output, overwrite=True)
+        _check_file(Path(output), suffix)
         targets = [Path(output)]
     else:
         root = None if output is None else Path(output)
@@ -249,6 +250,17 @@ def _settle(jobs: list[Job], exist: Exist) -> list[Job]:
 
 def _is_folder(output: str) -> bool:
     return os.path.isdir(output) or output.endswith(("/", os.sep))
+
+
+def _check_file(target: Path, suffix: str | None) -> None:
+    """Refuse a file that can't be written, or is of another format than asked for."""
+    if not target.suffix:
+        raise InputError(
+            f"can't write {target}: give it an extension such as .png, or {target}/ for a folder"
+        )
+    check_output(target, overwrite=True)
+    if suffix is not None and not same_format(target.suffix, suffix):
+        raise InputError(f"{target} and --format {suffix[1:]} disagree: leave one out")
 
 
 def _check_folder(root: Path, count: int) -> None:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, cast
 
 import click
 from click.shell_completion import CompletionItem
 
-from clipmamba.errors import InputError
 from clipmamba.io import MAX_PIXELS, read_picture
 from clipmamba.pipelines.options import MAX_STRENGTH, StylizeOptions
-from clipmamba.styles.known import KNOWN_STYLES
+from clipmamba.styles.known import KNOWN_STYLES, misspelt
+from clipmamba.styles.request import StyleRequest, check_style_file
 
 PATH = click.Path(path_type=Path)
 FORMATS = ("png", "jpg", "webp", "tif", "avif", "heic")
@@ -44,6 +44,14 @@ class SectionOption(click.Option):
 
 class SectionCommand(click.Command):
     """A command whose help lists its options by section, in the order of their first option."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse; a usage error knows this command's own help."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            error.ctx = error.ctx or ctx
+            raise
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the sections."""
@@ -117,6 +125,14 @@ STYLE = section(
         metavar="TEXT",
         help="What photo or style picture show ('a church'), so that it is not taken for style.",
     ),
+    option(
+        "--template",
+        "templates",
+        metavar="TEXT",
+        multiple=True,
+        help="A sentence around each prompt, as in 'a poster of {}'; repeat it for the mean of "
+        "several.  [default: seven of them]",
+    ),
 )
 SEED = option(
     "--seed",
@@ -176,7 +192,7 @@ MAX_PIXELS_OPTION = option(
     metavar="N",
     default=MAX_PIXELS,
     show_default=True,
-    help="Refuse photos with more: a small file may unfold to more than the memory holds.",
+    help="Refuse pictures with more: a small file may unfold to more than the memory holds.",
 )
 OVERWRITE = option("--overwrite", is_flag=True, help="Replace OUT if it is there.")
 
@@ -187,24 +203,32 @@ def style_keywords(
     style: tuple[str, ...],
     avoid: str | None,
     source: str | None,
+    templates: tuple[str, ...],
 ) -> dict[str, Any]:
-    """The options of :data:`STYLE` as the pipeline's keywords, nothing opened yet."""
-    from clipmamba.styles.request import StyleRequest
-
+    """The options of :data:`STYLE` as the pipeline's keywords, no picture opened yet."""
     if style:
         for file, _ in StyleRequest.parse(style=list(style)).styles:
-            if not Path(str(file)).is_file():
-                raise InputError(f"no such style file: {file}; 'clipmamba embed' makes one")
+            check_style_file(str(file))
     return {
         "prompt": list(prompt) or None,
         "style_image": list(style_image) or None,
         "style": list(style) or None,
         "avoid": avoid,
         "source": source,
+        "templates": list(templates) or None,
     }
 
 
-def open_pictures(keywords: dict[str, Any]) -> dict[str, Any]:
+def open_pictures(keywords: dict[str, Any], max_pixels: int) -> dict[str, Any]:
     """The same with the style pictures read; what is wrong with them is said at once."""
     paths = keywords["style_image"] or []
-    return {**keywords, "style_image": [read_picture(path) for path in paths] or None}
+    read = [read_picture(path, max_pixels=max_pixels) for path in paths]
+    return {**keywords, "style_image": read or None}
+
+
+def hint_spelling(prompts: Collection[str]) -> None:
+    """Ask about a word that is nearly a known style's; it is a prompt all the same."""
+    for text, _ in StyleRequest.parse(list(prompts)).prompts if prompts else ():
+        meant = misspelt(text)
+        if meant is not None:
+            click.echo(f"Warning: {text!r} is taken as it is; did you mean {meant!r}?", err=True)

@@ -25,6 +25,7 @@ from clipmamba.cli.files import Exist, Job, Photo
 from clipmamba.cli.terminal import plain_warnings, progress, say, status
 from clipmamba.errors import BackendError, InputError
 from clipmamba.io import read_picture, write_picture
+from clipmamba.io.mask import check_shape
 from clipmamba.pipelines.stylize import StylizePipeline
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ class Batch:
     Attributes:
         jobs: the pictures to make, those of one photo side by side.
         keywords: what the pipeline is told beside picture and seed.
+        masks: those among them that must have the shape of every photo, by what they are called.
+        look: the options that make the style, for results that say how they were made; no paths.
         prompt: the style in words, for reports.
         device: where to compute.
         model: a saved pipeline, or None for the default one.
@@ -61,6 +64,8 @@ class Batch:
 
     jobs: Sequence[Job]
     keywords: Mapping[str, Any]
+    masks: Mapping[str, Image.Image]
+    look: Mapping[str, Any]
     prompt: str
     device: str
     model: Path | None
@@ -75,16 +80,15 @@ class Batch:
     @property
     def model_name(self) -> str:
         """The model's name without its path."""
-        return "default" if self.model is None else self.model.name
+        return "default" if self.model is None else self.model.resolve().name
 
     def settings(self, job: Job) -> dict[str, Any] | None:
         """How a result was made, for the result itself."""
         if not self.keep_settings:
             return None
-        looks = ("strength", "preserve_color", "detail")
         return {
             "prompt": self.prompt,
-            **{name: self.keywords[name] for name in looks},
+            **self.look,
             "seed": job.seed,
             "model": self.model_name,
             "version": __version__,
@@ -194,22 +198,21 @@ def _make_all(
     batch: Batch, groups: list[list[Job]], report: Report, helper: ThreadPoolExecutor
 ) -> None:
     pipeline: StylizePipeline | None = None
-    last: _Writing | None = None
+    last: _Writing | _Failure | None = None
     made = 0
-    ahead = helper.submit(_read, groups[0][0].photo, batch.max_pixels) if groups else None
+    ahead = helper.submit(_read, groups[0][0].photo, batch) if groups else None
     with contextlib.ExitStack() as stack:
         advance = None
         for index, jobs in enumerate(groups):
             assert ahead is not None
+            picture, problem = None, ""
             try:
                 picture = ahead.result()
             except InputError as error:
                 report.unreadable += len(jobs)
-                for job in jobs:
-                    report.tell(job, "failed", error=str(error))
-                picture = None
+                problem = str(error)
             if index + 1 < len(groups):
-                ahead = helper.submit(_read, groups[index + 1][0].photo, batch.max_pixels)
+                ahead = helper.submit(_read, groups[index + 1][0].photo, batch)
             if picture is not None and pipeline is None:
                 with status("loading the model"):
                     pipeline = StylizePipeline.from_pretrained(batch.model, batch.device)
@@ -218,12 +221,12 @@ def _make_all(
             if advance is None:
                 advance = stack.enter_context(progress(sum(map(len, groups))))
             for job in jobs:
+                now: _Writing | _Failure = _Failure(job, problem)
                 if picture is not None and pipeline is not None:
-                    part = _from(made, advance)
-                    writing = _make(batch, job, picture, pipeline, report, helper, part)
-                    if last is not None:
-                        last.settle(report)
-                    last = writing
+                    now = _make(batch, job, picture, pipeline, helper, _from(made, advance))
+                if last is not None:
+                    last.settle(report)  # in the order of the pictures
+                last = now
                 made += 1
                 advance(made)
         if last is not None:
@@ -254,44 +257,56 @@ class _Writing:
             report.tell(self.job, "written", size=self.size, seconds=self.seconds)
 
 
+@dataclass
+class _Failure:
+    """A picture that can't be made."""
+
+    job: Job
+    problem: str
+
+    def settle(self, report: Report) -> None:
+        """Report."""
+        report.tell(self.job, "failed", error=self.problem)
+
+
 def _make(
     batch: Batch,
     job: Job,
     picture: Image.Image,
     pipeline: StylizePipeline,
-    report: Report,
     helper: ThreadPoolExecutor,
     callback: Callable[[float, int], None],
-) -> _Writing | None:
-    """Restyle one picture and hand it to the writer; a failure is reported."""
+) -> _Writing | _Failure:
+    """Restyle one picture and hand it to the writer."""
     started = time.perf_counter()
     try:
         result = pipeline(picture, seed=job.seed, callback=callback, **batch.keywords).images[0]
     except BackendError:
         raise
     except InputError as error:
-        report.tell(job, "failed", error=f"{job.photo}: {error}")
-        return None
+        return _Failure(job, f"{job.photo}: {error}")
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError) and "memory" not in str(error):
             raise
         remedy = "work in tiles with --tile 512, or make it smaller with --max-size"
-        report.tell(job, "failed", error=f"{job.photo} does not fit into memory; {remedy}")
-        return None
+        return _Failure(job, f"{job.photo} does not fit into memory; {remedy}")
     seconds = time.perf_counter() - started
     return _Writing(job, helper.submit(_write, batch, job, result), result.size, seconds)
 
 
-def _read(photo: Photo, max_pixels: int) -> Image.Image:
-    if photo.path is not None:
-        return read_picture(photo.path, max_pixels=max_pixels)
-    data = sys.stdin.buffer.read()
-    if not data:
-        raise InputError("standard input is empty: pipe a picture into it")
-    try:
-        return read_picture(io.BytesIO(data), max_pixels=max_pixels)
-    except InputError as error:
-        raise InputError(f"standard input: {error}") from error
+def _read(photo: Photo, batch: Batch) -> Image.Image:
+    source: Path | io.BytesIO | None = photo.path
+    if source is None:
+        source = io.BytesIO(sys.stdin.buffer.read())
+        if not source.getbuffer():
+            raise InputError("the standard input is empty: pipe a picture into it")
+    picture = read_picture(source, max_pixels=batch.max_pixels)
+    for name, mask in batch.masks.items():
+        try:
+            check_shape(mask, picture.size, name)
+        except InputError as error:
+            raise InputError(f"{photo}: {error}") from error
+    return picture
 
 
 def _write(batch: Batch, job: Job, result: Image.Image) -> None:

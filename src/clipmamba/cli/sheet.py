@@ -9,12 +9,14 @@ import click
 
 from clipmamba.cli.compare import shown
 from clipmamba.cli.options import (
+    MAX_PIXELS_OPTION,
     MODEL,
     OVERWRITE,
     PATH,
     PROMPT,
     SEED,
     SectionCommand,
+    hint_spelling,
     option,
     section,
 )
@@ -73,6 +75,7 @@ from clipmamba.styles.request import StyleRequest
         show_default=True,
         help="Longest side of each picture.",
     ),
+    MAX_PIXELS_OPTION,
     OVERWRITE,
 )
 @MODEL
@@ -85,6 +88,7 @@ def sheet(
     output: Path | None,
     columns: int,
     size: int,
+    max_pixels: int,
     overwrite: bool,
     device: str,
     model: Path | None,
@@ -108,8 +112,9 @@ def sheet(
     output = output or photo.with_name(f"{photo.stem}-sheet.jpg")
     check_output(output, overwrite=overwrite)
 
+    hint_spelling(wanted)
     with plain_warnings():
-        small = shown(read_picture(photo), size)
+        small = shown(read_picture(photo, max_pixels=max_pixels), size)
         with status("loading the model"):
             pipeline = StylizePipeline.from_pretrained(model, device)
         cells = [("photo", small)]

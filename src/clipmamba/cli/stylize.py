@@ -17,12 +17,14 @@ from clipmamba.cli.options import (
     PATH,
     STYLE,
     SectionCommand,
+    hint_spelling,
     open_pictures,
     option,
     section,
     style_keywords,
 )
 from clipmamba.cli.run import Batch, rehearse, run
+from clipmamba.cli.terminal import plain_warnings
 from clipmamba.errors import InputError
 from clipmamba.io import read_picture
 from clipmamba.pipelines.options import StylizeOptions
@@ -83,6 +85,7 @@ def stylize(
     style: tuple[str, ...],
     avoid: str | None,
     source: str | None,
+    templates: tuple[str, ...],
     mask: Path | None,
     region: tuple[str, ...],
     output: str | None,
@@ -117,7 +120,7 @@ def stylize(
     """  # noqa: D301 - \b is click's mark for lines to leave as they are
     # Everything that can be wrong with the request is said before torch takes its seconds.
     options = StylizeOptions(**look)
-    keywords = style_keywords(prompt, style_image, style, avoid, source)
+    keywords = style_keywords(prompt, style_image, style, avoid, source, templates)
     regions = [_region(text) for text in region]
     requests = check_style(**keywords, regions=regions)
     if mask is not None and not (prompt or style_image or style):
@@ -137,14 +140,21 @@ def stylize(
     if jobs[0].target is None:
         _check_stream(as_json, dry_run)
 
-    keywords = open_pictures(keywords)
-    keywords["mask"] = None if mask is None else read_picture(mask)
-    keywords["regions"] = [(read_picture(area), words) for area, words in regions]
+    made_with = _made_with(options, keywords, mask, regions)
+    paths = [*([mask] if mask else []), *(area for area, _ in regions)]
+    with plain_warnings():
+        keywords = open_pictures(keywords, max_pixels)
+        masks = {path: read_picture(path, max_pixels=max_pixels) for path in paths}
+    keywords["mask"] = None if mask is None else masks[mask]
+    keywords["regions"] = [(masks[area], words) for area, words in regions]
     for name in ("strength", "preserve_color", "detail", "max_size", "tile"):
         keywords[name] = getattr(options, name)
+    hint_spelling([*prompt, *(words for _, words in regions)])
     batch = Batch(
         jobs=jobs,
         keywords=keywords,
+        masks={f"mask {path}": picture for path, picture in masks.items()},
+        look=made_with,
         prompt=" + ".join([*prompt, *(words for _, words in regions)]) or requests[0][0].label,
         device=device,
         model=model,
@@ -157,6 +167,24 @@ def stylize(
         as_json=as_json,
     )
     return rehearse(batch) if dry_run else run(batch)
+
+
+def _made_with(
+    options: StylizeOptions,
+    keywords: dict[str, Any],
+    mask: Path | None,
+    regions: list[tuple[Path, str]],
+) -> dict[str, Any]:
+    """The look as a result tells it: of files the names alone, not where somebody keeps them."""
+    always = ("strength", "preserve_color", "detail")
+    made = {name: getattr(options, name) for name in always}
+    for name in ("avoid", "source", "templates"):
+        made[name] = keywords[name]
+    for name in ("style_image", "style"):
+        made[name] = [Path(file).name for file in keywords[name] or ()]
+    made["mask"] = None if mask is None else mask.name
+    made["regions"] = [f"{area.name}={words}" for area, words in regions]
+    return {name: value for name, value in made.items() if value or name in always}
 
 
 def _region(text: str) -> tuple[Path, str]:

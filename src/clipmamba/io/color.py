@@ -5,12 +5,13 @@ from __future__ import annotations
 import io
 import logging
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
 from clipmamba.errors import InputError
 from clipmamba.io.alpha import fill_hidden
+from clipmamba.io.deep import deep_levels, high_bytes
 from clipmamba.io.metadata import one_line
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("clipmamba")
 
+_ROWS = 256  # worked on at a time: no copies of a large picture
+_PLACES = 86  # of the table for 16-bit colour: every third of the 256 levels
 _SIXTEEN_BIT = frozenset({"I", "I;16", "I;16B", "I;16L", "I;16N"})
 _EIGHT_BIT = {  # mode -> the plain mode that an ICC profile speaks about
     "1": "L",
@@ -38,8 +41,8 @@ def to_srgb(picture: Image.Image) -> tuple[NDArray[np.float32], Image.Image | No
     """Give a picture's colours as sRGB, and its transparency beside them.
 
     An embedded ICC profile is followed (relative colorimetric, black point compensation); a
-    picture without one is sRGB. Colours outside sRGB become the nearest inside. Sixteen-bit grey
-    keeps its precision. Below full transparency the visible colours go on.
+    picture without one is sRGB. Colours outside sRGB become the nearest inside. Sixteen bits keep
+    their precision. Below full transparency the visible colours go on.
 
     Args:
         picture: an image as :func:`read_picture` returns it.
@@ -62,7 +65,10 @@ def to_srgb(picture: Image.Image) -> tuple[NDArray[np.float32], Image.Image | No
         places = np.linspace(0, 1, 256, dtype=np.float32)
         values = np.asarray(curve, dtype=np.float32)[:, 0] / 255
         channels = [np.interp(levels, places, values[:, c]) for c in range(3)]
-        return np.stack(channels, axis=-1).astype(np.float32), None
+        hidden = picture.info.get("transparency")  # one level stands for it
+        opaque = None if hidden is None else np.where(np.asarray(picture) == hidden, 0, 255)
+        alpha = None if opaque is None else Image.fromarray(opaque.astype(np.uint8))
+        return np.stack(channels, axis=-1).astype(np.float32), alpha
 
     if picture.mode not in _EIGHT_BIT:
         raise InputError(f"pictures of mode {picture.mode} can't be read; save it as RGB first")
@@ -71,9 +77,16 @@ def to_srgb(picture: Image.Image) -> tuple[NDArray[np.float32], Image.Image | No
         alpha = picture.convert("RGBA").getchannel("A")
         if picture.mode in ("P", "PA"):
             picture = picture.convert("RGBA")
-    colours = _to_srgb_image(picture.convert(_EIGHT_BIT[picture.mode]), profile)
-    pixels: NDArray[np.float32] = np.asarray(colours, dtype=np.float32)
-    pixels /= np.float32(255)  # in place: no copy of a large picture
+    levels = deep_levels(picture)
+    if levels is not None:
+        pixels = levels[..., :3].astype(np.float32)
+        pixels /= np.float32(65535)
+        if profile:
+            pixels = _through_table(pixels, _to_srgb_image(_colour_cube(), profile))
+    else:
+        colours = _to_srgb_image(picture.convert(_EIGHT_BIT[picture.mode]), profile)
+        pixels = np.asarray(colours, dtype=np.float32)
+        pixels /= np.float32(255)  # in place: no copy of a large picture
     if alpha is not None:
         pixels = fill_hidden(pixels, np.asarray(alpha, dtype=np.float32) / np.float32(255))
     return pixels, alpha
@@ -83,31 +96,49 @@ def from_srgb(
     pixels: NDArray[np.float32],
     alpha: Image.Image | None = None,
     like: Image.Image | None = None,
+    untouched: NDArray[np.bool_] | None = None,
 ) -> Image.Image:
-    """Make an 8-bit picture of sRGB colours; the other direction of :func:`to_srgb`.
+    """Make a picture of sRGB colours; the other direction of :func:`to_srgb`.
 
     Args:
         pixels: float (H, W, 3); clamped to [0, 1].
         alpha: an ``L`` image of the same size, or None for an opaque picture.
-        like: the photo whose colours, EXIF, XMP and resolution the picture takes over: with an
-            RGB or CMYK profile it is converted back into that; with another one it becomes RGB
-            with the profile of sRGB.
+        like: the photo whose colours, depth, EXIF, XMP and resolution the picture takes over:
+            with an RGB or CMYK profile it is converted back into that; with another one it
+            becomes RGB with the profile of sRGB.
+        untouched: (H, W), where the colours are still those of `like`, which is of the same size:
+            its own values are taken over there, and what sRGB can't hold is not lost.
 
     Returns:
-        An ``RGB`` or ``RGBA`` image, or ``CMYK`` where `like` is that with a profile.
+        An ``RGB`` or ``RGBA`` image, or ``CMYK`` where `like` is that with a profile. With its 16
+        bits where `like` has them.
     """
     import numpy as np
 
-    levels = np.empty(pixels.shape, np.uint8)
-    for start in range(0, len(pixels), 256):  # in strips: no copies of a large picture
-        strip = np.clip(pixels[start : start + 256], 0, 1)
-        levels[start : start + 256] = np.rint(strip * np.float32(255))
-    image = Image.fromarray(levels)
     profile = None
-    if like is not None and like.info.get("icc_profile"):
-        image, profile = _to_own_profile(image, like)
-    if alpha is not None:
-        image.putalpha(alpha)
+    tagged = like is not None and bool(like.info.get("icc_profile"))
+    own = None if like is None else deep_levels(like)
+    if like is not None and (own is not None or like.mode in _SIXTEEN_BIT):
+        if tagged:
+            cube, profile = _to_own_profile(_colour_cube(), like)
+            pixels = _through_table(pixels, cube)
+        levels = _quantised(pixels, np.dtype(np.uint16))
+        if own is not None and untouched is not None and profile == like.info.get("icc_profile"):
+            levels[untouched] = own[untouched, :3]
+        if alpha is not None:
+            opacity = np.asarray(alpha, np.uint16) * np.uint16(257)
+            if own is not None and own.shape == (*opacity.shape, 4):
+                opacity = own[..., 3]
+            levels = np.dstack([levels, opacity])
+        image = high_bytes(levels)
+    else:
+        image = Image.fromarray(_quantised(pixels, np.dtype(np.uint8)))
+        if like is not None and tagged:
+            image, profile = _to_own_profile(image, like)
+            if untouched is not None and profile == like.info["icc_profile"]:
+                image.paste(like.convert(image.mode), mask=Image.fromarray(untouched))
+        if alpha is not None:
+            image.putalpha(alpha)
     image.info = {} if like is None else dict(like.info)
     for key in ("transparency", "icc_profile"):
         image.info.pop(key, None)
@@ -148,6 +179,51 @@ def _to_srgb_image(image: Image.Image, profile: bytes | None) -> Image.Image:
     except (ImageCms.PyCMSError, OSError) as error:
         logger.warning("unusable colour profile, sRGB assumed: %s", one_line(error))
         return image.convert("RGB")
+
+
+def _quantised(pixels: NDArray[np.float32], kind: np.dtype[Any]) -> NDArray[Any]:
+    """Colours as whole numbers over the range of a type."""
+    import numpy as np
+
+    levels = np.empty(pixels.shape, kind)
+    for start in range(0, len(pixels), _ROWS):
+        strip = np.clip(pixels[start : start + _ROWS], 0, 1)
+        levels[start : start + _ROWS] = np.rint(strip * np.float32(np.iinfo(kind).max))
+    return levels
+
+
+def _colour_cube() -> Image.Image:
+    """All colours of `_PLACES` places a channel, blue running fastest."""
+    import numpy as np
+
+    places = np.linspace(0, 255, _PLACES).astype(np.uint8)
+    colours = np.stack(np.meshgrid(places, places, places, indexing="ij"), axis=-1)
+    return Image.fromarray(colours.reshape(_PLACES**2, _PLACES, 3))
+
+
+def _through_table(pixels: NDArray[np.float32], cube: Image.Image) -> NDArray[np.float32]:
+    """Convert colours by what became of `_colour_cube`: Pillow converts with 8 bits only.
+
+    Args:
+        pixels: (H, W, 3) in [0, 1].
+        cube: the converted cube, ``RGB``.
+
+    Returns:
+        (H, W, 3), interpolated, so that fine steps stay fine.
+    """
+    import numpy as np
+    import torch
+
+    places = np.asarray(cube, np.float32).reshape(_PLACES, _PLACES, _PLACES, 3) / 255
+    table = torch.from_numpy(np.ascontiguousarray(places.transpose(3, 0, 1, 2)))[None]
+    result = np.empty_like(pixels)
+    for start in range(0, len(pixels), _ROWS):
+        rows = np.clip(pixels[start : start + _ROWS, :, ::-1], 0, 1) * 2 - 1
+        made = torch.nn.functional.grid_sample(
+            table, torch.from_numpy(rows)[None, None], align_corners=True
+        )
+        result[start : start + _ROWS] = made[0, :, 0].permute(1, 2, 0).numpy()
+    return result
 
 
 def _to_own_profile(image: Image.Image, like: Image.Image) -> tuple[Image.Image, bytes]:

@@ -52,6 +52,11 @@ WRITERS: dict[str, Writer] = {
 WRITABLE = frozenset(WRITERS)
 
 
+def same_format(one: str, other: str) -> bool:
+    """Tell whether two extensions of results mean one format, as .jpg and .jpeg do."""
+    return WRITERS[one.lower()].name == WRITERS[other.lower()].name
+
+
 def looks_like_heif(header: bytes) -> bool:
     """Tell by a file's first 12 bytes."""
     return header[4:8] == b"ftyp" and header[8:12] in _HEIF_BRANDS

@@ -18,6 +18,20 @@ if TYPE_CHECKING:
 _TOLERANCE = 0.02  # of the aspect ratio: a mask drawn on a rounded preview still fits
 
 
+def check_shape(mask: Image.Image, size: tuple[int, int], name: str = "the mask") -> None:
+    """Say whether a mask was made for a photo of this width and height.
+
+    Raises:
+        InputError: its sides stand in another proportion.
+    """
+    aspect, wanted = mask.width / mask.height, size[0] / size[1]
+    if abs(aspect / wanted - 1) > _TOLERANCE:
+        raise InputError(
+            f"{name} is {mask.width}x{mask.height}, the photo {size[0]}x{size[1]}: "
+            "give a mask of the photo's shape"
+        )
+
+
 def read_mask(
     source: str | os.PathLike[str] | Image.Image, size: tuple[int, int]
 ) -> NDArray[np.float32]:
@@ -38,12 +52,7 @@ def read_mask(
 
     picture = read_picture(source)
     name = "the mask" if isinstance(source, Image.Image) else f"mask {os.fspath(source)}"
-    aspect, wanted = picture.width / picture.height, size[0] / size[1]
-    if abs(aspect / wanted - 1) > _TOLERANCE:
-        raise InputError(
-            f"{name} is {picture.width}x{picture.height}, the photo {size[0]}x{size[1]}: "
-            "give a mask of the photo's shape"
-        )
+    check_shape(picture, size, name)
     pixels, alpha = to_srgb(picture)
     values: NDArray[np.floating[Any]] = pixels @ np.array([0.2126, 0.7152, 0.0722])
     if alpha is not None:

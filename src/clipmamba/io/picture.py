@@ -16,14 +16,28 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, BinaryIO
+from typing import IO, TYPE_CHECKING, Any, BinaryIO
 
 from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
 from clipmamba.errors import InputError
 from clipmamba.io.color import as_srgb
+from clipmamba.io.deep import (
+    DEEP_FORMATS,
+    attach,
+    deep_levels,
+    join_bytes,
+    save_png,
+    save_tiff,
+    swap_bytes,
+    with_levels,
+)
 from clipmamba.io.formats import ANIMATED, READABLE, WRITERS, Writer, enable, looks_like_heif
 from clipmamba.io.metadata import add_settings, exif_bytes, one_line, resolution, xmp_bytes
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 logger = logging.getLogger("clipmamba")
 
@@ -46,14 +60,14 @@ def read_picture(
 
     Returns:
         An image in its own mode, with ``info`` holding at most ``"exif"`` (no orientation),
-        ``"xmp"``, ``"dpi"``, ``"icc_profile"`` and ``"transparency"``. Pillow gives 16-bit
-        colour with 8 bits; 16-bit grey stays.
+        ``"xmp"``, ``"dpi"``, ``"icc_profile"`` and ``"transparency"``. 16-bit grey stays; 16-bit
+        colour of PNG and TIFF has its low bytes beside it (see :mod:`clipmamba.io.deep`).
 
     Raises:
         InputError: the file is missing, a folder, unreadable, not a picture, damaged or too large.
     """
     if isinstance(source, Image.Image):
-        return _decode(source, "the picture")
+        return attach(_decode(source, "the picture"), deep_levels(source))
     path = Path(source) if isinstance(source, str | os.PathLike) else Path("the standard input")
     file = path if isinstance(source, str | os.PathLike) else source
     try:
@@ -68,7 +82,9 @@ def read_picture(
                 logger.warning("%s is animated: its first frame is taken", path)
             if image.format == "TIFF" and getattr(image, "n_frames", 1) > 1:
                 logger.warning("%s has several pages: the first is taken", path)
-            return _decode(image, str(path))
+            picture = _decode(image, str(path))
+        levels = _deep(file, picture, str(path))
+        return picture if levels is None else with_levels(picture, levels)
     except InputError:
         raise
     except FileNotFoundError:
@@ -123,7 +139,8 @@ def write_picture(
     """Write a picture whole or not at all: into a temporary file beside it, then renamed.
 
     JPEG, WebP, AVIF and HEIC are written with high quality and full colour resolution. JPEG has
-    no transparency, so a transparent picture is laid on white there.
+    no transparency, so a transparent picture is laid on white there. PNG and TIFF keep the 16 bits
+    of a picture that has them.
 
     Args:
         image: any image this module returned.
@@ -205,10 +222,23 @@ def _save(
         exif.load(info.get("exif", b""))
         exif[_XMP_TAG] = info.pop("xmp")
         info["exif"] = exif.tobytes()
+    levels = deep_levels(image) if writer.name in DEEP_FORMATS else None
+    if levels is not None:
+        save = save_png if writer.name == "PNG" else save_tiff
+        save(levels, file, {**options, **info})
+        return
     bare = image.copy()
     # Pillow would write on its own what is not to be kept
     bare.info = {key: image.info[key] for key in ("transparency",) if key in image.info}
     bare.save(file, format=writer.name, **options, **info)
+
+
+def _deep(file: Path | BinaryIO, high: Image.Image, name: str) -> NDArray[np.uint16] | None:
+    """The levels of a file of 16-bit colour, which was decoded to its high bytes."""
+    with _open(file) as image:
+        if not swap_bytes(image):
+            return None
+        return join_bytes(high, _decode(image, name))
 
 
 def _open(file: Path | BinaryIO) -> Image.Image:

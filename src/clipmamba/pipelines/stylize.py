@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     Styles = list[tuple[torch.Tensor, Picture | None]]  # points (1, E), each with its mask
 
 DEFAULT_CLIP = "mini"
-_STYLE_OPTIONS = ("style_image", "style", "avoid", "source", "mask", "regions")
+_STYLE_OPTIONS = ("style_image", "style", "avoid", "source", "templates", "mask", "regions")
 _WEIGHTS = Path(__file__).parent.parent / "weights"
 _INDEX = "model_index.json"
 _DEVICE = re.compile(r"auto|cpu|mps|(cuda|xpu)(:\d+)?")
@@ -139,6 +139,7 @@ class StylizePipeline:
         style: Any = None,
         avoid: str | None = None,
         source: str | None = None,
+        templates: str | Sequence[str] | None = None,
     ) -> torch.Tensor:
         """Find the point of a style in CLIP's space.
 
@@ -149,6 +150,7 @@ class StylizePipeline:
             style: a `Style`, a file saved from one, or several.
             avoid: words that the style is moved away from.
             source: words for what is shown, so that it is not taken for style.
+            templates: sentences around the words, with {} in their place, instead of the usual.
 
         Returns:
             (1, E), unit length. Differentiable in a single ``style_image`` that is a tensor.
@@ -156,7 +158,7 @@ class StylizePipeline:
         Raises:
             InputError: nothing given, an empty prompt, an unreadable picture.
         """
-        request = StyleRequest.parse(prompt, style_image, style, avoid, source)
+        request = StyleRequest.parse(prompt, style_image, style, avoid, source, templates)
         return self._resolve(request, StylizeOptions(seed=seed).seed)
 
     def _resolve(self, request: StyleRequest, seed: int | None) -> torch.Tensor:
@@ -177,6 +179,7 @@ class StylizePipeline:
         style: Any = None,
         avoid: str | None = None,
         source: str | None = None,
+        templates: str | Sequence[str] | None = None,
         mask: Picture | None = None,
         regions: Sequence[tuple[Picture, str | Style]] = (),
         callback: Callable[[float, int], None] | None = None,
@@ -192,6 +195,7 @@ class StylizePipeline:
             style: a `Style`, a file saved from one, or several; mixed with the rest.
             avoid: words that the style is moved away from.
             source: words for what is shown, so that it is not taken for style.
+            templates: sentences around the words, with {} in their place, instead of the usual.
             mask: white where the photo is restyled, black where it stays, grey between.
             regions: pairs of a mask and the words (or `Style`) for that part, later ones over
                 earlier ones; without another style the rest stays the photo.
@@ -209,7 +213,7 @@ class StylizePipeline:
             TypeError: there is no such option.
         """
         chosen = StylizeOptions(**options)
-        requests = check_style(prompt, style_image, style, avoid, source, mask, regions)
+        requests = check_style(prompt, style_image, style, avoid, source, templates, mask, regions)
         points = {
             seed: [(self._resolve(request, seed), part) for request, part in requests]
             for seed in chosen.seeds
@@ -275,12 +279,15 @@ class StylizePipeline:
             pixels, alpha = to_srgb(picture)
             photo = array_to_tensor(pixels).to(self.device)
             del pixels  # a large picture's memory counts
-            result = tensor_to_array(
-                self._restyle(photo, styles, options, tell), np.dtype(np.float32)
-            )
+            made = self._restyle(photo, styles, options, tell)
+            untouched = None
+            if size == picture.size and all(part is not None for _, part in styles):
+                untouched = (made == photo).all(1)[0].cpu().numpy()
+            del photo
+            result = tensor_to_array(made, np.dtype(np.float32))
             if alpha is not None and alpha.size != size:
                 alpha = alpha.resize(size, Image.Resampling.BOX)
-            return from_srgb(result, alpha, like=picture)
+            return from_srgb(result, alpha, like=picture, untouched=untouched)
 
     def _restyle(
         self,
@@ -411,7 +418,8 @@ def stylize(
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
         model: a folder written by :meth:`StylizePipeline.save_pretrained`; None for the default.
         options: everything else that :meth:`StylizePipeline.__call__` takes: style, avoid,
-            source, mask, regions, callback, preserve_color, detail, max_size, tile, variants.
+            source, templates, mask, regions, callback, preserve_color, detail, max_size, tile,
+            variants.
 
     Returns:
         The restyled picture, as large as the photo; a list for a list or for several variants.
@@ -445,6 +453,7 @@ def check_style(
     style: Any = None,
     avoid: str | None = None,
     source: str | None = None,
+    templates: str | Sequence[str] | None = None,
     mask: Any = None,
     regions: Sequence[tuple[Any, Any]] = (),
 ) -> list[tuple[StyleRequest, Any]]:
@@ -458,10 +467,12 @@ def check_style(
     """
     requests: list[tuple[StyleRequest, Any]] = []
     if not regions or any(given is not None for given in (prompt, style_image, style)):
-        requests.append((StyleRequest.parse(prompt, style_image, style, avoid, source), mask))
+        whole = StyleRequest.parse(prompt, style_image, style, avoid, source, templates)
+        requests.append((whole, mask))
     for area, words in regions:
         named = {"prompt": words} if isinstance(words, str) else {"style": words}
-        requests.append((StyleRequest.parse(**named, avoid=avoid, source=source), area))
+        part = StyleRequest.parse(**named, avoid=avoid, source=source, templates=templates)
+        requests.append((part, area))
     return requests
 
 

@@ -143,6 +143,15 @@ def suggest_styles(word: str, count: int = 3) -> list[str]:
     return list(dict.fromkeys(names))[:count]
 
 
+def misspelt(word: str) -> str | None:
+    """The known style that somebody probably meant; None for words of their own."""
+    if lookup_style(word) or search_styles(word):
+        return None
+    index = _index()
+    near = difflib.get_close_matches(_key(word), index, n=1, cutoff=0.8)
+    return index[near[0]].name if near else None
+
+
 def search_styles(word: str) -> list[KnownStyle]:
     """The known styles that this word is part of: of a name, an alias or the family."""
     key = _key(word)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from clipmamba.styles.prior import StylePrior
     from clipmamba.styles.style import Style
 
+STYLE_FORMAT = "clipmamba.style.v1"
 PUSH = 0.3  # how far `avoid` pushes beyond what the style shares with it; unit points are ~1 apart
 _WEIGHTED = re.compile(r"(?P<text>.*\S)\s*:\s*(?P<weight>[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?)\s*")
 
@@ -38,9 +39,11 @@ class StyleRequest:
         avoid: Words that the style is moved away from.
         source: Words for what the photo or the style picture shows; its content is taken out of
             the style.
+        templates: Sentences around the words, with {} in their place; none for the usual ones.
 
     Raises:
-        InputError: Nothing asked for, an empty text, a weight that is not above 0.
+        InputError: Nothing asked for, an empty text, a weight that is not above 0, a template
+            without {}.
     """
 
     prompts: tuple[tuple[str, float], ...] = ()
@@ -48,6 +51,7 @@ class StyleRequest:
     styles: tuple[tuple[Style | str | os.PathLike[str], float], ...] = ()
     avoid: str | None = None
     source: str | None = None
+    templates: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not (self.prompts or self.pictures or self.styles):
@@ -59,6 +63,12 @@ class StyleRequest:
             text = getattr(self, name)
             if text is not None and (not isinstance(text, str) or not text.strip()):
                 raise InputError(f"the text of {name} is empty: leave it out or say a few words")
+        for template in self.templates:
+            if not isinstance(template, str) or "{}" not in template:
+                raise InputError(
+                    f"a template needs {{}} where the prompt goes, as in 'a poster of {{}}', "
+                    f"not {template!r}"
+                )
         for what, weight in (*self.prompts, *self.pictures, *self.styles):
             if not (math.isfinite(weight) and weight > 0):
                 shown = repr(what) if isinstance(what, str) else "a style"
@@ -75,6 +85,7 @@ class StyleRequest:
         style: Any = None,
         avoid: str | None = None,
         source: str | None = None,
+        templates: str | Sequence[str] | None = None,
     ) -> StyleRequest:
         """Reads what people write.
 
@@ -86,6 +97,7 @@ class StyleRequest:
                 weight too.
             avoid: See the class.
             source: See the class.
+            templates: See the class; one, or several.
 
         Raises:
             InputError: See the class.
@@ -95,7 +107,7 @@ class StyleRequest:
         styles = tuple(
             _weighted(item) if isinstance(item, str) else (item, 1.0) for item in _several(style)
         )
-        return cls(prompts, pictures, styles, avoid, source)
+        return cls(prompts, pictures, styles, avoid, source, tuple(_several(templates)))
 
     @property
     def label(self) -> str:
@@ -132,7 +144,7 @@ class StyleRequest:
         from clipmamba.styles.style import Style
 
         def point(text: str, variant: int | None = None) -> Style:
-            return Style.text(text, clip, prior, variant)
+            return Style.text(text, clip, prior, variant, self.templates or None)
 
         parts = [weight * point(text, seed) for text, weight in self.prompts]
         for picture, weight in self.pictures:
@@ -160,6 +172,26 @@ class StyleRequest:
         if self.avoid is not None:
             vector = _without(vector, plain, point(self.avoid).embedding - plain, push=PUSH)
         return Style(vector, self.label, clip.name)
+
+
+def check_style_file(path: str | os.PathLike[str]) -> None:
+    """Says at once, without torch, whether a file is a saved style.
+
+    Raises:
+        InputError: It is not there, not whole, or something else.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    remedy = "'clipmamba embed' makes one"
+    if not Path(path).is_file():
+        raise InputError(f"no such style file: {path}; {remedy}")
+    try:
+        with safe_open(path, framework="np") as file:
+            kind = (file.metadata() or {}).get("format")
+    except (SafetensorError, OSError):
+        kind = None
+    if kind != STYLE_FORMAT:
+        raise InputError(f"{path} is not a whole style file; {remedy}")
 
 
 def _without(vector: Tensor, plain: Tensor, direction: Tensor, push: float) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,12 +18,11 @@ from clipmamba.io import read_picture, to_srgb
 from clipmamba.io.convert import array_to_tensor
 from clipmamba.styles._files import read_tensors, write_tensors
 from clipmamba.styles.known import lookup_style
+from clipmamba.styles.request import STYLE_FORMAT
 
 if TYPE_CHECKING:
     from clipmamba.clip import Clip
     from clipmamba.styles.prior import StylePrior
-
-_FORMAT = "clipmamba.style.v1"
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +67,7 @@ class Style:
         clip: Clip | None = None,
         prior: StylePrior | None = None,
         seed: int | None = None,
+        templates: Sequence[str] | None = None,
     ) -> Style:
         """The style that words name.
 
@@ -76,12 +77,14 @@ class Style:
             prior: Carries the text's point to where pictures of it lie; None with an explicit
                 `clip` uses the text's own point.
             seed: A variant of the style drawn by the prior; None is its mean.
+            templates: Sentences around the words, with {} in their place; None for
+                `clipmamba.clip.TEMPLATES`.
 
         Raises:
             InputError: An empty prompt, or a seed without a prior.
             WeightsError: The default weights are missing, or the prior is not this CLIP's.
         """
-        from clipmamba.clip import Clip, encode_prompt
+        from clipmamba.clip import TEMPLATES, Clip, encode_prompt
         from clipmamba.styles.prior import StylePrior
 
         known = lookup_style(prompt)
@@ -92,7 +95,7 @@ class Style:
             prior.check_clip(clip)
         if prior is None and seed is not None:
             raise InputError("a seed draws a style's variant from a prior; give prior=")
-        embedding = encode_prompt(clip, known.name if known else prompt)
+        embedding = encode_prompt(clip, known.name if known else prompt, templates or TEMPLATES)
         if prior is not None:
             embedding = prior(embedding, seed)
         return cls(embedding[0], prompt.strip(), clip.name)
@@ -168,7 +171,7 @@ class Style:
             Path(path),
             {"embedding": self.embedding},
             {
-                "format": _FORMAT,
+                "format": STYLE_FORMAT,
                 "label": self.label,
                 "clip": self.clip,
                 "weight": repr(self.weight),
@@ -183,7 +186,7 @@ class Style:
             WeightsError: The file is missing, broken or not a style.
         """
         tensors, metadata = read_tensors(Path(path), {"embedding"})
-        if metadata.get("format") != _FORMAT:
+        if metadata.get("format") != STYLE_FORMAT:
             raise WeightsError(f"{path} is not a style saved by clipmamba")
         try:
             return cls(
