@@ -35,11 +35,14 @@ PICTURES = """\
   format holds it: JPEG and TIFF). Colours outside sRGB become the nearest inside on the way.
 - Transparency is kept. What it hides does not show in the result. JPEG has none: there the picture
   is laid on white, with a warning.
-- 16-bit grey is read at full depth, 16-bit colour with 8 bits. The result has 8 bits a channel.
-- `--strength 0` keeps the photo's own pixels, mode and profile.
+- 16 bits a channel (grey and RGB of PNG and TIFF) stay 16 bits in a PNG or TIFF result; other
+  formats hold 8, and 16-bit CMYK is read with 8.
+- `--strength 0` keeps the photo's own pixels, mode and profile; so does every pixel that `--mask`
+  or `--region` leaves out.
 - JPEG and WebP are written with quality 95, AVIF and HEIC with 90, all in full colour resolution
   where the format has it (WebP has not).
-- Prompt, strength, seed and model go into EXIF's user comment, unless the photo has a comment.
+- Prompt, strength, seed, model and the other options of the style go into EXIF's user comment,
+  unless the photo has a comment. Files are named there without their folders.
 - Photos of more than 200 million pixels are refused unless `--max-pixels` allows them; those of
   more than 4 million are worked on in tiles.
 - A result is written under a temporary name in the same folder and renamed when whole.

@@ -53,7 +53,7 @@ BAD_REQUESTS = {
     "another file as style": (["stylize", "photo.png", "--style", "text.jpg:0.5"], "text.jpg"),
     "template": (["stylize", "photo.png", "-p", "a", "--template", "a poster"], "{}"),
     "a photo, no command": (["photo.png", "-p", "mosaic"], "clipmamba stylize photo.png"),
-    "option without value": (["stylize", "photo.png", "--prompt"], "clipmamba stylize --help"),
+    "option without value": (["stylize", "photo.png", "--prompt"], "stylize --help"),
     "no extension": (["stylize", "photo.png", "-p", "a", "-o", "out"], "out/ for a folder"),
     "two formats": (["stylize", "photo.png", "-p", "a", "-o", "o.png", "--format", "jpg"], "jpg"),
     "large mask": (

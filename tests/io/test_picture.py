@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 from pathlib import Path
 
@@ -295,6 +296,8 @@ def test_a_format_limit_is_an_input_error(tmp_path):
     with pytest.raises(InputError, match=r"out\.webp"):
         write_picture(Image.new("RGB", (17000, 1)), tmp_path / "out.webp")
     assert list(tmp_path.iterdir()) == []
+    with pytest.raises(InputError, match="WEBP picture"):
+        write_picture(Image.new("RGB", (17000, 1)), io.BytesIO(), file_format="WEBP")
 
 
 def test_jpeg_keeps_full_colour_resolution(tmp_path, photo):

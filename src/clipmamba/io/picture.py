@@ -168,25 +168,36 @@ def write_picture(
     if not isinstance(target, str | os.PathLike):
         enable(file_format)
         writer = next(writer for writer in WRITERS.values() if writer.name == file_format)
-        _save(image, target, writer, info, quality)
+        with _encoding(f"a {file_format} picture"):
+            _save(image, target, writer, info, quality)
         return
     check_output(target, overwrite=overwrite)
     path = Path(target)
     extension = path.suffix.lower()
     temporary = path.with_name(f".clipmamba-{secrets.token_hex(6)}{extension}")
     try:
-        with temporary.open("xb") as file:
-            _save(image, file, WRITERS[extension], info, quality)
-        check_output(path, overwrite=overwrite)  # it may have appeared while the model worked
-        temporary.replace(path)
-    except OSError as error:
-        raise InputError(f"can't write {path}: {error.strerror or one_line(error)}") from error
-    except (ValueError, RuntimeError) as error:  # an encoder's word for what it can't hold
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"can't write {path}: {one_line(error)}") from error
+        with _encoding(str(path)):
+            with temporary.open("xb") as file:
+                _save(image, file, WRITERS[extension], info, quality)
+            check_output(path, overwrite=overwrite)  # it may have appeared while the model worked
+            temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _encoding(name: str) -> Iterator[None]:
+    """Give what a disk or an encoder says as an `InputError`."""
+    try:
+        yield
+    except InputError:
+        raise
+    except BrokenPipeError:  # the reader of a stream has left: no fault of the picture
+        raise
+    except OSError as error:
+        raise InputError(f"can't write {name}: {error.strerror or one_line(error)}") from error
+    except (ValueError, RuntimeError) as error:  # an encoder's word for what it can't hold
+        raise InputError(f"can't write {name}: {one_line(error)}") from error
 
 
 def _save(
