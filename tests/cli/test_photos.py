@@ -197,7 +197,7 @@ def test_a_bomb_is_refused_with_a_way_out_that_works(here, photo, stylize) -> No
     restyled(stylize, "photo.png", "--max-pixels", 1536)
 
 
-@pytest.mark.parametrize("file_format", ["png", "jpg", "webp", "tif", "avif"])
+@pytest.mark.parametrize("file_format", ["png", "jpg", "webp", "tif", "avif", "heic"])
 def test_any_format_on_standard_output(here, photo, stylize, file_format: str) -> None:
     photo.save("photo.png")
     result = stylize("photo.png", "-p", "mosaic", "-o", "-", "--format", file_format)

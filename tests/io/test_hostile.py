@@ -14,11 +14,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from clipmamba.errors import InputError
-from clipmamba.io import read_picture, srgb_profile, to_srgb
+from clipmamba.io import read_picture, srgb_profile, to_srgb, write_picture
+from clipmamba.io.deep import high_bytes
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's, about bad tags
 
-FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "AVIF", "GIF", "BMP", "PPM", "JPEG2000")
+DEEP = ("16-bit PNG", "16-bit TIFF")
+FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "AVIF", "GIF", "BMP", "PPM", "JPEG2000", *DEEP)
 BOUNDED = settings(
     max_examples=60,
     deadline=2000,  # milliseconds a file
@@ -33,6 +35,9 @@ def whole(name: str) -> bytes:
     exif = Image.Exif()
     exif[274], exif[271] = 6, "Camera"
     file = io.BytesIO()
+    if name in DEEP:
+        write_picture(high_bytes(pixels * np.uint16(257)), file, file_format=name.split()[1])
+        return file.getvalue()
     extra = {"exif": exif.tobytes(), "icc_profile": srgb_profile()}
     known = name in ("PNG", "JPEG", "WEBP", "TIFF", "AVIF")
     Image.fromarray(pixels).save(file, format=name, **(extra if known else {}))

@@ -6,7 +6,9 @@ import sys
 import pytest
 
 from clipmamba.errors import InputError
+from clipmamba.evaluate.sheet import PROMPTS
 from clipmamba.styles import KNOWN_STYLES, find_style, lookup_style, search_styles, suggest_styles
+from clipmamba.styles.known import misspelt
 
 
 @pytest.mark.parametrize(
@@ -34,6 +36,22 @@ def test_did_you_mean() -> None:
     assert suggest_styles("cubisn") == ["cubism"]
     assert lookup_style("a cat on the moon") is None
     assert lookup_style("") is None
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [
+        ("impresionism", "impressionism"),
+        ("Cubsim", "cubism"),
+        ("ukioe", "ukiyo-e"),
+        ("stained glas window", "stained glass"),
+        ("watercolr style", "watercolor"),
+        *((word, None) for word in ("ukiyoe", "glass", "impressionist oil painting", "my cat")),
+        *((prompt, None) for prompt in PROMPTS),
+    ],
+)
+def test_a_slip_of_the_pen_is_told_from_words_of_ones_own(word: str, meant: str | None) -> None:
+    assert misspelt(word) == meant
 
 
 def test_no_word_means_two_styles() -> None:

@@ -147,9 +147,16 @@ def misspelt(word: str) -> str | None:
     """The known style that somebody probably meant; None for words of their own."""
     if lookup_style(word) or search_styles(word):
         return None
-    index = _index()
-    near = difflib.get_close_matches(_key(word), index, n=1, cutoff=0.8)
-    return index[near[0]].name if near else None
+    said, best, meant = _words(word), 0.8, None
+    for style in KNOWN_STYLES:
+        for name in (style.name, *style.aliases):
+            pairs = zip(said, known, strict=True) if len(known := _words(name)) == len(said) else ()
+            differing = [pair for pair in pairs if pair[0] != pair[1]]
+            if len(differing) == 1:  # one word is nearly a known one, the others are the same
+                likeness = difflib.SequenceMatcher(None, *differing[0]).ratio()
+                if likeness > best:
+                    best, meant = likeness, style.name
+    return meant
 
 
 def search_styles(word: str) -> list[KnownStyle]:
@@ -169,9 +176,13 @@ def _index() -> dict[str, KnownStyle]:
 
 def _key(word: str) -> str:
     """Letters and digits only, without accents; a closing "style" says nothing."""
-    plain = unicodedata.normalize("NFKD", word.casefold())
+    return "".join(_words(word))
+
+
+def _words(text: str) -> list[str]:
+    plain = unicodedata.normalize("NFKD", text.casefold())
     words = "".join(c if c.isalnum() else " " for c in plain if not unicodedata.combining(c))
     kept = words.split()
     if len(kept) > 1 and kept[-1] == "style":
         kept.pop()
-    return "".join(kept)
+    return kept
