@@ -43,6 +43,12 @@ def test_help_is_light(arguments):
     assert done.stderr.strip() == "LOADED"
 
 
+def test_the_main_help_fits_and_begins_with_what_people_want():
+    commands = invoke("--help").stdout.partition("Commands:\n")[2].splitlines()
+    assert commands[0].split()[0] == "stylize"
+    assert not [line for line in commands if line.endswith("...")]
+
+
 BAD_REQUESTS = {
     "unknown command": (["paint"], "paint"),
     "no photo": (["stylize"], "INPUTS"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -27,7 +28,7 @@ def test_a_photo_is_restyled_without_asking_any_server(here: Path, photo: Image.
     done = subprocess.run(
         [sys.executable, "-c", CUT_OFF, "stylize", "photo.png", "-p", "ukiyo-e", "--device", "cpu"],
         capture_output=True, text=True, check=False,
-        env={"PATH": "", "HOME": str(here)},
+        env={**os.environ, "HF_HOME": str(here / "cache")},
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == "photo-ukiyo-e.png\n"

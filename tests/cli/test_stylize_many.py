@@ -193,8 +193,9 @@ def test_a_reader_that_leaves_is_no_error(here):
 
 
 def test_a_terminal_sees_a_bar_with_the_time_left(tree, tiny_pipeline_folder):
-    pty = pytest.importorskip("pty")
+    pty, termios = pytest.importorskip("pty"), pytest.importorskip("termios")
     main, terminal = pty.openpty()
+    termios.tcsetwinsize(terminal, (24, 100))
     with subprocess.Popen(
         [sys.executable, "-m", "clipmamba", "stylize", "-r", "holiday", "-p", "mosaic", "-o", "out",
          "--device", "cpu", "--model", str(tiny_pipeline_folder)],

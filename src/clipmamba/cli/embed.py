@@ -55,7 +55,7 @@ def embed(
     model: Path | None,
     **style: Any,
 ) -> None:
-    """Save a style, mixed from words and pictures, for 'stylize --style'.
+    """Save a style of words and pictures, for 'stylize --style'.
 
     \b
     clipmamba embed -p "ukiyo-e:0.7" -p "watercolor:0.3" -o mine.safetensors

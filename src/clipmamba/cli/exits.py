@@ -27,6 +27,10 @@ EXIT_CODES = {
 class PoliteGroup(click.Group):
     """A group whose every failure is one line on stderr and an exit code."""
 
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Commands in the order of their use, the main one first."""
+        return list(self.commands)
+
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:

@@ -93,7 +93,7 @@ def sheet(
     device: str,
     model: Path | None,
 ) -> None:
-    """Show PHOTO in many styles on one labelled sheet, to choose by eye.
+    """Show PHOTO in many styles on one sheet, to choose by eye.
 
     Without prompts: twelve well-known styles. The first picture is the photo itself.
 

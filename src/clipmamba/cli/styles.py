@@ -12,9 +12,10 @@ from clipmamba.styles.known import KNOWN_STYLES, KnownStyle, find_style, search_
 @click.command()
 @click.argument("word", nargs=-1)
 def styles(word: tuple[str, ...]) -> None:
-    """List the styles with a name, and other names for the same; with WORD those that fit it.
+    """List the known styles, or those that fit WORD.
 
-    Any words make a prompt. These are the ones to try first.
+    Other names for the same style stand beside it. Any words make a prompt; these are the ones to
+    try first.
 
     \b
     clipmamba styles
