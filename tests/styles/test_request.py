@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from clipmamba.clip import Clip
+from clipmamba.clip import Clip, encode_prompt
 from clipmamba.errors import InputError, WeightsError
 from clipmamba.styles import Style, StylePrior, StyleRequest
 
@@ -49,6 +49,7 @@ def test_a_number_after_the_last_colon_is_the_weight(written, prompts):
         ({"prompt": "oil", "avoid": " "}, "avoid"),
         ({"prompt": "oil", "source": ""}, "source"),
         ({"avoid": "oil"}, "no style"),
+        ({"prompt": "oil", "templates": "a poster"}, "{}"),
     ],
 )
 def test_what_makes_no_sense_is_refused(options: dict, word: str):
@@ -119,6 +120,15 @@ def test_avoid_moves_away_and_source_takes_the_content_out(clip: Clip):
     assert (clean.embedding - photo) @ direction < 0.05
     nothing = StyleRequest.parse("fresco", avoid="photo").resolve(clip)  # no direction at all
     torch.testing.assert_close(nothing.embedding, Style.text("fresco", clip).embedding)
+
+
+def test_templates_stand_around_the_words(clip: Clip):
+    usual = StyleRequest.parse("oil").resolve(clip)
+    bare = StyleRequest.parse("oil", templates="{}").resolve(clip)
+    torch.testing.assert_close(bare.embedding, encode_prompt(clip, "oil", ["{}"])[0])
+    two = StyleRequest.parse("oil", templates=["{}", "a poster of {}"]).resolve(clip)
+    assert cosine(bare, usual) < 0.9999
+    assert cosine(bare, two) < 0.9999
 
 
 def test_a_style_of_another_clip_or_no_style_at_all_is_refused(clip: Clip, tmp_path: Path):

@@ -91,11 +91,11 @@ def with_levels(image: Image.Image, levels: Deep) -> Image.Image:
 
 def deep_levels(image: Image.Image) -> Deep | None:
     """The 16-bit levels (H, W, 3 or 4) of a picture; None if it has none, or was changed since."""
-    import numpy as np
-
     levels: Deep | None = vars(image).get(_KEY)
     if levels is None:
         return None
+    import numpy as np
+
     shown = np.asarray(image)
     if levels.shape != shown.shape:
         return None

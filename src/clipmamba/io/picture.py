@@ -16,7 +16,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
@@ -34,10 +34,6 @@ from clipmamba.io.deep import (
 )
 from clipmamba.io.formats import ANIMATED, READABLE, WRITERS, Writer, enable, looks_like_heif
 from clipmamba.io.metadata import add_settings, exif_bytes, one_line, resolution, xmp_bytes
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 logger = logging.getLogger("clipmamba")
 
@@ -83,8 +79,9 @@ def read_picture(
             if image.format == "TIFF" and getattr(image, "n_frames", 1) > 1:
                 logger.warning("%s has several pages: the first is taken", path)
             picture = _decode(image, str(path))
-        levels = _deep(file, picture, str(path))
-        return picture if levels is None else with_levels(picture, levels)
+            if image.format not in DEEP_FORMATS:
+                return picture
+        return _with_low_bytes(picture, file, str(path))
     except InputError:
         raise
     except FileNotFoundError:
@@ -244,12 +241,12 @@ def _save(
     bare.save(file, format=writer.name, **options, **info)
 
 
-def _deep(file: Path | BinaryIO, high: Image.Image, name: str) -> NDArray[np.uint16] | None:
-    """The levels of a file of 16-bit colour, which was decoded to its high bytes."""
+def _with_low_bytes(high: Image.Image, file: Path | BinaryIO, name: str) -> Image.Image:
+    """Decode a file of 16-bit colour once more for what the first time left out."""
     with _open(file) as image:
         if not swap_bytes(image):
-            return None
-        return join_bytes(high, _decode(image, name))
+            return high
+        return with_levels(high, join_bytes(high, _decode(image, name)))
 
 
 def _open(file: Path | BinaryIO) -> Image.Image:
