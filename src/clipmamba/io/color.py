@@ -57,17 +57,18 @@ def to_srgb(picture: Image.Image) -> tuple[NDArray[np.float32], Image.Image | No
 
     profile = picture.info.get("icc_profile")
     if picture.mode in _SIXTEEN_BIT:
-        levels = np.asarray(picture).astype(np.float32) / 65535
-        if levels.size and not 0 <= levels.min() <= levels.max() <= 1:
+        greys = np.asarray(picture).astype(np.float32) / 65535
+        if greys.size and not 0 <= greys.min() <= greys.max() <= 1:
             raise InputError("a 32-bit picture can't be read; save it with 8 or 16 bits first")
         # A grey profile is a curve: take it at 256 places, read the 65536 levels off by lines.
         curve = _to_srgb_image(Image.linear_gradient("L").resize((1, 256)), profile)
         places = np.linspace(0, 1, 256, dtype=np.float32)
         values = np.asarray(curve, dtype=np.float32)[:, 0] / 255
-        channels = [np.interp(levels, places, values[:, c]) for c in range(3)]
-        hidden = picture.info.get("transparency")  # one level stands for it
-        opaque = None if hidden is None else np.where(np.asarray(picture) == hidden, 0, 255)
-        alpha = None if opaque is None else Image.fromarray(opaque.astype(np.uint8))
+        channels = [np.interp(greys, places, values[:, c]) for c in range(3)]
+        alpha = None
+        if isinstance(hidden := picture.info.get("transparency"), int):  # a level stands for it
+            opacity = np.where(np.asarray(picture) == hidden, 0, 255)
+            alpha = Image.fromarray(opacity.astype(np.uint8))
         return np.stack(channels, axis=-1).astype(np.float32), alpha
 
     if picture.mode not in _EIGHT_BIT:
