@@ -63,8 +63,8 @@ BAD_REQUESTS = {
     "no extension": (["stylize", "photo.png", "-p", "a", "-o", "out"], "out/ for a folder"),
     "two formats": (["stylize", "photo.png", "-p", "a", "-o", "o.png", "--format", "jpg"], "jpg"),
     "large mask": (
-        ["stylize", "photo.png", "-p", "a", "--mask", "photo.png", "--max-pixels", "9"],
-        "--max-pixels 1536",
+        ["stylize", "photo.png", "-p", "a", "--mask", "tall.png", "--max-pixels", "9"],
+        "tall.png has 1,200 pixels, more than 9",
     ),
     "large style": (["embed", "--style-image", "photo.png", "--max-pixels", "9"], "--max-pixels"),
     "large sheet": (["sheet", "photo.png", "--max-pixels", "9"], "--max-pixels 1536"),
