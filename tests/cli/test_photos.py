@@ -9,6 +9,8 @@ import pytest
 import tifffile
 from PIL import Image
 from profiles import cmyk_profile, display_p3_profile, swapped_profile
+from running import invoke
+from test_readme import ROOT, needs_weights
 
 from clipmamba.io import read_picture, read_settings, srgb_profile, to_srgb
 from clipmamba.io.deep import deep_levels
@@ -226,6 +228,29 @@ def test_no_seam_where_tiles_meet(here: Path, stylize) -> None:
         meeting = np.concatenate([steps[start - 1 : start + 33] for start in starts])
         assert meeting.max() < 1.15 * np.median(steps)
         assert meeting.mean() > 0.85 * steps.mean()  # nor is grain washed out there
+
+
+@needs_weights
+def test_the_shipped_weights_draw_tiles_as_they_draw_the_whole(here: Path) -> None:
+    with Image.open(ROOT / "assets/photos/pagoda.jpg") as photo:
+        photo.resize((560, 320)).save("photo.png")
+    shown = [to_srgb(read_picture("photo.png"))[0]]
+    for tile in ("off", "224"):
+        result = invoke("stylize", "photo.png", "-p", "watercolor", "--tile", tile,
+                        "-o", f"{tile}.png", "--device", "cpu")  # fmt: skip
+        assert result.exit_code == 0, result.stderr
+        shown.append(to_srgb(read_picture(f"{tile}.png"))[0])
+    photo, whole, tiled = shown
+    # 0.016 as it is; 0.09 with each tile's own style statistics
+    assert np.abs(tiled - whole).mean() < 0.04 * np.abs(whole - photo).mean()
+    for axis in (0, 1):
+        steps = (np.abs(np.diff(p, axis=axis)).mean(axis=(1 - axis, 2)) for p in (tiled, whole))
+        sharper = next(steps) / next(steps)
+        borders = np.zeros(len(sharper), bool)
+        for span in spans(tiled.shape[axis], 224)[1:]:
+            borders[span.start - 1 : span.start + 33] = True
+        assert sharper[borders].max() < 1.05
+        assert abs(sharper[borders].mean() - sharper[~borders].mean()) < 0.03
 
 
 def test_tiles_change_the_picture_little(here: Path, stylize) -> None:
