@@ -12,16 +12,17 @@ typedef float vf __attribute__((vector_size(4 * W)));
 
 extern "C" int lanes(void) { return W; }
 
-// 12 independent chains: enough to hide the latency. Returns something that depends on all of them.
+// 12 independent chains, enough to hide the latency, in registers: a variable each, for an array
+// may stay in memory and then it is stores that are timed. Returns what depends on all of them.
 extern "C" float multiply_add(int64_t rounds, float by) {
-  vf x[12], a = vf{} + by, b = vf{} + 1e-7f;
-  for (int i = 0; i < 12; i++) x[i] = vf{} + (float)i;
+  const vf a = vf{} + by, b = vf{} + 1e-7f;
+  vf x0 = a, x1 = a + 1, x2 = a + 2, x3 = a + 3, x4 = a + 4, x5 = a + 5;
+  vf y0 = b, y1 = b + 1, y2 = b + 2, y3 = b + 3, y4 = b + 4, y5 = b + 5;
   for (int64_t r = 0; r < rounds; r++) {
-#pragma GCC unroll 12
-    for (int i = 0; i < 12; i++) x[i] = x[i] * a + b;
-    __asm__ volatile("" : : : "memory");
+    x0 = x0 * a + b, x1 = x1 * a + b, x2 = x2 * a + b, x3 = x3 * a + b, x4 = x4 * a + b;
+    y0 = y0 * a + b, y1 = y1 * a + b, y2 = y2 * a + b, y3 = y3 * a + b, y4 = y4 * a + b;
+    x5 = x5 * a + b, y5 = y5 * a + b;
   }
-  float sum = 0;
-  for (int i = 0; i < 12; i++) sum += x[i][0];
-  return sum;
+  const vf sum = x0 + x1 + x2 + x3 + x4 + x5 + y0 + y1 + y2 + y3 + y4 + y5;
+  return sum[0];
 }

@@ -210,9 +210,10 @@ static void store_lanes(float *p, int64_t stride, int rows, vf v) {
 
 // ---- the way through a sequence or picture -----------------------------------------------------
 
-// A segment is what is read of u, and written of its like, at once: a chunk, or of columns a strip
-// of 16, cut into chunks. B and C of a segment stay in cache for all blocks of channels.
-constexpr int64_t STRIP = 16;
+// A segment is what is read of u, and written of its like, at once: some chunks, or of columns a
+// strip of 16. Long runs of one row suit the processor's prefetch. B and C of a segment stay in
+// cache for all blocks of channels.
+constexpr int64_t RUN = 4, STRIP = 16;
 struct Segment {
   int64_t index, t0, steps;
 };
@@ -223,7 +224,7 @@ INLINE bool is_picture(const Args &a) { return a.height > 0; }
 INLINE bool by_columns(const Args &a, int64_t g) { return is_picture(a) && (g & 2); }
 INLINE bool from_end(const Args &a, int64_t g) { return is_picture(a) && (g & 1); }
 INLINE int64_t segment_steps(const Args &a, int64_t g) {
-  return by_columns(a, g) ? STRIP * a.height : a.chunk;
+  return by_columns(a, g) ? STRIP * a.height : RUN * a.chunk;
 }
 INLINE int64_t segments(const Args &a, int64_t g) { return ceil_div(a.steps, segment_steps(a, g)); }
 INLINE int64_t segment_chunks(const Args &a, int64_t g) {
@@ -304,7 +305,7 @@ struct Scratch {
 };
 // Tiles whose length is a multiple of 4 KB would share cache sets: hence the odd padding.
 INLINE int64_t longest_segment(const Args &a) {
-  return max_(a.chunk, segment_steps(a, a.groups - 1));
+  return max_(RUN * a.chunk, segment_steps(a, a.groups - 1));
 }
 INLINE int64_t tile_vectors(const Args &a) { return a.chunk + 5; }
 INLINE int64_t segment_vectors(const Args &a) { return longest_segment(a) + 5; }
@@ -314,11 +315,27 @@ INLINE int64_t most_blocks(const Args &a) { return blocks_per_group(a) / a.slice
 
 INLINE Rows from_step(Rows rows, int64_t t) { return {rows.data + t, rows.stride}; }
 
-constexpr int GROUP = 4;  // states in registers at a time
+constexpr int GROUP = 4;  // states, or steps, in registers at a time; tiles have room for 3 more
+
+// Raw delta to step sizes, in place, with softplus's derivative; returns the longest of each lane.
+static vf steps_(const Args &a, vf bias, int nt, vf *RESTRICT delta, vf *RESTRICT sigma) {
+  vf longest = {};
+  for (int t = 0; t < nt; t += GROUP) {
+    vf d[GROUP], slope[GROUP];
+    UNROLL for (int j = 0; j < GROUP; j++) d[j] = delta[t + j] + bias;
+    if (a.softplus) softplus_<GROUP>(d, slope);
+    UNROLL for (int j = 0; j < GROUP; j++) {
+      delta[t + j] = d[j];
+      if (sigma) sigma[t + j] = a.softplus ? slope[j] : splat(1.f);
+    }
+  }
+  for (int t = 0; t < nt; t++) longest = greater(magnitude(delta[t]), longest);
+  return longest;
+}
 
 // ---- forward -----------------------------------------------------------------------------------
 
-template <int K>
+template <int K, bool CLAMP>
 INLINE void forward_states(Rows B, Rows C, int64_t n, int nt, const vf *RESTRICT A2, vf *RESTRICT h,
                            const vf *RESTRICT delta, const vf *RESTRICT x, vf *RESTRICT y) {
   const float *RESTRICT b = B.data + n * B.stride, *RESTRICT c = C.data + n * C.stride;
@@ -326,9 +343,11 @@ INLINE void forward_states(Rows B, Rows C, int64_t n, int nt, const vf *RESTRICT
   UNROLL for (int k = 0; k < K; k++) hh[k] = h[n + k], aa[k] = A2[n + k];
   for (int t = 0; t < nt; t++) {
     const vf d = delta[t], xt = x[t];
-    vf sum = y[t];
+    vf sum = y[t], dd[K], at[K];
+    UNROLL for (int k = 0; k < K; k++) dd[k] = d;
+    exp2_products<CLAMP, K>(dd, aa, at);
     UNROLL for (int k = 0; k < K; k++) {
-      hh[k] = exp2_(d * aa[k]) * hh[k] + xt * splat(b[k * B.stride + t]);
+      hh[k] = at[k] * hh[k] + xt * splat(b[k * B.stride + t]);
       sum += hh[k] * splat(c[k * C.stride + t]);
     }
     y[t] = sum;
@@ -336,8 +355,17 @@ INLINE void forward_states(Rows B, Rows C, int64_t n, int nt, const vf *RESTRICT
   UNROLL for (int k = 0; k < K; k++) h[n + k] = hh[k];
 }
 
+template <bool CLAMP>
+static void forward_states(Rows B, Rows C, int64_t N, int nt, const vf *A2, vf *h, const vf *delta,
+                           const vf *x, vf *y) {
+  int64_t n = 0;
+  for (; n + GROUP <= N; n += GROUP)
+    forward_states<GROUP, CLAMP>(B, C, n, nt, A2, h, delta, x, y);
+  for (; n < N; n++) forward_states<1, CLAMP>(B, C, n, nt, A2, h, delta, x, y);
+}
+
 static int64_t forward_scratch(const Args &a) {
-  return 2 * a.states * most_blocks(a) + 2 * tile_vectors(a) + 2 * segment_vectors(a) +
+  return (2 * a.states + 1) * most_blocks(a) + 2 * tile_vectors(a) + 2 * segment_vectors(a) +
          2 * rows_vectors(a);
 }
 
@@ -345,6 +373,7 @@ static void forward_direction(const Args &a, const Task &task, Scratch scratch) 
   const int64_t N = a.states, channels = a.groups * a.rows, blocks = task.last - task.first;
   const int64_t per_segment = segment_chunks(a, task.g);
   vf *state = scratch.vectors(N * blocks), *A2 = scratch.vectors(N * blocks);
+  vf *steepest = scratch.vectors(blocks);  // largest |A2| of a block's channels
   vf *delta = scratch.vectors(tile_vectors(a)), *z = scratch.vectors(tile_vectors(a));
   vf *u = scratch.vectors(segment_vectors(a)), *out = scratch.vectors(segment_vectors(a));
   float *b_rows = (float *)scratch.vectors(rows_vectors(a));
@@ -353,10 +382,12 @@ static void forward_direction(const Args &a, const Task &task, Scratch scratch) 
   for (int64_t i = 0; i < blocks; i++) {
     const Block k = block_at(a, task, task.first + i);
     const int64_t d0 = first_channel(a, k);
+    steepest[i] = vf{};
     for (int64_t n = 0; n < N; n++) {
       const float *first = a.first ? a.first + (k.b * channels + d0) * N + n : nullptr;
       state[i * N + n] = load_lanes(first, N, k.rows);
       A2[i * N + n] = load_lanes(a.A + d0 * N + n, N, k.rows) * splat(LOG2E);
+      steepest[i] = greater(magnitude(A2[i * N + n]), steepest[i]);
     }
   }
   for (int64_t index = 0; index < segments(a, task.g); index++) {
@@ -379,20 +410,23 @@ static void forward_direction(const Args &a, const Task &task, Scratch scratch) 
           for (int64_t n = 0; n < N; n++)
             store_lanes(a.starts + ((k.b * a.chunks + c) * N + n) * channels + d0, 1, k.rows, h[n]);
         load_tile(a.delta, k, seg.t0 + t0, nt, delta);
+        const vf longest = steps_(a, bias, nt, delta, nullptr);
         for (int t = 0; t < nt; t++) {
-          vf slope, d = delta[t] + bias;
-          if (a.softplus) d = softplus_(d, &slope);
-          delta[t] = d;
           y[t] = D * x[t];
-          x[t] *= d;
+          x[t] *= delta[t];
         }
-        int64_t n = 0;
-        for (; n + GROUP <= N; n += GROUP)
-          forward_states<GROUP>(B, C, n, nt, A2 + i * N, h, delta, x, y);
-        for (; n < N; n++) forward_states<1>(B, C, n, nt, A2 + i * N, h, delta, x, y);
+        if (within_range(longest, steepest[i]))
+          forward_states<false>(B, C, N, nt, A2 + i * N, h, delta, x, y);
+        else
+          forward_states<true>(B, C, N, nt, A2 + i * N, h, delta, x, y);
         if (a.z.data) {
           load_tile(a.z, k, seg.t0 + t0, nt, z);
-          for (int t = 0; t < nt; t++) y[t] *= z[t] * sigmoid_(z[t]);
+          for (int t = 0; t < nt; t += GROUP) {
+            vf sigma[GROUP];
+            sigmoid_<GROUP>(z + t, sigma);
+            UNROLL for (int j = 0; j < GROUP; j++) z[t + j] *= sigma[j];
+          }
+          for (int t = 0; t < nt; t++) y[t] *= z[t];
         }
       }
       store_segment(a, a.out, k, seg, out);
@@ -408,7 +442,7 @@ static void forward_direction(const Args &a, const Task &task, Scratch scratch) 
 // ---- backward ----------------------------------------------------------------------------------
 
 // Forward through a chunk again for K states, keeping a_t = exp(delta_t A) and a_t h_{t-1}.
-template <int K, bool NEEDS_Y>
+template <int K, bool CLAMP, bool NEEDS_Y>
 INLINE void recompute_states(Rows B, Rows C, int64_t n, int nt, const vf *RESTRICT A2,
                              const vf *RESTRICT start, const vf *RESTRICT delta,
                              const vf *RESTRICT x, vf *RESTRICT y, vf *RESTRICT ah, vf *RESTRICT a) {
@@ -417,12 +451,13 @@ INLINE void recompute_states(Rows B, Rows C, int64_t n, int nt, const vf *RESTRI
   UNROLL for (int k = 0; k < K; k++) hh[k] = start[n + k], aa[k] = A2[n + k];
   for (int t = 0; t < nt; t++) {
     const vf d = delta[t], xt = x[t];
-    vf sum = {};
+    vf sum = {}, dd[K], at[K];
     if (NEEDS_Y) sum = y[t];
+    UNROLL for (int k = 0; k < K; k++) dd[k] = d;
+    exp2_products<CLAMP, K>(dd, aa, at);
     UNROLL for (int k = 0; k < K; k++) {
-      const vf at = exp2_(d * aa[k]);
-      a[t * K + k] = at;
-      const vf kept = at * hh[k];
+      a[t * K + k] = at[k];
+      const vf kept = at[k] * hh[k];
       ah[t * K + k] = kept;
       hh[k] = kept + xt * splat(b[k * B.stride + t]);
       if (NEEDS_Y) sum += hh[k] * splat(c[k * C.stride + t]);
@@ -475,16 +510,30 @@ INLINE void reverse_states(Rows B, Rows C, int64_t n, int nt, const vf *RESTRICT
   UNROLL for (int k = 0; k < K; k++) carry[n + k] = cc[k], dA[n + k] = da[k];
 }
 
-template <int K>
-INLINE void backward_states(bool needs_y, Rows B, Rows C, int64_t n, int nt, const vf *A,
-                            const vf *A2, const vf *start, vf *carry, vf *dA, const vf *delta,
-                            const vf *x, const vf *dy, vf *y, vf *dx, vf *slope, vf *ah, vf *a,
-                            float *dB, float *dC, int64_t stride) {
+struct Chunk {
+  Rows B, C;
+  int nt;
+  const vf *A, *A2, *start, *delta, *x, *dy;
+  vf *carry, *dA, *y, *dx, *slope, *kept, *decay;
+  float *dB, *dC;
+  int64_t stride;
+};
+template <int K, bool CLAMP>
+INLINE void backward_states(const Chunk &c, bool needs_y, int64_t n) {
   if (needs_y)
-    recompute_states<K, true>(B, C, n, nt, A2, start, delta, x, y, ah, a);
+    recompute_states<K, CLAMP, true>(c.B, c.C, n, c.nt, c.A2, c.start, c.delta, c.x, c.y, c.kept,
+                                     c.decay);
   else
-    recompute_states<K, false>(B, C, n, nt, A2, start, delta, x, y, ah, a);
-  reverse_states<K>(B, C, n, nt, A, carry, dA, delta, x, dy, dx, slope, ah, a, dB, dC, stride);
+    recompute_states<K, CLAMP, false>(c.B, c.C, n, c.nt, c.A2, c.start, c.delta, c.x, c.y, c.kept,
+                                      c.decay);
+  reverse_states<K>(c.B, c.C, n, c.nt, c.A, c.carry, c.dA, c.delta, c.x, c.dy, c.dx, c.slope,
+                    c.kept, c.decay, c.dB, c.dC, c.stride);
+}
+template <bool CLAMP>
+static void backward_states(const Chunk &c, bool needs_y, int64_t N) {
+  int64_t n = 0;
+  for (; n + GROUP <= N; n += GROUP) backward_states<GROUP, CLAMP>(c, needs_y, n);
+  for (; n < N; n++) backward_states<1, CLAMP>(c, needs_y, n);
 }
 
 // A sum over the whole length: one vector of floats per chunk, added up in double.
@@ -501,7 +550,7 @@ constexpr int64_t SUM_VECTORS = sizeof(LongSum) / sizeof(vf);
 
 static int64_t backward_scratch(const Args &a) {
   const int64_t N = a.states, blocks = most_blocks(a);
-  return (3 * N + (N + 2) * SUM_VECTORS) * blocks + 2 * N + (6 + 2 * GROUP) * tile_vectors(a) +
+  return (3 * N + 1 + (N + 2) * SUM_VECTORS) * blocks + 2 * N + (6 + 2 * GROUP) * tile_vectors(a) +
          3 * segment_vectors(a) + 4 * rows_vectors(a);
 }
 
@@ -510,7 +559,7 @@ static void backward_direction(const Args &a, const Task &task, Scratch scratch)
   const int64_t stride = row_floats(a), tile = tile_vectors(a);
   const int64_t per_segment = segment_chunks(a, task.g);
   vf *carry = scratch.vectors(N * blocks), *A = scratch.vectors(N * blocks);
-  vf *A2 = scratch.vectors(N * blocks);
+  vf *A2 = scratch.vectors(N * blocks), *steepest = scratch.vectors(blocks);
   LongSum *sums = (LongSum *)scratch.vectors((N + 2) * SUM_VECTORS * blocks);  // dA, dD, dbias
   vf *start = scratch.vectors(N), *dA = scratch.vectors(N);
   vf *us = scratch.vectors(segment_vectors(a)), *dys = scratch.vectors(segment_vectors(a));
@@ -527,9 +576,11 @@ static void backward_direction(const Args &a, const Task &task, Scratch scratch)
   for (int64_t i = 0; i < blocks; i++) {
     const Block k = block_at(a, task, task.first + i);
     const int64_t d0 = first_channel(a, k);
+    steepest[i] = vf{};
     for (int64_t n = 0; n < N; n++) {
       A[i * N + n] = load_lanes(a.A + d0 * N + n, N, k.rows);
       A2[i * N + n] = A[i * N + n] * splat(LOG2E);
+      steepest[i] = greater(magnitude(A2[i * N + n]), steepest[i]);
       const float *dlast = a.dlast ? a.dlast + (k.b * channels + d0) * N + n : nullptr;
       carry[i * N + n] = load_lanes(dlast, N, k.rows);
     }
@@ -557,31 +608,28 @@ static void backward_direction(const Args &a, const Task &task, Scratch scratch)
           start[n] =
               load_lanes(a.starts + ((k.b * a.chunks + c) * N + n) * channels + d0, 1, k.rows);
         load_tile(a.delta, k, seg.t0 + t0, nt, delta);
+        const vf longest = steps_(a, bias, nt, delta, sigma);
         for (int t = 0; t < nt; t++) {
-          vf d = delta[t] + bias;
-          sigma[t] = splat(1.f);
-          if (a.softplus) d = softplus_(d, &sigma[t]);
-          delta[t] = d;
-          x[t] = d * u[t];
+          x[t] = delta[t] * u[t];
           dx[t] = slope[t] = vf{};
         }
         if (a.z.data) {
           load_tile(a.z, k, seg.t0 + t0, nt, z);
+          for (int t = 0; t < nt; t += GROUP) sigmoid_<GROUP>(z + t, y + t);
           for (int t = 0; t < nt; t++) {
-            const vf zt = z[t], s = sigmoid_(zt), g = dy[t];
+            const vf zt = z[t], s = y[t], g = dy[t];
             y[t] = D * u[t];
             dy[t] = g * zt * s;
             z[t] = g * s * (splat(1.f) + zt * (splat(1.f) - s));  // becomes dz once y is known
           }
         }
-        int64_t n = 0;
-        for (; n + GROUP <= N; n += GROUP)
-          backward_states<GROUP>(a.z.data, B, C, n, nt, A + i * N, A2 + i * N, start, carry + i * N,
-                                 dA, delta, x, dy, y, dx, slope, kept, decay, dBs + t0, dCs + t0,
-                                 stride);
-        for (; n < N; n++)
-          backward_states<1>(a.z.data, B, C, n, nt, A + i * N, A2 + i * N, start, carry + i * N, dA,
-                             delta, x, dy, y, dx, slope, kept, decay, dBs + t0, dCs + t0, stride);
+        const Chunk chunk = {B,     C,     nt,           A + i * N, A2 + i * N, start,    delta,
+                             x,     dy,    carry + i * N, dA,       y,          dx,       slope,
+                             kept,  decay, dBs + t0,     dCs + t0,  stride};
+        if (within_range(longest, steepest[i]))
+          backward_states<false>(chunk, a.z.data, N);
+        else
+          backward_states<true>(chunk, a.z.data, N);
         vf dD = {}, dbias = {};
         for (int t = 0; t < nt; t++) {
           const vf ut = u[t], s = dx[t], g = dy[t];
@@ -591,7 +639,7 @@ static void backward_direction(const Args &a, const Task &task, Scratch scratch)
           dbias += dd;
           dD += g * ut;
         }
-        for (n = 0; n < N; n++) sum[n].add(dA[n]);
+        for (int64_t n = 0; n < N; n++) sum[n].add(dA[n]);
         sum[N].add(dD);
         sum[N + 1].add(dbias);
         store_tile(a.ddelta, k, seg.t0 + t0, nt, slope);

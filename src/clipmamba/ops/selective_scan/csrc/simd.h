@@ -6,8 +6,10 @@
 
 #include <utility>
 
-#if defined(__AVX512F__) && defined(__AVX512DQ__)
+#if defined(__AVX2__)
 #include <immintrin.h>
+#endif
+#if defined(__AVX512F__) && defined(__AVX512DQ__)
 constexpr int W = 16;
 #elif defined(__AVX2__)
 constexpr int W = 8;
@@ -32,58 +34,111 @@ typedef std::make_integer_sequence<int, W> Lanes;
 
 // x - 0 folds to a plain broadcast; x + 0 does not, because of -0.
 INLINE vf splat(float x) { return x - vf{}; }
-// The constant is the second choice of both, so that a NaN in `x` stays a NaN.
-INLINE vf at_least(vf x, float low) { return splat(low) > x ? splat(low) : x; }
-INLINE vf at_most(vf x, float high) { return splat(high) < x ? splat(high) : x; }
+// Where an operand is NaN, both give the second one.
+#if defined(__AVX2__) && !defined(__AVX512F__)
+INLINE vf greater(vf x, vf y) { return (vf)_mm256_max_ps((__m256)x, (__m256)y); }
+INLINE vf smaller(vf x, vf y) { return (vf)_mm256_min_ps((__m256)x, (__m256)y); }
+#else
+INLINE vf greater(vf x, vf y) { return x > y ? x : y; }
+INLINE vf smaller(vf x, vf y) { return x < y ? x : y; }
+#endif
 INLINE vf magnitude(vf x) { return (vf)((vu)x & (vu{} + 0x7fffffffu)); }
 
-// 2^x, relative error 1e-7. The constant term is exactly 1, so that 2^0 == 1: an error there would
-// repeat at every step of a long sequence.
-INLINE vf exp2_(vf x) {
+// The functions below take K vectors at once, step by step together: one chain of dependent
+// operations alone would leave the processor waiting.
+
+// 2^(x y), relative error 1e-7, for x y from -126 to 127, or any if CLAMP. The constant term is
+// exactly 1, so that 2^0 == 1: an error there would repeat at every step of a long sequence.
+template <bool CLAMP, int K>
+INLINE void exp2_products(const vf *x, const vf *y, vf *power) {
+  constexpr float POLYNOMIAL[] = {0.009671512991189957f, 0.05550733581185341f,
+                                  0.24022242426872253f, 0.6931470036506653f, 1.0f};
+  vf whole[K], fraction[K];
 #if defined(__AVX512F__) && defined(__AVX512DQ__)
-  const vf fraction = (vf)_mm512_reduce_ps((__m512)x, 0x08);  // x - round(x)
+  UNROLL for (int k = 0; k < K; k++) {
+    const vf exponent = x[k] * y[k];
+    fraction[k] = (vf)_mm512_reduce_ps((__m512)exponent, 0x08);  // exponent - round(exponent)
+    whole[k] = exponent - fraction[k];
+  }
 #else
-  x = at_most(at_least(x, -126.f), 127.f);
-  const vf shifted = x + splat(12582912.f);  // 1.5 * 2^23: the integer part lands in the low bits
-  const vf fraction = x - (shifted - splat(12582912.f));
+  const vf shift = splat(12582912.f);  // 1.5 * 2^23: the integer part lands in the low bits
+  if (CLAMP) {
+    vf exponent[K];
+    UNROLL for (int k = 0; k < K; k++)
+      exponent[k] = smaller(splat(127.f), greater(splat(-126.f), x[k] * y[k]));
+    UNROLL for (int k = 0; k < K; k++) whole[k] = exponent[k] + shift;
+    UNROLL for (int k = 0; k < K; k++) fraction[k] = exponent[k] - (whole[k] - shift);
+  } else {
+    UNROLL for (int k = 0; k < K; k++) whole[k] = x[k] * y[k] + shift;
+    UNROLL for (int k = 0; k < K; k++) fraction[k] = x[k] * y[k] - (whole[k] - shift);
+  }
 #endif
-  vf p = splat(0.001326472731307149f) * fraction + splat(0.009671512991189957f);
-  p = p * fraction + splat(0.05550733581185341f);
-  p = p * fraction + splat(0.24022242426872253f);
-  p = p * fraction + splat(0.6931470036506653f);
-  p = p * fraction + splat(1.0f);
+  vf p[K];
+  UNROLL for (int k = 0; k < K; k++) p[k] = splat(0.001326472731307149f);
+  UNROLL for (int i = 0; i < 5; i++) {
+    UNROLL for (int k = 0; k < K; k++) p[k] = p[k] * fraction[k] + splat(POLYNOMIAL[i]);
+  }
 #if defined(__AVX512F__) && defined(__AVX512DQ__)
-  return (vf)_mm512_scalef_ps((__m512)p, (__m512)(x - fraction));
+  UNROLL for (int k = 0; k < K; k++)
+    power[k] = (vf)_mm512_scalef_ps((__m512)p[k], (__m512)whole[k]);
 #else
-  return (vf)((vu)p + ((vu)shifted << 23));
+  UNROLL for (int k = 0; k < K; k++) power[k] = (vf)((vu)p[k] + ((vu)whole[k] << 23));
+#endif
+}
+
+// Whether products of vectors with these largest magnitudes need no CLAMP. NaNs don't matter.
+INLINE bool within_range([[maybe_unused]] vf x, [[maybe_unused]] vf y) {
+#if defined(__AVX512F__) && defined(__AVX512DQ__)
+  return true;  // the instructions do it
+#else
+  bool within = true;
+  for (int i = 0; i < W; i++) within &= x[i] * y[i] <= 126.f;
+  return within;
 #endif
 }
 
 constexpr float LOG2E = 1.44269504088896340736f;
-INLINE vf exp_(vf x) { return exp2_(x * splat(LOG2E)); }
+template <int K>
+INLINE void exp_(const vf *x, vf *power) {
+  vf log2e[K];
+  UNROLL for (int k = 0; k < K; k++) log2e[k] = splat(LOG2E);
+  exp2_products<true, K>(x, log2e, power);
+}
 
 // log(1 + e) for e in [0, 1], relative error 3e-8.
-INLINE vf log1p_unit(vf e) {
-  vf p = splat(0.005232670344412327f) * e + splat(-0.029505139216780663f);
-  p = p * e + splat(0.07822577655315399f);
-  p = p * e + splat(-0.1366322934627533f);
-  p = p * e + splat(0.19105999171733856f);
-  p = p * e + splat(-0.2484298050403595f);
-  p = p * e + splat(0.3331909775733948f);
-  p = p * e + splat(-0.4999949336051941f);
-  p = p * e + splat(1.0f);
-  return p * e;
+template <int K>
+INLINE void log1p_unit(const vf *e, vf *log) {
+  constexpr float POLYNOMIAL[] = {-0.029505139216780663f, 0.07822577655315399f,
+                                  -0.1366322934627533f,   0.19105999171733856f,
+                                  -0.2484298050403595f,   0.3331909775733948f,
+                                  -0.4999949336051941f,   1.0f};
+  UNROLL for (int k = 0; k < K; k++) log[k] = splat(0.005232670344412327f);
+  UNROLL for (int i = 0; i < 8; i++) {
+    UNROLL for (int k = 0; k < K; k++) log[k] = log[k] * e[k] + splat(POLYNOMIAL[i]);
+  }
+  UNROLL for (int k = 0; k < K; k++) log[k] *= e[k];
 }
 
-// softplus(x), and its derivative sigmoid(x) in *slope.
-INLINE vf softplus_(vf x, vf *slope) {
-  const vf e = exp_(-magnitude(x));
-  const vf r = splat(1.f) / (splat(1.f) + e);
-  *slope = x > splat(0.f) ? r : e * r;
-  return at_least(x, 0.f) + log1p_unit(e);
+// softplus(x) in place of x, and its derivative sigmoid(x).
+template <int K>
+INLINE void softplus_(vf *x, vf *slope) {
+  vf e[K], log[K];
+  UNROLL for (int k = 0; k < K; k++) e[k] = -magnitude(x[k]);
+  exp_<K>(e, e);
+  log1p_unit<K>(e, log);
+  UNROLL for (int k = 0; k < K; k++) {
+    const vf r = splat(1.f) / (splat(1.f) + e[k]);
+    slope[k] = x[k] > splat(0.f) ? r : e[k] * r;
+    x[k] = greater(vf{}, x[k]) + log[k];
+  }
 }
 
-INLINE vf sigmoid_(vf x) { return splat(1.f) / (splat(1.f) + exp_(-x)); }
+template <int K>
+INLINE void sigmoid_(const vf *x, vf *sigma) {
+  UNROLL for (int k = 0; k < K; k++) sigma[k] = -x[k];
+  exp_<K>(sigma, sigma);
+  UNROLL for (int k = 0; k < K; k++) sigma[k] = splat(1.f) / (splat(1.f) + sigma[k]);
+}
 
 // ---- shuffles --------------------------------------------------------------------------------
 
