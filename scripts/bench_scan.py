@@ -253,9 +253,9 @@ def bandwidth() -> float:
 
 
 # Operations on vectors that one step of a vector of channels can't do without, counted by hand in
-# csrc; loads, stores and broadcasts from memory are free. With AVX-512 the exponential of a product
-# is 9: multiply, reduce, subtract, 5 for the polynomial, scale; else it is 10: two multiply-adds and
-# a subtraction for the two parts of the exponent, the 5, shift, add.
+# csrc; loads, stores and broadcasts from memory are free. The exponential of a product is 9 with
+# AVX-512: multiply, reduce, subtract, 5 for the polynomial, scale; else it is 10: two multiply-adds
+# and a subtraction for the two parts of the exponent, the 5, shift, add.
 def exponential(lanes: int) -> int:
     """Operations of one exp."""
     return 9 if lanes == 16 else 10
@@ -285,7 +285,10 @@ def floor() -> list[str]:
         "| what | shape | floor: bytes, ms | operations, ms | measured, ms | ratio | bar | |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    ways = (("forward", forward_operations, 4, 2, 1.5), ("backward", backward_operations, 7, 4, 1.8))
+    ways = (
+        ("forward", forward_operations, 4, 2, 1.5),
+        ("backward", backward_operations, 7, 4, 1.8),
+    )
     for shape in (BIG, SMALL, (1, 96, 65536, 4)):
         batch, channels, length, states = shape
         tensors = make(shape)

@@ -372,6 +372,39 @@ def peak_memory(reset: bool = False) -> int:
     return int(status.split("VmHWM:")[1].split()[0]) * 1024
 
 
+@needs_cpu_kernel
+def test_strides_are_read_without_copies() -> None:
+    """Neither channels-last inputs nor their gradient's way back copy a tensor of this size."""
+    inputs = make(batch=1, channels=256, length=16384, states=2)
+    names = ("u", "delta", "z")
+    inputs |= {
+        name: inputs[name].detach().transpose(1, 2).contiguous().transpose(1, 2).requires_grad_()
+        for name in names
+    }
+
+    def scan() -> None:
+        out = selective_scan(**inputs, delta_softplus=True, backend="cpu")
+        torch.autograd.grad(out, [inputs[name] for name in names], torch.ones(()).expand_as(out))
+
+    scan()
+    before = peak_memory(reset=True)
+    scan()
+    one = 4 * inputs["u"].numel()  # 16.8 MB
+    assert peak_memory() - before < 4.7 * one  # out, du, ddelta, dz; small sums beside
+
+
+@needs_cpu_kernel
+def test_large_results_and_steps_beyond_the_quick_exponential() -> None:
+    """Results above 32 MB, and channels of which only some leave the exponential's range."""
+    inputs = make(batch=1, channels=520, length=16400, states=1, z=False, D=False, bias=False)
+    inputs["A"] = inputs["A"].detach()
+    inputs["A"][3] = -5000.0
+    inputs["A"][40] = 0.0
+    actual = run(inputs, "cpu")
+    assert actual["out"].nbytes > 32 << 20
+    assert_close(actual, run(inputs, "torch", dtype=torch.float64))
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_never_holds_every_state(backend: str) -> None:
     inputs = make(batch=1, channels=64, length=16384, states=32, z=False)
@@ -405,6 +438,27 @@ def test_runs_in_a_forked_child() -> None:
         child.join(timeout=20)
     finally:
         torch.set_num_threads(threads)
+
+
+class Scans(torch.utils.data.Dataset):
+    """Each item is a scan, computed where it is asked for."""
+
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, index: int) -> list[float]:
+        return scan_samples(make(batch=1, channels=64, length=300, states=16, seed=index))
+
+
+@needs_cpu_kernel
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_runs_in_the_workers_of_a_data_loader() -> None:
+    expected = [Scans()[index] for index in range(4)]
+    loader = torch.utils.data.DataLoader(
+        Scans(), batch_size=None, num_workers=2, timeout=60, multiprocessing_context="fork"
+    )
+    for got, want in zip(loader, expected, strict=True):
+        assert got == pytest.approx(want)
 
 
 @needs_cpu_kernel

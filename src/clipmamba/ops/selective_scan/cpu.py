@@ -11,7 +11,7 @@ import ctypes
 import os
 import platform
 import sys
-from ctypes import POINTER, c_int, c_int64, c_uint, c_void_p
+from ctypes import POINTER, c_int, c_int64, c_size_t, c_uint, c_void_p
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,12 @@ _FOLDER = Path(__file__).parent / "lib"
 _ELEMENTS = frozenset({torch.float32, torch.bfloat16})
 # Below this many (b, d, l, n) cells waking a second thread costs more than it saves.
 _WORTH_THREADS = 1 << 16
+_HUGE_PAGE, _MADV_HUGEPAGE = 2 << 20, 14
+_LARGE = 32 << 20
+
+if sys.platform == "linux":
+    _madvise = ctypes.CDLL(None).madvise
+    _madvise.argtypes = (c_void_p, c_size_t, c_int)
 
 _forked = False
 
@@ -173,6 +179,24 @@ def _pointer(t: Tensor | None) -> int | None:
     return None if t is None else t.data_ptr()
 
 
+def _new(like: Tensor) -> Tensor:
+    """A dense tensor of this shape and type; a large one asks Linux for huge pages.
+
+    The system takes memory beyond 32 MB back at every free, and a page fault for each 4 KB of it,
+    call after call, would cost half as much as the scan itself.
+    """
+    new = torch.empty(like.shape, dtype=like.dtype)
+    _in_huge_pages(new)
+    return new
+
+
+def _in_huge_pages(t: Tensor) -> None:
+    if t.nbytes >= _LARGE and sys.platform == "linux":
+        begin = -(-t.data_ptr() // _HUGE_PAGE) * _HUGE_PAGE
+        length = (t.data_ptr() + t.nbytes - begin) // _HUGE_PAGE * _HUGE_PAGE
+        _madvise(begin, length, _MADV_HUGEPAGE)  # advice: whether it is taken changes no result
+
+
 def _floats(t: Tensor | None) -> Tensor | None:
     return None if t is None else t.to(torch.float32).contiguous()
 
@@ -253,14 +277,14 @@ def _float_parameters(inputs: ScanInputs) -> ScanInputs:
 
 def forward(inputs: ScanInputs, save_states: bool) -> tuple[Tensor, Tensor, Tensor]:
     """As `torch_scan.forward`, for float32 and bfloat16 tensors of any strides on the CPU."""
-    out = torch.empty(inputs.u.shape, dtype=inputs.u.dtype)
+    out = _new(inputs.u)
     last, saved = _forward(inputs, out, save_states)
     return out, last, saved
 
 
 def backward(dout: Tensor, dlast: Tensor | None, saved: Tensor, inputs: ScanInputs) -> Gradients:
     """As `torch_scan.backward`, for float32 and bfloat16 tensors of any strides on the CPU."""
-    du = torch.empty(inputs.u.shape, dtype=inputs.u.dtype)
+    du = _new(inputs.u)
     return _backward(dout, dlast, saved, inputs, du)
 
 
@@ -280,6 +304,7 @@ def cross_forward(
         The directions' sum (B, D, H * W) in float32, and the saved states.
     """
     out = torch.empty_like(inputs.u, dtype=torch.float32)
+    _in_huge_pages(out)
     _, saved = _forward(inputs, out, save_states, (height, width))
     return out, saved
 
@@ -289,6 +314,7 @@ def cross_backward(
 ) -> Gradients:
     """Gradients of the inputs of `cross_forward`; that of u in float32."""
     du = torch.empty_like(inputs.u, dtype=torch.float32)
+    _in_huge_pages(du)
     return _backward(dout, None, saved, inputs, du, (height, width))
 
 
@@ -321,8 +347,8 @@ def _backward(
     args, threads = _plan(inputs, library, picture)
     saved, dlast = saved.contiguous(), _floats(dlast)
     delta, z = inputs.delta, inputs.z
-    ddelta = torch.empty(delta.shape, dtype=delta.dtype)
-    dz = None if z is None else torch.empty(z.shape, dtype=z.dtype)
+    ddelta = _new(delta)
+    dz = None if z is None else _new(z)
     # Parameters get one row per batch element and B, C one per slice; each sum has a fixed order.
     dA = torch.empty(args.batch, *inputs.A.shape)
     dfirst = None if inputs.initial_state is None else torch.empty_like(dA)
