@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from peak import peak_memory
 from torch import Tensor
 
 from clipmamba.errors import BackendError, InputError
@@ -361,21 +362,10 @@ def test_a_long_sequence_stays_exact(backend: str) -> None:
     assert_close(run(inputs, backend), run(inputs, "torch", dtype=torch.float64))
 
 
-def peak_memory(reset: bool = False) -> int:
-    """Most bytes that this process has held since the last reset; skips where Linux can't say."""
-    try:
-        if reset:
-            Path("/proc/self/clear_refs").write_text("5")
-        status = Path("/proc/self/status").read_text()
-    except OSError as error:
-        pytest.skip(f"no peak memory: {error}")
-    return int(status.split("VmHWM:")[1].split()[0]) * 1024
-
-
 @needs_cpu_kernel
 def test_strides_are_read_without_copies() -> None:
     """Neither channels-last inputs nor their gradient's way back copy a tensor of this size."""
-    inputs = make(batch=1, channels=256, length=16384, states=2)
+    inputs = make(batch=1, channels=512, length=17000, states=1)
     names = ("u", "delta", "z")
     inputs |= {
         name: inputs[name].detach().transpose(1, 2).contiguous().transpose(1, 2).requires_grad_()
@@ -389,20 +379,30 @@ def test_strides_are_read_without_copies() -> None:
     scan()
     before = peak_memory(reset=True)
     scan()
-    one = 4 * inputs["u"].numel()  # 16.8 MB
+    one = 4 * inputs["u"].numel()  # 34.8 MB: beyond 32 MB freed memory goes back at once
     assert peak_memory() - before < 4.7 * one  # out, du, ddelta, dz; small sums beside
 
 
 @needs_cpu_kernel
-def test_large_results_and_steps_beyond_the_quick_exponential() -> None:
-    """Results above 32 MB, and channels of which only some leave the exponential's range."""
-    inputs = make(batch=1, channels=520, length=16400, states=1, z=False, D=False, bias=False)
+def test_channels_that_leave_the_range_of_the_quick_exponential() -> None:
+    """Some channels of some blocks: their neighbours must not notice."""
+    inputs = make(channels=50, length=700, states=5)
     inputs["A"] = inputs["A"].detach()
     inputs["A"][3] = -5000.0
     inputs["A"][40] = 0.0
-    actual = run(inputs, "cpu")
-    assert actual["out"].nbytes > 32 << 20
-    assert_close(actual, run(inputs, "torch", dtype=torch.float64))
+    assert_close(run(inputs, "cpu"), run(inputs, "reference", dtype=torch.float64))
+
+
+@needs_cpu_kernel
+def test_results_so_large_that_they_ask_for_huge_pages() -> None:
+    inputs = make(batch=1, channels=520, length=16400, states=1, z=False, D=False, bias=False)
+    out = selective_scan(**inputs, backend="cpu")
+    assert out.nbytes > 32 << 20
+    half = {
+        name: t if t is None or name in ("B", "C") else t.movedim(-2, 0)[:256].movedim(0, -2)
+        for name, t in inputs.items()
+    }
+    assert torch.equal(out[:, :256], selective_scan(**half, backend="cpu"))
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -455,7 +455,7 @@ class Scans(torch.utils.data.Dataset):
 def test_runs_in_the_workers_of_a_data_loader() -> None:
     expected = [Scans()[index] for index in range(4)]
     loader = torch.utils.data.DataLoader(
-        Scans(), batch_size=None, num_workers=2, timeout=60, multiprocessing_context="fork"
+        Scans(), batch_size=None, num_workers=1, timeout=60, multiprocessing_context="fork"
     )
     for got, want in zip(loader, expected, strict=True):
         assert got == pytest.approx(want)
