@@ -204,7 +204,7 @@ def test_passes_opcheck(full: bool, layout: torch.memory_format) -> None:
     x = inputs["x"].detach().contiguous(memory_format=layout).requires_grad_()
     delta = inputs["delta"].detach().flatten(1, 2).requires_grad_()
     given = inputs | {"x": x, "delta": delta}
-    torch.library.opcheck(operator, (*given.values(), True, True))
+    torch.library.opcheck(operator, (*given.values(), True, True, "cpu"))
 
 
 def test_bad_input_is_named() -> None:

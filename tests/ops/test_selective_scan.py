@@ -478,7 +478,7 @@ def test_runs_in_several_python_threads_at_once() -> None:
 
 def test_the_table_names_every_backend_with_a_reason() -> None:
     table = {status.name: status for status in backend_table()}
-    assert list(table) == ["mamba_ssm", "cpu", "torch", "reference"]
+    assert list(table) == ["mamba_ssm", "cpu", "triton", "torch", "reference"]
     assert all(status.reason for status in table.values())
     assert table["torch"].available
     assert table["cpu"].available == HAS_CPU

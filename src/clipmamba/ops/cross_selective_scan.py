@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -10,11 +11,14 @@ from torch import Tensor
 from clipmamba.errors import InputError
 
 from .cross_scan import DIRECTIONS, cross_merge, cross_scan
-from .selective_scan import cpu
+from .selective_scan import cpu, triton
 from .selective_scan.dispatch import choose
-from .selective_scan.interface import Backend, ScanInputs, check_inputs, picture_chunks
+from .selective_scan.interface import Backend, ScanInputs, check_inputs
 
 __all__ = ["cross_selective_scan"]
+
+# Backends that read a picture where it lies.
+_KERNELS: dict[str, ModuleType] = {"cpu": cpu, "triton": triton}
 
 
 def cross_selective_scan(
@@ -35,7 +39,7 @@ def cross_selective_scan(
 
     .. math:: y = \text{merge}(\text{scan}(\text{cross}(x), \delta, A, B, C, D))
 
-    but the fused CPU kernel reads x where it lies, in either memory format, and adds the
+    but the fused kernels, `cpu` and `triton`, read x where it lies, in either memory format, and add the
     directions up where they end; neither four copies of x nor four results are made. Only the
     kernel's inputs that differ by direction, delta, B and C, come in each direction's own order:
     row by row, row by row from the end, column by column, column by column from the end.
@@ -80,9 +84,10 @@ def cross_selective_scan(
     inputs = inputs._replace(u=x)
     call = inputs.call(last_state=False)
     chosen = choose(call, backend)
-    if chosen.name != "cpu":
+    if chosen.name not in _KERNELS:
         return _composed(chosen, inputs, call.needs_grad)
-    out: Tensor = forward_op(x, delta, A, B, C, D, delta_bias, delta_softplus, call.needs_grad)[0]
+    fields = (x, delta, A, B, C, D, delta_bias, delta_softplus)
+    out: Tensor = forward_op(*fields, call.needs_grad, chosen.name)[0]
     return out
 
 
@@ -110,15 +115,16 @@ def _flat(inputs: tuple[Any, ...]) -> tuple[ScanInputs, int, int]:
 
 
 def _forward(*inputs: Any) -> tuple[Tensor, Tensor]:
-    *fields, save_states = inputs
+    *fields, save_states, kernel = inputs
     flat, height, width = _flat(tuple(fields))
-    out, saved = cpu.cross_forward(flat, height, width, save_states)
+    out, saved = _KERNELS[kernel].cross_forward(flat, height, width, save_states)
     return torch.unflatten(out.to(flat.u.dtype), 2, (height, width)), saved
 
 
 def _backward(dout: Tensor, saved: Tensor, *inputs: Any) -> list[Tensor]:
-    flat, height, width = _flat(inputs)
-    grads = cpu.cross_backward(dout.flatten(2), saved, flat, height, width)
+    *fields, kernel = inputs
+    flat, height, width = _flat(tuple(fields))
+    grads = _KERNELS[kernel].cross_backward(dout.flatten(2), saved, flat, height, width)
     du, *rest = _present(grads, dout)
     return [torch.unflatten(du, 2, (height, width)), *rest]
 
@@ -134,21 +140,21 @@ forward_op = torch.library.custom_op(
     "clipmamba::cross_selective_scan",
     _forward,
     mutates_args=(),
-    schema=f"({_INPUTS}, bool save_states) -> (Tensor, Tensor)",
+    schema=f"({_INPUTS}, bool save_states, str kernel) -> (Tensor, Tensor)",
 )
 backward_op = torch.library.custom_op(
     "clipmamba::cross_selective_scan_backward",
     _backward,
     mutates_args=(),
-    schema=f"(Tensor dout, Tensor saved, {_INPUTS}) -> Tensor[]",
+    schema=f"(Tensor dout, Tensor saved, {_INPUTS}, str kernel) -> Tensor[]",
 )
 
 
 @forward_op.register_fake
 def _(*inputs: Any) -> tuple[Tensor, Tensor]:
-    x, _, A, *_, save_states = inputs
+    x, _, A, *_, save_states, kernel = inputs
     batch, _, height, width = x.shape
-    chunks = picture_chunks(height, width) if save_states else 0
+    chunks = _KERNELS[kernel].picture_chunks(height, width) if save_states else 0
     return (
         _like_picture(x),
         x.new_empty((batch, chunks, A.shape[1], A.shape[0]), dtype=torch.float32),
@@ -157,7 +163,7 @@ def _(*inputs: Any) -> tuple[Tensor, Tensor]:
 
 @backward_op.register_fake
 def _(dout: Tensor, saved: Tensor, *inputs: Any) -> list[Tensor]:
-    x, *tensors, _ = inputs
+    x, *tensors, _, _ = inputs
     return [
         _like_picture(x),
         *(x.new_empty(0) if t is None else t.new_empty(t.shape) for t in tensors),
@@ -170,21 +176,21 @@ def _like_picture(x: Tensor) -> Tensor:
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    *tensors, delta_softplus, _ = inputs
+    *tensors, delta_softplus, _, kernel = inputs
     ctx.mark_non_differentiable(output[1])
     ctx.set_materialize_grads(False)
     ctx.save_for_backward(output[1], *tensors)
-    ctx.delta_softplus = delta_softplus
+    ctx.delta_softplus, ctx.kernel = delta_softplus, kernel
 
 
 def _differentiate(ctx: Any, dout: Tensor | None, _: Tensor | None) -> tuple[Tensor | None, ...]:
     saved, *tensors = ctx.saved_tensors
     if dout is None:
         dout = torch.zeros_like(tensors[0])
-    grads = backward_op(dout, saved, *tensors, ctx.delta_softplus)
+    grads = backward_op(dout, saved, *tensors, ctx.delta_softplus, ctx.kernel)
     return (
         *(None if t is None else grad for t, grad in zip(tensors, grads, strict=True)),
-        *(None, None),
+        *(None, None, None),
     )
 
 

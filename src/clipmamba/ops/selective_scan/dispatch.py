@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from clipmamba.errors import BackendError, InputError
 
-from . import cpu, mamba_ssm, reference, torch_scan
+from . import cpu, mamba_ssm, reference, torch_scan, triton
 from .interface import Backend, ScanCall
 from .op import scan_with
 
@@ -22,6 +22,7 @@ BACKENDS = {
     for backend in (
         mamba_ssm.BACKEND,
         Backend("cpu", cpu.available, cpu.supports, scan_with("cpu")),
+        Backend("triton", triton.available, triton.supports, scan_with("triton")),
         Backend("torch", torch_scan.available, torch_scan.supports, scan_with("torch")),
         reference.BACKEND,
     )

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import cpu, torch_scan
-from .interface import ScanFunction, ScanInputs, chunk_count, compute_dtype
+from . import cpu, torch_scan, triton
+from .interface import ScanFunction, ScanInputs, compute_dtype
 
-_KERNELS: dict[str, ModuleType] = {"cpu": cpu, "torch": torch_scan}
+_KERNELS: dict[str, ModuleType] = {"cpu": cpu, "triton": triton, "torch": torch_scan}
 
 # The fields of ScanInputs.
 _INPUTS = (
@@ -51,11 +51,11 @@ backward_op = torch.library.custom_op(
 
 @forward_op.register_fake
 def _(*inputs: Any) -> tuple[Tensor, Tensor, Tensor]:
-    *fields, save_states, _ = inputs
+    *fields, save_states, kernel = inputs
     u, A = ScanInputs(*fields).u, ScanInputs(*fields).A
     batch, channels, length = u.shape
     states, dtype = A.shape[1], compute_dtype(u)
-    chunks = chunk_count(length) if save_states else 0
+    chunks = _KERNELS[kernel].chunk_count(length) if save_states else 0
     return (
         u.new_empty(u.shape),
         u.new_empty((batch, channels, states), dtype=dtype),
@@ -95,7 +95,7 @@ forward_op.register_autograd(_differentiate, setup_context=_setup_context)
 
 
 def scan_with(kernel: str) -> ScanFunction:
-    """The differentiable scan through one of the kernels: "cpu" or "torch"."""
+    """The differentiable scan through one of the kernels: "cpu", "triton" or "torch"."""
 
     def scan(inputs: ScanInputs, needs_grad: bool) -> tuple[Tensor, Tensor]:
         out, last, _ = forward_op(*inputs, needs_grad, kernel)

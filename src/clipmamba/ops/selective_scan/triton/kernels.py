@@ -1,0 +1,426 @@
+"""The kernels themselves; `launch` calls them and says what each is for.
+
+A program owns BD channels of one group and BT steps, one chunk. Directions of a picture (WAY) are
+walked two at a time: forth and back along the rows, or along the columns, over one tile of pixels.
+Tiles are (channels, steps) in the order of the pixels; s is a step's place in its own direction.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+SEQUENCE = tl.constexpr(0)
+ROWS = tl.constexpr(1)
+COLUMNS = tl.constexpr(2)
+LOG2_E = tl.constexpr(1.4426950408889634)  # exp(x) is exp2(x log2(e)), one instruction
+
+
+@triton.jit
+def _follow(decay, state, next_decay, next_state):
+    """One step after another: h -> a h + v twice is once again of that form."""
+    return decay * next_decay, next_decay * state + next_state
+
+
+@triton.jit
+def _softplus(x):
+    """log(1 + exp(x)) without the digits that 1 + exp(x) loses (Kahan's log1p)."""
+    small = tl.exp(-tl.abs(x))
+    near = 1.0 + small
+    log = tl.where(near == 1.0, small, tl.log(near) * (small / tl.where(near == 1.0, 1.0, near - 1.0)))
+    return tl.maximum(x, 0.0) + log
+
+
+@triton.jit
+def _tile(
+    pointer, batch, channel, first, at, batch_stride, channel_stride, step, BD: tl.constexpr
+):  # fmt: skip
+    """Addresses (BD, BT): channels from `channel` on, steps `first` + `at`.
+
+    What all elements share is added in 64 bits, the rest in 32: it saves registers.
+    """
+    start = pointer + batch.to(tl.int64) * batch_stride + channel.to(tl.int64) * channel_stride
+    start += first.to(tl.int64) * step
+    return start + ((tl.arange(0, BD) * channel_stride)[:, None] + (at * step)[None, :])
+
+
+@triton.jit
+def _pixels(
+    pointer, batch, channel, chunk, height, width, batch_stride, channel_stride, step,
+    WAY: tl.constexpr, BD: tl.constexpr, BT: tl.constexpr,
+):  # fmt: skip
+    """Addresses (BD, BT) in a tensor whose steps are in the order of the pixels."""
+    t = chunk * BT + tl.arange(0, BT)
+    if WAY == COLUMNS:
+        start = pointer + batch.to(tl.int64) * batch_stride
+        start += channel.to(tl.int64) * channel_stride
+        at = ((t % height) * width + t // height).to(tl.int64) * step
+        return start + ((tl.arange(0, BD) * channel_stride)[:, None] + at[None, :])
+    return _tile(
+        pointer, batch, channel, chunk * BT, tl.arange(0, BT), batch_stride, channel_stride, step, BD
+    )
+
+
+@triton.jit
+def _step_sizes(addresses, mask, bias, SOFTPLUS: tl.constexpr):
+    """delta + bias before softplus, and the step sizes, zero where masked: such a step is none."""
+    raw = tl.load(addresses, mask=mask, other=0.0).to(tl.float32) + bias[:, None]
+    if SOFTPLUS:
+        size = _softplus(raw)
+    else:
+        size = raw
+    return raw, tl.where(mask, size, 0.0)
+
+
+@triton.jit
+def _row(pointer, channel, live):
+    """(BD) of a parameter that may be missing."""
+    if pointer is None:
+        return tl.zeros_like(channel).to(tl.float32)
+    return tl.load(pointer + channel, mask=live, other=0.0).to(tl.float32)
+
+
+@triton.jit
+def chunk_ends(
+    values, gate, weights, delta, bias, A, ends, sums,
+    values_batch, values_channel, values_step,
+    gate_batch, gate_channel, gate_step,
+    weights_batch, weights_group, weights_state, weights_step,
+    delta_batch, delta_channel, delta_step,
+    channels, rows, steps, states, height, width,
+    WAY: tl.constexpr, BACKWARD: tl.constexpr, SOFTPLUS: tl.constexpr,
+    BD: tl.constexpr, BT: tl.constexpr,
+):  # fmt: skip
+    """What each chunk alone adds to the state that leaves it, and the sum of its step sizes.
+
+    From zero, h_end = sum_t exp(A (delta_(t+1) + ... + delta_end)) delta_t u_t B_t: no scan, since
+    the exponents are sums of step sizes. Backwards the same holds for a_t dh_t, with C_t dy_t and
+    the sums from the chunk's start to t.
+    """
+    blocks = tl.cdiv(rows, BD)
+    block, chunk = tl.program_id(0) % blocks, tl.program_id(0) // blocks
+    batch = tl.program_id(2)
+    chunks = tl.cdiv(steps, BT)
+    channel = block * BD + tl.arange(0, BD)
+    live = channel < rows
+    t = chunk * BT + tl.arange(0, BT)
+    mask = live[:, None] & (t < steps)[None, :]
+    first = block * BD
+    if WAY == SEQUENCE:
+        first += tl.program_id(1) * rows
+    value_at = _pixels(
+        values, batch, first, chunk, height, width, values_batch, values_channel, values_step,
+        WAY, BD, BT,
+    )  # fmt: skip
+    value = tl.load(value_at, mask=mask, other=0.0).to(tl.float32)
+    if gate is not None:
+        gate_at = _tile(
+            gate, batch, first, chunk * BT, tl.arange(0, BT), gate_batch, gate_channel, gate_step, BD
+        )
+        z = tl.load(gate_at, mask=mask, other=0.0).to(tl.float32)
+        value *= z * tl.sigmoid(z)
+    for k in tl.static_range(1 if WAY == SEQUENCE else 2):
+        if WAY == SEQUENCE:
+            group = tl.program_id(1)
+        else:
+            group = tl.program_id(1) + 2 * (WAY - 1) + k
+        origin = steps - 1 - chunk * BT if k == 1 else chunk * BT
+        along = -tl.arange(0, BT) if k == 1 else tl.arange(0, BT)
+        mine = group * rows + channel
+        size = _step_sizes(
+            _tile(
+                delta, batch, group * rows + block * BD, origin, along,
+                delta_batch, delta_channel, delta_step, BD,
+            ),
+            mask, _row(bias, mine, live), SOFTPLUS,
+        )[1]  # fmt: skip
+        if BACKWARD:
+            drive = value
+            until = tl.cumsum(size, 1, reverse=k == 1)
+        else:
+            drive = value * size
+            until = tl.cumsum(size, 1, reverse=k == 0) - size
+        line = (batch.to(tl.int64) * chunks + chunk) * channels
+        tl.store(sums + line + mine, tl.sum(size, 1), mask=live)
+        weight_at = (
+            weights + batch.to(tl.int64) * weights_batch + group.to(tl.int64) * weights_group
+            + origin.to(tl.int64) * weights_step + along * weights_step
+        )  # fmt: skip
+        for n in range(states):
+            rate = tl.load(A + mine * states + n, mask=live, other=0.0).to(tl.float32) * LOG2_E
+            weight = tl.load(weight_at + n * weights_state, mask=t < steps, other=0.0)
+            end = tl.exp2(until * rate[:, None]) * drive * weight.to(tl.float32)[None, :]
+            tl.store(ends + line * states + n * channels + mine, tl.sum(end, 1), mask=live)
+
+
+@triton.jit
+def carry_states(
+    ends, sums, A, first, arriving, last,
+    first_batch, first_channel, first_state, last_batch, last_channel, last_state,
+    channels, rows, states, chunks,
+    BACKWARD: tl.constexpr, ALTERNATE: tl.constexpr, BD: tl.constexpr, BC: tl.constexpr,
+):  # fmt: skip
+    """From what each chunk adds to the state that arrives at each, and the state after the last.
+
+    Every second group of a picture (ALTERNATE) is walked from its end.
+    """
+    blocks = tl.cdiv(rows, BD)
+    group, block = tl.program_id(0) // blocks, tl.program_id(0) % blocks
+    n = tl.program_id(1)
+    batch = tl.program_id(2).to(tl.int64)
+    channel = block * BD + tl.arange(0, BD)
+    live = channel < rows
+    mine = group * rows + channel
+    if ALTERNATE:
+        back = (group % 2 == 1) != BACKWARD
+    else:
+        back = group < 0 if not BACKWARD else group >= 0
+    rate = tl.load(A + mine * states + n, mask=live, other=0.0).to(tl.float32) * LOG2_E
+    state = tl.zeros((BD,), tl.float32)
+    if first is not None:
+        at = first + batch * first_batch + mine * first_channel + n * first_state
+        state = tl.load(at, mask=live, other=0.0).to(tl.float32)
+    origin = (batch * chunks + tl.where(back, chunks - 1, 0)) * states + n
+    tl.store(arriving + origin * channels + mine, state, mask=live)
+    for start in range(0, chunks, BC):
+        order = start + tl.arange(0, BC)
+        place = tl.where(back, chunks - 1 - order, order)
+        line = batch * chunks + place
+        mask = (order < chunks)[:, None] & live[None, :]
+        total = tl.load(sums + line[:, None] * channels + mine[None, :], mask=mask, other=0.0)
+        line = line * states + n
+        end = tl.load(ends + line[:, None] * channels + mine[None, :], mask=mask, other=0.0)
+        decay, after = tl.associative_scan((tl.exp2(total * rate[None, :]), end), 0, _follow)
+        after += decay * state[None, :]
+        line += tl.where(back, -states, states)
+        tl.store(
+            arriving + line[:, None] * channels + mine[None, :], after,
+            mask=(order < chunks - 1)[:, None] & live[None, :],
+        )  # fmt: skip
+        state = tl.sum(tl.where((order == start + BC - 1)[:, None], after, 0.0), 0)
+    tl.store(
+        last + batch * last_batch + mine * last_channel + n * last_state, state, mask=live
+    )
+
+
+@triton.jit
+def scan_chunks(
+    u, delta, A, B, C, D, z, bias, starts, add, out,
+    u_batch, u_channel, u_step,
+    delta_batch, delta_channel, delta_step,
+    B_batch, B_group, B_state, B_step,
+    C_batch, C_group, C_state, C_step,
+    z_batch, z_channel, z_step,
+    out_batch, out_channel, out_step,
+    channels, rows, steps, states, height, width,
+    WAY: tl.constexpr, SOFTPLUS: tl.constexpr, BD: tl.constexpr, BT: tl.constexpr,
+):  # fmt: skip
+    """The output, each chunk from the state that arrives at it; plus `add`, laid out as `out`."""
+    blocks = tl.cdiv(rows, BD)
+    block, chunk = tl.program_id(0) % blocks, tl.program_id(0) // blocks
+    batch = tl.program_id(2)
+    chunks = tl.cdiv(steps, BT)
+    channel = block * BD + tl.arange(0, BD)
+    live = channel < rows
+    t = chunk * BT + tl.arange(0, BT)
+    mask = live[:, None] & (t < steps)[None, :]
+    first = block * BD
+    if WAY == SEQUENCE:
+        first += tl.program_id(1) * rows
+    u_at = _pixels(
+        u, batch, first, chunk, height, width, u_batch, u_channel, u_step, WAY, BD, BT
+    )
+    value = tl.load(u_at, mask=mask, other=0.0).to(tl.float32)
+    y = tl.zeros((BD, BT), tl.float32)
+    for k in tl.static_range(1 if WAY == SEQUENCE else 2):
+        if WAY == SEQUENCE:
+            group = tl.program_id(1)
+        else:
+            group = tl.program_id(1) + 2 * (WAY - 1) + k
+        origin = steps - 1 - chunk * BT if k == 1 else chunk * BT
+        along = -tl.arange(0, BT) if k == 1 else tl.arange(0, BT)
+        mine = group * rows + channel
+        size = _step_sizes(
+            _tile(
+                delta, batch, group * rows + block * BD, origin, along,
+                delta_batch, delta_channel, delta_step, BD,
+            ),
+            mask, _row(bias, mine, live), SOFTPLUS,
+        )[1]  # fmt: skip
+        x = size * value
+        B_at = (
+            B + batch.to(tl.int64) * B_batch + group.to(tl.int64) * B_group
+            + origin.to(tl.int64) * B_step + along * B_step
+        )  # fmt: skip
+        C_at = (
+            C + batch.to(tl.int64) * C_batch + group.to(tl.int64) * C_group
+            + origin.to(tl.int64) * C_step + along * C_step
+        )  # fmt: skip
+        starts_at = starts + (batch.to(tl.int64) * chunks + chunk) * states * channels + mine
+        if D is not None:
+            y += _row(D, mine, live)[:, None] * value
+        for n in range(states):
+            rate = tl.load(A + mine * states + n, mask=live, other=0.0).to(tl.float32) * LOG2_E
+            b = tl.load(B_at + n * B_state, mask=t < steps, other=0.0).to(tl.float32)
+            c = tl.load(C_at + n * C_state, mask=t < steps, other=0.0).to(tl.float32)
+            start = tl.load(starts_at + n * channels, mask=live, other=0.0)
+            decay, h = tl.associative_scan(
+                (tl.exp2(size * rate[:, None]), x * b[None, :]), 1, _follow, reverse=k == 1
+            )
+            y += (h + decay * start[:, None]) * c[None, :]
+    if z is not None:
+        z_at = _tile(
+            z, batch, first, chunk * BT, tl.arange(0, BT), z_batch, z_channel, z_step, BD
+        )
+        gate = tl.load(z_at, mask=mask, other=0.0).to(tl.float32)
+        y *= gate * tl.sigmoid(gate)
+    if add is not None:
+        add_at = _pixels(
+            add, batch, first, chunk, height, width, out_batch, out_channel, out_step, WAY, BD, BT
+        )
+        y += tl.load(add_at, mask=mask, other=0.0)
+    out_at = _pixels(
+        out, batch, first, chunk, height, width, out_batch, out_channel, out_step, WAY, BD, BT
+    )
+    tl.store(out_at, y.to(out.dtype.element_ty), mask=mask)
+
+
+@triton.jit
+def differentiate_chunks(
+    u, delta, A, B, C, D, z, bias, starts, arriving, dout, add,
+    du, ddelta, dA, dB, dC, dD, dz, dbias,
+    u_batch, u_channel, u_step,
+    delta_batch, delta_channel, delta_step,
+    B_batch, B_group, B_state, B_step,
+    C_batch, C_group, C_state, C_step,
+    z_batch, z_channel, z_step,
+    dout_batch, dout_channel, dout_step,
+    du_batch, du_channel, du_step,
+    batches, volume, channels, rows, steps, states, height, width,
+    WAY: tl.constexpr, SOFTPLUS: tl.constexpr, BD: tl.constexpr, BT: tl.constexpr,
+):  # fmt: skip
+    """Gradients, each chunk from the state and the state's gradient that arrive at it.
+
+    dA, dD, dbias are per chunk, dB and dC per block of channels: someone adds them up later, in a
+    fixed order. ddelta, dz and these are contiguous; a batch element of ddelta
+    has `volume` elements. `add`, laid out as `du`,
+    is added to it.
+    """
+    blocks = tl.cdiv(rows, BD)
+    block, chunk = tl.program_id(0) % blocks, tl.program_id(0) // blocks
+    batch = tl.program_id(2)
+    chunks = tl.cdiv(steps, BT)
+    channel = block * BD + tl.arange(0, BD)
+    live = channel < rows
+    t = chunk * BT + tl.arange(0, BT)
+    inside = t < steps
+    mask = live[:, None] & inside[None, :]
+    first = block * BD
+    if WAY == SEQUENCE:
+        first += tl.program_id(1) * rows
+    u_at = _pixels(
+        u, batch, first, chunk, height, width, u_batch, u_channel, u_step, WAY, BD, BT
+    )
+    value = tl.load(u_at, mask=mask, other=0.0).to(tl.float32)
+    dout_at = _pixels(
+        dout, batch, first, chunk, height, width, dout_batch, dout_channel, dout_step, WAY, BD, BT
+    )
+    dy = tl.load(dout_at, mask=mask, other=0.0).to(tl.float32)
+    if z is not None:
+        z_at = _tile(
+            z, batch, first, chunk * BT, tl.arange(0, BT), z_batch, z_channel, z_step, BD
+        )
+        gate = tl.load(z_at, mask=mask, other=0.0).to(tl.float32)
+        dy *= gate * tl.sigmoid(gate)
+    dvalue = tl.zeros((BD, BT), tl.float32)
+    y = tl.zeros((BD, BT), tl.float32)  # of interest to z only
+    for k in tl.static_range(1 if WAY == SEQUENCE else 2):
+        if WAY == SEQUENCE:
+            group = tl.program_id(1)
+            groups = tl.num_programs(1)
+        else:
+            group = tl.program_id(1) + 2 * (WAY - 1) + k
+            groups = 4 * tl.num_programs(1)
+        origin = steps - 1 - chunk * BT if k == 1 else chunk * BT
+        along = -tl.arange(0, BT) if k == 1 else tl.arange(0, BT)
+        mine = group * rows + channel
+        shift = _row(bias, mine, live)
+        top = group * rows + block * BD
+        delta_at = _tile(
+            delta, batch, top, origin, along, delta_batch, delta_channel, delta_step, BD
+        )
+        raw, size = _step_sizes(delta_at, mask, shift, SOFTPLUS)
+        # The step after the chunk's last is none here: what `arriving` holds has gone through it.
+        if k == 1:
+            followed = t > chunk * BT
+        else:
+            followed = (t + 1 < steps) & (t + 1 < (chunk + 1) * BT)
+        next_size = _step_sizes(
+            delta_at + delta_step, mask & followed[None, :], shift, SOFTPLUS
+        )[1]  # fmt: skip
+        x = size * value
+        B_at = (
+            B + batch.to(tl.int64) * B_batch + group.to(tl.int64) * B_group
+            + origin.to(tl.int64) * B_step + along * B_step
+        )  # fmt: skip
+        C_at = (
+            C + batch.to(tl.int64) * C_batch + group.to(tl.int64) * C_group
+            + origin.to(tl.int64) * C_step + along * C_step
+        )  # fmt: skip
+        line = (batch.to(tl.int64) * chunks + chunk) * channels
+        slab = (block.to(tl.int64) * batches + batch) * groups + group
+        slab = slab * states * steps + origin + along
+        dx = tl.zeros((BD, BT), tl.float32)
+        dsize = tl.zeros((BD, BT), tl.float32)
+        for n in range(states):
+            rate = tl.load(A + mine * states + n, mask=live, other=0.0).to(tl.float32)
+            b = tl.load(B_at + n * B_state, mask=inside, other=0.0).to(tl.float32)
+            c = tl.load(C_at + n * C_state, mask=inside, other=0.0).to(tl.float32)
+            place = line * states + n * channels + mine
+            scale = rate[:, None] * LOG2_E
+            decay, h = tl.associative_scan(
+                (tl.exp2(size * scale), x * b[None, :]), 1, _follow, reverse=k == 1
+            )
+            h += decay * tl.load(starts + place, mask=live, other=0.0)[:, None]
+            if z is not None:
+                y += h * c[None, :]
+            tl.store(dC + slab + n * steps, tl.sum(dy * h, 0), mask=inside)
+            decay, dh = tl.associative_scan(
+                (tl.exp2(next_size * scale), dy * c[None, :]), 1, _follow, reverse=k == 0
+            )
+            dh += decay * tl.load(arriving + place, mask=live, other=0.0)[:, None]
+            tl.store(dB + slab + n * steps, tl.sum(dh * x, 0), mask=inside)
+            dx += dh * b[None, :]
+            through = dh * (h - x * b[None, :])  # dh_t a_t h_(t-1)
+            dsize += through * rate[:, None]
+            tl.store(dA + place, tl.sum(through * size, 1), mask=live)
+        dvalue += dx * size
+        draw = dsize + dx * value
+        if SOFTPLUS:
+            draw *= tl.sigmoid(raw)
+        ddelta_at = _tile(ddelta, batch, top, origin, along, volume, steps, 1, BD)
+        tl.store(ddelta_at, draw.to(ddelta.dtype.element_ty), mask=mask)
+        if bias is not None:
+            tl.store(dbias + line + mine, tl.sum(tl.where(mask, draw, 0.0), 1), mask=live)
+        if D is not None:
+            skip = _row(D, mine, live)[:, None]
+            dvalue += skip * dy
+            tl.store(dD + line + mine, tl.sum(dy * value, 1), mask=live)
+            if z is not None:
+                y += skip * value
+    if z is not None:
+        gate = tl.load(z_at, mask=mask, other=0.0).to(tl.float32)
+        sigmoid = tl.sigmoid(gate)
+        dgate = tl.load(dout_at, mask=mask, other=0.0).to(tl.float32) * y * sigmoid
+        dgate *= 1.0 + gate * (1.0 - sigmoid)
+        dz_at = _tile(dz, batch, first, chunk * BT, tl.arange(0, BT), volume, steps, 1, BD)
+        tl.store(dz_at, dgate.to(dz.dtype.element_ty), mask=mask)
+    if add is not None:
+        add_at = _pixels(
+            add, batch, first, chunk, height, width, du_batch, du_channel, du_step, WAY, BD, BT
+        )
+        dvalue += tl.load(add_at, mask=mask, other=0.0)
+    du_at = _pixels(
+        du, batch, first, chunk, height, width, du_batch, du_channel, du_step, WAY, BD, BT
+    )
+    tl.store(du_at, dvalue.to(du.dtype.element_ty), mask=mask)

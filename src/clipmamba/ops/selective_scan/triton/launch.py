@@ -1,0 +1,272 @@
+"""The order in which the kernels run, and the memory between them.
+
+A scan is three launches: `chunk_ends` (each chunk from zero), `carry_states` (what arrives at each
+chunk), `scan_chunks` (the output). The way back is the same three in reverse, the third one being
+`differentiate_chunks`. So every chunk of every channel block is its own program, and one picture
+fills a GPU. A picture's directions go in pairs, rows and then columns, which add to the rows' sum.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..interface import ScanInputs
+from ..torch_scan import Gradients
+from . import CHUNK, kernels
+
+Launch = Callable[[Any, tuple[int, int, int], dict[str, Any], int], None]
+"""Runs a kernel: kernel, grid, arguments by name, warps a program."""
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """Sizes of the blocks, powers of two.
+
+    Attributes:
+        channels: channels a program owns. Sums over channels (dB, dC) are halved by doubling it.
+        steps: steps of a chunk; a state is saved for each.
+        chunks: chunks that `carry_states` takes at once.
+        warps: warps a program.
+    """
+
+    channels: int = 16
+    steps: int = CHUNK
+    chunks: int = 32
+    warps: int = 8
+
+
+TILES = Tiles()
+
+REGISTERS = 128
+"""Most registers a thread: two programs of 8 warps at a time on a multiprocessor."""
+
+
+def run(kernel: Any, grid: tuple[int, int, int], arguments: dict[str, Any], warps: int) -> None:
+    """Compile the kernel for these arguments, if it is their first time, and launch it."""
+    kernel[grid](**arguments, num_warps=warps, maxnreg=REGISTERS)
+
+
+class _Scan:
+    """One call: its sizes, and its launches."""
+
+    def __init__(
+        self, inputs: ScanInputs, tiles: Tiles, launch: Launch, picture: tuple[int, int] | None
+    ) -> None:
+        self.inputs = inputs._replace(
+            A=inputs.A.contiguous(),
+            D=None if inputs.D is None else inputs.D.contiguous(),
+            delta_bias=None if inputs.delta_bias is None else inputs.delta_bias.contiguous(),
+        )
+        self.tiles, self.launch = tiles, launch
+        self.height, self.width = picture or (0, 0)
+        self.batch, self.channels, self.steps = inputs.delta.shape
+        self.groups, self.states = inputs.B.shape[1:3]
+        self.rows = self.channels // self.groups
+        self.blocks = -(-self.rows // tiles.channels)
+        self.chunks = -(-self.steps // tiles.steps)
+        self.ways = [kernels.ROWS, kernels.COLUMNS] if picture else [kernels.SEQUENCE]
+
+    def empty(self, *shape: int) -> Tensor:
+        return torch.empty(shape, dtype=torch.float32, device=self.inputs.u.device)
+
+    def states_at_chunks(self) -> Tensor:
+        return self.empty(self.batch, self.chunks, self.states, self.channels)
+
+    def _run(self, kernel: Any, way: Any, arguments: dict[str, Any]) -> None:
+        """A launch with one program a channel block and chunk."""
+        groups = self.groups if way == kernels.SEQUENCE else 1
+        sizes = {
+            name: getattr(self, name)
+            for name in ("channels", "rows", "steps", "states", "height", "width")
+        }
+        blocks = {
+            "SOFTPLUS": self.inputs.delta_softplus,
+            "BD": self.tiles.channels,
+            "BT": self.tiles.steps,
+        }
+        grid = (self.blocks * self.chunks, groups, self.batch)
+        self.launch(kernel, grid, arguments | sizes | {"WAY": way} | blocks, self.tiles.warps)
+
+    def arrivals(self, dout: Tensor | None, first: Tensor | None, last: Tensor) -> Tensor:
+        """What arrives at each chunk, (B, chunks, N, D).
+
+        Args:
+            dout: the output's gradient, on the way back.
+            first: (B, D, N) what arrives at the first chunk (on the way back the last), or zeros.
+            last: (B, D, N) is filled with what leaves the last chunk (the first).
+        """
+        inputs = self.inputs
+        ends, sums = self.states_at_chunks(), self.empty(self.batch, self.chunks, self.channels)
+        back = dout is not None
+        values = inputs.u if dout is None else dout
+        gate, weights = (inputs.z, inputs.C) if back else (None, inputs.B)
+        tensors = {
+            "values": values, "gate": gate, "weights": weights, "delta": inputs.delta,
+            "bias": inputs.delta_bias, "A": inputs.A, "ends": ends, "sums": sums,
+        }  # fmt: skip
+        for way in self.ways:
+            self._run(
+                kernels.chunk_ends,
+                way,
+                tensors
+                | _strides("values", values)
+                | _strides("gate", gate)
+                | _strides("weights", weights)
+                | _strides("delta", inputs.delta)
+                | {"BACKWARD": back},
+            )
+        arriving = self.states_at_chunks()
+        size = self.tiles.channels
+        arguments = {
+            "ends": ends, "sums": sums, "A": inputs.A, "first": first, "arriving": arriving,
+            "last": last, "channels": self.channels, "rows": self.rows, "states": self.states,
+            "chunks": self.chunks, "BACKWARD": back, "ALTERNATE": self.height > 0,
+            "BD": size, "BC": self.tiles.chunks,
+        }  # fmt: skip
+        arguments |= _strides("first", first, _STATE) | _strides("last", last, _STATE)
+        grid = (self.groups * self.blocks, self.states, self.batch)
+        self.launch(kernels.carry_states, grid, arguments, self.tiles.warps)
+        return arriving
+
+    def common(self) -> dict[str, Any]:
+        """Arguments that `scan_chunks` and `differentiate_chunks` share."""
+        u, delta, A, B, C, D, z, delta_bias, *_ = self.inputs
+        tensors = {"u": u, "delta": delta, "A": A, "B": B, "C": C, "D": D, "z": z}
+        strides = _strides("u", u) | _strides("delta", delta) | _strides("z", z)
+        strides |= _strides("B", B, _ROWS) | _strides("C", C, _ROWS)
+        return tensors | {"bias": delta_bias} | strides
+
+    def out(self, starts: Tensor, out: Tensor) -> None:
+        """Fill out (B, D, L) from the chunks' starts."""
+        for way, to, add in self._sums(out):
+            arguments = {"starts": starts, "add": add, "out": to} | _strides("out", to)
+            self._run(kernels.scan_chunks, way, self.common() | arguments)
+
+    def differentiate(self, dout: Tensor, saved: Tensor, arriving: Tensor, du: Tensor) -> Gradients:
+        """Fill du, make the other gradients of `ScanInputs` but the initial state's."""
+        inputs = self.inputs
+        ddelta, dz = (
+            None if t is None else torch.empty(t.shape, dtype=t.dtype, device=t.device)
+            for t in (inputs.delta, inputs.z)
+        )
+        dA = self.states_at_chunks()
+        dD, dbias = (self.empty(self.batch, self.chunks, self.channels) for _ in range(2))
+        dB, dC = (self.empty(self.blocks, *inputs.B.shape) for _ in range(2))
+        arguments = {
+            "starts": saved, "arriving": arriving, "dout": dout, "ddelta": ddelta, "dA": dA,
+            "dB": dB, "dC": dC, "dD": dD, "dz": dz, "dbias": dbias, "batches": self.batch,
+            "volume": self.channels * self.steps,
+        }  # fmt: skip
+        arguments |= self.common() | _strides("dout", dout)
+        for way, to, add in self._sums(du):
+            self._run(
+                kernels.differentiate_chunks,
+                way,
+                arguments | {"du": to, "add": add} | _strides("du", to),
+            )
+        # Sums over chunks in float64, or they would lose digits at a million steps.
+        dA, dD, dbias = (t.sum((0, 1), dtype=torch.float64) for t in (dA, dD, dbias))
+        dB, dC = (t[0] if len(t) == 1 else t.sum(0) for t in (dB, dC))
+        return du, ddelta, dA.T, dB, dC, dD, dz, dbias
+
+    def _sums(self, result: Tensor) -> list[tuple[Any, Tensor, Tensor | None]]:
+        """Ways, each with where its result goes and what it adds to it; sums are in float32."""
+        if len(self.ways) == 1:
+            return [(self.ways[0], result, None)]
+        half = result
+        if result.dtype != torch.float32:
+            half = torch.empty_like(result, dtype=torch.float32)
+        return [(self.ways[0], half, None), (self.ways[1], result, half)]
+
+
+_TIME = ("batch", "channel", "step")
+_ROWS = ("batch", "group", "state", "step")
+_STATE = ("batch", "channel", "state")
+
+
+def _strides(name: str, tensor: Tensor | None, axes: tuple[str, ...] = ()) -> dict[str, int]:
+    """A kernel's arguments `name_axis`; zeros for a tensor that is missing."""
+    axes = axes or (_TIME if tensor is None or tensor.ndim == 3 else _ROWS)
+    strides = (0,) * len(axes) if tensor is None else tensor.stride()
+    return {f"{name}_{axis}": stride for axis, stride in zip(axes, strides, strict=True)}
+
+
+def forward(
+    inputs: ScanInputs, save_states: bool, tiles: Tiles = TILES, launch: Launch = run
+) -> tuple[Tensor, Tensor, Tensor]:
+    """As `torch_scan.forward`, for tensors of any strides; states are saved every `tiles.steps`."""
+    u = inputs.u
+    with torch.cuda.device_of(u):
+        scan = _Scan(inputs, tiles, launch, None)
+        out = torch.empty_like(u, memory_format=torch.contiguous_format)
+        last = scan.empty(len(u), *inputs.A.shape)
+        starts = scan.arrivals(None, inputs.initial_state, last)
+        scan.out(starts, out)
+    return out, last, starts if save_states else starts[:, :0].clone()
+
+
+def backward(
+    dout: Tensor,
+    dlast: Tensor | None,
+    saved: Tensor,
+    inputs: ScanInputs,
+    tiles: Tiles = TILES,
+    launch: Launch = run,
+) -> Gradients:
+    """As `torch_scan.backward`, from what `forward` saved with the same tiles."""
+    u = inputs.u
+    with torch.cuda.device_of(u):
+        scan = _Scan(inputs, tiles, launch, None)
+        dfirst = scan.empty(len(u), *inputs.A.shape)
+        arriving = scan.arrivals(dout, dlast, dfirst)
+        du = torch.empty_like(u, memory_format=torch.contiguous_format)
+        return _typed((*scan.differentiate(dout, saved, arriving, du), dfirst), inputs)
+
+
+def cross_forward(
+    inputs: ScanInputs,
+    height: int,
+    width: int,
+    save_states: bool,
+    tiles: Tiles = TILES,
+    launch: Launch = run,
+) -> tuple[Tensor, Tensor]:
+    """As `cpu.cross_forward`, with the sum in u's type."""
+    u = inputs.u
+    with torch.cuda.device_of(u):
+        scan = _Scan(inputs, tiles, launch, (height, width))
+        out = torch.empty_like(u)
+        starts = scan.arrivals(None, None, scan.empty(len(u), *inputs.A.shape))
+        scan.out(starts, out)
+    return out, starts if save_states else starts[:, :0].clone()
+
+
+def cross_backward(
+    dout: Tensor,
+    saved: Tensor,
+    inputs: ScanInputs,
+    height: int,
+    width: int,
+    tiles: Tiles = TILES,
+    launch: Launch = run,
+) -> Gradients:
+    """Gradients of the inputs of `cross_forward`, from what it saved with the same tiles."""
+    u = inputs.u
+    with torch.cuda.device_of(u):
+        scan = _Scan(inputs, tiles, launch, (height, width))
+        arriving = scan.arrivals(dout, None, scan.empty(len(u), *inputs.A.shape))
+        du = torch.empty_like(u)
+        return _typed((*scan.differentiate(dout, saved, arriving, du), None), inputs)
+
+
+def _typed(grads: Gradients, inputs: ScanInputs) -> Gradients:
+    """Each gradient in its input's type, none for an input that is missing."""
+    return tuple(
+        None if t is None or grad is None else grad.to(t.dtype)
+        for t, grad in zip(inputs.tensors, grads, strict=True)
+    )
