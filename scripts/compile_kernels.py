@@ -1,7 +1,7 @@
 r"""Compile the Triton kernels without a GPU, and say what they cost.
 
-    python scripts/compile_kernels.py               every kernel, every target: a Markdown table
-    python scripts/compile_kernels.py --roofline    bytes moved and least time of some shapes
+    python scripts/compile_kernels.py               every kernel, type and target, as a table
+    python scripts/compile_kernels.py --roofline    bytes moved and least times of some shapes
 
 The kernels are compiled for the very arguments of a call: tensors on torch's meta device go through
 `clipmamba.ops.selective_scan.triton.launch`, and each launch is recorded instead of run. The exit
@@ -10,12 +10,15 @@ status is 1 if a kernel spills or takes more than 128 registers a thread.
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +36,16 @@ from clipmamba.ops.selective_scan.triton import launch
 TARGETS = (80, 90, 100)
 TYPES = (torch.float32, torch.bfloat16, torch.float16)
 MOST_REGISTERS = 128
+SEQUENCES = ((1, 128, 1024, 16), (1, 192, 16384, 16), (2, 64, 16384, 8), (1, 96, 65536, 4))
+PICTURES = ((1, 192, 128, 128, 16),)
+TOOLS = Path(nvidia.__file__).parent / "bin"
 
 POINTERS = {
     torch.float32: "*fp32", torch.float64: "*fp64", torch.bfloat16: "*bf16", torch.float16: "*fp16"
 }  # fmt: skip
+
+# An H100 (SXM), from its data sheet; a shuffle moves 32 lanes, an exponential 16 a clock.
+MULTIPROCESSORS, CLOCK, BANDWIDTH = 132, 1.98e9, 3.35e12
 
 
 @dataclass(frozen=True)
@@ -50,7 +59,7 @@ class Call:
 
     @property
     def name(self) -> str:
-        """The kernel's name, with the way that it walks and the direction in time."""
+        """The kernel's name, the way that it walks and the direction in time."""
         parts = [self.kernel.__name__]
         if (way := self.arguments.get("WAY")) is not None:
             parts.append(("sequence", "rows", "columns")[getattr(way, "value", way)])
@@ -58,50 +67,69 @@ class Call:
             parts.append("backward" if self.arguments["BACKWARD"] else "forward")
         return ", ".join(parts)
 
+    @property
+    def is_picture(self) -> bool:
+        """Whether it walks two of a picture's four directions."""
+        return self.arguments.get("height", 0) > 0
+
+    def moved(self) -> int:
+        """Bytes read and written, what programs share counted once: caches serve it."""
+        # A picture's launch meets half of what differs by direction.
+        whole = {"values", "u", "dout", "out", "du", "add"} if self.is_picture else set()
+        share = 2 if self.is_picture else 1
+        return sum(
+            size(value) // (1 if name in whole else share)
+            for name, value in self.arguments.items()
+            if isinstance(value, Tensor)
+        )
+
+
+def size(*tensors: Tensor | None) -> int:
+    """Bytes."""
+    return sum(t.numel() * t.element_size() for t in tensors if t is not None)
+
 
 def meta(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
     """A tensor without memory."""
     return torch.empty(shape, dtype=dtype, device="meta")
 
 
-def sequence_calls(
-    batch: int, channels: int, steps: int, states: int, dtype: torch.dtype
-) -> list[Call]:
-    """Launches of a scan with every option, forth and back."""
-    wide = meta(batch, channels, steps, dtype=dtype)
-    rows = meta(batch, 1, states, steps, dtype=dtype)
-    state = meta(batch, channels, states)
-    row = meta(channels)
-    inputs = ScanInputs(wide, wide, meta(channels, states), rows, rows, row, wide, row, state, True)
-    calls: list[Call] = []
+@dataclass(frozen=True)
+class Calls:
+    """Launches forth and back, and the bytes that any kernel had to move."""
 
-    def record(*call: Any) -> None:
-        calls.append(Call(*call))
-
-    _, _, saved = launch.forward(inputs, True, launch=record)
-    launch.backward(wide, state, saved, inputs, launch=record)
-    return calls
+    forward: list[Call]
+    backward: list[Call]
+    least_forward: int
+    least_backward: int
 
 
-def picture_calls(
-    batch: int, channels: int, height: int, width: int, states: int, dtype: torch.dtype
-) -> list[Call]:
-    """Launches of a picture's scan, forth and back."""
-    steps = height * width
-    x = meta(batch, channels, steps, dtype=dtype)
-    delta = meta(batch, 4 * channels, steps, dtype=dtype)
-    rows = meta(batch, 4, states, steps, dtype=dtype)
-    row = meta(4 * channels)
-    A = meta(4 * channels, states)
-    inputs = ScanInputs(x, delta, A, rows, rows, row, None, row, None, True)
-    calls: list[Call] = []
-
-    def record(*call: Any) -> None:
-        calls.append(Call(*call))
-
-    _, saved = launch.cross_forward(inputs, height, width, True, launch=record)
-    launch.cross_backward(x, saved, inputs, height, width, launch=record)
-    return calls
+def calls(shape: tuple[int, ...], dtype: torch.dtype) -> Calls:
+    """Launches of a scan with every option: (B, D, L, N), or (B, D, H, W, N) of a picture."""
+    batch, channels, *sides, states = shape
+    steps, groups = (sides[0], 1) if len(sides) == 1 else (sides[0] * sides[1], 4)
+    u = meta(batch, channels, steps, dtype=dtype)
+    delta = meta(batch, groups * channels, steps, dtype=dtype)
+    rows = meta(batch, groups, states, steps, dtype=dtype)
+    row, A = meta(groups * channels), meta(groups * channels, states)
+    state = meta(batch, channels, states) if groups == 1 else None
+    z = u if groups == 1 else None
+    inputs = ScanInputs(u, delta, A, rows, rows, row, z, row, state, True)
+    ahead: list[Call] = []
+    back: list[Call] = []
+    if groups == 1:
+        saved = launch.forward(inputs, True, launch=lambda *call: ahead.append(Call(*call)))[2]
+        launch.backward(u, state, saved, inputs, launch=lambda *call: back.append(Call(*call)))
+    else:
+        height, width = sides
+        saved = launch.cross_forward(
+            inputs, height, width, True, launch=lambda *call: ahead.append(Call(*call))
+        )[1]
+        launch.cross_backward(
+            u, saved, inputs, height, width, launch=lambda *call: back.append(Call(*call))
+        )
+    given = size(*inputs.tensors)
+    return Calls(ahead, back, given + size(u, state), 2 * given + size(u, state))
 
 
 def source(call: Call) -> ASTSource:
@@ -125,50 +153,178 @@ def source(call: Call) -> ASTSource:
 
 
 @dataclass(frozen=True)
+class Loop:
+    """Instructions of a loop's body."""
+
+    instructions: int
+    shuffles: int
+    exponentials: int
+
+
+@dataclass(frozen=True)
 class Cost:
-    """What ptxas says of a kernel."""
+    """What ptxas and the disassembly say of a kernel."""
 
     registers: int
     spilled: int
     shared: int
+    loops: tuple[Loop, ...]
+
+
+def tool(name: str, *arguments: str | Path) -> str:
+    """What one of the tools in triton's wheel says."""
+    result = subprocess.run([TOOLS / name, *arguments], capture_output=True, text=True, check=True)
+    return result.stdout + result.stderr
+
+
+def loops(assembly: str) -> tuple[Loop, ...]:
+    """The loops that compute exponentials: from a label to the jump back to it."""
+    lines = assembly.splitlines()
+    labels = {
+        m[1]: at for at, line in enumerate(lines) if (m := re.match(r"\s*(\.L_x_\d+):", line))
+    }
+    found = []
+    for at, line in enumerate(lines):
+        jump = re.search(r"\bBRA\b.*`\((\.L_x_\d+)\)", line)
+        if jump is None or labels.get(jump[1], at) >= at:
+            continue
+        body = [
+            text for text in lines[labels[jump[1]] : at + 1] if re.search(r"/\*\w{4,}\*/", text)
+        ]
+        counts = [sum(word in text for text in body) for word in ("SHFL", "MUFU.EX2")]
+        found.append(Loop(len(body), *counts))
+    return tuple(loop for loop in found if loop.exponentials)
 
 
 def cost(call: Call, target: int) -> Cost:
     """Compile a launch for sm_`target`."""
     compiled = triton.compile(
-        source(call), target=GPUTarget("cuda", target, 32), options={"num_warps": call.warps, "maxnreg": launch.REGISTERS}
+        source(call),
+        target=GPUTarget("cuda", target, 32),
+        options={"num_warps": call.warps, "maxnreg": launch.REGISTERS},
     )
-    tool = "ptxas-blackwell" if target >= 100 else "ptxas"
     with tempfile.TemporaryDirectory() as folder:
-        ptx = Path(folder) / "kernel.ptx"
+        ptx, cubin = Path(folder) / "kernel.ptx", Path(folder) / "kernel.cubin"
         ptx.write_text(compiled.asm["ptx"])
-        said = subprocess.run(
-            [
-                Path(nvidia.__file__).parent / "bin" / tool, "-v",
-                f"--gpu-name=sm_{target}{'a' if target >= 90 else ''}",
-                ptx, "-o", Path(folder) / "kernel.cubin",
-            ],
-            capture_output=True, text=True, check=True,
-        ).stderr  # fmt: skip
+        said = tool(
+            "ptxas-blackwell" if target >= 100 else "ptxas",
+            *("-v", f"--gpu-name=sm_{target}{'a' if target >= 90 else ''}", ptx, "-o", cubin),
+        )
+        assembly = tool("nvdisasm", "-c", cubin)
     registers = re.search(r"Used (\d+) registers", said)
     spills = re.findall(r"(\d+) bytes spill (?:stores|loads)", said)
     if registers is None or not spills:
         raise click.ClickException(f"ptxas says nothing of registers: {said}")
-    return Cost(int(registers[1]), sum(map(int, spills)), compiled.metadata.shared)
+    spilled = sum(map(int, spills))
+    return Cost(int(registers[1]), spilled, compiled.metadata.shared, loops(assembly))
 
 
-def compiled(targets: tuple[int, ...], types: tuple[torch.dtype, ...]) -> Iterator[tuple[Call, str, int, Cost]]:
-    for dtype in types:
-        seen = set()
-        for call in sequence_calls(1, 192, 16384, 16, dtype) + picture_calls(1, 192, 128, 128, 16, dtype):
-            if call.name in seen:
-                continue
-            seen.add(call.name)
-            for target in targets:
-                yield call, str(dtype).removeprefix("torch."), target, cost(call, target)
+def variants(dtype: torch.dtype) -> dict[str, Call]:
+    """Every kernel as it runs at N = 16."""
+    found: dict[str, Call] = {}
+    for shape in (SEQUENCES[1], PICTURES[0]):
+        both = calls(shape, dtype)
+        for call in both.forward + both.backward:
+            found.setdefault(call.name, call)
+    return found
+
+
+def compile_variant(job: tuple[str, torch.dtype, int]) -> Cost:
+    """One cell of the table, by name, for another process."""
+    name, dtype, target = job
+    return cost(variants(dtype)[name], target)
+
+
+def all_costs(only: str = "") -> dict[tuple[str, torch.dtype, int], Cost]:
+    """Costs of every kernel whose name contains `only`, on all processors."""
+    jobs = [
+        (name, dtype, target)
+        for dtype in TYPES
+        for name in variants(dtype)
+        for target in TARGETS
+        if only in name
+    ]
+    workers = len(os.sched_getaffinity(0))
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        return dict(zip(jobs, pool.map(compile_variant, jobs), strict=True))
+
+
+def table(costs: dict[tuple[str, torch.dtype, int], Cost]) -> Iterator[str]:
+    """Registers a thread, bytes spilled, bytes of shared memory."""
+    yield "| kernel | type |" + "".join(f" sm_{target} |" for target in TARGETS)
+    yield "|---|---|" + "---|" * len(TARGETS)
+    for name, dtype in dict.fromkeys((name, dtype) for name, dtype, _ in costs):
+        cells = [costs[name, dtype, target] for target in TARGETS]
+        text = "".join(f" {c.registers} / {c.spilled} / {c.shared} |" for c in cells)
+        yield f"| {name} | {str(dtype).removeprefix('torch.')} |{text}"
+
+
+def roofline(dtype: torch.dtype) -> Iterator[str]:
+    """Bytes of each launch, and the least time that each unit of an H100 takes for it."""
+    yield (
+        "| shape | kernel | MB | memory, µs | instructions, µs | shuffles, µs | exponentials, µs |"
+    )
+    yield "|---|---|---|---|---|---|---|"
+    costs: dict[str, Cost] = {}
+    sums = []
+    for shape in SEQUENCES + PICTURES:
+        both = calls(shape, dtype)
+        ways = (
+            ("forward", both.forward, both.least_forward),
+            ("backward", both.backward, both.least_backward),
+        )
+        for way, launches, least in ways:
+            total = 0
+            for call in launches:
+                total += call.moved()
+                if call.name not in costs:
+                    costs[call.name] = cost(call, 90)
+                cells = [1e6 * call.moved() / BANDWIDTH, *unit_times(call, costs[call.name])]
+                text = " | ".join(f"{cell:.1f}" for cell in cells)
+                yield f"| {shape} | {call.name} | {call.moved() / 1e6:.1f} | {text} |"
+            if way == "backward":
+                names = ("dA", "dB", "dC", "dD", "dbias")
+                partial = size(*(launches[-1].arguments[name] for name in names))
+                total += partial
+                time = 1e6 * partial / BANDWIDTH
+                yield f"| {shape} | torch's sums | {partial / 1e6:.1f} | {time:.1f} | | | |"
+            sums.append((shape, way, total, least))
+    yield ""
+    yield "| shape | way | MB moved | least, MB | ratio |"
+    yield "|---|---|---|---|---|"
+    for shape, way, total, least in sums:
+        yield f"| {shape} | {way} | {total / 1e6:.1f} | {least / 1e6:.1f} | {total / least:.2f} |"
+
+
+def unit_times(call: Call, found: Cost) -> list[float]:
+    """Microseconds that the loops keep the schedulers, the shuffles and the exponentials busy."""
+    rounds = call.arguments["states"]
+    if call.kernel.__name__ == "carry_states":
+        rounds = -(-call.arguments["chunks"] // call.arguments["BC"])
+    warps = call.grid[0] * call.grid[1] * call.grid[2] * call.warps
+    clocks = [0.0, 0.0, 0.0]
+    for loop in found.loops:
+        for unit, count in enumerate((loop.instructions / 4, loop.shuffles, 2 * loop.exponentials)):
+            clocks[unit] += warps * rounds * count
+    return [1e6 * clock / (MULTIPROCESSORS * CLOCK) for clock in clocks]
+
+
+@click.command()
+@click.option("--roofline", "wanted", is_flag=True, help="Bytes and least times of some shapes.")
+@click.option("--only", default="", help="Kernels whose name contains this.")
+def main(wanted: bool, only: str) -> None:
+    """Print a Markdown table."""
+    if wanted:
+        for line in roofline(torch.float32):
+            click.echo(line)
+        return
+    costs = all_costs(only)
+    for line in table(costs):
+        click.echo(line)
+    bad = [c for c in costs.values() if c.spilled or c.registers > MOST_REGISTERS]
+    click.echo(f"\n{len(costs)} kernels, {len(bad)} over the bars (no spills, 128 registers)")
+    sys.exit(bool(bad))
+
 
 if __name__ == "__main__":
-    import time
-    t=time.time()
-    for call, ty, target, c in compiled(tuple(int(x) for x in sys.argv[1].split(",")), TYPES[:int(sys.argv[2])]):
-        print(f"{call.name:50} {ty} sm_{target} {c} {time.time()-t:.1f}", flush=True); t=time.time()
+    main()

@@ -107,9 +107,7 @@ def test_groups_channels_and_states(groups: int, channels: int, states: int) -> 
     assert_right(make(batch=1, channels=channels, groups=groups, states=states, length=17))
 
 
-@pytest.mark.parametrize(
-    "sizes", [(1, 1, 1), (2, 8, 4), (8, 32, 1), (16, 64, 32)], ids=str
-)
+@pytest.mark.parametrize("sizes", [(1, 1, 1), (2, 8, 4), (8, 32, 1), (16, 64, 32)], ids=str)
 def test_sizes_of_blocks_and_chunks(tiles: Choose, sizes: tuple[int, int, int]) -> None:
     channels, steps, chunks = sizes
     tiles(launch.Tiles(channels, steps, chunks, 1))
@@ -168,9 +166,7 @@ def test_strides() -> None:
 def test_the_same_bytes_for_each_batch_element() -> None:
     inputs = make(batch=2, channels=5, length=33)
     whole = selective_scan(**inputs, delta_softplus=True, backend="triton")
-    one = {
-        name: t if name in ("A", "D", "delta_bias") else t[1:] for name, t in inputs.items()
-    }
+    one = {name: t if name in ("A", "D", "delta_bias") else t[1:] for name, t in inputs.items()}
     assert torch.equal(selective_scan(**one, delta_softplus=True, backend="triton"), whole[1:])
 
 

@@ -10,7 +10,15 @@ from pathlib import Path
 
 import click
 
-_DISTRIBUTIONS = ("torch", "open-clip-torch", "diffusers", "accelerate", "mamba-ssm", "pillow")
+_DISTRIBUTIONS = (
+    "torch",
+    "open-clip-torch",
+    "diffusers",
+    "accelerate",
+    "mamba-ssm",
+    "triton",
+    "pillow",
+)
 
 
 @click.command()

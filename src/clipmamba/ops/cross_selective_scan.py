@@ -39,9 +39,9 @@ def cross_selective_scan(
 
     .. math:: y = \text{merge}(\text{scan}(\text{cross}(x), \delta, A, B, C, D))
 
-    but the fused kernels, `cpu` and `triton`, read x where it lies, in either memory format, and add the
-    directions up where they end; neither four copies of x nor four results are made. Only the
-    kernel's inputs that differ by direction, delta, B and C, come in each direction's own order:
+    but the fused kernels, `cpu` and `triton`, read x where it lies, in either memory format, and
+    add the directions up where they end; neither four copies of x nor four results are made. Only
+    the inputs that differ by direction, delta, B and C, come in each direction's own order:
     row by row, row by row from the end, column by column, column by column from the end.
 
     Liu et al., "VMamba: Visual State Space Model", NeurIPS 2024 (its SS2D). Differentiable in every

@@ -1,8 +1,8 @@
 """The kernels themselves; `launch` calls them and says what each is for.
 
 A program owns BD channels of one group and BT steps, one chunk. Directions of a picture (WAY) are
-walked two at a time: forth and back along the rows, or along the columns, over one tile of pixels.
-Tiles are (channels, steps) in the order of the pixels; s is a step's place in its own direction.
+walked two at a time, forth (k = 0) and back (k = 1) along the rows, or along the columns, over one
+chunk of pixels. A tile is (channels, steps), its steps in the order of its own direction.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ def _softplus(x):
     """log(1 + exp(x)) without the digits that 1 + exp(x) loses (Kahan's log1p)."""
     small = tl.exp(-tl.abs(x))
     near = 1.0 + small
-    log = tl.where(near == 1.0, small, tl.log(near) * (small / tl.where(near == 1.0, 1.0, near - 1.0)))
+    log = tl.where(
+        near == 1.0, small, tl.log(near) * (small / tl.where(near == 1.0, 1.0, near - 1.0))
+    )
     return tl.maximum(x, 0.0) + log
 
 
@@ -46,29 +48,24 @@ def _tile(
 
 @triton.jit
 def _pixels(
-    pointer, batch, channel, chunk, height, width, batch_stride, channel_stride, step,
+    pointer, batch, channel, chunk, at, height, width, batch_stride, channel_stride, step,
     WAY: tl.constexpr, BD: tl.constexpr, BT: tl.constexpr,
 ):  # fmt: skip
-    """Addresses (BD, BT) in a tensor whose steps are in the order of the pixels."""
-    t = chunk * BT + tl.arange(0, BT)
+    """Addresses (BD, BT) of a chunk's pixels `at` (BT), or of a sequence's steps."""
     if WAY == COLUMNS:
+        t = chunk * BT + at
         start = pointer + batch.to(tl.int64) * batch_stride
         start += channel.to(tl.int64) * channel_stride
-        at = ((t % height) * width + t // height).to(tl.int64) * step
-        return start + ((tl.arange(0, BD) * channel_stride)[:, None] + at[None, :])
-    return _tile(
-        pointer, batch, channel, chunk * BT, tl.arange(0, BT), batch_stride, channel_stride, step, BD
-    )
+        places = ((t % height) * width + t // height).to(tl.int64) * step
+        return start + ((tl.arange(0, BD) * channel_stride)[:, None] + places[None, :])
+    return _tile(pointer, batch, channel, chunk * BT, at, batch_stride, channel_stride, step, BD)
 
 
 @triton.jit
 def _step_sizes(addresses, mask, bias, SOFTPLUS: tl.constexpr):
-    """delta + bias before softplus, and the step sizes, zero where masked: such a step is none."""
+    """Delta + bias before softplus, and the step sizes, zero where masked: such a step is none."""
     raw = tl.load(addresses, mask=mask, other=0.0).to(tl.float32) + bias[:, None]
-    if SOFTPLUS:
-        size = _softplus(raw)
-    else:
-        size = raw
+    size = _softplus(raw) if SOFTPLUS else raw
     return raw, tl.where(mask, size, 0.0)
 
 
@@ -103,52 +100,49 @@ def chunk_ends(
     chunks = tl.cdiv(steps, BT)
     channel = block * BD + tl.arange(0, BD)
     live = channel < rows
-    t = chunk * BT + tl.arange(0, BT)
-    mask = live[:, None] & (t < steps)[None, :]
+    i = tl.arange(0, BT)
     first = block * BD
     if WAY == SEQUENCE:
         first += tl.program_id(1) * rows
-    value_at = _pixels(
-        values, batch, first, chunk, height, width, values_batch, values_channel, values_step,
-        WAY, BD, BT,
-    )  # fmt: skip
-    value = tl.load(value_at, mask=mask, other=0.0).to(tl.float32)
-    if gate is not None:
-        gate_at = _tile(
-            gate, batch, first, chunk * BT, tl.arange(0, BT), gate_batch, gate_channel, gate_step, BD
-        )
-        z = tl.load(gate_at, mask=mask, other=0.0).to(tl.float32)
-        value *= z * tl.sigmoid(z)
     for k in tl.static_range(1 if WAY == SEQUENCE else 2):
-        if WAY == SEQUENCE:
-            group = tl.program_id(1)
-        else:
-            group = tl.program_id(1) + 2 * (WAY - 1) + k
-        origin = steps - 1 - chunk * BT if k == 1 else chunk * BT
-        along = -tl.arange(0, BT) if k == 1 else tl.arange(0, BT)
+        group = tl.program_id(1) + k + (0 if WAY == SEQUENCE else 2 * (WAY - 1))
+        # The way back ends where the way there begins: step i of the chunk is pixel `at`.
+        at = BT - 1 - i if k == 1 else i
+        origin = steps - (chunk + 1) * BT if k == 1 else chunk * BT
+        inside = chunk * BT + at < steps
+        mask = live[:, None] & inside[None, :]
+        value_at = _pixels(
+            values, batch, first, chunk, at, height, width, values_batch, values_channel,
+            values_step, WAY, BD, BT,
+        )  # fmt: skip
+        value = tl.load(value_at, mask=mask, other=0.0).to(tl.float32)
+        if gate is not None:
+            gate_at = _tile(gate, batch, first, origin, i, gate_batch, gate_channel, gate_step, BD)
+            z = tl.load(gate_at, mask=mask, other=0.0).to(tl.float32)
+            value *= z * tl.sigmoid(z)
         mine = group * rows + channel
         size = _step_sizes(
             _tile(
-                delta, batch, group * rows + block * BD, origin, along,
+                delta, batch, group * rows + block * BD, origin, i,
                 delta_batch, delta_channel, delta_step, BD,
             ),
             mask, _row(bias, mine, live), SOFTPLUS,
         )[1]  # fmt: skip
         if BACKWARD:
             drive = value
-            until = tl.cumsum(size, 1, reverse=k == 1)
+            until = tl.cumsum(size, 1)
         else:
             drive = value * size
-            until = tl.cumsum(size, 1, reverse=k == 0) - size
+            until = tl.cumsum(size, 1, reverse=True) - size
         line = (batch.to(tl.int64) * chunks + chunk) * channels
         tl.store(sums + line + mine, tl.sum(size, 1), mask=live)
         weight_at = (
             weights + batch.to(tl.int64) * weights_batch + group.to(tl.int64) * weights_group
-            + origin.to(tl.int64) * weights_step + along * weights_step
+            + origin.to(tl.int64) * weights_step + i * weights_step
         )  # fmt: skip
         for n in range(states):
             rate = tl.load(A + mine * states + n, mask=live, other=0.0).to(tl.float32) * LOG2_E
-            weight = tl.load(weight_at + n * weights_state, mask=t < steps, other=0.0)
+            weight = tl.load(weight_at + n * weights_state, mask=inside, other=0.0)
             end = tl.exp2(until * rate[:, None]) * drive * weight.to(tl.float32)[None, :]
             tl.store(ends + line * states + n * channels + mine, tl.sum(end, 1), mask=live)
 
@@ -171,10 +165,7 @@ def carry_states(
     channel = block * BD + tl.arange(0, BD)
     live = channel < rows
     mine = group * rows + channel
-    if ALTERNATE:
-        back = (group % 2 == 1) != BACKWARD
-    else:
-        back = group < 0 if not BACKWARD else group >= 0
+    back = (group % (2 if ALTERNATE else 1) == 1) != BACKWARD
     rate = tl.load(A + mine * states + n, mask=live, other=0.0).to(tl.float32) * LOG2_E
     state = tl.zeros((BD,), tl.float32)
     if first is not None:
@@ -198,9 +189,7 @@ def carry_states(
             mask=(order < chunks - 1)[:, None] & live[None, :],
         )  # fmt: skip
         state = tl.sum(tl.where((order == start + BC - 1)[:, None], after, 0.0), 0)
-    tl.store(
-        last + batch * last_batch + mine * last_channel + n * last_state, state, mask=live
-    )
+    tl.store(last + batch * last_batch + mine * last_channel + n * last_state, state, mask=live)
 
 
 @triton.jit
@@ -222,27 +211,26 @@ def scan_chunks(
     chunks = tl.cdiv(steps, BT)
     channel = block * BD + tl.arange(0, BD)
     live = channel < rows
-    t = chunk * BT + tl.arange(0, BT)
-    mask = live[:, None] & (t < steps)[None, :]
+    i = tl.arange(0, BT)
     first = block * BD
     if WAY == SEQUENCE:
         first += tl.program_id(1) * rows
-    u_at = _pixels(
-        u, batch, first, chunk, height, width, u_batch, u_channel, u_step, WAY, BD, BT
-    )
-    value = tl.load(u_at, mask=mask, other=0.0).to(tl.float32)
-    y = tl.zeros((BD, BT), tl.float32)
+    total = tl.zeros((BD, BT), tl.float32)
     for k in tl.static_range(1 if WAY == SEQUENCE else 2):
-        if WAY == SEQUENCE:
-            group = tl.program_id(1)
-        else:
-            group = tl.program_id(1) + 2 * (WAY - 1) + k
-        origin = steps - 1 - chunk * BT if k == 1 else chunk * BT
-        along = -tl.arange(0, BT) if k == 1 else tl.arange(0, BT)
+        group = tl.program_id(1) + k + (0 if WAY == SEQUENCE else 2 * (WAY - 1))
+        # The way back ends where the way there begins: step i of the chunk is pixel `at`.
+        at = BT - 1 - i if k == 1 else i
+        origin = steps - (chunk + 1) * BT if k == 1 else chunk * BT
+        inside = chunk * BT + at < steps
+        mask = live[:, None] & inside[None, :]
+        u_at = _pixels(
+            u, batch, first, chunk, at, height, width, u_batch, u_channel, u_step, WAY, BD, BT
+        )
+        value = tl.load(u_at, mask=mask, other=0.0).to(tl.float32)
         mine = group * rows + channel
         size = _step_sizes(
             _tile(
-                delta, batch, group * rows + block * BD, origin, along,
+                delta, batch, group * rows + block * BD, origin, i,
                 delta_batch, delta_channel, delta_step, BD,
             ),
             mask, _row(bias, mine, live), SOFTPLUS,
@@ -250,39 +238,41 @@ def scan_chunks(
         x = size * value
         B_at = (
             B + batch.to(tl.int64) * B_batch + group.to(tl.int64) * B_group
-            + origin.to(tl.int64) * B_step + along * B_step
+            + origin.to(tl.int64) * B_step + i * B_step
         )  # fmt: skip
         C_at = (
             C + batch.to(tl.int64) * C_batch + group.to(tl.int64) * C_group
-            + origin.to(tl.int64) * C_step + along * C_step
+            + origin.to(tl.int64) * C_step + i * C_step
         )  # fmt: skip
         starts_at = starts + (batch.to(tl.int64) * chunks + chunk) * states * channels + mine
-        if D is not None:
-            y += _row(D, mine, live)[:, None] * value
+        y = _row(D, mine, live)[:, None] * value
         for n in range(states):
             rate = tl.load(A + mine * states + n, mask=live, other=0.0).to(tl.float32) * LOG2_E
-            b = tl.load(B_at + n * B_state, mask=t < steps, other=0.0).to(tl.float32)
-            c = tl.load(C_at + n * C_state, mask=t < steps, other=0.0).to(tl.float32)
+            b = tl.load(B_at + n * B_state, mask=inside, other=0.0).to(tl.float32)
+            c = tl.load(C_at + n * C_state, mask=inside, other=0.0).to(tl.float32)
             start = tl.load(starts_at + n * channels, mask=live, other=0.0)
             decay, h = tl.associative_scan(
-                (tl.exp2(size * rate[:, None]), x * b[None, :]), 1, _follow, reverse=k == 1
+                (tl.exp2(size * rate[:, None]), x * b[None, :]), 1, _follow
             )
             y += (h + decay * start[:, None]) * c[None, :]
+        if k == 1:
+            y = tl.flip(y, 1)
+        total += y
+    mask = live[:, None] & (chunk * BT + i < steps)[None, :]
     if z is not None:
-        z_at = _tile(
-            z, batch, first, chunk * BT, tl.arange(0, BT), z_batch, z_channel, z_step, BD
-        )
+        z_at = _tile(z, batch, first, chunk * BT, i, z_batch, z_channel, z_step, BD)
         gate = tl.load(z_at, mask=mask, other=0.0).to(tl.float32)
-        y *= gate * tl.sigmoid(gate)
+        total *= gate * tl.sigmoid(gate)
     if add is not None:
         add_at = _pixels(
-            add, batch, first, chunk, height, width, out_batch, out_channel, out_step, WAY, BD, BT
-        )
-        y += tl.load(add_at, mask=mask, other=0.0)
+            add, batch, first, chunk, i, height, width, out_batch, out_channel, out_step,
+            WAY, BD, BT,
+        )  # fmt: skip
+        total += tl.load(add_at, mask=mask, other=0.0)
     out_at = _pixels(
-        out, batch, first, chunk, height, width, out_batch, out_channel, out_step, WAY, BD, BT
+        out, batch, first, chunk, i, height, width, out_batch, out_channel, out_step, WAY, BD, BT
     )
-    tl.store(out_at, y.to(out.dtype.element_ty), mask=mask)
+    tl.store(out_at, total.to(out.dtype.element_ty), mask=mask)
 
 
 @triton.jit
@@ -301,10 +291,9 @@ def differentiate_chunks(
 ):  # fmt: skip
     """Gradients, each chunk from the state and the state's gradient that arrive at it.
 
-    dA, dD, dbias are per chunk, dB and dC per block of channels: someone adds them up later, in a
-    fixed order. ddelta, dz and these are contiguous; a batch element of ddelta
-    has `volume` elements. `add`, laid out as `du`,
-    is added to it.
+    dA, dD and dbias are per chunk, dB and dC per block of channels; `launch` adds them up. These,
+    ddelta (`volume` elements a batch element) and dz are contiguous. `add`, laid out as du, is
+    added to it.
     """
     blocks = tl.cdiv(rows, BD)
     block, chunk = tl.program_id(0) % blocks, tl.program_id(0) // blocks
@@ -312,93 +301,100 @@ def differentiate_chunks(
     chunks = tl.cdiv(steps, BT)
     channel = block * BD + tl.arange(0, BD)
     live = channel < rows
-    t = chunk * BT + tl.arange(0, BT)
-    inside = t < steps
-    mask = live[:, None] & inside[None, :]
+    i = tl.arange(0, BT)
     first = block * BD
     if WAY == SEQUENCE:
         first += tl.program_id(1) * rows
-    u_at = _pixels(
-        u, batch, first, chunk, height, width, u_batch, u_channel, u_step, WAY, BD, BT
-    )
-    value = tl.load(u_at, mask=mask, other=0.0).to(tl.float32)
-    dout_at = _pixels(
-        dout, batch, first, chunk, height, width, dout_batch, dout_channel, dout_step, WAY, BD, BT
-    )
-    dy = tl.load(dout_at, mask=mask, other=0.0).to(tl.float32)
-    if z is not None:
-        z_at = _tile(
-            z, batch, first, chunk * BT, tl.arange(0, BT), z_batch, z_channel, z_step, BD
-        )
-        gate = tl.load(z_at, mask=mask, other=0.0).to(tl.float32)
-        dy *= gate * tl.sigmoid(gate)
-    dvalue = tl.zeros((BD, BT), tl.float32)
-    y = tl.zeros((BD, BT), tl.float32)  # of interest to z only
+    total = tl.zeros((BD, BT), tl.float32)
     for k in tl.static_range(1 if WAY == SEQUENCE else 2):
-        if WAY == SEQUENCE:
-            group = tl.program_id(1)
-            groups = tl.num_programs(1)
-        else:
-            group = tl.program_id(1) + 2 * (WAY - 1) + k
-            groups = 4 * tl.num_programs(1)
-        origin = steps - 1 - chunk * BT if k == 1 else chunk * BT
-        along = -tl.arange(0, BT) if k == 1 else tl.arange(0, BT)
+        group = tl.program_id(1) + k + (0 if WAY == SEQUENCE else 2 * (WAY - 1))
+        groups = tl.num_programs(1) * (1 if WAY == SEQUENCE else 4)
+        # The way back ends where the way there begins: step i of the chunk is pixel `at`.
+        at = BT - 1 - i if k == 1 else i
+        origin = steps - (chunk + 1) * BT if k == 1 else chunk * BT
+        # The gradients' scan runs the other way, on tiles read from their end: names in _back. With
+        # associative_scan(reverse=True) Triton would turn all that goes in and out, 66 shuffles.
+        back = BT - 1 - i
+        inside = chunk * BT + at < steps
+        inside_back = chunk * BT + (BT - 1 - at) < steps
+        mask = live[:, None] & inside[None, :]
+        mask_back = live[:, None] & inside_back[None, :]
+        u_at = _pixels(
+            u, batch, first, chunk, at, height, width, u_batch, u_channel, u_step, WAY, BD, BT
+        )
+        value = tl.load(u_at, mask=mask, other=0.0).to(tl.float32)
+        dout_at = _pixels(
+            dout, batch, first, chunk, at, height, width, dout_batch, dout_channel, dout_step,
+            WAY, BD, BT,
+        )  # fmt: skip
+        dout_back = _pixels(
+            dout, batch, first, chunk, BT - 1 - at, height, width, dout_batch, dout_channel,
+            dout_step, WAY, BD, BT,
+        )  # fmt: skip
+        dy = tl.load(dout_at, mask=mask, other=0.0).to(tl.float32)
+        dy_back = tl.load(dout_back, mask=mask_back, other=0.0).to(tl.float32)
+        if z is not None:
+            z_at = _tile(z, batch, first, origin, i, z_batch, z_channel, z_step, BD)
+            z_back = _tile(z, batch, first, origin, back, z_batch, z_channel, z_step, BD)
+            gate = tl.load(z_at, mask=mask, other=0.0).to(tl.float32)
+            dy *= gate * tl.sigmoid(gate)
+            gate = tl.load(z_back, mask=mask_back, other=0.0).to(tl.float32)
+            dy_back *= gate * tl.sigmoid(gate)
         mine = group * rows + channel
         shift = _row(bias, mine, live)
         top = group * rows + block * BD
-        delta_at = _tile(
-            delta, batch, top, origin, along, delta_batch, delta_channel, delta_step, BD
-        )
+        delta_at = _tile(delta, batch, top, origin, i, delta_batch, delta_channel, delta_step, BD)
         raw, size = _step_sizes(delta_at, mask, shift, SOFTPLUS)
         # The step after the chunk's last is none here: what `arriving` holds has gone through it.
-        if k == 1:
-            followed = t > chunk * BT
-        else:
-            followed = (t + 1 < steps) & (t + 1 < (chunk + 1) * BT)
-        next_size = _step_sizes(
-            delta_at + delta_step, mask & followed[None, :], shift, SOFTPLUS
-        )[1]  # fmt: skip
+        next_at = _tile(
+            delta, batch, top, origin + 1, back, delta_batch, delta_channel, delta_step, BD
+        )
+        followed = inside_back & (i > 0)
+        if k == 0:
+            followed = followed & (chunk * BT + back + 1 < steps)
+        next_back = _step_sizes(next_at, live[:, None] & followed[None, :], shift, SOFTPLUS)[1]
         x = size * value
         B_at = (
             B + batch.to(tl.int64) * B_batch + group.to(tl.int64) * B_group
-            + origin.to(tl.int64) * B_step + along * B_step
+            + origin.to(tl.int64) * B_step + i * B_step
         )  # fmt: skip
         C_at = (
             C + batch.to(tl.int64) * C_batch + group.to(tl.int64) * C_group
-            + origin.to(tl.int64) * C_step + along * C_step
+            + origin.to(tl.int64) * C_step + i * C_step
         )  # fmt: skip
+        C_back = C_at + (back - i) * C_step
         line = (batch.to(tl.int64) * chunks + chunk) * channels
         slab = (block.to(tl.int64) * batches + batch) * groups + group
-        slab = slab * states * steps + origin + along
+        slab = slab * states * steps + origin + i
         dx = tl.zeros((BD, BT), tl.float32)
         dsize = tl.zeros((BD, BT), tl.float32)
+        y = _row(D, mine, live)[:, None] * value  # of interest to z only
         for n in range(states):
             rate = tl.load(A + mine * states + n, mask=live, other=0.0).to(tl.float32)
             b = tl.load(B_at + n * B_state, mask=inside, other=0.0).to(tl.float32)
             c = tl.load(C_at + n * C_state, mask=inside, other=0.0).to(tl.float32)
             place = line * states + n * channels + mine
             scale = rate[:, None] * LOG2_E
-            decay, h = tl.associative_scan(
-                (tl.exp2(size * scale), x * b[None, :]), 1, _follow, reverse=k == 1
-            )
+            decay, h = tl.associative_scan((tl.exp2(size * scale), x * b[None, :]), 1, _follow)
             h += decay * tl.load(starts + place, mask=live, other=0.0)[:, None]
             if z is not None:
                 y += h * c[None, :]
             tl.store(dC + slab + n * steps, tl.sum(dy * h, 0), mask=inside)
-            decay, dh = tl.associative_scan(
-                (tl.exp2(next_size * scale), dy * c[None, :]), 1, _follow, reverse=k == 0
-            )
-            dh += decay * tl.load(arriving + place, mask=live, other=0.0)[:, None]
+            c = tl.load(C_back + n * C_state, mask=inside_back, other=0.0).to(tl.float32)
+            end = tl.load(arriving + place, mask=live, other=0.0)[:, None]
+            drive = dy_back * c[None, :] + tl.where((i == 0)[None, :], end, 0.0)
+            _, dh = tl.associative_scan((tl.exp2(next_back * scale), drive), 1, _follow)
+            dh = tl.flip(dh, 1)
             tl.store(dB + slab + n * steps, tl.sum(dh * x, 0), mask=inside)
             dx += dh * b[None, :]
             through = dh * (h - x * b[None, :])  # dh_t a_t h_(t-1)
             dsize += through * rate[:, None]
             tl.store(dA + place, tl.sum(through * size, 1), mask=live)
-        dvalue += dx * size
+        dvalue = dx * size
         draw = dsize + dx * value
         if SOFTPLUS:
             draw *= tl.sigmoid(raw)
-        ddelta_at = _tile(ddelta, batch, top, origin, along, volume, steps, 1, BD)
+        ddelta_at = _tile(ddelta, batch, top, origin, i, volume, steps, 1, BD)
         tl.store(ddelta_at, draw.to(ddelta.dtype.element_ty), mask=mask)
         if bias is not None:
             tl.store(dbias + line + mine, tl.sum(tl.where(mask, draw, 0.0), 1), mask=live)
@@ -406,21 +402,23 @@ def differentiate_chunks(
             skip = _row(D, mine, live)[:, None]
             dvalue += skip * dy
             tl.store(dD + line + mine, tl.sum(dy * value, 1), mask=live)
-            if z is not None:
-                y += skip * value
-    if z is not None:
-        gate = tl.load(z_at, mask=mask, other=0.0).to(tl.float32)
-        sigmoid = tl.sigmoid(gate)
-        dgate = tl.load(dout_at, mask=mask, other=0.0).to(tl.float32) * y * sigmoid
-        dgate *= 1.0 + gate * (1.0 - sigmoid)
-        dz_at = _tile(dz, batch, first, chunk * BT, tl.arange(0, BT), volume, steps, 1, BD)
-        tl.store(dz_at, dgate.to(dz.dtype.element_ty), mask=mask)
+        if k == 1:
+            dvalue = tl.flip(dvalue, 1)
+        total += dvalue
+        if z is not None:
+            gate = tl.load(z_at, mask=mask, other=0.0).to(tl.float32)
+            sigmoid = tl.sigmoid(gate)
+            dgate = tl.load(dout_at, mask=mask, other=0.0).to(tl.float32) * y * sigmoid
+            dgate *= 1.0 + gate * (1.0 - sigmoid)
+            dz_at = _tile(dz, batch, first, origin, i, volume, steps, 1, BD)
+            tl.store(dz_at, dgate.to(dz.dtype.element_ty), mask=mask)
+    mask = live[:, None] & (chunk * BT + i < steps)[None, :]
     if add is not None:
         add_at = _pixels(
-            add, batch, first, chunk, height, width, du_batch, du_channel, du_step, WAY, BD, BT
+            add, batch, first, chunk, i, height, width, du_batch, du_channel, du_step, WAY, BD, BT
         )
-        dvalue += tl.load(add_at, mask=mask, other=0.0)
+        total += tl.load(add_at, mask=mask, other=0.0)
     du_at = _pixels(
-        du, batch, first, chunk, height, width, du_batch, du_channel, du_step, WAY, BD, BT
+        du, batch, first, chunk, i, height, width, du_batch, du_channel, du_step, WAY, BD, BT
     )
-    tl.store(du_at, dvalue.to(du.dtype.element_ty), mask=mask)
+    tl.store(du_at, total.to(du.dtype.element_ty), mask=mask)

@@ -158,9 +158,9 @@ class _Scan:
         dD, dbias = (self.empty(self.batch, self.chunks, self.channels) for _ in range(2))
         dB, dC = (self.empty(self.blocks, *inputs.B.shape) for _ in range(2))
         arguments = {
-            "starts": saved, "arriving": arriving, "dout": dout, "ddelta": ddelta, "dA": dA,
-            "dB": dB, "dC": dC, "dD": dD, "dz": dz, "dbias": dbias, "batches": self.batch,
-            "volume": self.channels * self.steps,
+            "starts": saved.contiguous(), "arriving": arriving, "dout": dout, "ddelta": ddelta,
+            "dA": dA, "dB": dB, "dC": dC, "dD": dD, "dz": dz, "dbias": dbias,
+            "batches": self.batch, "volume": self.channels * self.steps,
         }  # fmt: skip
         arguments |= self.common() | _strides("dout", dout)
         for way, to, add in self._sums(du):

@@ -1,0 +1,111 @@
+"""The Triton kernels: in the interpreter, compiled for GPUs that are not here, and as a backend."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from test_selective_scan import assert_close, make, run
+
+from clipmamba.errors import BackendError
+from clipmamba.ops import backend_table, selective_scan
+from clipmamba.ops.selective_scan import triton
+
+HERE = Path(__file__).parent
+needs_triton = pytest.mark.skipif(
+    importlib.util.find_spec("triton") is None, reason="triton is not installed"
+)
+
+
+def own_process(*command: str | Path, **variables: str) -> str:
+    """Output of a python command that succeeds."""
+    environment = {k: v for k, v in os.environ.items() if k != "PYTEST_ADDOPTS"} | variables
+    result = subprocess.run(
+        [sys.executable, *command], env=environment, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stdout[-8000:] + result.stderr[-4000:]
+    return result.stdout
+
+
+@needs_triton
+def test_every_gradient_in_the_interpreter() -> None:
+    """The tests of `interpreted_triton.py`."""
+    own_process("-m", "pytest", HERE / "interpreted_triton.py", TRITON_INTERPRET="1")
+
+
+@needs_triton
+@pytest.mark.parametrize("kernel", ["scan_chunks", "differentiate_chunks"])
+def test_registers_and_spills(kernel: str, tmp_path: Path) -> None:
+    """At N = 16, for sm_80, sm_90 and sm_100, in three types; the other kernels are far smaller."""
+    script = HERE.parents[1] / "scripts" / "compile_kernels.py"
+    said = own_process(
+        script, "--only", kernel, TRITON_INTERPRET="0", TRITON_CACHE_DIR=str(tmp_path)
+    )
+    assert "27 kernels, 0 over the bars" in said
+
+
+@needs_triton
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_on_the_gpu(dtype: torch.dtype) -> None:
+    assert triton.available()[0], triton.available()[1]
+    inputs = {
+        name: None if t is None else t.cuda()
+        for name, t in make(channels=70, groups=2, length=1031, dtype=dtype, start=True).items()
+    }
+    assert_close(run(inputs, "triton"), run(inputs, "reference", dtype=torch.float64))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_says_why_it_cannot_run() -> None:
+    status = {s.name: s for s in backend_table()}["triton"]
+    assert not status.available
+    assert "CUDA" in status.reason
+    with pytest.raises(BackendError, match=r"'triton' can't run this call: .*CUDA"):
+        selective_scan(**make(), backend="triton")
+
+
+def test_a_machine_without_triton_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(triton, "_INSTALLED", False)
+    assert triton.available() == (
+        False,
+        "triton is not installed; it comes with torch's CUDA builds on Linux",
+    )
+
+
+def test_kernels_that_fail_or_are_wrong_are_declined(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> float:
+        raise RuntimeError("Failed to find C compiler")
+
+    monkeypatch.setattr(triton, "_INSTALLED", True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setitem(sys.modules, "triton.errors", _errors())
+    cases = [(broken, "find C compiler"), (lambda: 0.5, "wrong here, by 5e-01")]
+    cases.append((lambda: float("nan"), "wrong here"))
+    for tried, words in cases:
+        monkeypatch.setattr(triton, "_tiny_error", tried)
+        triton._probe.cache_clear()
+        try:
+            possible, reason = triton.available()
+        finally:
+            triton._probe.cache_clear()
+        assert not possible
+        assert words in reason
+
+
+def _errors() -> object:
+    """`triton.errors`, for machines without triton."""
+    module = type(sys)("triton.errors")
+    module.TritonError = type("TritonError", (Exception,), {})
+    return module
+
+
+def test_importing_ops_does_not_import_triton() -> None:
+    code = "import sys, clipmamba.ops; sys.exit('triton' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
