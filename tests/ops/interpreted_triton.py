@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,10 +21,10 @@ from test_cross_selective_scan import make as make_picture
 from test_cross_selective_scan import run as run_picture
 from test_selective_scan import assert_close, make, relative_error, run
 from torch import Tensor
-from triton.runtime.interpreter import ScanOps
+from triton.runtime.interpreter import ReduceOps, ScanOps
 
 from clipmamba.errors import BackendError
-from clipmamba.ops import backend_table, cross_selective_scan, selective_scan
+from clipmamba.ops import backend_table, selective_scan
 from clipmamba.ops.selective_scan import triton
 from clipmamba.ops.selective_scan.op import forward_op
 from clipmamba.ops.selective_scan.triton import launch
@@ -35,18 +35,28 @@ SMALL = launch.Tiles(channels=4, steps=16, chunks=2, warps=1)
 Choose = Callable[[launch.Tiles], None]
 
 
-def walk(self: ScanOps, inputs: list[Any]) -> list[Any]:
-    """`tl.associative_scan` a row of elements at a time; Triton's own takes one at a time."""
-    rows = [np.moveaxis(t.handle.data, self.axis, 0) for t in inputs]
-    results = [np.empty_like(row) for row in rows]
-    state: tuple[Any, ...] = ()
+def states(operation: Any, inputs: Sequence[Any]) -> Iterator[list[np.ndarray]]:
+    """Results of a scan after each step. Triton's own interpreter takes one element at a time."""
+    rows = [np.moveaxis(t.handle.data, operation.axis, 0) for t in inputs]
+    state: Any = ()
     for step in range(len(rows[0])):
-        here = tuple(self.to_tensor(r[step], t.dtype) for r, t in zip(rows, inputs, strict=True))
-        state = self.combine_fn.fn(*state, *here) if step else here
-        for result, value in zip(results, state, strict=True):
-            result[step] = value.handle.data
-    pairs = zip(results, inputs, strict=True)
-    return [self.to_tensor(np.moveaxis(r, 0, self.axis), t.dtype) for r, t in pairs]
+        here = [operation.to_tensor(r[step], t.dtype) for r, t in zip(rows, inputs, strict=True)]
+        state = operation.combine_fn.fn(*state, *here) if step else here
+        state = state if isinstance(state, list | tuple) else [state]
+        yield [value.handle.data for value in state]
+
+
+def scan(self: ScanOps, inputs: Sequence[Any]) -> list[Any]:
+    values = zip(*states(self, inputs), strict=True)
+    stacked = [np.stack(value, self.axis) for value in values]
+    return [self.to_tensor(value, t.dtype) for value, t in zip(stacked, inputs, strict=True)]
+
+
+def reduce(self: ReduceOps, inputs: Sequence[Any]) -> list[Any]:
+    *_, values = states(self, inputs)
+    if self.keep_dims:
+        values = [np.expand_dims(value, self.axis) for value in values]
+    return [self.to_tensor(value, t.dtype) for value, t in zip(values, inputs, strict=True)]
 
 
 @pytest.fixture(autouse=True)
@@ -63,7 +73,8 @@ def tiles(monkeypatch: pytest.MonkeyPatch) -> Choose:
     """Sets the sizes of the blocks, and makes the interpreter walk faster."""
 
     def choose(tiles: launch.Tiles) -> None:
-        monkeypatch.setattr(ScanOps, "generic_scan", walk)
+        monkeypatch.setattr(ScanOps, "generic_scan", scan)
+        monkeypatch.setattr(ReduceOps, "generic_reduce", reduce)
         for name in ("forward", "backward", "cross_forward", "cross_backward"):
             function = functools.partial(getattr(launch, name), tiles=tiles)
             monkeypatch.setattr(triton, name, function)
@@ -89,7 +100,7 @@ def assert_picture_right(inputs: dict[str, Tensor | None]) -> None:
 def test_the_interpreters_own_scan(monkeypatch: pytest.MonkeyPatch) -> None:
     """With the blocks' real sizes."""
     monkeypatch.undo()
-    assert ScanOps.generic_scan is not walk
+    assert ScanOps.generic_scan is not scan
     inputs = make(batch=1, channels=2, length=3, states=1)
     assert_right(inputs)
 
@@ -101,7 +112,7 @@ def test_odd_lengths(length: int) -> None:
 
 @pytest.mark.parametrize(
     ("groups", "channels", "states"),
-    [(1, 1, 1), (1, 7, 3), (1, 3, 16), (2, 2, 3), (2, 6, 16), (2, 10, 1)],
+    [(1, 1, 1), (1, 7, 3), (1, 1, 16), (2, 2, 3), (2, 4, 16), (2, 10, 1)],
 )
 def test_groups_channels_and_states(groups: int, channels: int, states: int) -> None:
     assert_right(make(batch=1, channels=channels, groups=groups, states=states, length=17))
@@ -111,7 +122,7 @@ def test_groups_channels_and_states(groups: int, channels: int, states: int) -> 
 def test_sizes_of_blocks_and_chunks(tiles: Choose, sizes: tuple[int, int, int]) -> None:
     channels, steps, chunks = sizes
     tiles(launch.Tiles(channels, steps, chunks, 1))
-    length = 5 if steps == 1 else 41
+    length = 3 if steps == 1 else 29
     assert_right(make(batch=1, channels=3, length=length, states=2, start=True))
 
 
@@ -129,7 +140,7 @@ def test_optional_inputs(softplus: bool, z: bool, D: bool, bias: bool) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision(dtype: torch.dtype) -> None:
-    inputs = make(channels=6, length=37, groups=2, dtype=dtype, start=True)
+    inputs = make(batch=1, channels=4, length=21, groups=2, dtype=dtype, start=True)
     actual = run(inputs, "triton")
     assert actual["out"].dtype == actual["du"].dtype == actual["dB"].dtype == dtype
     assert actual["last"].dtype == actual["dA"].dtype == torch.float32
@@ -149,7 +160,7 @@ def test_every_tensor_may_have_its_own_type() -> None:
 
 
 def test_strides() -> None:
-    inputs = make(channels=4, groups=2, states=3, length=21)
+    inputs = make(batch=1, channels=4, groups=2, states=3, length=21)
     strided = {
         "u": inputs["u"].transpose(1, 2).contiguous().transpose(1, 2),  # channels last
         "delta": torch.cat([inputs["delta"]] * 2, dim=1)[:, :4],
@@ -196,7 +207,7 @@ def test_nan_stays_where_it_belongs() -> None:
 
 def test_a_long_memory_stays_exact(tiles: Choose) -> None:
     tiles(launch.Tiles(channels=4, steps=64, chunks=16, warps=1))
-    inputs = make(batch=1, channels=2, length=2048, states=1)
+    inputs = make(batch=1, channels=2, length=1024, states=1)
     inputs["A"] = inputs["A"].detach() * 1e-3
     assert_right(inputs)
 
@@ -208,15 +219,15 @@ def test_a_picture(size: tuple[int, int], full: bool) -> None:
     assert_picture_right(make_picture(1, 5, height, width, 2, full=full))
 
 
-@pytest.mark.parametrize(("channels", "states"), [(1, 1), (4, 16), (6, 3)])
+@pytest.mark.parametrize(("channels", "states"), [(1, 1), (2, 16), (6, 1)])
 def test_a_pictures_channels_and_states(channels: int, states: int) -> None:
-    assert_picture_right(make_picture(1, channels, 3, 6, states))
+    assert_picture_right(make_picture(1, channels, 3, 4, states))
 
 
 @pytest.mark.parametrize("steps", [8, 64])
 def test_a_pictures_chunks(tiles: Choose, steps: int) -> None:
     tiles(launch.Tiles(8, steps, 4, 1))
-    assert_picture_right(make_picture(1, 3, 11, 7, 2))
+    assert_picture_right(make_picture(1, 2, 5, 5, 1))
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -242,15 +253,15 @@ def test_reads_the_picture_where_it_lies(layout: str) -> None:
     got = run_picture(inputs | {"x": strange}, scan_on("triton"))
     assert all(torch.equal(one, other) for one, other in zip(got, want, strict=True))
     if layout == "channels last":
-        out = cross_selective_scan(**(inputs | {"x": strange}), backend="triton")
+        out = scan_on("triton")(**(inputs | {"x": strange}))
         assert out.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_passes_opcheck(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(triton, "CHUNK", SMALL.steps)  # what the fake kernels go by
-    inputs = make(batch=1, channels=4, length=20, states=2, groups=2, start=True)
+    inputs = make(batch=1, channels=2, length=5, states=1, groups=2, start=True)
     torch.library.opcheck(forward_op, (*inputs.values(), True, True, "triton"))
-    inputs = make_picture(1, 2, 3, 6, 2)
+    inputs = make_picture(1, 1, 2, 3, 1)
     inputs["delta"] = inputs["delta"].detach().flatten(1, 2).requires_grad_()
     operator = torch.ops.clipmamba.cross_selective_scan.default
     torch.library.opcheck(operator, (*inputs.values(), True, True, "triton"))

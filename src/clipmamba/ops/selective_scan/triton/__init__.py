@@ -74,8 +74,8 @@ def _probe() -> Verdict:
     """
     try:
         from triton.errors import TritonError
-    except ImportError as error:
-        return False, f"triton does not import: {error}"
+    except ImportError as failure:
+        return False, f"triton does not import: {failure}"
     try:
         error = _tiny_error()
     except (

@@ -9,6 +9,7 @@ fills a GPU. A picture's directions go in pairs, rows and then columns, which ad
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -196,12 +197,17 @@ def _strides(name: str, tensor: Tensor | None, axes: tuple[str, ...] = ()) -> di
     return {f"{name}_{axis}": stride for axis, stride in zip(axes, strides, strict=True)}
 
 
+def _device(t: Tensor) -> AbstractContextManager[None]:
+    """Triton launches on the current device, not on the tensors'."""
+    return torch.cuda.device(t.device) if t.is_cuda else nullcontext()
+
+
 def forward(
     inputs: ScanInputs, save_states: bool, tiles: Tiles = TILES, launch: Launch = run
 ) -> tuple[Tensor, Tensor, Tensor]:
     """As `torch_scan.forward`, for tensors of any strides; states are saved every `tiles.steps`."""
     u = inputs.u
-    with torch.cuda.device_of(u):
+    with _device(u):
         scan = _Scan(inputs, tiles, launch, None)
         out = torch.empty_like(u, memory_format=torch.contiguous_format)
         last = scan.empty(len(u), *inputs.A.shape)
@@ -220,7 +226,7 @@ def backward(
 ) -> Gradients:
     """As `torch_scan.backward`, from what `forward` saved with the same tiles."""
     u = inputs.u
-    with torch.cuda.device_of(u):
+    with _device(u):
         scan = _Scan(inputs, tiles, launch, None)
         dfirst = scan.empty(len(u), *inputs.A.shape)
         arriving = scan.arrivals(dout, dlast, dfirst)
@@ -238,7 +244,7 @@ def cross_forward(
 ) -> tuple[Tensor, Tensor]:
     """As `cpu.cross_forward`, with the sum in u's type."""
     u = inputs.u
-    with torch.cuda.device_of(u):
+    with _device(u):
         scan = _Scan(inputs, tiles, launch, (height, width))
         out = torch.empty_like(u)
         starts = scan.arrivals(None, None, scan.empty(len(u), *inputs.A.shape))
@@ -257,7 +263,7 @@ def cross_backward(
 ) -> Gradients:
     """Gradients of the inputs of `cross_forward`, from what it saved with the same tiles."""
     u = inputs.u
-    with torch.cuda.device_of(u):
+    with _device(u):
         scan = _Scan(inputs, tiles, launch, (height, width))
         arriving = scan.arrivals(dout, None, scan.empty(len(u), *inputs.A.shape))
         du = torch.empty_like(u)
