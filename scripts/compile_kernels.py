@@ -63,20 +63,22 @@ class Call:
         parts = [self.kernel.__name__]
         if (way := self.arguments.get("WAY")) is not None:
             parts.append(("sequence", "rows", "columns")[getattr(way, "value", way)])
+        if self.arguments.get("TURNED"):
+            parts.append("back")
         if "BACKWARD" in self.arguments:
             parts.append("backward" if self.arguments["BACKWARD"] else "forward")
         return ", ".join(parts)
 
     @property
     def is_picture(self) -> bool:
-        """Whether it walks two of a picture's four directions."""
+        """Whether it walks one or two of a picture's four directions."""
         return self.arguments.get("height", 0) > 0
 
     def moved(self) -> int:
         """Bytes read and written, what programs share counted once: caches serve it."""
-        # A picture's launch meets half of what differs by direction.
+        # A picture's launch meets two or one of the four that differ by direction.
         whole = {"values", "u", "dout", "out", "du", "add"} if self.is_picture else set()
-        share = 2 if self.is_picture else 1
+        share = (4 if "TURNED" in self.arguments else 2) if self.is_picture else 1
         return sum(
             size(value) // (1 if name in whole else share)
             for name, value in self.arguments.items()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,6 +17,7 @@ from test_selective_scan import assert_close, make, run
 from clipmamba.errors import BackendError
 from clipmamba.ops import backend_table, selective_scan
 from clipmamba.ops.selective_scan import triton
+from clipmamba.ops.selective_scan.interface import ScanCall
 
 HERE = Path(__file__).parent
 needs_triton = pytest.mark.skipif(
@@ -77,6 +80,27 @@ def test_a_machine_without_triton_is_told(monkeypatch: pytest.MonkeyPatch) -> No
         False,
         "triton is not installed; it comes with torch's CUDA builds on Linux",
     )
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({}, "float32 state"),
+        ({"device": torch.device("cpu")}, "on cpu, not on a cuda device"),
+        ({"dtypes": frozenset({torch.float64})}, "not torch.float64"),
+        ({"batch": 70_000}, "at most 65535 batch elements"),
+        ({"length": 2**30}, "fewer than 2^31 elements"),
+    ],
+)
+def test_supports(change: dict[str, Any], words: str) -> None:
+    call = ScanCall(
+        torch.device("cuda"), frozenset({torch.float32, torch.float16, torch.bfloat16}),
+        batch=2, channels=8, states=4, groups=1, length=100, needs_grad=True,
+        last_state_grad=True, initial_state=True,
+    )  # fmt: skip
+    possible, reason = triton.supports(dataclasses.replace(call, **change))
+    assert possible == (not change)
+    assert words in reason
 
 
 def test_kernels_that_fail_or_are_wrong_are_declined(monkeypatch: pytest.MonkeyPatch) -> None:

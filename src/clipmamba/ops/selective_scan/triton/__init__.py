@@ -53,6 +53,8 @@ def supports(call: ScanCall) -> Verdict:
         return False, f"takes float32, float16 and bfloat16, not {names}"
     if call.batch > _MOST_BATCHES:
         return False, f"takes at most {_MOST_BATCHES} batch elements, not {call.batch}"
+    if call.channels * call.length >= 2**31:
+        return False, "takes fewer than 2^31 elements of u and delta for each batch element"
     return True, "float32 state"
 
 

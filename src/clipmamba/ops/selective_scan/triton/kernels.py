@@ -2,7 +2,8 @@
 
 A program owns BD channels of one group and BT steps, one chunk. Directions of a picture (WAY) are
 walked two at a time, forth (k = 0) and back (k = 1) along the rows, or along the columns, over one
-chunk of pixels. A tile is (channels, steps), its steps in the order of its own direction.
+chunk of pixels; one at a time by `differentiate_chunks`. A tile is (channels, steps), its steps in
+the order of its own direction.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ def _pixels(
         t = chunk * BT + at
         start = pointer + batch.to(tl.int64) * batch_stride
         start += channel.to(tl.int64) * channel_stride
-        places = ((t % height) * width + t // height).to(tl.int64) * step
+        places = ((t % height) * width + t // height) * step
         return start + ((tl.arange(0, BD) * channel_stride)[:, None] + places[None, :])
     return _tile(pointer, batch, channel, chunk * BT, at, batch_stride, channel_stride, step, BD)
 
@@ -287,9 +288,12 @@ def differentiate_chunks(
     dout_batch, dout_channel, dout_step,
     du_batch, du_channel, du_step,
     batches, volume, channels, rows, steps, states, height, width,
-    WAY: tl.constexpr, SOFTPLUS: tl.constexpr, BD: tl.constexpr, BT: tl.constexpr,
+    WAY: tl.constexpr, TURNED: tl.constexpr, SOFTPLUS: tl.constexpr,
+    BD: tl.constexpr, BT: tl.constexpr,
 ):  # fmt: skip
     """Gradients, each chunk from the state and the state's gradient that arrive at it.
+
+    One direction of a picture at a time, forth or TURNED: two would not fit the registers.
 
     dA, dD and dbias are per chunk, dB and dC per block of channels; `launch` adds them up. These,
     ddelta (`volume` elements a batch element) and dz are contiguous. `add`, laid out as du, is
@@ -305,120 +309,115 @@ def differentiate_chunks(
     first = block * BD
     if WAY == SEQUENCE:
         first += tl.program_id(1) * rows
-    total = tl.zeros((BD, BT), tl.float32)
-    for k in tl.static_range(1 if WAY == SEQUENCE else 2):
-        group = tl.program_id(1) + k + (0 if WAY == SEQUENCE else 2 * (WAY - 1))
-        groups = tl.num_programs(1) * (1 if WAY == SEQUENCE else 4)
-        # The way back ends where the way there begins: step i of the chunk is pixel `at`.
-        at = BT - 1 - i if k == 1 else i
-        origin = steps - (chunk + 1) * BT if k == 1 else chunk * BT
-        # The gradients' scan runs the other way, on tiles read from their end: names in _back. With
-        # associative_scan(reverse=True) Triton would turn all that goes in and out, 66 shuffles.
-        back = BT - 1 - i
-        inside = chunk * BT + at < steps
-        inside_back = chunk * BT + (BT - 1 - at) < steps
-        mask = live[:, None] & inside[None, :]
-        mask_back = live[:, None] & inside_back[None, :]
-        u_at = _pixels(
-            u, batch, first, chunk, at, height, width, u_batch, u_channel, u_step, WAY, BD, BT
-        )
-        value = tl.load(u_at, mask=mask, other=0.0).to(tl.float32)
-        dout_at = _pixels(
-            dout, batch, first, chunk, at, height, width, dout_batch, dout_channel, dout_step,
-            WAY, BD, BT,
-        )  # fmt: skip
-        dout_back = _pixels(
-            dout, batch, first, chunk, BT - 1 - at, height, width, dout_batch, dout_channel,
-            dout_step, WAY, BD, BT,
-        )  # fmt: skip
-        dy = tl.load(dout_at, mask=mask, other=0.0).to(tl.float32)
-        dy_back = tl.load(dout_back, mask=mask_back, other=0.0).to(tl.float32)
+    group = tl.program_id(1)
+    groups = tl.num_programs(1)
+    if WAY != SEQUENCE:
+        group += 2 * (WAY - 1) + TURNED
+        groups *= 4
+    # The way back ends where the way there begins: step i of the chunk is pixel `at`.
+    at = BT - 1 - i if TURNED else i
+    origin = steps - (chunk + 1) * BT if TURNED else chunk * BT
+    # The gradients' scan runs the other way, on tiles read from their end: names in _back. With
+    # associative_scan(reverse=True) Triton would turn all that goes in and out, 66 shuffles.
+    back = BT - 1 - i
+    inside = chunk * BT + at < steps
+    inside_back = chunk * BT + (BT - 1 - at) < steps
+    mask = live[:, None] & inside[None, :]
+    mask_back = live[:, None] & inside_back[None, :]
+    u_at = _pixels(
+        u, batch, first, chunk, at, height, width, u_batch, u_channel, u_step, WAY, BD, BT
+    )
+    value = tl.load(u_at, mask=mask, other=0.0).to(tl.float32)
+    dout_at = _pixels(
+        dout, batch, first, chunk, at, height, width, dout_batch, dout_channel, dout_step,
+        WAY, BD, BT,
+    )  # fmt: skip
+    dout_back = _pixels(
+        dout, batch, first, chunk, BT - 1 - at, height, width, dout_batch, dout_channel,
+        dout_step, WAY, BD, BT,
+    )  # fmt: skip
+    dy = tl.load(dout_at, mask=mask, other=0.0).to(tl.float32)
+    dy_back = tl.load(dout_back, mask=mask_back, other=0.0).to(tl.float32)
+    if z is not None:
+        z_at = _tile(z, batch, first, origin, i, z_batch, z_channel, z_step, BD)
+        z_back = _tile(z, batch, first, origin, back, z_batch, z_channel, z_step, BD)
+        gate = tl.load(z_at, mask=mask, other=0.0).to(tl.float32)
+        dy *= gate * tl.sigmoid(gate)
+        gate = tl.load(z_back, mask=mask_back, other=0.0).to(tl.float32)
+        dy_back *= gate * tl.sigmoid(gate)
+    mine = group * rows + channel
+    shift = _row(bias, mine, live)
+    top = group * rows + block * BD
+    delta_at = _tile(delta, batch, top, origin, i, delta_batch, delta_channel, delta_step, BD)
+    raw, size = _step_sizes(delta_at, mask, shift, SOFTPLUS)
+    # The step after the chunk's last is none here: what `arriving` holds has gone through it.
+    next_at = _tile(delta, batch, top, origin + 1, back, delta_batch, delta_channel, delta_step, BD)
+    followed = inside_back & (i > 0)
+    if not TURNED:
+        followed = followed & (chunk * BT + back + 1 < steps)
+    next_back = _step_sizes(next_at, live[:, None] & followed[None, :], shift, SOFTPLUS)[1]
+    x = size * value
+    B_at = (
+        B + batch.to(tl.int64) * B_batch + group.to(tl.int64) * B_group
+        + origin.to(tl.int64) * B_step + i * B_step
+    )  # fmt: skip
+    C_at = (
+        C + batch.to(tl.int64) * C_batch + group.to(tl.int64) * C_group
+        + origin.to(tl.int64) * C_step + i * C_step
+    )  # fmt: skip
+    C_back = C_at + (back - i) * C_step
+    line = (batch.to(tl.int64) * chunks + chunk) * channels
+    slab = (block.to(tl.int64) * batches + batch) * groups + group
+    slab = slab * states * steps + origin + i
+    dx = tl.zeros((BD, BT), tl.float32)
+    dsize = tl.zeros((BD, BT), tl.float32)
+    y = _row(D, mine, live)[:, None] * value  # of interest to z only
+    for n in range(states):
+        rate = tl.load(A + mine * states + n, mask=live, other=0.0).to(tl.float32)
+        b = tl.load(B_at + n * B_state, mask=inside, other=0.0).to(tl.float32)
+        c = tl.load(C_at + n * C_state, mask=inside, other=0.0).to(tl.float32)
+        place = line * states + n * channels + mine
+        scale = rate[:, None] * LOG2_E
+        decay, h = tl.associative_scan((tl.exp2(size * scale), x * b[None, :]), 1, _follow)
+        h += decay * tl.load(starts + place, mask=live, other=0.0)[:, None]
         if z is not None:
-            z_at = _tile(z, batch, first, origin, i, z_batch, z_channel, z_step, BD)
-            z_back = _tile(z, batch, first, origin, back, z_batch, z_channel, z_step, BD)
-            gate = tl.load(z_at, mask=mask, other=0.0).to(tl.float32)
-            dy *= gate * tl.sigmoid(gate)
-            gate = tl.load(z_back, mask=mask_back, other=0.0).to(tl.float32)
-            dy_back *= gate * tl.sigmoid(gate)
-        mine = group * rows + channel
-        shift = _row(bias, mine, live)
-        top = group * rows + block * BD
-        delta_at = _tile(delta, batch, top, origin, i, delta_batch, delta_channel, delta_step, BD)
-        raw, size = _step_sizes(delta_at, mask, shift, SOFTPLUS)
-        # The step after the chunk's last is none here: what `arriving` holds has gone through it.
-        next_at = _tile(
-            delta, batch, top, origin + 1, back, delta_batch, delta_channel, delta_step, BD
-        )
-        followed = inside_back & (i > 0)
-        if k == 0:
-            followed = followed & (chunk * BT + back + 1 < steps)
-        next_back = _step_sizes(next_at, live[:, None] & followed[None, :], shift, SOFTPLUS)[1]
-        x = size * value
-        B_at = (
-            B + batch.to(tl.int64) * B_batch + group.to(tl.int64) * B_group
-            + origin.to(tl.int64) * B_step + i * B_step
-        )  # fmt: skip
-        C_at = (
-            C + batch.to(tl.int64) * C_batch + group.to(tl.int64) * C_group
-            + origin.to(tl.int64) * C_step + i * C_step
-        )  # fmt: skip
-        C_back = C_at + (back - i) * C_step
-        line = (batch.to(tl.int64) * chunks + chunk) * channels
-        slab = (block.to(tl.int64) * batches + batch) * groups + group
-        slab = slab * states * steps + origin + i
-        dx = tl.zeros((BD, BT), tl.float32)
-        dsize = tl.zeros((BD, BT), tl.float32)
-        y = _row(D, mine, live)[:, None] * value  # of interest to z only
-        for n in range(states):
-            rate = tl.load(A + mine * states + n, mask=live, other=0.0).to(tl.float32)
-            b = tl.load(B_at + n * B_state, mask=inside, other=0.0).to(tl.float32)
-            c = tl.load(C_at + n * C_state, mask=inside, other=0.0).to(tl.float32)
-            place = line * states + n * channels + mine
-            scale = rate[:, None] * LOG2_E
-            decay, h = tl.associative_scan((tl.exp2(size * scale), x * b[None, :]), 1, _follow)
-            h += decay * tl.load(starts + place, mask=live, other=0.0)[:, None]
-            if z is not None:
-                y += h * c[None, :]
-            tl.store(dC + slab + n * steps, tl.sum(dy * h, 0), mask=inside)
-            c = tl.load(C_back + n * C_state, mask=inside_back, other=0.0).to(tl.float32)
-            end = tl.load(arriving + place, mask=live, other=0.0)[:, None]
-            drive = dy_back * c[None, :] + tl.where((i == 0)[None, :], end, 0.0)
-            _, dh = tl.associative_scan((tl.exp2(next_back * scale), drive), 1, _follow)
-            dh = tl.flip(dh, 1)
-            tl.store(dB + slab + n * steps, tl.sum(dh * x, 0), mask=inside)
-            dx += dh * b[None, :]
-            through = dh * (h - x * b[None, :])  # dh_t a_t h_(t-1)
-            dsize += through * rate[:, None]
-            tl.store(dA + place, tl.sum(through * size, 1), mask=live)
-        dvalue = dx * size
-        draw = dsize + dx * value
-        if SOFTPLUS:
-            draw *= tl.sigmoid(raw)
-        ddelta_at = _tile(ddelta, batch, top, origin, i, volume, steps, 1, BD)
-        tl.store(ddelta_at, draw.to(ddelta.dtype.element_ty), mask=mask)
-        if bias is not None:
-            tl.store(dbias + line + mine, tl.sum(tl.where(mask, draw, 0.0), 1), mask=live)
-        if D is not None:
-            skip = _row(D, mine, live)[:, None]
-            dvalue += skip * dy
-            tl.store(dD + line + mine, tl.sum(dy * value, 1), mask=live)
-        if k == 1:
-            dvalue = tl.flip(dvalue, 1)
-        total += dvalue
-        if z is not None:
-            gate = tl.load(z_at, mask=mask, other=0.0).to(tl.float32)
-            sigmoid = tl.sigmoid(gate)
-            dgate = tl.load(dout_at, mask=mask, other=0.0).to(tl.float32) * y * sigmoid
-            dgate *= 1.0 + gate * (1.0 - sigmoid)
-            dz_at = _tile(dz, batch, first, origin, i, volume, steps, 1, BD)
-            tl.store(dz_at, dgate.to(dz.dtype.element_ty), mask=mask)
-    mask = live[:, None] & (chunk * BT + i < steps)[None, :]
+            y += h * c[None, :]
+        tl.store(dC + slab + n * steps, tl.sum(dy * h, 0), mask=inside)
+        c = tl.load(C_back + n * C_state, mask=inside_back, other=0.0).to(tl.float32)
+        end = tl.load(arriving + place, mask=live, other=0.0)[:, None]
+        drive = dy_back * c[None, :] + tl.where((i == 0)[None, :], end, 0.0)
+        _, dh = tl.associative_scan((tl.exp2(next_back * scale), drive), 1, _follow)
+        dh = tl.flip(dh, 1)
+        tl.store(dB + slab + n * steps, tl.sum(dh * x, 0), mask=inside)
+        dx += dh * b[None, :]
+        through = dh * (h - x * b[None, :])  # dh_t a_t h_(t-1)
+        dsize += through * rate[:, None]
+        tl.store(dA + place, tl.sum(through * size, 1), mask=live)
+    dvalue = dx * size
+    draw = dsize + dx * value
+    if SOFTPLUS:
+        draw *= tl.sigmoid(raw)
+    ddelta_at = _tile(ddelta, batch, top, origin, i, volume, steps, 1, BD)
+    tl.store(ddelta_at, draw.to(ddelta.dtype.element_ty), mask=mask)
+    if bias is not None:
+        tl.store(dbias + line + mine, tl.sum(tl.where(mask, draw, 0.0), 1), mask=live)
+    if D is not None:
+        skip = _row(D, mine, live)[:, None]
+        dvalue += skip * dy
+        tl.store(dD + line + mine, tl.sum(dy * value, 1), mask=live)
+    if z is not None:
+        gate = tl.load(z_at, mask=mask, other=0.0).to(tl.float32)
+        sigmoid = tl.sigmoid(gate)
+        dgate = tl.load(dout_at, mask=mask, other=0.0).to(tl.float32) * y * sigmoid
+        dgate *= 1.0 + gate * (1.0 - sigmoid)
+        dz_at = _tile(dz, batch, first, origin, i, volume, steps, 1, BD)
+        tl.store(dz_at, dgate.to(dz.dtype.element_ty), mask=mask)
     if add is not None:
         add_at = _pixels(
-            add, batch, first, chunk, i, height, width, du_batch, du_channel, du_step, WAY, BD, BT
+            add, batch, first, chunk, at, height, width, du_batch, du_channel, du_step, WAY, BD, BT
         )
-        total += tl.load(add_at, mask=mask, other=0.0)
+        dvalue += tl.load(add_at, mask=mask, other=0.0)
     du_at = _pixels(
-        du, batch, first, chunk, i, height, width, du_batch, du_channel, du_step, WAY, BD, BT
+        du, batch, first, chunk, at, height, width, du_batch, du_channel, du_step, WAY, BD, BT
     )
-    tl.store(du_at, total.to(du.dtype.element_ty), mask=mask)
+    tl.store(du_at, dvalue.to(du.dtype.element_ty), mask=mask)

@@ -3,7 +3,8 @@
 A scan is three launches: `chunk_ends` (each chunk from zero), `carry_states` (what arrives at each
 chunk), `scan_chunks` (the output). The way back is the same three in reverse, the third one being
 `differentiate_chunks`. So every chunk of every channel block is its own program, and one picture
-fills a GPU. A picture's directions go in pairs, rows and then columns, which add to the rows' sum.
+fills a GPU. A picture's directions go in pairs, rows and then columns, which add to the rows' sum;
+`differentiate_chunks` takes one at a time.
 """
 
 from __future__ import annotations
@@ -144,7 +145,7 @@ class _Scan:
 
     def out(self, starts: Tensor, out: Tensor) -> None:
         """Fill out (B, D, L) from the chunks' starts."""
-        for way, to, add in self._sums(out):
+        for way, to, add in zip(self.ways, *_sums(out, len(self.ways)), strict=True):
             arguments = {"starts": starts, "add": add, "out": to} | _strides("out", to)
             self._run(kernels.scan_chunks, way, self.common() | arguments)
 
@@ -164,25 +165,23 @@ class _Scan:
             "batches": self.batch, "volume": self.channels * self.steps,
         }  # fmt: skip
         arguments |= self.common() | _strides("dout", dout)
-        for way, to, add in self._sums(du):
-            self._run(
-                kernels.differentiate_chunks,
-                way,
-                arguments | {"du": to, "add": add} | _strides("du", to),
-            )
+        turns = (False, True) if self.height else (False,)
+        passes = [(way, turned) for way in self.ways for turned in turns]
+        for (way, turned), to, add in zip(passes, *_sums(du, len(passes)), strict=True):
+            own = {"du": to, "add": add, "TURNED": turned} | _strides("du", to)
+            self._run(kernels.differentiate_chunks, way, arguments | own)
         # Sums over chunks in float64, or they would lose digits at a million steps.
         dA, dD, dbias = (t.sum((0, 1), dtype=torch.float64) for t in (dA, dD, dbias))
         dB, dC = (t[0] if len(t) == 1 else t.sum(0) for t in (dB, dC))
-        return du, ddelta, dA.T, dB, dC, dD, dz, dbias
+        return du, ddelta, dA.T.contiguous(), dB, dC, dD, dz, dbias
 
-    def _sums(self, result: Tensor) -> list[tuple[Any, Tensor, Tensor | None]]:
-        """Ways, each with where its result goes and what it adds to it; sums are in float32."""
-        if len(self.ways) == 1:
-            return [(self.ways[0], result, None)]
-        half = result
-        if result.dtype != torch.float32:
-            half = torch.empty_like(result, dtype=torch.float32)
-        return [(self.ways[0], half, None), (self.ways[1], result, half)]
+
+def _sums(result: Tensor, launches: int) -> tuple[list[Tensor], list[Tensor | None]]:
+    """Where each of several launches writes, and what it adds to it; sums are in float32."""
+    half = result
+    if launches > 1 and result.dtype != torch.float32:
+        half = torch.empty_like(result, dtype=torch.float32)
+    return [half] * (launches - 1) + [result], [None] + [half] * (launches - 1)
 
 
 _TIME = ("batch", "channel", "step")
