@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -36,20 +37,25 @@ def own_process(*command: str | Path, **variables: str) -> str:
 
 
 @needs_triton
+@pytest.mark.slow
 def test_every_gradient_in_the_interpreter() -> None:
     """The tests of `interpreted_triton.py`."""
     own_process("-m", "pytest", HERE / "interpreted_triton.py", TRITON_INTERPRET="1")
 
 
 @needs_triton
-@pytest.mark.parametrize("kernel", ["scan_chunks", "differentiate_chunks"])
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "kernel",
+    ["scan_chunks, columns", "differentiate_chunks, sequence", "differentiate_chunks, columns"],
+)
 def test_registers_and_spills(kernel: str, tmp_path: Path) -> None:
-    """At N = 16, for sm_80, sm_90 and sm_100, in three types; the other kernels are far smaller."""
+    """The largest, at N = 16, for sm_80, sm_90 and sm_100 in three types; the script has all."""
     script = HERE.parents[1] / "scripts" / "compile_kernels.py"
     said = own_process(
         script, "--only", kernel, TRITON_INTERPRET="0", TRITON_CACHE_DIR=str(tmp_path)
     )
-    assert "27 kernels, 0 over the bars" in said
+    assert re.search(r"^(9|18) kernels, 0 over the bars", said, re.MULTILINE), said
 
 
 @needs_triton
