@@ -116,10 +116,17 @@ class Stylizer(ModelMixin, ConfigMixin):  # type: ignore[misc]
         height, width = photo.shape[2:]
         padding = (0, -width % STRIDE, 0, -height % STRIDE)
         padded = F.pad(photo, padding, mode="replicate")
-        code = self.style(style)
         if noise is None:
             noise = self.draw_noise(height, width)
-        half, quarter, x = self.stem(padded, noise.to(photo.device), code, whole)
+        picture = self.restyle(padded, style, noise.to(photo.device), whole)
+        return picture[:, :, :height, :width].to(photo.dtype)
+
+    def restyle(
+        self, photo: Tensor, style: Tensor, noise: Tensor, whole: PictureMoments | None = None
+    ) -> Tensor:
+        """`forward` without checks, for (B, 3, H, W) with H and W multiples of 8."""
+        code = self.style(style)
+        half, quarter, x = self.stem(photo, noise, code, whole)
         x = _run(self.blocks, x, code)
         x = self.to_quarter(self.reduce_eighth(x), code)
         x = self.join_quarter(torch.cat([x, quarter], dim=1), code, whole)
@@ -127,8 +134,8 @@ class Stylizer(ModelMixin, ConfigMixin):  # type: ignore[misc]
         x = self.to_half(self.reduce_quarter(x), code)
         x = self.join_half(torch.cat([x, half], dim=1), code)
         x = x + self.refine_half(x, code)
-        picture: Tensor = self.head(x, padded, code)
-        return picture[:, :, :height, :width].to(photo.dtype)
+        picture: Tensor = self.head(x, photo, code)
+        return picture
 
     def draw_noise(self, height: int, width: int, seed: int = 0, batch: int = 1) -> Tensor:
         """Noise for photos of a size: another seed gives another grain.
@@ -149,10 +156,10 @@ class Stylizer(ModelMixin, ConfigMixin):  # type: ignore[misc]
     def _check(self, photo: Tensor, style: Tensor) -> None:
         if photo.ndim != 4 or photo.shape[1] != 3 or 0 in photo.shape:
             raise ValueError(f"photo must be (B, 3, H, W), not {tuple(photo.shape)}")
-        if style.shape != (len(photo), self.config.style_dim):
+        wanted = (photo.shape[0], self.config.style_dim)  # len() would fix the batch of an export
+        if style.shape != wanted:
             raise ValueError(
-                f"style must be ({len(photo)}, {self.config.style_dim}), one point for each "
-                f"photo, not {tuple(style.shape)}"
+                f"style must be {wanted}, one point for each photo, not {tuple(style.shape)}"
             )
 
     @classmethod

@@ -88,7 +88,7 @@ class Stem(nn.Module):
             code: (B, code_dim).
             whole: See `StyleNorm`.
         """
-        noise = noise.to(photo.dtype).expand(len(photo), -1, -1, -1)
+        noise = noise.to(photo.dtype).expand(photo.shape[0], -1, -1, -1)
         x = torch.cat([F.pixel_unshuffle(photo * 2 - 1, 2), noise], dim=1)
         half = self.to_half(x.contiguous(memory_format=torch.channels_last), code)
         quarter = self.to_quarter(half, code, whole)
