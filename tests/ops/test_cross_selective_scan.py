@@ -217,3 +217,42 @@ def test_bad_input_is_named() -> None:
         cross_selective_scan(**(inputs | {"C": inputs["C"][..., :-1]}))
     with pytest.raises(BackendError, match="mamba_ssm"):
         cross_selective_scan(**inputs, backend="mamba_ssm")
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("compiler", ["eager", "aot_eager"])
+def test_torch_compile_sees_through_with_gradients(backend: str, compiler: str) -> None:
+    inputs = make(height=6, width=9)
+
+    def loss(given: Inputs) -> Tensor:
+        return cross_selective_scan(**given, delta_softplus=True, backend=backend).square().sum()
+
+    compiled = torch.compile(loss, backend=compiler, fullgraph=True)
+    grads = [torch.autograd.grad(f(inputs), list(inputs.values())) for f in (loss, compiled)]
+    for eager, traced in zip(*grads, strict=True):
+        torch.testing.assert_close(traced, eager, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_export_keeps_height_and_width_free(backend: str) -> None:
+    class Scan(torch.nn.Module):
+        def forward(self, x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:
+            height, width = x.shape[2:]
+            delta, B, C = (t.flatten(3)[..., : height * width] for t in (delta, B, C))
+            return cross_selective_scan(x, delta, A, B, C, delta_softplus=True, backend=backend)
+
+    def tensors(height: int, width: int) -> tuple[Tensor, ...]:
+        given = make(height=height, width=width, full=False)
+        return tuple(
+            t.detach().unflatten(3, (height, width)) if name in ("delta", "B", "C") else t.detach()
+            for name, t in given.items()
+            if t is not None
+        )
+
+    free = torch.export.Dim.DYNAMIC
+    picture, sequence = {2: free, 3: free}, {3: free, 4: free}
+    program = torch.export.export(
+        Scan(), tensors(6, 9), dynamic_shapes=(picture, sequence, None, sequence, sequence)
+    )
+    for size in ((11, 5), (20, 31)):
+        torch.testing.assert_close(program.module()(*tensors(*size)), Scan()(*tensors(*size)))

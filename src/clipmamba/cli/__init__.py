@@ -10,6 +10,7 @@ from clipmamba.cli.completion import completion
 from clipmamba.cli.embed import embed
 from clipmamba.cli.env import env
 from clipmamba.cli.exits import PoliteGroup
+from clipmamba.cli.export import export
 from clipmamba.cli.models import models
 from clipmamba.cli.sheet import sheet
 from clipmamba.cli.styles import styles
@@ -35,5 +36,5 @@ def main(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for _command in (stylize, sheet, compare, styles, embed, models, env, completion):
+for _command in (stylize, sheet, compare, styles, embed, export, models, env, completion):
     main.add_command(_command)

@@ -1,0 +1,63 @@
+"""An exported file in ONNX Runtime beside torch: agreement and speed, in turn in one process.
+
+clipmamba export stylizer.onnx
+python scripts/bench_export.py stylizer.onnx
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+import onnxruntime
+import torch
+import torch.nn.functional as F
+
+from clipmamba import StylizePipeline
+
+
+@click.command()
+@click.argument("file", type=click.Path(exists=True, path_type=Path))
+@click.option("--rounds", default=3, show_default=True, help="Calls of each, after one more.")
+@torch.no_grad()
+def main(file: Path, rounds: int) -> None:
+    """Compare FILE, exported from the default weights without a style."""
+    model = StylizePipeline.from_pretrained(device="cpu").stylizer
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    # Idle threads of one library must not take the processors from the other.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    session = onnxruntime.InferenceSession(str(file), options)
+    print("| picture | torch, ms | ONNX Runtime, ms | ratio | largest difference |")
+    print("|---|---|---|---|---|")
+    for height, width in ((61, 45), (256, 256), (384, 512)):
+        photo = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(0))
+        style = F.normalize(torch.ones(1, model.config.style_dim), dim=1)
+        noise = model.draw_noise(height, width)
+        given = {"photo": photo.numpy(), "noise": noise.numpy(), "style": style.numpy()}
+        calls: dict[str, Callable[[], Any]] = {
+            "torch": lambda p=photo, s=style, n=noise: model(p, s, n).clamp(0, 1),
+            "onnx": lambda given=given: session.run(None, given)[0],
+        }
+        times: dict[str, list[float]] = {name: [] for name in calls}
+        results = {}
+        for _ in range(rounds + 1):
+            for name, call in calls.items():
+                begun = time.perf_counter()
+                results[name] = torch.as_tensor(call())
+                times[name].append(time.perf_counter() - begun)
+        slow, fast = (statistics.median(times[name][1:]) for name in ("onnx", "torch"))
+        difference = (results["onnx"] - results["torch"]).abs().max()
+        print(
+            f"| {width} × {height} | {fast * 1e3:.0f} | {slow * 1e3:.0f} | {slow / fast:.1f} "
+            f"| {difference:.0e} |",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()

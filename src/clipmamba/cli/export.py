@@ -1,0 +1,90 @@
+"""``clipmamba export``."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+
+from clipmamba.cli.options import (
+    OVERWRITE,
+    PATH,
+    SEED,
+    STYLE,
+    SectionCommand,
+    open_pictures,
+    option,
+    section,
+    style_keywords,
+)
+from clipmamba.cli.terminal import plain_warnings, status
+from clipmamba.errors import InputError
+from clipmamba.pipelines.options import StylizeOptions
+from clipmamba.pipelines.stylize import StylizePipeline, check_model
+from clipmamba.styles.request import StyleRequest
+
+
+@click.command(cls=SectionCommand)
+@click.argument("output", type=PATH)
+@STYLE
+@section("Result", SEED, OVERWRITE)
+@section(
+    "Model",
+    option(
+        "--model",
+        metavar="DIR",
+        type=PATH,
+        help="A folder from StylizePipeline.save_pretrained instead of the default weights.",
+    ),
+)
+def export(
+    output: Path, seed: int | None, overwrite: bool, model: Path | None, **style: Any
+) -> None:
+    """Write the network to OUTPUT.onnx, for apps that have no Python.
+
+    With a style the file restyles in that style only, and its inputs are photo and noise; without,
+    a style point is a third input, as 'clipmamba embed' saves it. Height, width and batch are free.
+    docs/export.md shows how to run it. Needs pip install 'clipmamba[export]'.
+
+    \b
+    clipmamba export stylizer.onnx
+    clipmamba export ukiyo-e.onnx --prompt "ukiyo-e"
+    clipmamba export mine.onnx --style mine.safetensors --overwrite
+    """  # noqa: D301 - \b is click's mark for lines to leave as they are
+    keywords = style_keywords(**style)
+    with_style = any(value is not None for value in keywords.values())
+    if with_style:
+        StyleRequest.parse(**keywords)
+    StylizeOptions(seed=seed)
+    if model is not None:
+        check_model(model)
+    if output.suffix.lower() != ".onnx":
+        raise InputError(f"give OUTPUT the extension .onnx, as in {output.stem}.onnx")
+    if not output.parent.is_dir() or output.is_dir():
+        raise InputError(f"can't write {output}: give a file in a folder that is there")
+    if output.exists() and not overwrite:
+        raise InputError(f"{output} exists already; choose another name or add --overwrite")
+    _check_packages()
+    keywords = open_pictures(keywords)
+
+    from clipmamba.models.onnx_file import write_onnx
+
+    with plain_warnings():
+        with status("loading the model"):
+            pipeline = StylizePipeline.from_pretrained(model, "cpu")
+        point = pipeline.encode_style(**keywords, seed=seed) if with_style else None
+        with status("tracing the network, about a minute"):
+            lines = write_onnx(pipeline.stylizer, output, point)
+    click.echo(os.fsencode(output))
+    for line in lines:
+        click.echo(f"  {line}")
+
+
+def _check_packages() -> None:
+    from importlib.util import find_spec
+
+    for package in ("onnx", "onnxscript"):
+        if find_spec(package) is None:
+            raise InputError(f"export needs {package}: pip install 'clipmamba[export]'")

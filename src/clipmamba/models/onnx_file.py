@@ -1,0 +1,127 @@
+"""The stylizer as an ONNX file for apps without Python: any height, width and batch."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from clipmamba.errors import InputError
+from clipmamba.models.stylizer import Stylizer
+from clipmamba.ops import scan_backend
+
+_TRACED = (61, 45)  # any size does; an odd one leaves no number to be taken for a constant
+_OPSET = 18
+
+
+class AnySize(nn.Module):
+    """A stylizer whose padding to multiples of 8 follows the noise's size.
+
+    Args:
+        stylizer: In evaluation mode.
+        style: (1, E), a style for every photo; without it `forward` takes styles.
+    """
+
+    def __init__(self, stylizer: Stylizer, style: Tensor | None = None):
+        super().__init__()
+        self.stylizer = stylizer
+        self.register_buffer("style", style)
+
+    def forward(self, photo: Tensor, noise: Tensor, style: Tensor | None = None) -> Tensor:
+        """Restyles photos.
+
+        Args:
+            photo: sRGB in [0, 1], (B, 3, H, W).
+            noise: Standard normal numbers (1, n, 4 h, 4 w), h = ceil(H / 8), w = ceil(W / 8).
+            style: Unit style points (B, E).
+
+        Returns:
+            Pictures (B, 3, H, W), sRGB, clamped to [0, 1].
+        """
+        height, width = photo.shape[2:]
+        if style is None:
+            style = self.style.expand(photo.shape[0], -1)
+        padding = (0, 2 * noise.shape[3] - width, 0, 2 * noise.shape[2] - height)
+        padded = F.pad(photo, padding, mode="replicate")
+        return self.stylizer.restyle(padded, style, noise)[:, :, :height, :width].clamp(0, 1)
+
+
+def write_onnx(stylizer: Stylizer, path: Path, style: Tensor | None = None) -> tuple[str, ...]:
+    """Write a stylizer as ONNX, float32, opset 18; the file appears only when it is whole.
+
+    Batch, height and width stay free. Each scan of the network is a standard `Scan` of the file.
+
+    Args:
+        stylizer: On the CPU.
+        path: The file; one that is there is replaced.
+        style: A style point (1, E) for every photo; without it the file takes styles.
+
+    Returns:
+        Lines that say what the file's inputs and output are.
+
+    Raises:
+        InputError: the file can't be written.
+    """
+    from clipmamba.ops.selective_scan.onnx_scan import TRANSLATIONS
+
+    height, width = _TRACED
+    photo, noise = torch.rand(2, 3, height, width), stylizer.draw_noise(height, width)
+    free, rows, columns = torch.export.Dim.DYNAMIC, torch.export.Dim("h"), torch.export.Dim("w")
+    given: list[Tensor] = [photo, noise]
+    shapes = [{0: free, 2: free, 3: free}, {2: 4 * rows, 3: 4 * columns}]
+    if style is None:
+        given.append(F.normalize(torch.randn(2, stylizer.config.style_dim), dim=1))
+        shapes.append({0: free})
+    names = ["photo", "noise", "style"][: len(given)]
+    model = AnySize(stylizer, style).eval()
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    # One operator per scan, however this machine would run it.
+    with scan_backend("torch"), torch.no_grad(), _quiet():
+        program = torch.onnx.export(
+            model,
+            tuple(given),
+            dynamic_shapes=tuple(shapes),
+            input_names=names,
+            output_names=["picture"],
+            opset_version=_OPSET,
+            custom_translation_table=TRANSLATIONS,
+            verbose=False,
+        )
+    if program is None:
+        raise RuntimeError("torch.onnx.export gave no program")
+    try:
+        program.save(str(part))
+        part.replace(path)
+    except OSError as error:
+        raise InputError(f"can't write {path}: {error.strerror or error}") from error
+    finally:
+        part.unlink(missing_ok=True)
+    lines = [
+        "photo   (batch, 3, H, W), sRGB in [0, 1]",
+        f"noise   (1, {stylizer.config.noise}, 4 * ceil(H / 8), 4 * ceil(W / 8)), standard normal",
+        f"style   (batch, {stylizer.config.style_dim}), unit rows",
+    ]
+    return (*lines[: len(given)], "picture (batch, 3, H, W), sRGB in [0, 1]")
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter warns of what is meant: sizes that follow one another."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

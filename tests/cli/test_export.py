@@ -1,0 +1,122 @@
+"""The command's ONNX files in ONNX Runtime, beside the network they were made from."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from running import fresh, invoke
+
+ROOT = Path(__file__).parents[2]
+sys.path.append(str(ROOT / "tests"))
+from test_readme import blocks  # noqa: E402
+
+onnx = pytest.importorskip("onnx")
+onnxruntime = pytest.importorskip("onnxruntime")
+pytest.importorskip("onnxscript")
+
+
+@pytest.fixture(scope="module")
+def files(tiny_pipeline_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with any.onnx, which takes styles, and ukiyo-e.onnx, which holds one."""
+    folder = tmp_path_factory.mktemp("onnx")
+    for name, prompt in (("any.onnx", ()), ("ukiyo-e.onnx", ("-p", "ukiyo-e"))):
+        result = invoke("export", folder / name, *prompt, "--model", tiny_pipeline_folder)
+        assert result.exit_code == 0, result.stderr
+        first, *inputs, output = result.stdout.splitlines()
+        assert first == str(folder / name)
+        assert [line.split()[0] for line in inputs] == [
+            "photo",
+            "noise",
+            *(["style"][: not prompt]),
+        ]
+        assert output.split()[0] == "picture"
+    assert {path.name for path in folder.iterdir()} == {"any.onnx", "ukiyo-e.onnx"}
+    return folder
+
+
+def session(path: Path):
+    return onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("size", [(64, 64), (72, 104), (61, 45), (1, 1), (9, 200)])
+def test_any_size_and_batch_agree_with_torch(files, tiny_pipeline, size, batch):
+    model = tiny_pipeline.stylizer
+    photo = torch.rand(batch, 3, *size)
+    noise = model.draw_noise(*size, seed=3)
+    style = torch.nn.functional.normalize(torch.randn(batch, model.config.style_dim), dim=1)
+    expected = model(photo, style, noise).clamp(0, 1)
+    given = {"photo": photo, "noise": noise, "style": style}
+    (found,) = session(files / "any.onnx").run(None, {k: v.numpy() for k, v in given.items()})
+    assert found.shape == expected.shape
+    assert np.abs(found - expected.numpy()).max() <= 1e-3
+    assert np.abs(found - photo.numpy()).max() > 0.01
+
+
+@pytest.mark.slow
+def test_a_prompt_is_baked_in(files, tiny_pipeline):
+    model = tiny_pipeline.stylizer
+    run = session(files / "ukiyo-e.onnx")
+    assert [value.name for value in run.get_inputs()] == ["photo", "noise"]
+    photo, noise = torch.rand(2, 3, 40, 51), model.draw_noise(40, 51)
+    point = tiny_pipeline.encode_style("ukiyo-e").expand(2, -1)
+    (found,) = run.run(None, {"photo": photo.numpy(), "noise": noise.numpy()})
+    expected = model(photo, point, noise).clamp(0, 1)
+    assert np.abs(found - expected.numpy()).max() <= 1e-3
+
+
+@pytest.mark.slow
+def test_the_file_is_plain_onnx_with_a_scan_for_each_scan(files):
+    model = onnx.load(files / "any.onnx")
+    onnx.checker.check_model(model)
+    assert {node.domain for node in model.graph.node} <= {"", "ai.onnx"}
+    assert [node.op_type for node in model.graph.node].count("Scan") == 2  # depth 1 and 1
+    assert {opset.domain for opset in model.opset_import} <= {"", "ai.onnx"}
+
+
+@pytest.mark.slow
+def test_the_pages_example_runs(files, photo, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    photo.save("photo.jpg")
+    Path("ukiyo-e.onnx").symlink_to(files / "ukiyo-e.onnx")
+    (example,) = blocks(ROOT / "docs/export.md", "python")
+    exec(compile(example, "docs/export.md", "exec"), {})
+    assert Image.open("photo-ukiyo-e.png").size == photo.size
+    assert Image.open("photo-ukiyo-e.png").tobytes() != Image.open("photo.jpg").tobytes()
+
+
+def test_what_can_be_wrong_is_said_before_torch_loads(here):
+    Path("there.onnx").write_text("old")
+    for arguments, words in (
+        (("there.onnx",), "--overwrite"),
+        (("file.pt",), ".onnx"),
+        (("no/such/file.onnx",), "folder"),
+        (("a.onnx", "-p", " "), "empty"),
+        (("a.onnx", "--model", "nowhere"), "nowhere"),
+    ):
+        done = fresh("export", *arguments)
+        assert done.returncode in (2, 3)
+        assert done.stderr.startswith("Error: ")
+        assert words in done.stderr
+        assert done.stderr.endswith("\nLOADED\n")
+    assert Path("there.onnx").read_text() == "old"
+
+
+def test_a_missing_package_is_named_with_its_extra(here, monkeypatch):
+    real = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util,
+        "find_spec",
+        lambda name, *rest: None if name == "onnxscript" else real(name),
+    )
+    result = invoke("export", "a.onnx")
+    assert result.exit_code == 2
+    assert "onnxscript: pip install 'clipmamba[export]'" in result.stderr
+    assert not Path("a.onnx").exists()
