@@ -67,9 +67,8 @@ def compare(name: str, length: int, gradients: bool, own: Run, ours: Run, rounds
 def main(rounds: int) -> None:
     """Print the table."""
     print(f"one layer of width {WIDTH} (256 channels in the scan, 16 states), batch 1, float32\n")
-    print(
-        "| block | length | | own, ms | enabled, ms | ratio | error |\n|---|---|---|---|---|---|---|"
-    )
+    print("| block | length | | own, ms | enabled, ms | ratio | error |")
+    print("|---|---|---|---|---|---|---|")
     cases = [(1024, False), (4096, False), (512, True), (1024, True)]
     torch.manual_seed(0)
     if importlib.util.find_spec("transformers") is not None:

@@ -261,30 +261,31 @@ def test_torch_compile_gives_the_same_picture_and_gradients():
     for run in (model, compiled):
         picture = run(photo, style, noise)
         loss = (picture * torch.linspace(-1, 1, picture.numel()).view_as(picture)).sum()
-        results.append([picture, *torch.autograd.grad(loss, list(model.parameters()))])
-    for eager, traced in zip(*results, strict=True):
-        assert_same(traced, eager, 1e-5)
+        gradients = torch.autograd.grad(loss, list(model.parameters()))
+        results.append((picture, torch.cat([gradient.flatten() for gradient in gradients])))
+    (picture, gradient), (compiled_picture, compiled_gradient) = results
+    assert_same(compiled_picture, picture)
+    assert_same(compiled_gradient, gradient, 1e-4)
 
 
-@pytest.mark.parametrize("backend", ["auto", "torch"])
+@pytest.mark.slow
 @torch.no_grad()
-def test_export_keeps_batch_height_and_width_free(backend: str):
+def test_export_keeps_batch_height_and_width_free():
     model = tiny()
     rows, columns = torch.export.Dim("rows", min=2), torch.export.Dim("columns", min=2)
     batch = torch.export.Dim.DYNAMIC
     photo, style = inputs(2, 64, 48)
-    with scan_backend(backend):
-        program = torch.export.export(
-            model,
-            (photo, style, model.draw_noise(64, 48)),
-            dynamic_shapes=(
-                {0: batch, 2: 8 * rows, 3: 8 * columns}, {0: batch}, {2: 4 * rows, 3: 4 * columns}
-            ),
-        )  # fmt: skip
-        scans = [n for n in program.graph.nodes if "selective_scan" in str(n.target)]
-        assert len(scans) == 2  # one operator a block
-        exported = program.module()
-        for size in ((72, 104), (16, 32)):
-            photo, style = inputs(3, *size)
-            noise = model.draw_noise(*size)
-            assert_same(exported(photo, style, noise), model(photo, style, noise))
+    program = torch.export.export(
+        model,
+        (photo, style, model.draw_noise(64, 48)),
+        dynamic_shapes=(
+            {0: batch, 2: 8 * rows, 3: 8 * columns}, {0: batch}, {2: 4 * rows, 3: 4 * columns}
+        ),
+    )  # fmt: skip
+    scans = [node for node in program.graph.nodes if "selective_scan" in str(node.target)]
+    assert len(scans) == 2  # one operator a block
+    exported = program.module()
+    for size in ((72, 104), (16, 32)):
+        photo, style = inputs(3, *size)
+        noise = model.draw_noise(*size)
+        assert_same(exported(photo, style, noise), model(photo, style, noise))

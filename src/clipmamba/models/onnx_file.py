@@ -29,6 +29,8 @@ class AnySize(nn.Module):
         style: (1, E), a style for every photo; without it `forward` takes styles.
     """
 
+    style: Tensor | None
+
     def __init__(self, stylizer: Stylizer, style: Tensor | None = None):
         super().__init__()
         self.stylizer = stylizer
@@ -46,11 +48,12 @@ class AnySize(nn.Module):
             Pictures (B, 3, H, W), sRGB, clamped to [0, 1].
         """
         height, width = photo.shape[2:]
-        if style is None:
+        if self.style is not None:
             style = self.style.expand(photo.shape[0], -1)
         padding = (0, 2 * noise.shape[3] - width, 0, 2 * noise.shape[2] - height)
         padded = F.pad(photo, padding, mode="replicate")
-        return self.stylizer.restyle(padded, style, noise)[:, :, :height, :width].clamp(0, 1)
+        picture: Tensor = self.stylizer.restyle(padded, style, noise)
+        return picture[:, :, :height, :width].clamp(0, 1)
 
 
 def write_onnx(stylizer: Stylizer, path: Path, style: Tensor | None = None) -> tuple[str, ...]:
