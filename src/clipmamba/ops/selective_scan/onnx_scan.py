@@ -11,7 +11,7 @@ from onnxscript import opset18 as op
 from onnxscript.values import Opset
 
 
-@script(Opset("clipmamba", 1), default_opset=op)
+@script(Opset("clipmamba", 1), default_opset=op)  # type: ignore[untyped-decorator]
 def scan(
     start: FLOAT, A: FLOAT, delta: FLOAT, drive: FLOAT, B: FLOAT, C: FLOAT
 ) -> tuple[FLOAT, FLOAT]:
