@@ -46,10 +46,15 @@ class AnySize(nn.Module):
 
         Returns:
             Pictures (B, 3, H, W), sRGB, clamped to [0, 1].
+
+        Raises:
+            ValueError: neither `style` nor a built-in one.
         """
         height, width = photo.shape[2:]
         if self.style is not None:
             style = self.style.expand(photo.shape[0], -1)
+        if style is None:
+            raise ValueError("no style is built in: give one for each photo")
         padding = (0, 2 * noise.shape[3] - width, 0, 2 * noise.shape[2] - height)
         padded = F.pad(photo, padding, mode="replicate")
         picture: Tensor = self.stylizer.restyle(padded, style, noise)
