@@ -3,6 +3,7 @@
 from clipmamba.nn.block import StyleBlock
 from clipmamba.nn.conditioning import PictureMoments, StyleAffine, StyleNorm, StyleProjection
 from clipmamba.nn.convolution import ConvStage, Head, Stem, StyleUpsample
+from clipmamba.nn.mamba import MambaBlock, MambaState
 from clipmamba.nn.mixers import AttentionMixer, ConvMixer, MambaMixer, make_mixer
 
 __all__ = [
@@ -10,7 +11,9 @@ __all__ = [
     "ConvMixer",
     "ConvStage",
     "Head",
+    "MambaBlock",
     "MambaMixer",
+    "MambaState",
     "PictureMoments",
     "Stem",
     "StyleAffine",

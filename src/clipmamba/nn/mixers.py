@@ -6,12 +6,11 @@ around each of them and compared.
 
 from __future__ import annotations
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from clipmamba.nn.mamba import init_scan_parameters
 from clipmamba.ops import cross_selective_scan
 
 DIRECTIONS = 4
@@ -49,14 +48,8 @@ class MambaMixer(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Mamba's initialisation: A = -(1…N), steps log-uniform in [0.001, 0.1]."""
-        nn.init.uniform_(self.delta_weight, -(self.rank**-0.5), self.rank**-0.5)
-        steps = torch.exp(
-            torch.rand_like(self.delta_bias) * (math.log(0.1) - math.log(0.001)) + math.log(0.001)
-        )
-        with torch.no_grad():
-            self.delta_bias.copy_(steps + torch.log(-torch.expm1(-steps)))  # softplus inverse
-            self.A_log.copy_(torch.arange(1, self.state + 1).float().log().expand_as(self.A_log))
+        """Mamba's initialisation of the scan; a bend that is slight at first."""
+        init_scan_parameters(self.delta_weight, self.delta_bias, self.A_log)
         if self.bend is not None:
             nn.init.normal_(self.bend.weight, std=0.02)
             nn.init.zeros_(self.bend.bias)
