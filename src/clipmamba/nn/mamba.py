@@ -14,20 +14,25 @@ from clipmamba.ops import selective_scan, selective_scan_step
 
 
 @torch.no_grad()
-def init_scan_parameters(delta_weight: Tensor, delta_bias: Tensor, A_log: Tensor) -> None:
-    """Mamba's initialisation, in place: A = -(1…N), steps log-uniform in [0.001, 0.1].
+def init_scan_parameters(
+    delta_weight: Tensor,
+    delta_bias: Tensor,
+    A_log: Tensor,
+    steps: tuple[float, float] = (0.001, 0.1),
+) -> None:
+    """Mamba's initialisation, in place: A = -(1…N), step sizes log-uniform in a range.
 
     Args:
         delta_weight: (..., R), from the step size's code of width R to the step sizes.
         delta_bias: (D), such that softplus gives the steps.
         A_log: (D, N), the logarithm of -A.
+        steps: Smallest and largest step size. A state of A = -1 fades to 1/e in 1 / step steps.
     """
+    low, high = map(math.log, steps)
     rank, states = delta_weight.shape[-1], A_log.shape[-1]
     delta_weight.uniform_(-(rank**-0.5), rank**-0.5)
-    steps = torch.exp(
-        torch.rand_like(delta_bias) * (math.log(0.1) - math.log(0.001)) + math.log(0.001)
-    )
-    delta_bias.copy_(steps + torch.log(-torch.expm1(-steps)))  # softplus inverse
+    delta = torch.exp(torch.rand_like(delta_bias) * (high - low) + low)
+    delta_bias.copy_(delta + torch.log(-torch.expm1(-delta)))  # softplus inverse
     A_log.copy_(torch.arange(1, states + 1).float().log().expand_as(A_log))
 
 
@@ -60,9 +65,18 @@ class MambaBlock(nn.Module):
         width: Steps W that the convolution sees: this one and those before it.
         expand: Inner channels E in C.
         rank: Rank of the step size's projection; C / 16, rounded up, where 0.
+        steps: Smallest and largest step size at the start of training.
     """
 
-    def __init__(self, dim: int, state: int = 16, width: int = 4, expand: int = 2, rank: int = 0):
+    def __init__(
+        self,
+        dim: int,
+        state: int = 16,
+        width: int = 4,
+        expand: int = 2,
+        rank: int = 0,
+        steps: tuple[float, float] = (0.001, 0.1),
+    ):
         super().__init__()
         self.dim, self.state, self.width, self.inner = dim, state, width, expand * dim
         self.rank = rank or math.ceil(dim / 16)
@@ -73,7 +87,7 @@ class MambaBlock(nn.Module):
         self.A_log = nn.Parameter(torch.empty(self.inner, state))
         self.D = nn.Parameter(torch.ones(self.inner))
         self.out_proj = nn.Linear(self.inner, dim, bias=False)
-        init_scan_parameters(self.dt_proj.weight, self.dt_proj.bias, self.A_log)
+        init_scan_parameters(self.dt_proj.weight, self.dt_proj.bias, self.A_log, steps)
 
     def forward(self, x: Tensor) -> Tensor:
         """Mixes whole sequences (B, L, C); step t sees the steps up to t."""
