@@ -31,7 +31,7 @@ import torch.nn.functional as F
 MIXERS = ("mamba", "attention", "conv")
 PASSES = ("forward", "training")
 SIZES = (128, 256, 512, 1024, 2048)
-SLOW = 60.0  # seconds of a pass; measured once, not in every round
+SLOW = 20.0  # seconds of a pass; measured once, not in every round
 FITTED = 3  # the largest sizes, over which exponents are fitted
 
 Key = tuple[str, int, str]  # mixer, side in pixels, pass
