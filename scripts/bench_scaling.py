@@ -211,11 +211,11 @@ def draw(results: Results, limits: dict[str, float], figure: Path) -> None:
     from matplotlib import pyplot
 
     colors = dict(zip(MIXERS, ("tab:blue", "tab:red", "tab:green"), strict=True))
-    panels = {"seconds": "seconds", "megabytes": "MB above the start"}
+    panels = {"seconds": ("time", "seconds"), "megabytes": ("memory", "MB above the start")}
     fig, axes = pyplot.subplots(2, 2, figsize=(10, 8), sharex=True, layout="constrained")
     sizes = sorted({size for _, size, _ in results.rows})
     for row, name in enumerate(PASSES):
-        for axis, (what, unit) in zip(axes[row], panels.items(), strict=True):
+        for axis, (what, (title, unit)) in zip(axes[row], panels.items(), strict=True):
             for mixer in MIXERS:
                 curve = results.curve(mixer, name, what)
                 if not curve:
@@ -228,10 +228,10 @@ def draw(results: Results, limits: dict[str, float], figure: Path) -> None:
                     reason = left_out(results, (mixer, missing, name), limits)
                     last = max(curve)
                     axis.plot([last, missing], [curve[last], foreseen], ":o",
-                              color=colors[mixer], markerfacecolor="white",
+                              color=colors[mixer], markerfacecolor="white", markevery=[1],
                               label=f"not run: {reason} foreseen")  # fmt: skip
             axis.set(xscale="log", yscale="log", ylabel=unit)
-            axis.set_title("forward pass" if name == "forward" else "training step")
+            axis.set_title(f"{'forward pass' if name == 'forward' else 'training step'}: {title}")
             axis.set_xticks(sizes, [f"{size}²" for size in sizes], minor=False)
             axis.minorticks_off()
             axis.grid(alpha=0.3)
