@@ -9,11 +9,13 @@ from typing import Any
 import click
 
 from clipmamba.cli.options import (
+    MAX_PIXELS_OPTION,
     OVERWRITE,
     PATH,
     SEED,
     STYLE,
     SectionCommand,
+    hint_spelling,
     open_pictures,
     option,
     section,
@@ -29,7 +31,7 @@ from clipmamba.styles.request import StyleRequest
 @click.command(cls=SectionCommand)
 @click.argument("output", type=PATH)
 @STYLE
-@section("Result", SEED, OVERWRITE)
+@section("Result", SEED, MAX_PIXELS_OPTION, OVERWRITE)
 @section(
     "Model",
     option(
@@ -40,7 +42,12 @@ from clipmamba.styles.request import StyleRequest
     ),
 )
 def export(
-    output: Path, seed: int | None, overwrite: bool, model: Path | None, **style: Any
+    output: Path,
+    seed: int | None,
+    max_pixels: int,
+    overwrite: bool,
+    model: Path | None,
+    **style: Any,
 ) -> None:
     """Write the network to OUTPUT.onnx, for apps that have no Python.
 
@@ -67,11 +74,12 @@ def export(
     if output.exists() and not overwrite:
         raise InputError(f"{output} exists already; choose another name or add --overwrite")
     _check_packages()
-    keywords = open_pictures(keywords)
+    hint_spelling(style["prompt"])
 
     from clipmamba.models.onnx_file import write_onnx
 
     with plain_warnings():
+        keywords = open_pictures(keywords, max_pixels)
         with status("loading the model"):
             pipeline = StylizePipeline.from_pretrained(model, "cpu")
         point = pipeline.encode_style(**keywords, seed=seed) if with_style else None
