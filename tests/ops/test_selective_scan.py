@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import subprocess
 import sys
@@ -415,50 +414,14 @@ def test_never_holds_every_state(backend: str) -> None:
     assert peak_memory() - before < 0.5 * states
 
 
-def scan_samples(inputs: Inputs) -> list[float]:
-    """A few values of the output and of a gradient; only the scan itself is worth threads here."""
-    out = selective_scan(**inputs, delta_softplus=True, backend="cpu")
-    (du,) = torch.autograd.grad(out, inputs["u"], torch.ones(()).expand_as(out))
-    return [t[0, channel, -1].item() for t in (out, du) for channel in (0, 40)]
-
-
 @needs_cpu_kernel
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
-def test_runs_in_a_forked_child() -> None:
-    inputs = make(batch=1, channels=64, length=300, states=16)
-    threads = torch.get_num_threads()
-    try:
-        torch.set_num_threads(2)  # wakes the pool of threads that the child will not have
-        expected = scan_samples(inputs)
-        context = multiprocessing.get_context("fork")
-        queue = context.Queue()
-        child = context.Process(target=lambda: queue.put(scan_samples(inputs)), daemon=True)
-        child.start()
-        assert queue.get(timeout=20) == pytest.approx(expected)
-        child.join(timeout=20)
-    finally:
-        torch.set_num_threads(threads)
-
-
-class Scans(torch.utils.data.Dataset):
-    """Each item is a scan, computed where it is asked for."""
-
-    def __len__(self) -> int:
-        return 4
-
-    def __getitem__(self, index: int) -> list[float]:
-        return scan_samples(make(batch=1, channels=64, length=300, states=16, seed=index))
-
-
-@needs_cpu_kernel
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
-def test_runs_in_the_workers_of_a_data_loader() -> None:
-    expected = [Scans()[index] for index in range(4)]
-    loader = torch.utils.data.DataLoader(
-        Scans(), batch_size=None, num_workers=1, timeout=60, multiprocessing_context="fork"
-    )
-    for got, want in zip(loader, expected, strict=True):
-        assert got == pytest.approx(want)
+@pytest.mark.parametrize(("where", "scans"), [("child", 1), ("workers", 4)])
+def test_runs_after_a_fork(where: str, scans: int) -> None:
+    command = [sys.executable, str(Path(__file__).with_name("forking.py")), where]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{scans} scans\n"
 
 
 @needs_cpu_kernel
