@@ -13,11 +13,12 @@ PUBLIC = {
     "clipmamba.io": "MAX_PIXELS WRITABLE check_output from_srgb read_mask read_picture "
     "read_settings srgb_profile to_srgb write_picture",
     "clipmamba.losses": "ContentLoss ContrastiveDirectionLoss DirectionalLoss IdentityLoss "
-    "LayoutLoss PatchDirectionalLoss PatchDiscriminator PatchNCELoss StyleStatisticsLoss "
+    "LayoutLoss PatchDirectionalLoss PatchDiscriminator PatchNCELoss "
+    "StandardisedStatisticsLoss StyleStatisticsLoss "
     "TotalVariationLoss adversarial_loss channel_statistics content_loss "
     "contrastive_direction_loss directional_loss discriminator_loss identity_loss "
     "layout_loss patch_directional_loss patch_nce_loss random_perspective_crops "
-    "style_statistics_loss total_variation_loss",
+    "standardised_statistics_loss style_statistics_loss total_variation_loss",
     "clipmamba.models": "Stylizer",
     "clipmamba.ops": "BackendStatus backend_table cross_merge cross_scan "
     "cross_selective_scan scan_backend selective_scan selective_scan_blocks selective_scan_step",
