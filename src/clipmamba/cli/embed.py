@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from clipmamba.cli.files import slug
+from clipmamba.cli.files import check_place, slug
 from clipmamba.cli.options import (
     MAX_PIXELS_OPTION,
     MODEL,
@@ -69,10 +69,7 @@ def embed(
     if model is not None:
         check_model(model)
     output = output or Path(f"{slug(label)}.safetensors")
-    if not output.parent.is_dir() or output.is_dir():
-        raise InputError(f"can't write {output}: give a file in a folder that is there")
-    if output.exists() and not overwrite:
-        raise InputError(f"{output} exists already; choose another name or add --overwrite")
+    check_place(output, overwrite)
     hint_spelling(style["prompt"])
     with plain_warnings():
         keywords = open_pictures(keywords, max_pixels)

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from clipmamba.cli.files import check_place
 from clipmamba.cli.options import (
     MAX_PIXELS_OPTION,
     OVERWRITE,
@@ -69,10 +70,7 @@ def export(
         check_model(model)
     if output.suffix.lower() != ".onnx":
         raise InputError(f"give OUTPUT the extension .onnx, as in {output.stem}.onnx")
-    if not output.parent.is_dir() or output.is_dir():
-        raise InputError(f"can't write {output}: give a file in a folder that is there")
-    if output.exists() and not overwrite:
-        raise InputError(f"{output} exists already; choose another name or add --overwrite")
+    check_place(output, overwrite)
     _check_packages()
     hint_spelling(style["prompt"])
 

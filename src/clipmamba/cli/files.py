@@ -248,6 +248,14 @@ def _settle(jobs: list[Job], exist: Exist) -> list[Job]:
     return jobs
 
 
+def check_place(output: Path, overwrite: bool) -> None:
+    """Refuse a file, no picture, that can't be written or is there already."""
+    if not output.parent.is_dir() or output.is_dir():
+        raise InputError(f"can't write {output}: give a file in a folder that is there")
+    if output.exists() and not overwrite:
+        raise InputError(f"{output} exists already; choose another name or add --overwrite")
+
+
 def _is_folder(output: str) -> bool:
     return os.path.isdir(output) or output.endswith(("/", os.sep))
 
