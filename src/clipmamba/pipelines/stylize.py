@@ -41,6 +41,7 @@ DEFAULT_CLIP = "mini"
 _STYLE_OPTIONS = ("style_image", "style", "avoid", "source", "templates", "mask", "regions")
 _WEIGHTS = Path(__file__).parent.parent / "weights"
 _INDEX = "model_index.json"
+_MARGIN = 16  # pixels shown to the network beyond each edge, where its scans have seen nothing yet
 _DEVICE = re.compile(r"auto|cpu|mps|(cuda|xpu)(:\d+)?")
 
 
@@ -332,23 +333,27 @@ class StylizePipeline:
         tell: Callable[[float], None],
     ) -> torch.Tensor:
         """The network at its working size; its change is carried to the photo's own size."""
+        from torch.nn import functional
+
         from clipmamba.pipelines.compose import resize
         from clipmamba.pipelines.tiles import restyle_in_tiles
 
         height, width = photo.shape[2:]
         scale = options.working_scale(width, height)
-        seen = resize(photo, max(1, round(height * scale)), max(1, round(width * scale)))
+        small = resize(photo, max(1, round(height * scale)), max(1, round(width * scale)))
+        seen = functional.pad(small, (_MARGIN,) * 4, mode="replicate")
         points = point.to(seen).expand(len(seen), -1)
         seed = int(options.seed or 0)
-        tile = options.tile_side(seen.shape[3], seen.shape[2])
+        tile = options.tile_side(small.shape[3], small.shape[2])
         if tile is None:
             noise = self.stylizer.draw_noise(seen.shape[2], seen.shape[3], seed)
             restyled = self.stylizer(seen, points, noise)
         else:
             restyled = restyle_in_tiles(self.stylizer, seen, points, seed, tile, tell)
-        if seen.shape == photo.shape:
+        restyled = restyled[..., _MARGIN:-_MARGIN, _MARGIN:-_MARGIN]
+        if small.shape == photo.shape:
             return cast("torch.Tensor", restyled)
-        return photo + resize(restyled - seen, height, width)
+        return photo + resize(restyled - small, height, width)
 
     def _mask(self, part: Picture, size: tuple[int, int]) -> Any:
         """A mask of any kind as (H, W) in [0, 1]."""
