@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import math
 
 import pytest
@@ -9,9 +10,11 @@ from torch.nn.functional import normalize
 from clipmamba.errors import InputError
 from clipmamba.losses import (
     ContentLoss,
+    ExcessTextureLoss,
     LayoutLoss,
     PatchNCELoss,
     content_loss,
+    excess_texture_loss,
     layout_loss,
     patch_nce_loss,
 )
@@ -64,6 +67,38 @@ def test_layout_from_black_to_white_is_one():
     white = torch.ones(1, 3, 5, 70)
     assert layout_loss(white, torch.zeros_like(white)).item() == pytest.approx(1)
     assert layout_loss(white, white).item() == 0
+
+
+def test_texture_is_free_where_the_photo_has_some(pictures):
+    calm, grain = 0.5 * torch.ones(1, 3, 32, 32), pictures(1, 32, 32).float()
+    assert excess_texture_loss(calm, grain).item() == 0
+    assert excess_texture_loss(grain, grain).item() == 0
+    assert excess_texture_loss(calm + 0.03 * (grain - 0.5), calm).item() == 0  # faint strokes
+    half = torch.cat([grain[..., :16], calm[..., 16:]], dim=3)
+    everywhere, elsewhere = excess_texture_loss(grain, calm), excess_texture_loss(grain, half)
+    assert everywhere > 0.05
+    assert 0.3 * everywhere < elsewhere < 0.7 * everywhere
+    assert ExcessTextureLoss()(grain, calm).item() == everywhere.item()
+
+
+def test_texture_is_contrast_not_light_and_half_at_most(pictures):
+    ramp = torch.linspace(0, 1, 64).expand(1, 3, 64, 64)
+    assert excess_texture_loss(ramp, 0 * ramp + 0.5).item() == 0
+    stripes = (torch.arange(32) % 2).float().expand(1, 3, 32, 32)
+    loss = excess_texture_loss(stripes, 0 * stripes, floor=0)
+    assert loss.item() == pytest.approx(0.5, abs=0.01)
+
+
+def test_texture_gradcheck(pictures):
+    inputs = [pictures(1, 8, 8).requires_grad_(), 0.1 * pictures(1, 8, 8)]
+    loss = functools.partial(excess_texture_loss, window=4)
+    assert torch.autograd.gradcheck(loss, inputs)
+
+
+def test_texture_refuses_windows_that_do_not_fit(pictures):
+    for window in (1, 9):
+        with pytest.raises(InputError, match="window must be 2 to 8"):
+            excess_texture_loss(pictures(1, 8, 9), pictures(1, 8, 9), window=window)
 
 
 def test_layout_gradcheck(pictures):

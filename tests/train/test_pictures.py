@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import random
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from clipmamba.train.clip_pairs import misspell, pick_text
 from clipmamba.train.pictures import (
     Picture,
     difference_hash,
+    draw_by_look,
     group_near_duplicates,
     read_pictures,
 )
@@ -144,3 +146,23 @@ def test_one_look_has_one_family_whatever_else_is_said():
     families = [Picture(Path("x"), "style", "c", words, "").family for words in texts]
     assert families == ["ukiyo-e", "ukiyo-e", "cubism"]
     assert Picture(Path("x"), "pair", "a cat, emoji", ("a cat", "emoji"), "").family == "pair emoji"
+
+
+def test_rare_looks_are_drawn_more_often_and_media_are_no_look():
+    def some(count: int, *words: str) -> list[Picture]:
+        return [Picture(Path(f"{words[0]}-{n}"), "style", "c", words, "") for n in range(count)]
+
+    pictures = [
+        *some(900, "Romanticism, landscape"),
+        *some(20, "Painting, Oil, Ukiyo-e"),
+        *some(40, "painting, oil"),
+        *some(3, "origami"),
+    ]
+    drawn = draw_by_look(pictures, 100, seed=0)
+    assert drawn == draw_by_look(pictures, 100, seed=0)
+    assert len({picture.path for picture, _ in drawn}) == 100
+    count = Counter(look for _, look in drawn)
+    assert set(count) == {"romanticism", "ukiyo-e", ""}
+    assert 8 <= count["ukiyo-e"] <= 20  # 2 of 100 without the weights
+    assert all(look == "" for picture, look in drawn if "origami" in picture.path.name)
+    assert len(draw_by_look(pictures, 10_000, seed=0)) == 963

@@ -36,7 +36,10 @@ def batches(stores: list[PairStore]) -> StylizerBatches:
         [torch.tensor([[2.0 * s], [2.0 * s + 1]]) for s in range(2)],
         [torch.empty(0, 1)] * 2,
     ]
-    return StylizerBatches(stores, [1, 1], points, batch=8, side=64, seed=3, targets=targets)
+    looks = [[4, 5], [-1, -1]]
+    return StylizerBatches(
+        stores, [1, 1], points, batch=8, side=64, seed=3, targets=targets, looks=looks
+    )
 
 
 def test_a_store_gives_back_what_was_written(tmp_path: Path):
@@ -159,6 +162,8 @@ def test_pictures_and_words_ask_for_their_own_statistics(batches: StylizerBatche
             assert batch["target"][place].item() == 2 * number + by_words
             asked.add((number, by_words))
         assert batch["target"][1::2].abs().sum() == 0
+        assert batch["look"][::2].tolist() == [4 + n // 2 for n in batch["style_id"][::2].tolist()]
+        assert batch["look"][1::2].tolist() == [-1] * 4
     assert len(asked) == 4
 
 
@@ -180,6 +185,13 @@ def test_style_pictures_meet_many_photos(stores, tmp_path: Path):
     assert len(met) > 250
     with pytest.raises(InputError, match="holds no pairs"):
         StyleStore(tmp_path / "none", stores[1].photos)
+
+
+def test_small_families_are_drawn_more_often(stores, tmp_path: Path):
+    styles = [StyleEntry(str(n), (), f"{n}.png", "small" if n < 4 else "large") for n in range(40)]
+    write_styles(tmp_path, styles)
+    numbers = StyleStore(tmp_path, stores[1].photos).numbers
+    assert 0.1 + 0.06 < (numbers < 4).mean() < 0.5 - 0.06  # 4 of 40; a quarter expected
 
 
 def test_a_style_may_be_left_out(stores):

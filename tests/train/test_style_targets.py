@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -22,21 +23,49 @@ class MeanColour(nn.Module):
         return [], images.mean((2, 3)) * self.weight
 
 
-def test_a_picture_asks_for_itself_and_words_for_their_family(tmp_path: Path):
-    colours = {"a": (255, 0, 0), "b": (51, 0, 0), "c": (0, 102, 0)}
-    for name, colour in colours.items():
-        Image.new("RGB", (40, 30), colour).save(tmp_path / f"{name}.png")
-    families = {"a": "red", "b": "red", "c": "green"}
-    styles = [StyleEntry(n, (n,), str(tmp_path / f"{n}.png"), families[n]) for n in colours]
-    styles.insert(1, StyleEntry("a painter", ("paint",), "", "a painter"))
-    targets, spread = style_targets(styles, MeanColour())
-    assert [len(rows) for rows in targets] == [2, 0, 2, 2]
-    assert torch.allclose(targets[0], torch.tensor([[1.0, 0, 0], [0.6, 0, 0]]), atol=1e-4)
-    assert torch.allclose(targets[2], torch.tensor([[0.2, 0, 0], [0.6, 0, 0]]), atol=1e-4)
-    assert torch.allclose(targets[3], torch.tensor([[0, 0.4, 0], [0, 0.4, 0]]), atol=1e-4)
-    own = torch.stack([targets[0][0], targets[2][0], targets[3][0]])
-    assert (spread > 0).all()  # blue never differs, and must not divide by 0
-    assert spread.argsort().tolist() == own.std(0).argsort().tolist()
+@pytest.fixture
+def styles(tmp_path: Path) -> list[StyleEntry]:
+    """Twelve red pictures, twelve green ones, a painter without any, and a look of its own."""
+    listed = [StyleEntry("a painter", ("paint",), "", "a painter")]
+    colours = [("red", (5 * n, 0, 0)) for n in range(12)] + [
+        ("green", (0, 20 * n, 9)) for n in range(12)
+    ]
+    for number, (family, colour) in enumerate([*colours, ("", (90, 90, 0))]):
+        file = tmp_path / f"{number}.png"
+        Image.new("RGB", (40, 30), colour).save(file)
+        listed.append(StyleEntry(file.stem, (family,), str(file), family))
+    return listed
+
+
+PHOTOS = np.full((12, 8, 8, 3), 200, np.uint8)
+
+
+def test_a_picture_asks_for_itself_and_words_for_their_family(styles: list[StyleEntry]):
+    asked = style_targets(styles, PHOTOS, MeanColour())
+    assert [len(rows) for rows in asked.statistics] == [0] + [2] * 25
+    mean = [sum(5 * n for n in range(12)) / 12 / 255, 0, 0]
+    assert torch.allclose(asked.statistics[4], torch.tensor([[15 / 255, 0, 0], mean]), atol=1e-4)
+    alone = torch.tensor([[90 / 255, 90 / 255, 0]] * 2)  # no family: words ask for it, too
+    assert torch.allclose(asked.statistics[-1], alone, atol=1e-4)
+    own = torch.stack([rows[0] for rows in asked.statistics[1:]])
+    assert (asked.spread > 0).all()
+    assert asked.spread.argsort().tolist() == own.std(0).argsort().tolist()
+
+
+def test_looks_are_told_apart_from_each_other_and_from_photos(styles: list[StyleEntry]):
+    asked = style_targets(styles, PHOTOS, MeanColour())
+    assert asked.looks == [-1] + [1] * 12 + [0] * 12 + [-1]
+    assert asked.classifier is not None
+    grey = torch.full((1, 3), 200 / 255)
+    rows = torch.cat([asked.statistics[12][:1], asked.statistics[24][:1], grey]) / asked.spread
+    assert asked.classifier(rows).argmax(1).tolist() == [1, 0, 2]
+    assert not any(parameter.requires_grad for parameter in asked.classifier.parameters())
+    only = style_targets(styles[:13], PHOTOS, MeanColour())
+    assert only.classifier is not None
+    assert only.classifier(torch.cat([only.statistics[12][:1], grey]) / only.spread).argmax(
+        1
+    ).tolist() == [0, 1]
+    assert style_targets(styles[-1:] * 2, PHOTOS, MeanColour()).classifier is None
 
 
 def test_the_network_sees_colour_and_keeps_places():

@@ -45,8 +45,9 @@ def batches(folder: Path) -> StylizerBatches:
     points = torch.nn.functional.normalize(torch.randn(2, 3, 2, 16, generator=generator), dim=-1)
     stores = [PairStore(folder / name) for name in ("teacher", "painters")]
     targets = [[torch.rand(2, 6, generator=generator)] * 3, [torch.empty(0, 6)] * 3]
+    looks = [[0, 1, -1], [-1] * 3]
     return StylizerBatches(
-        stores, [1, 1], points, batch=6, side=32, seed=0, identity=1, targets=targets
+        stores, [1, 1], points, batch=6, side=32, seed=0, identity=1, targets=targets, looks=looks
     )
 
 
@@ -60,7 +61,8 @@ def make_task(clip_folder: str, accelerator=None) -> StylizerTask:
     gather = functools.partial(gather_with_gradient, accelerator=accelerator)
     clip = Clip.from_pretrained(clip_folder)
     spread = torch.full((6,), 0.1)
-    return StylizerTask(stylizer, clip, source, WEIGHTS, look, spread, gather=gather)
+    classifier = nn.Linear(6, 2).requires_grad_(False)
+    return StylizerTask(stylizer, clip, source, WEIGHTS, look, spread, classifier, gather=gather)
 
 
 def two_processes_equal_one(folder: str, clip_folder: str) -> None:

@@ -11,8 +11,8 @@ from clipmamba.errors import InputError
 from clipmamba.train.stylizer_task import LossWeights, StylizerTask, pixel_loss
 
 ALL = LossWeights(
-    pixel=1, distil=1, statistics=1, content=1, gamut=1, directional=1, patch=1, contrastive=1,
-    layout=1, variation=1,
+    pixel=1, distil=1, statistics=1, recognition=1, content=1, texture=1, gamut=1, directional=1,
+    patch=1, contrastive=1, layout=1, variation=1,
 )  # fmt: skip
 SPREAD = torch.tensor([0.1, 0.2, 0.3, 0.1, 0.1, 0.1])
 
@@ -42,6 +42,7 @@ def batch() -> dict[str, Tensor]:
         "exact": torch.tensor([True, True, False, False]),
         "taught": torch.tensor([False, False, True, False]),
         "target": torch.rand(4, SPREAD.numel(), generator=generator),
+        "look": torch.tensor([-1, -1, 2, 0]),
         "nearness": torch.tensor(0.75),
         "style": F.normalize(torch.randn(4, 16, generator=generator), dim=1),
         "style_id": torch.tensor([0, 1, 2, 3]),
@@ -60,7 +61,9 @@ def look(images: Tensor) -> tuple[list[Tensor], Tensor]:
     return maps, torch.cat([images.mean((2, 3)), images.std((2, 3))], dim=1)
 
 
-LOOK = (look, SPREAD)
+CLASSIFIER = nn.Linear(SPREAD.numel(), 3).requires_grad_(False)
+nn.init.orthogonal_(CLASSIFIER.weight)
+LOOK = (look, SPREAD, CLASSIFIER)
 
 
 def wanted(batch: dict[str, Tensor]) -> Tensor:
@@ -105,20 +108,21 @@ def test_each_photo_has_the_noise_of_its_seed(clip, batch, source):
 def test_only_weighted_losses_are_computed(clip, batch, source):
     for name in (field.name for field in dataclasses.fields(LossWeights)):
         weights = LossWeights(**{"pixel": 0, name: 0.5})
-        looking = LOOK if name in ("statistics", "content") else ()
+        looking = LOOK if name in ("statistics", "recognition", "content") else ()
         losses = StylizerTask(Fixed(wanted(batch)), clip, source, weights, *looking)(batch)
         assert set(losses) == {name} | ({"discriminator"} if name == "adversarial" else set())
 
 
 def test_every_loss_reaches_the_stylizer(clip, batch, source):
+    batch["photo"] = 0.4 + 0.2 * batch["photo"]
     for name in (field.name for field in dataclasses.fields(LossWeights)):
         stylizer = Fixed(1.2 * torch.rand_like(batch["photo"]))
         weights = LossWeights(**{"pixel": 0, name: 1})
         StylizerTask(stylizer, clip, source, weights, *LOOK)(batch)[name].backward()
         gradient = stylizer.answer.grad.flatten(1).abs().amax(1)
         assert gradient[1:].max() > 0, name
-        styled = ("adversarial", "statistics", "content", "directional", "patch", "contrastive")
-        if name in styled:
+        anywhere = ("pixel", "distil", "gamut", "layout", "variation")
+        if name not in anywhere:
             assert gradient[0] == 0, name  # a photo in its own style has no way to go
 
 
@@ -159,6 +163,39 @@ def test_pictures_that_show_the_style_have_no_statistics_loss(clip, batch, sourc
         answer = batch["result"].clone()
         answer[place] *= 0.5
         assert statistics(answer) > 0.1
+
+
+def test_a_picture_is_to_be_recognised_as_its_look(clip, batch, source):
+    weights = LossWeights(pixel=0, recognition=1)
+
+    def recognition(answer: Tensor) -> float:
+        return StylizerTask(Fixed(answer), clip, source, weights, *LOOK)(batch)[
+            "recognition"
+        ].item()
+
+    side = round(32 * batch["nearness"].item())
+    answer = batch["photo"].clone()
+    seen = F.interpolate(answer[2:], (side, side), mode="bilinear", antialias=True)
+    logits = CLASSIFIER(look(seen)[1] / SPREAD)
+    expected = F.cross_entropy(logits, batch["look"][2:]).item()
+    assert recognition(answer) == pytest.approx(expected, rel=1e-4)
+    answer[:2] = 0  # the first is in its own style, the second a painter's: of no class
+    assert recognition(answer) == pytest.approx(expected, rel=1e-4)
+
+
+def test_texture_goes_where_the_photo_has_some(clip, batch, source):
+    weights = LossWeights(pixel=0, texture=1)
+
+    def texture(answer: Tensor) -> float:
+        return StylizerTask(Fixed(answer), clip, source, weights)(batch)["texture"].item()
+
+    grain = batch["photo"].clone()
+    batch["photo"] = 0 * grain + 0.5
+    assert texture(batch["photo"]) == 0
+    answer = batch["photo"].clone()
+    answer[:2] = grain[:2]  # exact pairs say themselves where it goes
+    assert texture(answer) == 0
+    assert texture(grain) > 0.05
 
 
 def test_what_is_cut_off_costs(clip, batch, source):
@@ -212,6 +249,8 @@ def test_nothing_to_learn_is_refused(clip, stylizer, source):
         StylizerTask(stylizer, clip, source, LossWeights(pixel=0))
     with pytest.raises(InputError, match="look with"):
         StylizerTask(stylizer, clip, source, LossWeights(statistics=1))
+    with pytest.raises(InputError, match="recognition"):
+        StylizerTask(stylizer, clip, source, LossWeights(recognition=1), look, SPREAD)
 
 
 def test_pixel_loss_sees_colour_and_edges():

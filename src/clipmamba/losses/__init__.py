@@ -10,9 +10,11 @@ from clipmamba.losses.adversarial import (
 )
 from clipmamba.losses.content import (
     ContentLoss,
+    ExcessTextureLoss,
     LayoutLoss,
     PatchNCELoss,
     content_loss,
+    excess_texture_loss,
     layout_loss,
     patch_nce_loss,
 )
@@ -37,6 +39,7 @@ __all__ = [
     "ContentLoss",
     "ContrastiveDirectionLoss",
     "DirectionalLoss",
+    "ExcessTextureLoss",
     "IdentityLoss",
     "LayoutLoss",
     "PatchDirectionalLoss",
@@ -51,6 +54,7 @@ __all__ = [
     "contrastive_direction_loss",
     "directional_loss",
     "discriminator_loss",
+    "excess_texture_loss",
     "identity_loss",
     "layout_loss",
     "patch_directional_loss",

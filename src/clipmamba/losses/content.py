@@ -1,10 +1,10 @@
-"""Content losses: what is where must stay, by features, by matching places, by light."""
+"""Content losses: what is where must stay, by features, by matching places, light and texture."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import adaptive_avg_pool2d, cross_entropy, normalize
+from torch.nn.functional import adaptive_avg_pool2d, avg_pool2d, cross_entropy, normalize
 
 from clipmamba.errors import InputError
 from clipmamba.losses._common import (
@@ -132,6 +132,75 @@ class LayoutLoss(nn.Module):
     def forward(self, output: Tensor, photo: Tensor) -> Tensor:
         """See :func:`layout_loss`."""
         return layout_loss(output, photo, self.size, self.reduction)
+
+
+@full_precision
+def excess_texture_loss(
+    output: Tensor,
+    photo: Tensor,
+    window: int = 8,
+    gain: float = 1.5,
+    floor: float = 0.04,
+    reduction: Reduction = "mean",
+) -> Tensor:
+    r"""Local contrast where the photo has none.
+
+    .. math:: L = \operatorname{mean}\bigl(\max(0, \sigma(y) - g\,\sigma(x) - f)\bigr)
+
+    with :math:`\sigma` the deviation of the brightness in windows. Style statistics do not say
+    where in the picture texture belongs: it would be strewn into empty skies, too. Strokes fainter
+    than the floor stay free everywhere. Computed in float32, also under autocast.
+
+    Args:
+        output: Stylised pictures, (B, 3, H, W) in [0, 1].
+        photo: The photos, the same shape and range.
+        window: Side of the windows in pixels; they overlap by half.
+        gain: g, how much more contrast than the photo's is free.
+        floor: f, the contrast that is free where the photo has none.
+        reduction: "mean" or "sum" over the batch, or "none".
+
+    Returns:
+        Scalar in [0, 0.5], or (B,) with reduction "none".
+
+    Raises:
+        InputError: The shapes differ, are no pictures or smaller than a window.
+    """
+    require_images(output)
+    require_same_places(output, photo)
+    if window < 2 or window > min(output.shape[2:]):
+        raise InputError(f"window must be 2 to {min(output.shape[2:])} pixels, not {window}")
+    excess = _local_deviation(output, window) - gain * _local_deviation(photo, window) - floor
+    return reduce_samples(excess.clamp(min=0).mean(dim=(1, 2, 3)), reduction)
+
+
+def _local_deviation(images: Tensor, window: int) -> Tensor:
+    """Deviation of the brightness (B, 3, H, W) in each window, (B, 1, H', W')."""
+    luma = torch.tensor(LUMA, device=images.device, dtype=images.dtype)[:, None, None]
+    brightness = (images * luma).sum(dim=1, keepdim=True)
+    brightness = brightness - brightness.mean(dim=(2, 3), keepdim=True)  # for the digits
+    mean, square = (avg_pool2d(x, window, window // 2) for x in (brightness, brightness.square()))
+    return ((square - mean.square()).clamp(min=0) + 1e-6).sqrt()
+
+
+class ExcessTextureLoss(nn.Module):
+    """:func:`excess_texture_loss` with its settings."""
+
+    def __init__(
+        self,
+        window: int = 8,
+        gain: float = 1.5,
+        floor: float = 0.04,
+        reduction: Reduction = "mean",
+    ) -> None:
+        super().__init__()
+        self.window, self.gain, self.floor = window, gain, floor
+        self.reduction: Reduction = reduction
+
+    def forward(self, output: Tensor, photo: Tensor) -> Tensor:
+        """See :func:`excess_texture_loss`."""
+        return excess_texture_loss(
+            output, photo, self.window, self.gain, self.floor, self.reduction
+        )
 
 
 @full_precision

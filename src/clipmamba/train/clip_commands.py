@@ -32,7 +32,7 @@ from clipmamba.train.loop import LoopConfig, train
 from clipmamba.train.options import data_option, loop_options
 from clipmamba.train.painters import PAINTERS
 from clipmamba.train.phrases import phrase_list
-from clipmamba.train.pictures import MOVEMENTS, Picture, read_pictures
+from clipmamba.train.pictures import MOVEMENTS, Picture, draw_by_look, read_pictures
 
 FolderOption = click.Path(file_okay=False, exists=True, path_type=Path)
 ZERO_SHOT = ("{}", "a {} painting", "{} style", "a painting in the style of {}")
@@ -206,7 +206,7 @@ def train_pairs(task: PairTask, source: PairBatches, config: LoopConfig) -> None
 @click.option("--output", type=click.Path(path_type=Path), required=True)
 @click.option("--rank", default=16, show_default=True, help="Directions along which seeds vary.")
 @click.option("--ridge", default=1e-3, show_default=True)
-@click.option("--limit", default=6000, show_default=True, help="Pictures of the data, at random.")
+@click.option("--limit", default=6000, show_default=True, help="Pictures, and painted ones.")
 def prior(
     data: Path,
     folder: Path,
@@ -219,9 +219,10 @@ def prior(
     """Fit the map from a text to where pictures of it lie."""
     model = mini.load(folder)
     learned = [p for p in read_pictures(data) if not p.held_out and p.kind != "pair"]
-    learned = random.Random(0).sample(learned, min(limit, len(learned)))
+    learned = [picture for picture, _ in draw_by_look(learned, limit, seed=0)]
     if painted:
-        learned += read_painted(painted)
+        pictures = read_painted(painted)
+        learned += random.Random(0).sample(pictures, min(limit, len(pictures)))
     images = image_embeddings(model, learned)
     texts = [(words, row) for row, p in enumerate(learned) for words in p.texts[:12]]
     captions = [picture.caption for picture in learned]

@@ -9,19 +9,25 @@ from __future__ import annotations
 import csv
 import dataclasses
 import hashlib
+from collections import Counter
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 
 from clipmamba.errors import InputError
+from clipmamba.evaluate.protocol import family_of
 
 MOVEMENTS = (
     "impressionism", "post-impressionism", "symbolism", "baroque", "art nouveau", "romanticism",
     "expressionism",
 )  # fmt: skip
+MEDIA = ("painting", "illustration", "illustrator")  # first words that say no look
+FEW = 12  # pictures that share a look before it has a name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,6 +81,25 @@ def read_pictures(data: Path) -> list[Picture]:
         dataclasses.replace(picture, group=rows[group].path.stem)
         for picture, group in zip(rows, groups, strict=True)
     ]
+
+
+def draw_by_look(pictures: Sequence[Picture], count: int, seed: int) -> list[tuple[Picture, str]]:
+    """Some pictures with the names of their looks, rare looks rather than common ones.
+
+    A look is one of the judge's families, however the style's words are ordered, or the picture's
+    own family; "" where only a few share it.
+    """
+    names = [
+        family_of(", ".join(picture.texts[:1]) or picture.caption) or picture.family
+        for picture in pictures
+    ]
+    size = Counter(names)
+    looks = [name if size[name] >= FEW and name not in MEDIA else "" for name in names]
+    size = Counter(looks)
+    weights = torch.tensor([size[look] ** -0.5 for look in looks])
+    generator = torch.Generator().manual_seed(seed)
+    rows = torch.multinomial(weights, min(count, len(pictures)), generator=generator)
+    return [(pictures[row], looks[row]) for row in rows.tolist()]
 
 
 def difference_hash(path: Path) -> NDArray[np.uint64]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import random
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from itertools import chain, islice
@@ -45,7 +46,7 @@ class StyleEntry:
         name: For logs and sheets.
         texts: Phrases that mean it; may be empty.
         picture: File of a picture in it; "" where there is none.
-        family: Name that styles of one look share.
+        family: Name that styles of one look share; "" for a look of its own.
     """
 
     name: str
@@ -78,6 +79,8 @@ class PairStore:
 class StyleStore:
     """Style pictures without results, to be matched with the photos of a `PairStore`.
 
+    Those of small families are drawn more often than those of large ones.
+
     Raises:
         InputError: The folder holds no styles.
     """
@@ -88,7 +91,10 @@ class StyleStore:
         self.styles = read_styles(folder)
         self.photos = self.results = photos
         rows = _MATCHES * len(photos)  # row r is photo r modulo their number
-        self.numbers = np.random.default_rng(0).integers(len(self.styles), size=rows)
+        size = Counter(style.family for style in self.styles)
+        shares = np.array([size[style.family] ** -0.5 for style in self.styles])
+        draw = np.random.default_rng(0)
+        self.numbers = draw.choice(len(self.styles), size=rows, p=shares / shares.sum())
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -220,6 +226,8 @@ class StylizerBatches:
             pictures; where the style has a picture, the first is of that.
         targets: For each store, for each style number, the statistics (2, S) that its picture and
             its words ask for, or none; without them there is no `target`.
+        looks: For each store, for each style number, the class that it should be recognised as, or
+            -1; without them there is no `look`.
         batch: Pairs a step, of all processes together.
         side: Side of the random crops; at most `SIZE`.
         seed: Seed of the draw.
@@ -243,8 +251,9 @@ class StylizerBatches:
         often: Sequence[str] = (),
         without: Sequence[str] = (),
         targets: Sequence[Sequence[Tensor]] | None = None,
+        looks: Sequence[Sequence[int]] | None = None,
     ):
-        self.stores, self.points, self.targets = stores, points, targets
+        self.stores, self.points, self.targets, self.looks = stores, points, targets, looks
         unknown = {*often, *without} - {style.name for store in stores for style in store.styles}
         if unknown:
             raise InputError(f"no pairs are of a style named {', '.join(sorted(unknown))}")
@@ -259,8 +268,9 @@ class StylizerBatches:
             `photo`, `result` (B, 3, side, side) in [0, 1], `exact` (B,): whether the result is
             what the style really does, `taught` (B,): whether it is another network's guess (else,
             with neither, it is the photo), `style` (B, E), `target` (B, S): the statistics it asks
-            for, 0 where exact, `style_id` (B,), `own_style` (B,): whether the photo's own style is
-            asked for, `noise_seed` (B,), and `nearness` (), the size at which to look at styles.
+            for, 0 where exact, `look` (B,): its class, -1 without one, `style_id` (B,), `own_style`
+            (B,): whether the photo's own style is asked for, `noise_seed` (B,), and `nearness` (),
+            the size at which to look at styles.
 
         Raises:
             InputError: The processes can't share the batch evenly, or one has no style to learn.
@@ -271,7 +281,7 @@ class StylizerBatches:
                 f"can't be shared by {processes} processes; change --batch"
             )
         photos, results, exact, taught = [], [], [], []
-        styles, targets, numbers, seeds = [], [], [], []
+        styles, targets, looks, numbers, seeds = [], [], [], [], []
         # each picture has its own generator, so that the joint batch does not depend on how many
         # processes share it
         for place in range(process, self.size, processes):
@@ -297,6 +307,8 @@ class StylizerBatches:
                 targets.append(
                     asked.new_zeros(asked.shape[1]) if exact[-1] else asked[int(not own)]
                 )
+            if self.looks is not None:
+                looks.append(self.looks[which][number])
             numbers.append(number * len(self.stores) + which)
             seeds.append(rng.getrandbits(62))
         return {
@@ -306,6 +318,7 @@ class StylizerBatches:
             "taught": torch.tensor(taught),
             "style": torch.stack(styles),
             **({"target": torch.stack(targets)} if targets else {}),
+            **({"look": torch.tensor(looks)} if looks else {}),
             "style_id": torch.tensor(numbers),
             "noise_seed": torch.tensor(seeds),
             "nearness": torch.tensor(random.Random(f"{self.seed}-{step}").uniform(FAR, 1)),

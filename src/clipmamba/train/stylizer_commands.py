@@ -8,7 +8,6 @@ import json
 import logging
 import random
 import warnings
-from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,7 +30,7 @@ from clipmamba.train.distributed import gather_with_gradient
 from clipmamba.train.loop import LoopConfig, train
 from clipmamba.train.mini import keep_depthwise_in_float32
 from clipmamba.train.options import data_option, dataclass_options, loop_options
-from clipmamba.train.pictures import Picture, read_pictures
+from clipmamba.train.pictures import MEDIA, Picture, draw_by_look, read_pictures
 from clipmamba.train.style_pairs import (
     SIZE,
     PairStore,
@@ -49,7 +48,8 @@ from clipmamba.train.style_pairs import (
 from clipmamba.train.style_targets import StageStatistics, style_targets
 from clipmamba.train.stylizer_task import LossWeights, StylizerTask
 
-WORDS = 4  # texts of a style picture that are asked for
+WORDS = 7  # texts of a style picture that are asked for
+PHOTOS = 256  # of which what photos look like is learnt
 Folder = click.Path(file_okay=False, path_type=Path)
 
 
@@ -75,11 +75,11 @@ def pairs(data: Path, output: Path, teacher: int, painters: int, styles: int, se
         write_store(output / "painters", painter_styles(), made, painters)
     shown = [picture for picture in pictures if picture.kind == "style"]
     if teacher:
-        drawn = [_entry(picture) for picture in _draw(shown, -(-teacher // 2), seed)]
+        drawn = [_entry(*some) for some in draw_by_look(shown, -(-teacher // 2), seed)]
         made = teacher_pairs(photos, drawn, teacher, seed)
         write_store(output / "teacher", drawn, made, teacher)
     if styles:
-        drawn = [_entry(picture) for picture in _draw(shown, styles, seed + 1)]
+        drawn = [_entry(*some) for some in draw_by_look(shown, styles, seed + 1)]
         write_styles(output / "styles", drawn)
 
 
@@ -154,20 +154,24 @@ def train_command(
     stylizer.to(memory_format=torch.channels_last)
     clip.to(accelerator.device)
     keep_depthwise_in_float32(clip)
-    look, targets, spread = None, None, None
-    if weights.statistics or weights.content:
+    look, asked = None, None
+    if weights.looks:
         look = StageStatistics().to(accelerator.device)
         styles = [style for store in stores for style in store.styles]
-        joint, spread = style_targets(styles, look)
+        asked = style_targets(styles, stores[0].photos[:PHOTOS], look)
+
+    def shared_out(joint: Sequence[Any]) -> list[Sequence[Any]]:
         sizes = [len(store.styles) for store in stores]
-        targets = [joint[sum(sizes[:n]) :][:size] for n, size in enumerate(sizes)]
+        return [joint[sum(sizes[:n]) :][:size] for n, size in enumerate(sizes)]
+
     task = StylizerTask(
         stylizer,
         clip,
         source,
         weights,
         look,
-        spread,
+        asked.spread if asked else None,
+        asked.classifier if asked else None,
         crops=crops,
         gather=functools.partial(gather_with_gradient, accelerator=accelerator),
     )
@@ -180,7 +184,8 @@ def train_command(
         config.seed,
         often=often,
         without=without,
-        targets=targets,
+        targets=shared_out(asked.statistics) if asked else None,
+        looks=shared_out(asked.looks) if asked else None,
     )
     groups: list[dict[str, Any]] | None = None
     if task.discriminator is not None:
@@ -256,19 +261,13 @@ def adapt(
     stylizer.save_pretrained(output)
 
 
-def _draw(pictures: Sequence[Picture], count: int, seed: int) -> list[Picture]:
-    """Some pictures at random, those of rare families rather than those of common ones."""
-    size = Counter(picture.family for picture in pictures)
-    weights = torch.tensor([size[picture.family] ** -0.5 for picture in pictures])
-    generator = torch.Generator().manual_seed(seed)
-    rows = torch.multinomial(weights, min(count, len(pictures)), generator=generator)
-    return [pictures[row] for row in rows.tolist()]
-
-
-def _entry(picture: Picture) -> StyleEntry:
-    texts = dict.fromkeys((picture.caption, *picture.texts))
-    told = tuple(text for text in texts if text)
-    return StyleEntry(picture.path.stem, told, str(picture.path), picture.family)
+def _entry(picture: Picture, look: str) -> StyleEntry:
+    phrases = ("{}", "in the style of {}", "{} style")
+    own = [phrase.format(look) for phrase in phrases[:2]] if look else []
+    told = dict.fromkeys(text.lower() for text in (*own, picture.caption, *picture.texts))
+    vague = {phrase.format(medium) for phrase in phrases for medium in ("", *MEDIA)}
+    texts = tuple(text for text in told if text not in vague)
+    return StyleEntry(picture.path.stem, texts, str(picture.path), look)
 
 
 @torch.no_grad()
@@ -287,19 +286,28 @@ def style_points(store: PairStore | StyleStore, clip: Clip, prior: StylePrior) -
         for number in rows
     }
     spoken = _prompts(clip, list(dict.fromkeys(text for texts in told.values() for text in texts)))
-    points = [torch.empty(0, clip.embed_dim) for _ in store.styles]  # of styles no pair asks for
-    for number, texts in tqdm(told.items(), desc="style points", mininterval=10):
-        picture = store.styles[number].picture
-        if picture:
-            pixels = [load_square(picture, clip.image_size)]
-        else:
-            pixels = [store.results[row] for row in rows[number][:16]]
-        found = [clip.encode_image(as_images(pixels).to(clip.device)).cpu()]
+    shown = [
+        (number, row)
+        for number, some in rows.items()
+        for row in some[: 1 if store.styles[number].picture else 16]
+    ]
+    found: list[list[Tensor]] = [[] for _ in store.styles]  # none of styles no pair asks for
+    for start in tqdm(range(0, len(shown), 16), desc="style points", mininterval=10):
+        some = shown[start : start + 16]
+        pixels = [
+            load_square(store.styles[number].picture, SIZE)
+            if store.styles[number].picture
+            else store.results[row]
+            for number, row in some
+        ]
+        seen = clip.encode_image(as_images(pixels).to(clip.device)).cpu()
+        for (number, _), point in zip(some, seen, strict=True):
+            found[number].append(point[None])
+    for number, texts in told.items():
         if texts:
             embedded = torch.stack([spoken[text] for text in texts])
-            found += [prior(embedded), prior(embedded, seed=number + 1)]
-        points[number] = torch.cat(found)
-    return points
+            found[number] += [prior(embedded), prior(embedded, seed=number + 1)]
+    return [torch.cat(each) if each else torch.empty(0, clip.embed_dim) for each in found]
 
 
 def _prompts(clip: Clip, texts: Sequence[str]) -> dict[str, Tensor]:

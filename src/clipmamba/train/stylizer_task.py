@@ -20,6 +20,7 @@ from clipmamba.losses import (
     contrastive_direction_loss,
     directional_loss,
     discriminator_loss,
+    excess_texture_loss,
     layout_loss,
     standardised_statistics_loss,
     total_variation_loss,
@@ -40,7 +41,9 @@ class LossWeights:
         adversarial: A patch discriminator against an exact result; it learns beside.
         statistics: Standardised style statistics in an ImageNet network's first stages, against
             a painter's result, a style picture, or the mean of the pictures that words mean.
+        recognition: Cross-entropy of a classifier of styles and photos on these statistics.
         content: The photo's maps in that network, without their style; not where the pair is exact.
+        texture: Local contrast beyond the photo's; not where the pair is exact.
         gamut: Mean square of what lies outside [0, 1] and will be cut.
         directional: CLIP direction of the whole picture.
         patch: CLIP direction of random crops.
@@ -53,13 +56,20 @@ class LossWeights:
     distil: float = 0.0
     adversarial: float = 0.0
     statistics: float = 0.0
+    recognition: float = 0.0
     content: float = 0.0
+    texture: float = 0.0
     gamut: float = 0.0
     directional: float = 0.0
     patch: float = 0.0
     contrastive: float = 0.0
     layout: float = 0.0
     variation: float = 0.0
+
+    @property
+    def looks(self) -> bool:
+        """Whether a loss needs the ImageNet network."""
+        return bool(self.statistics or self.recognition or self.content)
 
 
 class StylizerTask(nn.Module):
@@ -73,8 +83,9 @@ class StylizerTask(nn.Module):
         clip: Encoder of the directional losses and of the identity samples.
         source: Unit point (E,) where photos lie.
         weights: Which losses are computed.
-        look: What the losses "statistics" and "content" see of a picture.
+        look: What the losses "statistics", "recognition" and "content" see of a picture.
         spread: Deviation of each statistic among styles, (S,).
+        classifier: Of standardised statistics (B, S), for the loss "recognition".
         crops: Crops per picture of the patch loss.
         gather: Joins rows of all processes with gradient, for the contrastive loss.
 
@@ -93,6 +104,7 @@ class StylizerTask(nn.Module):
         weights: LossWeights,
         look: Look | None = None,
         spread: Tensor | None = None,
+        classifier: nn.Linear | None = None,
         crops: int = 4,
         gather: Callable[[Tensor], Tensor] | None = None,
     ):
@@ -101,10 +113,12 @@ class StylizerTask(nn.Module):
         self.weights = weights
         if not any(dataclasses.astuple(weights)):
             raise InputError("every loss has weight 0; give one a weight")
-        if (weights.statistics or weights.content) and (look is None or spread is None):
-            raise InputError("the losses statistics and content need something to look with")
+        if weights.looks and (look is None or spread is None):
+            raise InputError("the losses on style statistics need something to look with")
+        if weights.recognition and classifier is None:
+            raise InputError("the loss recognition needs styles with a dozen pictures each")
         # a plain attribute: a frozen network is no part of the trained state
-        self._frozen: dict[str, Any] = {"clip": clip, "look": look}
+        self._frozen: dict[str, Any] = {"clip": clip, "look": look, "classifier": classifier}
         self._gather = gather or (lambda rows: rows)
         self._patch = PatchDirectionalLoss(
             clip.encode_image, num_crops=crops, output_size=96, threshold=0.3, reduction="none"
@@ -160,7 +174,11 @@ class StylizerTask(nn.Module):
             losses["layout"] = layout_loss(output, photo)
         if weights.variation:
             losses["variation"] = total_variation_loss(output)
-        if weights.statistics or weights.content:
+        if weights.texture:
+            free = ~exact
+            values = excess_texture_loss(output[free], photo[free], reduction="none")
+            losses["texture"] = mean(values, self._gather(free.float()).mean())
+        if weights.looks:
             seen = self._look(output, photo, result, batch, keep)
             losses |= {name: mean(*values) for name, values in seen.items()}
         if weights.directional or weights.contrastive:
@@ -204,6 +222,12 @@ class StylizerTask(nn.Module):
                 target[exact] = look(from_afar(result[exact]))[1]
             losses = standardised_statistics_loss(statistics, target[keep], spread, "none")
             found["statistics"] = (losses, self._gather(keep.float()).mean())
+        if self.weights.recognition:
+            some = batch["look"][keep] >= 0
+            logits = self._frozen["classifier"](statistics[some] / spread)
+            losses = F.cross_entropy(logits, batch["look"][keep][some], reduction="none")
+            asked = keep & (batch["look"] >= 0)
+            found["recognition"] = (losses, self._gather(asked.float()).mean())
         if self.weights.content:
             some = free[keep]
             with torch.no_grad():
