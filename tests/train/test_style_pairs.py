@@ -187,6 +187,13 @@ def test_style_pictures_meet_many_photos(stores, tmp_path: Path):
         StyleStore(tmp_path / "none", stores[1].photos)
 
 
+def test_a_picture_without_words_is_asked_for_by_itself(stores, tmp_path: Path):
+    write_styles(tmp_path, [StyleEntry("a", (), "a.png", "")])
+    store = StyleStore(tmp_path, stores[1].photos)
+    batches = StylizerBatches([store], [1], [[torch.eye(4)[:1]]], batch=16, side=32, seed=0)
+    assert torch.equal(batches.batch(0, 0, 1)["style"], torch.eye(4)[:1].expand(16, -1))
+
+
 def test_small_families_are_drawn_more_often(stores, tmp_path: Path):
     styles = [StyleEntry(str(n), (), f"{n}.png", "small" if n < 4 else "large") for n in range(40)]
     write_styles(tmp_path, styles)

@@ -299,7 +299,8 @@ class StylizerBatches:
             exact.append(not store.styles[number].picture)
             taught.append(store.taught)
             candidates = self.points[which][number]
-            own = not exact[-1] and rng.random() < PICTURE_SHARE
+            untold = len(candidates) == 1  # nothing but the picture says what the style is
+            own = not exact[-1] and (untold or rng.random() < PICTURE_SHARE)
             chosen = 0 if own else rng.randrange(int(not exact[-1]), len(candidates))
             styles.append(candidates[chosen])
             if self.targets is not None:
