@@ -10,11 +10,14 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+import struct
 import sys
-from ctypes import POINTER, c_int, c_int64, c_size_t, c_uint, c_void_p
+from ctypes import c_char_p, c_int, c_int64, c_size_t, c_uint, c_void_p
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -47,36 +50,19 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_mark_forked)
 
 
-class _View(ctypes.Structure):
-    _fields_ = (
-        ("data", c_void_p),
-        ("is_bf16", c_int64),
-        ("batch", c_int64),
-        ("group", c_int64),
-        ("row", c_int64),
-        ("step", c_int64),
-    )
-
-
+# `Args` of csrc/selective_scan.cpp in its order: all of it is words of 8 bytes.
 _SIZES = (
     *("batch", "groups", "rows", "steps", "states"),
     *("chunk", "chunks", "slices", "softplus", "height", "width"),
 )
+_VIEW = ("data", "is_bf16", "batch", "group", "row", "step")
 _VIEWS = ("u", "delta", "z", "B", "C", "out", "dout", "du", "ddelta", "dz")
 _POINTERS = (
     *("A", "D", "bias", "starts", "first", "last", "dlast", "dfirst"),
-    *("dA", "dD", "dbias", "dB", "dC"),
+    *("dA", "dD", "dbias", "dB", "dC", "more_dB", "more_dC"),
 )
-
-
-class _Args(ctypes.Structure):
-    """Mirror of `Args` in csrc/selective_scan.cpp."""
-
-    _fields_ = (
-        *((name, c_int64) for name in _SIZES),
-        *((name, _View) for name in _VIEWS),
-        *((name, c_void_p) for name in _POINTERS),
-    )
+_CHUNKS, _SLICES = _SIZES.index("chunks"), _SIZES.index("slices")
+_ARGS = struct.Struct(f"{len(_SIZES) + len(_VIEWS) * len(_VIEW) + len(_POINTERS)}q")
 
 
 @dataclass(frozen=True)
@@ -129,11 +115,11 @@ def _load() -> tuple[_Library | None, str]:
             reason = f"{path.name} does not load: {error}"
             continue
         library.clipmamba_scan_abi.restype = c_int64
-        if library.clipmamba_scan_abi() != ctypes.sizeof(_Args):
+        if library.clipmamba_scan_abi() != _ARGS.size:
             reason = f"{path.name} is from another version of the package; install again"
             continue
         scan = library.clipmamba_scan
-        scan.argtypes = (POINTER(_Args), c_int, c_void_p, c_uint)
+        scan.argtypes = (c_char_p, c_int, c_void_p, c_uint)
         scan.restype = c_int
         library.clipmamba_scan_lanes.restype = c_int64
         parallel = _find_parallel()
@@ -164,19 +150,23 @@ def supports(call: ScanCall) -> Verdict:
     return True, "float32 state"
 
 
-def _view(t: Tensor | None, groups: int = 0) -> _View:
+def _view(t: Tensor | None, groups: int = 0) -> tuple[int, ...]:
     """A (B, D, L) tensor with its channels in groups, or a (B, G, N, L) tensor if groups is 0."""
     if t is None:
-        return _View(None, 0, 0, 0, 0, 0)
-    is_bf16 = t.dtype == torch.bfloat16
+        return _ABSENT
     if groups:
         batch, row, step = t.stride()
-        return _View(t.data_ptr(), is_bf16, batch, row * (t.shape[1] // groups), row, step)
-    return _View(t.data_ptr(), is_bf16, *t.stride())
+        strides = (batch, row * (t.shape[1] // groups), row, step)
+    else:
+        strides = t.stride()
+    return (t.data_ptr(), t.dtype == torch.bfloat16, *strides)
 
 
-def _pointer(t: Tensor | None) -> int | None:
-    return None if t is None else t.data_ptr()
+_ABSENT = (0,) * len(_VIEW)
+
+
+def _pointer(t: Tensor | None) -> int:
+    return 0 if t is None else t.data_ptr()
 
 
 def _new(like: Tensor) -> Tensor:
@@ -185,22 +175,24 @@ def _new(like: Tensor) -> Tensor:
     The system takes memory beyond 32 MB back at every free, and a page fault for each 4 KB of it,
     call after call, would cost half as much as the scan itself.
     """
-    new = torch.empty(like.shape, dtype=like.dtype)
-    _in_huge_pages(new)
-    return new
+    return _in_huge_pages(torch.empty_like(like, memory_format=torch.contiguous_format))
 
 
-def _in_huge_pages(t: Tensor) -> None:
+def _in_huge_pages(t: Tensor) -> Tensor:
     if t.nbytes >= _LARGE and sys.platform == "linux":
         begin = -(-t.data_ptr() // _HUGE_PAGE) * _HUGE_PAGE
         length = (t.data_ptr() + t.nbytes - begin) // _HUGE_PAGE * _HUGE_PAGE
         _madvise(begin, length, _MADV_HUGEPAGE)  # advice: whether it is taken changes no result
+    return t
 
 
 def _floats(t: Tensor | None) -> Tensor | None:
-    return None if t is None else t.to(torch.float32).contiguous()
+    if t is None or (t.dtype == torch.float32 and t.is_contiguous()):
+        return t
+    return t.to(torch.float32).contiguous()
 
 
+@lru_cache(maxsize=256)
 def _slices(pairs: int, blocks: int, threads: int) -> int:
     """Into how many tasks to cut each (batch, group) pair's channel blocks.
 
@@ -215,64 +207,79 @@ def _slices(pairs: int, blocks: int, threads: int) -> int:
     return min(range(1, min(blocks, threads) + 1), key=finish)
 
 
-def _run(library: _Library, args: _Args, backward: bool, threads: int) -> None:
-    error = library.scan(ctypes.byref(args), backward, library.parallel, threads)
-    if error:
-        raise MemoryError("the selective scan could not allocate its scratch memory")
-
-
 def _library() -> _Library:
     if _LIBRARY is None:  # only reached by calling the op directly
         raise RuntimeError(f"the fused CPU scan can't run: {_REASON}")
     return _LIBRARY
 
 
-def _plan(
-    inputs: ScanInputs, library: _Library, picture: tuple[int, int] | None = None
-) -> tuple[_Args, int]:
-    """The call's sizes and inputs, and how many threads to use.
+class _Plan(NamedTuple):
+    """A call's inputs and sizes as the library takes them.
+
+    Attributes:
+        sizes: In the order of _SIZES.
+        views: Of u, delta, z, B and C.
+        parameters: A, D, delta_bias and initial_state as contiguous float32, or None.
+        shared: Groups that u and its like have: 1 for a picture.
+        threads: How many to use.
+    """
+
+    sizes: tuple[int, ...]
+    views: tuple[tuple[int, ...], ...]
+    parameters: tuple[Tensor | None, ...]
+    shared: int
+    threads: int
+
+
+def _plan(inputs: ScanInputs, library: _Library, picture: tuple[int, int] | None) -> _Plan:
+    """What to hand to the library.
 
     Args:
-        inputs: Of the scan; A, D, delta_bias and initial_state as contiguous float32, which must
-            outlive the call. Of a picture, u is (B, D, H * W).
+        inputs: Of the scan. Of a picture, u is (B, D, H * W).
         library: The one that will run.
         picture: Its height and width, if u is one.
     """
     u, delta, A, B, C, D, z, delta_bias, initial_state, delta_softplus = inputs
     batch, channels, length = delta.shape
     groups, states = B.shape[1], A.shape[1]
-    rows, pairs = channels // groups, batch * (1 if picture else groups)
-    worth = delta.numel() * states >= _WORTH_THREADS
+    shared = 1 if picture else groups
+    rows, pairs = channels // groups, batch * shared
+    worth = batch * channels * length * states >= _WORTH_THREADS
     threads = torch.get_num_threads() if worth and library.parallel and not _forked else 1
     slices = _slices(pairs, -(-rows // library.lanes), threads)
-    args = _Args(
-        batch=batch,
-        groups=groups,
-        rows=rows,
-        steps=length,
-        states=states,
-        chunk=CHUNK,
-        chunks=picture_chunks(*picture) if picture else chunk_count(length),
-        slices=slices,
-        softplus=delta_softplus,
+    chunks = picture_chunks(*picture) if picture else chunk_count(length)
+    return _Plan(
+        sizes=(
+            *(batch, groups, rows, length, states, CHUNK, chunks, slices, delta_softplus),
+            *(picture or (0, 0)),
+        ),
+        views=(
+            *(_view(u, shared), _view(delta, groups), _view(z, groups)),
+            *(_view(B), _view(C)),
+        ),
+        parameters=(_floats(A), _floats(D), _floats(delta_bias), _floats(initial_state)),
+        shared=shared,
+        threads=min(threads, pairs * slices),
     )
-    if picture:
-        args.height, args.width = picture
-    args.u = _view(u, 1 if picture else groups)
-    args.delta, args.z = _view(delta, groups), _view(z, groups)
-    args.B, args.C = _view(B), _view(C)
-    args.A, args.D, args.bias = _pointer(A), _pointer(D), _pointer(delta_bias)
-    args.first = _pointer(initial_state)
-    return args, min(threads, pairs * slices)
 
 
-def _float_parameters(inputs: ScanInputs) -> ScanInputs:
-    return inputs._replace(
-        A=inputs.A.to(torch.float32).contiguous(),
-        D=_floats(inputs.D),
-        delta_bias=_floats(inputs.delta_bias),
-        initial_state=_floats(inputs.initial_state),
+def _run(
+    library: _Library,
+    plan: _Plan,
+    views: tuple[tuple[int, ...], ...],
+    tensors: tuple[Tensor | None, ...],
+    backward: bool,
+) -> None:
+    """Call the library; `views` and `tensors` follow the order of _VIEWS and _POINTERS."""
+    words = (
+        *plan.sizes,
+        *chain.from_iterable(plan.views),
+        *chain.from_iterable(views),
+        *map(_pointer, tensors),
     )
+    error = library.scan(_ARGS.pack(*words), backward, library.parallel, plan.threads)
+    if error:
+        raise MemoryError("the selective scan could not allocate its scratch memory")
 
 
 def forward(inputs: ScanInputs, save_states: bool) -> tuple[Tensor, Tensor, Tensor]:
@@ -303,8 +310,7 @@ def cross_forward(
     Returns:
         The directions' sum (B, D, H * W) in float32, and the saved states.
     """
-    out = torch.empty_like(inputs.u, dtype=torch.float32)
-    _in_huge_pages(out)
+    out = _in_huge_pages(torch.empty_like(inputs.u, dtype=torch.float32))
     _, saved = _forward(inputs, out, save_states, (height, width))
     return out, saved
 
@@ -313,8 +319,7 @@ def cross_backward(
     dout: Tensor, saved: Tensor, inputs: ScanInputs, height: int, width: int
 ) -> Gradients:
     """Gradients of the inputs of `cross_forward`; that of u in float32."""
-    du = torch.empty_like(inputs.u, dtype=torch.float32)
-    _in_huge_pages(du)
+    du = _in_huge_pages(torch.empty_like(inputs.u, dtype=torch.float32))
     return _backward(dout, None, saved, inputs, du, (height, width))
 
 
@@ -322,14 +327,19 @@ def _forward(
     inputs: ScanInputs, out: Tensor, save_states: bool, picture: tuple[int, int] | None = None
 ) -> tuple[Tensor, Tensor]:
     library = _library()
-    inputs = _float_parameters(inputs)
-    args, threads = _plan(inputs, library, picture)
+    plan = _plan(inputs, library, picture)
     batch, channels, states = len(inputs.u), *inputs.A.shape
+    chunks = plan.sizes[_CHUNKS] if save_states else 0
     last = torch.empty(batch, channels, states)
-    saved = torch.empty(batch, args.chunks if save_states else 0, states, channels)
-    args.out = _view(out, 1 if picture else args.groups)
-    args.last, args.starts = _pointer(last), _pointer(saved) if save_states else None
-    _run(library, args, False, threads)
+    saved = _in_huge_pages(torch.empty(batch, chunks, states, channels))
+    A, D, bias, first = plan.parameters
+    _run(
+        library,
+        plan,
+        (_view(out, plan.shared), *(_ABSENT,) * 4),
+        (A, D, bias, saved if save_states else None, first, last, *(None,) * 9),
+        backward=False,
+    )
     return last, saved
 
 
@@ -342,29 +352,37 @@ def _backward(
     picture: tuple[int, int] | None = None,
 ) -> Gradients:
     library = _library()
-    given = inputs
-    inputs = _float_parameters(inputs)
-    args, threads = _plan(inputs, library, picture)
+    plan = _plan(inputs, library, picture)
+    A, D, bias, first = plan.parameters
     saved, dlast = saved.contiguous(), _floats(dlast)
     delta, z = inputs.delta, inputs.z
+    batch, groups, slices = len(delta), inputs.B.shape[1], plan.sizes[_SLICES]
     ddelta = _new(delta)
     dz = None if z is None else _new(z)
-    # Parameters get one row per batch element and B, C one per slice; each sum has a fixed order.
-    dA = torch.empty(args.batch, *inputs.A.shape)
-    dfirst = None if inputs.initial_state is None else torch.empty_like(dA)
+    # Parameters get one row per batch element, B and C one tensor per slice, the first of which
+    # becomes the gradient; each sum has a fixed order.
+    dA = torch.empty(batch, *A.shape)
+    dfirst = None if first is None else torch.empty_like(first)
     dD, dbias = torch.empty(dA.shape[:2]), torch.empty(dA.shape[:2])
-    dB = torch.empty(args.slices, *inputs.B.shape)
-    dC = torch.empty_like(dB)
-    shared = 1 if picture else args.groups
-    args.dout, args.du = _view(dout, shared), _view(du, shared)
-    args.ddelta, args.dz = _view(ddelta, args.groups), _view(dz, args.groups)
-    args.starts, args.dlast, args.dfirst = _pointer(saved), _pointer(dlast), _pointer(dfirst)
-    args.dA, args.dD, args.dbias = _pointer(dA), _pointer(dD), _pointer(dbias)
-    args.dB, args.dC = _pointer(dB), _pointer(dC)
-    _run(library, args, True, threads)
-    dB, dC = (t[0] if args.slices == 1 else t.sum(0) for t in (dB, dC))
-    grads = (du, ddelta, dA.sum(0), dB, dC, dD.sum(0), dz, dbias.sum(0), dfirst)
+    dB, dC = (_in_huge_pages(torch.empty(inputs.B.shape)) for _ in range(2))
+    more = _in_huge_pages(torch.empty(2, slices - 1, *dB.shape)) if slices > 1 else None
+    more_dB, more_dC = (None, None) if more is None else more
+    _run(
+        library,
+        plan,
+        (
+            *(_ABSENT, _view(dout, plan.shared), _view(du, plan.shared)),
+            *(_view(ddelta, groups), _view(dz, groups)),
+        ),
+        (A, D, bias, saved, first, None, dlast, dfirst, dA, dD, dbias, dB, dC, more_dB, more_dC),
+        backward=True,
+    )
+    for total, parts in ((dB, more_dB), (dC, more_dC)):
+        for part in () if parts is None else parts:
+            total += part
+    dA, dD, dbias = (t[0] if batch == 1 else t.sum(0) for t in (dA, dD, dbias))
+    grads = (du, ddelta, dA, dB, dC, dD, dz, dbias, dfirst)
     return tuple(
-        None if t is None or grad is None else grad.to(t.dtype)
-        for t, grad in zip(given.tensors, grads, strict=True)
+        None if t is None or grad is None else grad if grad.dtype == t.dtype else grad.to(t.dtype)
+        for t, grad in zip(inputs.tensors, grads, strict=True)
     )

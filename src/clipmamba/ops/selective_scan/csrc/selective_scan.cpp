@@ -47,7 +47,8 @@ struct Args {
   const float *dlast;                    // the same, may be null
   float *dfirst;                         // the same, may be null
   float *dA, *dD, *dbias;                // (batch, channels, states), (batch, channels) twice
-  float *dB, *dC;                        // (slices, batch, groups, states, steps)
+  float *dB, *dC;                        // (batch, groups, states, steps), of the first slice
+  float *more_dB, *more_dC;              // the same of the others, (slices - 1, ...)
 };
 
 // ---- between tensors and tiles -----------------------------------------------------------------
@@ -650,10 +651,12 @@ static void backward_direction(const Args &a, const Task &task, Scratch scratch)
       }
       store_segment(a, a.du, k, seg, dxs);
     }
-    const int64_t row = ((task.slice * a.batch + task.b) * a.groups + task.g) * N;
+    const int64_t before = task.slice ? task.slice - 1 : 0;  // slices in the same tensor
+    const int64_t row = ((before * a.batch + task.b) * a.groups + task.g) * N;
+    float *dB = task.slice ? a.more_dB : a.dB, *dC = task.slice ? a.more_dC : a.dC;
     for (int64_t n = 0; n < N; n++) {
-      memcpy(a.dB + (row + n) * a.steps + seg.t0, dBs + n * stride, sizeof(float) * seg.steps);
-      memcpy(a.dC + (row + n) * a.steps + seg.t0, dCs + n * stride, sizeof(float) * seg.steps);
+      memcpy(dB + (row + n) * a.steps + seg.t0, dBs + n * stride, sizeof(float) * seg.steps);
+      memcpy(dC + (row + n) * a.steps + seg.t0, dCs + n * stride, sizeof(float) * seg.steps);
     }
   }
   for (int64_t i = 0; i < blocks; i++) {
