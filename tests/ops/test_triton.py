@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib.util
 import os
 import re
@@ -104,7 +103,7 @@ def test_supports(change: dict[str, Any], words: str) -> None:
         batch=2, channels=8, states=4, groups=1, length=100, needs_grad=True,
         last_state_grad=True, initial_state=True,
     )  # fmt: skip
-    possible, reason = triton.supports(dataclasses.replace(call, **change))
+    possible, reason = triton.supports(call._replace(**change))
     assert possible == (not change)
     assert words in reason
 

@@ -21,8 +21,7 @@ Verdict = tuple[bool, str]
 """Yes or no, with the reason."""
 
 
-@dataclass(frozen=True)
-class ScanCall:
+class ScanCall(NamedTuple):
     """The facts about one call that decide which backend can run it.
 
     Attributes:

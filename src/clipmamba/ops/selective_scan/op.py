@@ -58,9 +58,7 @@ def _fake_forward(*inputs: Any) -> tuple[Tensor, Tensor, Tensor]:
     )
 
 
-def _fake_backward(
-    dout: Tensor, dlast: Tensor | None, saved: Tensor, *inputs: Any
-) -> list[Tensor]:
+def _fake_backward(dout: Tensor, dlast: Tensor | None, saved: Tensor, *inputs: Any) -> list[Tensor]:
     tensors = ScanInputs(*inputs[:-1]).tensors
     return [dout.new_empty(0) if t is None else t.new_empty(t.shape) for t in tensors]
 
@@ -125,7 +123,8 @@ def scan_with(kernel: str) -> ScanFunction:
     """The differentiable scan through one of the kernels: "cpu", "triton" or "torch"."""
 
     def scan(inputs: ScanInputs, needs_grad: bool) -> tuple[Tensor, Tensor]:
-        out, last, _ = forward_op(*inputs, needs_grad, kernel)
+        direct = not (needs_grad or torch.compiler.is_compiling())  # spares 10 us
+        out, last, _ = (_below_autograd if direct else forward_op)(*inputs, needs_grad, kernel)
         return out, last
 
     return scan
