@@ -30,7 +30,7 @@ _ELEMENTS = frozenset({torch.float32, torch.bfloat16})
 # Below this many (b, d, l, n) cells waking a second thread costs more than it saves.
 _WORTH_THREADS = 1 << 16
 _HUGE_PAGE, _MADV_HUGEPAGE = 2 << 20, 14
-_LARGE = 32 << 20
+_LARGE = 8 << 20
 
 if sys.platform == "linux":
     _madvise = ctypes.CDLL(None).madvise
@@ -156,9 +156,9 @@ def _view(t: Tensor | None, groups: int = 0) -> tuple[int, ...]:
         return _ABSENT
     if groups:
         batch, row, step = t.stride()
-        strides = (batch, row * (t.shape[1] // groups), row, step)
+        strides = [batch, row * (t.shape[1] // groups), row, step]
     else:
-        strides = t.stride()
+        strides = list(t.stride())
     return (t.data_ptr(), t.dtype == torch.bfloat16, *strides)
 
 
@@ -172,8 +172,8 @@ def _pointer(t: Tensor | None) -> int:
 def _new(like: Tensor) -> Tensor:
     """A dense tensor of this shape and type; a large one asks Linux for huge pages.
 
-    The system takes memory beyond 32 MB back at every free, and a page fault for each 4 KB of it,
-    call after call, would cost half as much as the scan itself.
+    The system takes memory beyond 32 MB back at every free, and smaller if it lies last; a page
+    fault for each 4 KB of it, call after call, would cost up to half as much as the scan itself.
     """
     return _in_huge_pages(torch.empty_like(like, memory_format=torch.contiguous_format))
 
@@ -361,12 +361,12 @@ def _backward(
     dz = None if z is None else _new(z)
     # Parameters get one row per batch element, B and C one tensor per slice, the first of which
     # becomes the gradient; each sum has a fixed order.
-    dA = torch.empty(batch, *A.shape)
+    dA = torch.empty(batch, *inputs.A.shape)
     dfirst = None if first is None else torch.empty_like(first)
     dD, dbias = torch.empty(dA.shape[:2]), torch.empty(dA.shape[:2])
     dB, dC = (_in_huge_pages(torch.empty(inputs.B.shape)) for _ in range(2))
     more = _in_huge_pages(torch.empty(2, slices - 1, *dB.shape)) if slices > 1 else None
-    more_dB, more_dC = (None, None) if more is None else more
+    more_dB, more_dC = (None, None) if more is None else (more[0], more[1])
     _run(
         library,
         plan,

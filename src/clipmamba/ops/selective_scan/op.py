@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._compile import _disable_dynamo
 
 from . import cpu, torch_scan, triton
 from .interface import ScanFunction, ScanInputs, compute_dtype
@@ -28,7 +29,7 @@ _SCHEMAS = {
 }
 
 
-@torch._disable_dynamo  # torch.compiler.disable would import the compiler now
+@_disable_dynamo  # torch.compiler.disable would import the compiler now
 def _forward(*inputs: Any) -> tuple[Tensor, Tensor, Tensor]:
     *fields, save_states, kernel = inputs
     result: tuple[Tensor, Tensor, Tensor] = _KERNELS[kernel].forward(
@@ -37,7 +38,7 @@ def _forward(*inputs: Any) -> tuple[Tensor, Tensor, Tensor]:
     return result
 
 
-@torch._disable_dynamo  # torch.compiler.disable would import the compiler now
+@_disable_dynamo  # torch.compiler.disable would import the compiler now
 def _backward(dout: Tensor, dlast: Tensor | None, saved: Tensor, *inputs: Any) -> list[Tensor]:
     *fields, kernel = inputs
     grads = _KERNELS[kernel].backward(dout, dlast, saved, ScanInputs(*fields))
@@ -105,7 +106,7 @@ def _autograd(*inputs: Any) -> tuple[Tensor, Tensor, Tensor]:
 
 
 # torch.library.custom_op would do the same; its autograd takes 60 us more at every call.
-_library = torch.library.Library("clipmamba", "FRAGMENT")
+_library: Any = torch.library.Library("clipmamba", "FRAGMENT")  # type: ignore[no-untyped-call]
 for _name, _kernel, _fake in (
     ("selective_scan", _forward, _fake_forward),
     ("selective_scan_backward", _backward, _fake_backward),
