@@ -9,10 +9,12 @@ from torch.nn.functional import normalize
 
 from clipmamba.errors import InputError
 from clipmamba.losses import (
+    ColorDriftLoss,
     ContentLoss,
     ExcessTextureLoss,
     LayoutLoss,
     PatchNCELoss,
+    color_drift_loss,
     content_loss,
     excess_texture_loss,
     layout_loss,
@@ -99,6 +101,30 @@ def test_texture_refuses_windows_that_do_not_fit(pictures):
     for window in (1, 9):
         with pytest.raises(InputError, match="window must be 2 to 8"):
             excess_texture_loss(pictures(1, 8, 9), pictures(1, 8, 9), window=window)
+
+
+def test_colours_may_be_mapped_but_not_drift(pictures):
+    photo = pictures(2, 32, 32)
+    mapped = 0.2 + 0.7 * photo.flip(1)
+    assert color_drift_loss(mapped, photo).item() < 1e-4
+    tinted = mapped.clone()
+    tinted[:, 0, :, 24:] += 0.5  # a red band at the right
+    assert color_drift_loss(tinted, photo).item() > 0.01
+    grain = 0.3 * (pictures(2, 32, 32) - 0.5)
+    fine = (
+        mapped
+        + grain
+        - torch.nn.functional.interpolate(torch.nn.functional.avg_pool2d(grain, 2), scale_factor=2)
+    )
+    assert color_drift_loss(fine, photo).item() < 1e-4  # texture is no drift
+    assert ColorDriftLoss()(tinted, photo).item() == color_drift_loss(tinted, photo).item()
+
+
+def test_drift_gradcheck(pictures):
+    inputs = [pictures(1, 8, 8).requires_grad_(), pictures(1, 8, 8)]
+    assert torch.autograd.gradcheck(lambda y, x: color_drift_loss(y, x, size=8), inputs)
+    with pytest.raises(InputError, match="size"):
+        color_drift_loss(*inputs, size=0)
 
 
 def test_layout_gradcheck(pictures):

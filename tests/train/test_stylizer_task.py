@@ -11,8 +11,8 @@ from clipmamba.errors import InputError
 from clipmamba.train.stylizer_task import LossWeights, StylizerTask, pixel_loss
 
 ALL = LossWeights(
-    pixel=1, distil=1, statistics=1, recognition=1, content=1, texture=1, gamut=1, directional=1,
-    patch=1, contrastive=1, layout=1, variation=1,
+    pixel=1, distil=1, statistics=1, recognition=1, content=1, texture=1, drift=1, gamut=1,
+    directional=1, patch=1, contrastive=1, layout=1, variation=1,
 )  # fmt: skip
 SPREAD = torch.tensor([0.1, 0.2, 0.3, 0.1, 0.1, 0.1])
 
@@ -196,6 +196,21 @@ def test_texture_goes_where_the_photo_has_some(clip, batch, source):
     answer[:2] = grain[:2]  # exact pairs say themselves where it goes
     assert texture(answer) == 0
     assert texture(grain) > 0.05
+
+
+def test_a_colour_goes_the_same_way_everywhere(clip, batch, source):
+    weights = LossWeights(pixel=0, drift=1)
+
+    def drift(answer: Tensor) -> float:
+        return StylizerTask(Fixed(answer), clip, source, weights)(batch)["drift"].item()
+
+    mapped = 0.9 - 0.6 * batch["photo"].flip(1)
+    assert drift(mapped) < 1e-3
+    patch = mapped.clone()
+    patch[:2, :, :, 16:] = 0  # exact pairs say themselves which colour goes where
+    assert drift(patch) < 1e-3
+    patch[2:, :, :, 16:] = 0
+    assert drift(patch) > 0.01
 
 
 def test_what_is_cut_off_costs(clip, batch, source):

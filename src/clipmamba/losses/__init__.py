@@ -9,10 +9,12 @@ from clipmamba.losses.adversarial import (
     discriminator_loss,
 )
 from clipmamba.losses.content import (
+    ColorDriftLoss,
     ContentLoss,
     ExcessTextureLoss,
     LayoutLoss,
     PatchNCELoss,
+    color_drift_loss,
     content_loss,
     excess_texture_loss,
     layout_loss,
@@ -36,6 +38,7 @@ from clipmamba.losses.statistics import (
 from clipmamba.losses.total_variation import TotalVariationLoss, total_variation_loss
 
 __all__ = [
+    "ColorDriftLoss",
     "ContentLoss",
     "ContrastiveDirectionLoss",
     "DirectionalLoss",
@@ -50,6 +53,7 @@ __all__ = [
     "TotalVariationLoss",
     "adversarial_loss",
     "channel_statistics",
+    "color_drift_loss",
     "content_loss",
     "contrastive_direction_loss",
     "directional_loss",

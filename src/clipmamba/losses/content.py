@@ -1,4 +1,4 @@
-"""Content losses: what is where must stay, by features, by matching places, light and texture."""
+"""Content losses: what is where must stay, by features, by places, light, colour and texture."""
 
 from __future__ import annotations
 
@@ -110,14 +110,9 @@ def layout_loss(
     """
     require_images(output)
     require_same_places(output, photo)
-    if size < 1:
-        raise InputError(f"size must be at least 1, not {size}")
-    height, width = output.shape[2:]
-    shrink = min(1.0, size / max(height, width))
-    cells = (max(1, round(height * shrink)), max(1, round(width * shrink)))
     luma = torch.tensor(LUMA, device=output.device, dtype=output.dtype)[:, None, None]
     difference = ((output - photo) * luma).sum(dim=1, keepdim=True)  # brightness is linear
-    difference = adaptive_avg_pool2d(difference, cells)
+    difference = _from_afar(difference, size)
     return reduce_samples(difference.square().mean(dim=(1, 2, 3)), reduction)
 
 
@@ -132,6 +127,67 @@ class LayoutLoss(nn.Module):
     def forward(self, output: Tensor, photo: Tensor) -> Tensor:
         """See :func:`layout_loss`."""
         return layout_loss(output, photo, self.size, self.reduction)
+
+
+@full_precision
+def color_drift_loss(
+    output: Tensor, photo: Tensor, size: int = 16, reduction: Reduction = "mean"
+) -> Tensor:
+    r"""What no map from the photo's colours explains of the output's, seen from afar.
+
+    .. math:: L = \min_M \operatorname{mean}\bigl((\downarrow\!y - M \phi(\downarrow\!x))^2\bigr),
+        \qquad \phi(x) = (1, r, g, b, r^2, g^2, b^2)
+
+    The map M is fitted to each pair of pictures. A style may give any colour another one, but the
+    same one everywhere: style statistics would as well be met by a patch of colour in a corner.
+    Computed in float32, also under autocast.
+
+    Args:
+        output: Stylised pictures, (B, 3, H, W) in [0, 1].
+        photo: The photos, the same shape and range.
+        size: Cells along the longer side; each holds the mean of its pixels.
+        reduction: "mean" or "sum" over the batch, or "none".
+
+    Returns:
+        Scalar in [0, 0.25], or (B,) with reduction "none".
+
+    Raises:
+        InputError: The shapes differ or are no pictures, or ``size`` is not positive.
+    """
+    require_images(output)
+    require_same_places(output, photo)
+    seen = _from_afar(output, size).flatten(2).transpose(1, 2)  # (B, cells, 3)
+    colors = _from_afar(photo, size).flatten(2).transpose(1, 2)
+    parts = torch.cat([torch.ones_like(colors[..., :1]), colors, colors.square()], dim=2)
+    cells = parts.shape[1]
+    square = parts.transpose(1, 2) @ parts / cells
+    square = square + 1e-4 * torch.eye(parts.shape[2], device=parts.device, dtype=parts.dtype)
+    best = torch.linalg.solve(square, parts.transpose(1, 2) @ seen / cells)
+    return reduce_samples((seen - parts @ best).square().mean(dim=(1, 2)), reduction)
+
+
+def _from_afar(images: Tensor, size: int) -> Tensor:
+    """The means of cells, `size` of them along the longer side."""
+    if size < 1:
+        raise InputError(f"size must be at least 1, not {size}")
+    height, width = images.shape[2:]
+    shrink = min(1.0, size / max(height, width))
+    return adaptive_avg_pool2d(
+        images, (max(1, round(height * shrink)), max(1, round(width * shrink)))
+    )
+
+
+class ColorDriftLoss(nn.Module):
+    """:func:`color_drift_loss` with its settings."""
+
+    def __init__(self, size: int = 16, reduction: Reduction = "mean") -> None:
+        super().__init__()
+        self.size = size
+        self.reduction: Reduction = reduction
+
+    def forward(self, output: Tensor, photo: Tensor) -> Tensor:
+        """See :func:`color_drift_loss`."""
+        return color_drift_loss(output, photo, self.size, self.reduction)
 
 
 @full_precision

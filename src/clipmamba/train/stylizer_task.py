@@ -16,6 +16,7 @@ from clipmamba.losses import (
     PatchDirectionalLoss,
     PatchDiscriminator,
     adversarial_loss,
+    color_drift_loss,
     content_loss,
     contrastive_direction_loss,
     directional_loss,
@@ -44,6 +45,7 @@ class LossWeights:
         recognition: Cross-entropy of a classifier of styles and photos on these statistics.
         content: The photo's maps in that network, without their style; not where the pair is exact.
         texture: Local contrast beyond the photo's; not where the pair is exact.
+        drift: Colours that are no map of the photo's; not where the pair is exact.
         gamut: Mean square of what lies outside [0, 1] and will be cut.
         directional: CLIP direction of the whole picture.
         patch: CLIP direction of random crops.
@@ -59,6 +61,7 @@ class LossWeights:
     recognition: float = 0.0
     content: float = 0.0
     texture: float = 0.0
+    drift: float = 0.0
     gamut: float = 0.0
     directional: float = 0.0
     patch: float = 0.0
@@ -174,10 +177,10 @@ class StylizerTask(nn.Module):
             losses["layout"] = layout_loss(output, photo)
         if weights.variation:
             losses["variation"] = total_variation_loss(output)
-        if weights.texture:
-            free = ~exact
-            values = excess_texture_loss(output[free], photo[free], reduction="none")
-            losses["texture"] = mean(values, self._gather(free.float()).mean())
+        for name, loss in (("texture", excess_texture_loss), ("drift", color_drift_loss)):
+            if getattr(weights, name):
+                of = self._gather((~exact).float()).mean()
+                losses[name] = mean(loss(output[~exact], photo[~exact], reduction="none"), of)
         if weights.looks:
             seen = self._look(output, photo, result, batch, keep)
             losses |= {name: mean(*values) for name, values in seen.items()}
