@@ -97,7 +97,7 @@ def test_a_dry_run_leaves_the_real_run_alone(arguments: list[str], tmp_path: Pat
     ("changed", "message"),
     [
         (["--side", "33"], "--side must be a multiple of 8"),
-        (["--side", "264"], "at most 256"),
+        (["--side", "264"], "from 8 to 256"),
         (["--pairs", "."], "make them with the `pairs` command"),
         (["--batch", "1"], "--batch"),
         (["--init", ".", "--mixer", "conv"], "--mixer"),

@@ -38,7 +38,7 @@ def batches(stores: list[PairStore]) -> StylizerBatches:
     ]
     looks = [[4, 5], [-1, -1]]
     return StylizerBatches(
-        stores, [1, 1], points, batch=8, side=64, seed=3, targets=targets, looks=looks
+        stores, [1, 1], points, batch=8, sides=[64], seed=3, targets=targets, looks=looks
     )
 
 
@@ -123,7 +123,7 @@ def test_crops_are_aligned_and_lie_on_the_grid(batches: StylizerBatches):
 
 
 def test_stores_take_turns_by_their_shares(batches: StylizerBatches, stores):
-    uneven = StylizerBatches(stores, [1, 3], batches.points, batch=8, side=64, seed=3)
+    uneven = StylizerBatches(stores, [1, 3], batches.points, batch=8, sides=[64], seed=3)
     which = uneven.batch(0, 0, 1)["style_id"] % 2
     assert which.tolist() == [0, 1, 1, 1, 0, 1, 1, 1]
 
@@ -132,12 +132,12 @@ def test_some_styles_are_drawn_more_often(stores):
     points = [[torch.eye(16)[:1]] * 2] * 2
     drawn = []
     for often in ((), ("woodcut",)):
-        batches = StylizerBatches(stores[1:], [1], points[1:], 60, 64, 3, often=often)
+        batches = StylizerBatches(stores[1:], [1], points[1:], 60, [64], 3, often=often)
         drawn.append((batches.batch(0, 0, 1)["style_id"] == 1).float().mean().item())
     assert drawn[0] == pytest.approx(0.5, abs=0.15)
     assert drawn[1] == pytest.approx(OFTEN / (OFTEN + 1), abs=0.1)
     with pytest.raises(InputError, match="no pairs are of a style named tapestry"):
-        StylizerBatches(stores, [1, 1], points, 8, 64, 3, often=("tapestry", "woodcut"))
+        StylizerBatches(stores, [1, 1], points, 8, [64], 3, often=("tapestry", "woodcut"))
 
 
 def test_each_pair_has_a_point_of_its_own_style(batches: StylizerBatches, stores):
@@ -172,7 +172,7 @@ def test_style_pictures_meet_many_photos(stores, tmp_path: Path):
     write_styles(tmp_path, styles)
     store = StyleStore(tmp_path, stores[1].photos)
     points = [torch.eye(3)[number][None].expand(2, -1) for number in range(3)]
-    batches = StylizerBatches([store], [1], [points], batch=16, side=32, seed=0)
+    batches = StylizerBatches([store], [1], [points], batch=16, sides=[32], seed=0)
     met = set()
     for step in range(20):
         batch = batches.batch(step, 0, 1)
@@ -187,10 +187,20 @@ def test_style_pictures_meet_many_photos(stores, tmp_path: Path):
         StyleStore(tmp_path / "none", stores[1].photos)
 
 
+def test_small_and_large_crops_take_the_same_time_in_the_end(stores):
+    points = [[torch.eye(16)[:1]] * 2] * 2
+    batches = StylizerBatches(stores, [1, 1], points, batch=4, sides=[8, 16], seed=0)
+    sides = [batches.batch(step, 0, 1)["photo"].shape[2] for step in range(300)]
+    assert set(sides) == {8, 16}
+    assert sides.count(16) / 300 == pytest.approx(0.2, abs=0.07)
+    shared = [batches.batch(step, 1, 2)["result"].shape[2] for step in range(20)]
+    assert shared == sides[:20]  # of one step all processes have the same
+
+
 def test_a_picture_without_words_is_asked_for_by_itself(stores, tmp_path: Path):
     write_styles(tmp_path, [StyleEntry("a", (), "a.png", "")])
     store = StyleStore(tmp_path, stores[1].photos)
-    batches = StylizerBatches([store], [1], [[torch.eye(4)[:1]]], batch=16, side=32, seed=0)
+    batches = StylizerBatches([store], [1], [[torch.eye(4)[:1]]], batch=16, sides=[32], seed=0)
     assert torch.equal(batches.batch(0, 0, 1)["style"], torch.eye(4)[:1].expand(16, -1))
 
 
@@ -203,10 +213,10 @@ def test_small_families_are_drawn_more_often(stores, tmp_path: Path):
 
 def test_a_style_may_be_left_out(stores):
     points = [[torch.eye(16)[:1]] * 2] * 2
-    batches = StylizerBatches(stores[1:], [1], points[1:], 60, 64, 3, without=("woodcut",))
+    batches = StylizerBatches(stores[1:], [1], points[1:], 60, [64], 3, without=("woodcut",))
     assert not batches.batch(0, 0, 1)["style_id"].any()
     with pytest.raises(InputError, match="no pairs are of a style named tapestry"):
-        StylizerBatches(stores, [1, 1], points, 8, 64, 3, without=("tapestry",))
+        StylizerBatches(stores, [1, 1], points, 8, [64], 3, without=("tapestry",))
 
 
 def test_the_middle_square_of_a_picture(tmp_path: Path):

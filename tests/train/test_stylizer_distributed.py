@@ -47,7 +47,15 @@ def batches(folder: Path) -> StylizerBatches:
     targets = [[torch.rand(2, 6, generator=generator)] * 3, [torch.empty(0, 6)] * 3]
     looks = [[0, 1, -1], [-1] * 3]
     return StylizerBatches(
-        stores, [1, 1], points, batch=6, side=32, seed=0, identity=1, targets=targets, looks=looks
+        stores,
+        [1, 1],
+        points,
+        batch=6,
+        sides=[32],
+        seed=0,
+        identity=1,
+        targets=targets,
+        looks=looks,
     )
 
 

@@ -229,7 +229,8 @@ class StylizerBatches:
         looks: For each store, for each style number, the class that it should be recognised as, or
             -1; without them there is no `look`.
         batch: Pairs a step, of all processes together.
-        side: Side of the random crops; at most `SIZE`.
+        sides: Sides of the random crops, at most `SIZE`. Each step has one of them, at random, so
+            that all take about the same time in the end: large ones are rare.
         seed: Seed of the draw.
         identity: How many pairs of a step become "a photo in its own style stays itself".
         often: Names of styles that are drawn `OFTEN` times as often as the others.
@@ -245,7 +246,7 @@ class StylizerBatches:
         shares: Sequence[int],
         points: Sequence[Sequence[Tensor]],
         batch: int,
-        side: int,
+        sides: Sequence[int],
         seed: int,
         identity: int = 1,
         often: Sequence[str] = (),
@@ -259,7 +260,7 @@ class StylizerBatches:
             raise InputError(f"no pairs are of a style named {', '.join(sorted(unknown))}")
         self.rows = [_rows(store, often, without) for store in stores]
         self.turns = [which for which, share in enumerate(shares) for _ in range(share)]
-        self.size, self.side, self.seed, self.identity = batch, side, seed, identity
+        self.size, self.sides, self.seed, self.identity = batch, sides, seed, identity
 
     def batch(self, step: int, process: int, processes: int) -> dict[str, Tensor]:
         """The tensors of a step.
@@ -282,6 +283,9 @@ class StylizerBatches:
             )
         photos, results, exact, taught = [], [], [], []
         styles, targets, looks, numbers, seeds = [], [], [], [], []
+        step_rng = random.Random(f"{self.seed}-{step}")
+        nearness = step_rng.uniform(FAR, 1)
+        side = step_rng.choices(self.sides, [side**-2 for side in self.sides])[0]
         # each picture has its own generator, so that the joint batch does not depend on how many
         # processes share it
         for place in range(process, self.size, processes):
@@ -290,9 +294,9 @@ class StylizerBatches:
             store = self.stores[which]
             row = int(self.rows[which][rng.randrange(len(self.rows[which]))])
             number = int(store.numbers[row])
-            free = (SIZE - self.side) // GRID
+            free = (SIZE - side) // GRID
             y, x = rng.randint(0, free) * GRID, rng.randint(0, free) * GRID
-            box = np.s_[y : y + self.side, x : x + self.side]
+            box = np.s_[y : y + side, x : x + side]
             row %= len(store.photos)
             photos.append(store.photos[row][box])
             results.append(store.results[row][box])
@@ -322,7 +326,7 @@ class StylizerBatches:
             **({"look": torch.tensor(looks)} if looks else {}),
             "style_id": torch.tensor(numbers),
             "noise_seed": torch.tensor(seeds),
-            "nearness": torch.tensor(random.Random(f"{self.seed}-{step}").uniform(FAR, 1)),
+            "nearness": torch.tensor(nearness),
             "own_style": torch.arange(process, self.size, processes) < self.identity,
         }
 

@@ -100,7 +100,10 @@ def pairs(data: Path, output: Path, teacher: int, painters: int, styles: int, se
 @click.option("--painter-share", default=3, show_default=True, help="Of the painters' pairs.")
 @click.option("--often", multiple=True, help="A painter that is drawn four times as often.")
 @click.option("--without", multiple=True, help="A painter that is not drawn.")
-@click.option("--side", default=128, show_default=True, help="Side of the crops in pixels.")
+@click.option(
+    "--side", "sides", multiple=True, default=(128,), show_default=True,
+    help="Of the crops, in pixels. Given several times, steps differ; large ones are rare.",
+)  # fmt: skip
 @click.option("--crops", default=4, show_default=True, help="Crops a picture, patch loss.")
 @dataclass_options(LossWeights)
 @loop_options(steps=5000, learning_rate=1e-3, workers=1, sample_every=1000)
@@ -117,14 +120,15 @@ def train_command(
     painter_share: int,
     often: tuple[str, ...],
     without: tuple[str, ...],
-    side: int,
+    sides: tuple[int, ...],
     crops: int,
     weights: LossWeights,
     config: LoopConfig,
 ) -> None:
     """Train on pairs, with style statistics and CLIP losses as weighted."""
-    if side > SIZE or side % 8:
-        raise InputError(f"--side must be a multiple of 8 and at most {SIZE}, not {side}")
+    for side in sides:
+        if not 8 <= side <= SIZE or side % 8:
+            raise InputError(f"--side must be a multiple of 8 from 8 to {SIZE}, not {side}")
     if init is not None and (mixer, bend) != (None, None):
         raise InputError("--mixer and --bend are for a new stylizer; the one of --init has its own")
     accelerator = Accelerator(mixed_precision=config.precision)
@@ -180,7 +184,7 @@ def train_command(
         [*(shares[name] for name in used), *([style_share] if style_share else [])],
         points,
         batch,
-        side,
+        sides,
         config.seed,
         often=often,
         without=without,
