@@ -81,6 +81,20 @@ def test_the_style_bends_the_scan():
     assert torch.equal(straight, mixer(x, -code))  # the bend is the style's only way in
 
 
+@pytest.mark.parametrize("least_step", [0.05, 0.0])
+def test_what_is_far_away_fades(least_step: float):
+    torch.manual_seed(0)
+    mixer = MambaMixer(DIM, CODE, 4, least_step=least_step)
+    mixer.delta_bias.data.fill_(-9)  # hardly anything fades of itself
+    x, code = inputs(height=40, width=40)
+    other = x.clone()
+    other[:, 20, :3] += 5
+    with torch.no_grad():
+        change = (mixer(x, code) - mixer(other, code))[0].norm(dim=-1)
+    far = change[30:, 10:].mean() / change[20, 4:8].mean()  # hundreds of places later
+    assert (far < 1e-3) == (least_step > 0)
+
+
 def test_each_direction_is_projected_in_its_own_order():
     x = torch.arange(2 * 3 * 4 * 5).view(2, 3, 4, 5)
     assert torch.equal(_own_direction(x[:, None].expand(-1, 4, -1, -1, -1)), cross_scan(x))

@@ -49,6 +49,8 @@ class Stylizer(ModelMixin, ConfigMixin):  # type: ignore[misc]
         noise: Channels of noise given to the stem, the source of grain and strokes.
         mixer: "mamba", "attention" or "conv".
         bend: Whether the style bends the scan's parameters (mixer "mamba").
+        least_step: Of the scan: its states fade after 1 / least_step places, so that a picture
+            larger than those of the training looks like them.
     """
 
     _keep_in_fp32_modules: ClassVar[list[str]] = ["A_log", "delta_bias", "D"]
@@ -68,6 +70,7 @@ class Stylizer(ModelMixin, ConfigMixin):  # type: ignore[misc]
         noise: int = 4,
         mixer: Literal["mamba", "attention", "conv"] = "mamba",
         bend: bool = True,
+        least_step: float = 0.05,
     ):
         super().__init__()
         self.register_to_config(widths=tuple(widths))
@@ -75,7 +78,8 @@ class Stylizer(ModelMixin, ConfigMixin):  # type: ignore[misc]
 
         def blocks(dim: int, count: int) -> nn.ModuleList:
             return nn.ModuleList(
-                StyleBlock(dim, code_dim, mixer, state, expand, bend) for _ in range(count)
+                StyleBlock(dim, code_dim, mixer, state, expand, bend, least_step)
+                for _ in range(count)
             )
 
         self.style = StyleProjection(style_dim, code_dim)

@@ -20,6 +20,7 @@ class StyleBlock(nn.Module):
         state: States per channel of the scan.
         expand: Width of the feed-forward net in C.
         bend: Whether the style bends the scan's parameters.
+        least_step: Of the scan: its states fade after 1 / least_step places.
     """
 
     def __init__(
@@ -30,11 +31,12 @@ class StyleBlock(nn.Module):
         state: int = 16,
         expand: int = 2,
         bend: bool = True,
+        least_step: float = 0.05,
     ):
         super().__init__()
         self.dim = dim
         self.modulation = nn.Linear(code_dim, 6 * dim)
-        self.mixer = make_mixer(mixer, dim, code_dim, state, bend)
+        self.mixer = make_mixer(mixer, dim, code_dim, state, bend, least_step)
         self.feed_forward = nn.Sequential(
             nn.Linear(dim, expand * dim), nn.GELU(), nn.Linear(expand * dim, dim)
         )

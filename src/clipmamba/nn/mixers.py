@@ -29,11 +29,22 @@ class MambaMixer(nn.Module):
         state: States N per channel.
         rank: Rank of the step size projection; C / 16 where 0.
         bend: Whether the style bends the scan's parameters.
+        least_step: Added to every step size, so that a state fades after 1 / least_step places
+            and pictures larger than those of the training look like them. Without it a scan may
+            count places, and paint the far end of a large picture in another way.
     """
 
-    def __init__(self, dim: int, code_dim: int, state: int = 16, rank: int = 0, bend: bool = True):
+    def __init__(
+        self,
+        dim: int,
+        code_dim: int,
+        state: int = 16,
+        rank: int = 0,
+        bend: bool = True,
+        least_step: float = 0.05,
+    ):
         super().__init__()
-        self.dim, self.state = dim, state
+        self.dim, self.state, self.least_step = dim, state, least_step
         self.rank = rank or max(1, dim // 16)
         self.in_proj = nn.Linear(dim, 2 * dim)
         self.local = nn.Conv2d(dim, dim, 3, padding=1, groups=dim)
@@ -68,7 +79,9 @@ class MambaMixer(nn.Module):
             bend = self.bend(code).view(-1, DIRECTIONS, self.rank + self.state, 1)
             bend_delta, bend_C = torch.split(bend, [self.rank, self.state], dim=2)
             delta_code, C = delta_code + bend_delta, C * (1 + bend_C)
-        delta = self.delta_weight @ delta_code  # (B, 4, C, L)
+        delta = (self.delta_weight @ delta_code).float()  # (B, 4, C, L)
+        delta = F.softplus(delta + self.delta_bias.float().view(DIRECTIONS, -1, 1))
+        delta = delta + self.least_step
         y = cross_selective_scan(
             inner,
             delta.to(inner.dtype),
@@ -76,8 +89,6 @@ class MambaMixer(nn.Module):
             B.contiguous(),
             C.to(B.dtype).contiguous(),
             self.D.float(),
-            self.delta_bias.float(),
-            delta_softplus=True,
         )
         y = self.norm(y.permute(0, 2, 3, 1))
         mixed: Tensor = self.out_proj(y.to(gate.dtype) * F.silu(gate))
@@ -148,14 +159,21 @@ class ConvMixer(nn.Module):
         return out
 
 
-def make_mixer(kind: str, dim: int, code_dim: int, state: int, bend: bool = True) -> nn.Module:
+def make_mixer(
+    kind: str,
+    dim: int,
+    code_dim: int,
+    state: int,
+    bend: bool = True,
+    least_step: float = 0.05,
+) -> nn.Module:
     """Builds a mixer by name: "mamba", "attention" or "conv".
 
     Raises:
         ValueError: The name is none of them.
     """
     if kind == "mamba":
-        return MambaMixer(dim, code_dim, state, bend=bend)
+        return MambaMixer(dim, code_dim, state, bend=bend, least_step=least_step)
     if kind == "attention":
         return AttentionMixer(dim, code_dim)
     if kind == "conv":
