@@ -26,6 +26,7 @@ class MeanColour(nn.Module):
 @pytest.fixture
 def styles(tmp_path: Path) -> list[StyleEntry]:
     """Twelve red pictures, twelve green ones, a painter without any, and a look of its own."""
+    pytest.importorskip("sklearn", reason="needs clipmamba[train]")
     listed = [StyleEntry("a painter", ("paint",), "", "a painter")]
     colours = [("red", (5 * n, 0, 0)) for n in range(12)] + [
         ("green", (0, 20 * n, 9)) for n in range(12)
