@@ -110,9 +110,7 @@ def layout_loss(
     """
     require_images(output)
     require_same_places(output, photo)
-    luma = torch.tensor(LUMA, device=output.device, dtype=output.dtype)[:, None, None]
-    difference = ((output - photo) * luma).sum(dim=1, keepdim=True)  # brightness is linear
-    difference = _from_afar(difference, size)
+    difference = _from_afar(_brightness(output - photo), size)  # brightness is linear
     return reduce_samples(difference.square().mean(dim=(1, 2, 3)), reduction)
 
 
@@ -164,6 +162,12 @@ def color_drift_loss(
     square = square + 1e-4 * torch.eye(parts.shape[2], device=parts.device, dtype=parts.dtype)
     best = torch.linalg.solve(square, parts.transpose(1, 2) @ seen / cells)
     return reduce_samples((seen - parts @ best).square().mean(dim=(1, 2)), reduction)
+
+
+def _brightness(images: Tensor) -> Tensor:
+    """(B, 3, H, W) to (B, 1, H, W)."""
+    luma = torch.tensor(LUMA, device=images.device, dtype=images.dtype)[:, None, None]
+    return (images * luma).sum(dim=1, keepdim=True)
 
 
 def _from_afar(images: Tensor, size: int) -> Tensor:
@@ -231,8 +235,7 @@ def excess_texture_loss(
 
 def _local_deviation(images: Tensor, window: int) -> Tensor:
     """Deviation of the brightness (B, 3, H, W) in each window, (B, 1, H', W')."""
-    luma = torch.tensor(LUMA, device=images.device, dtype=images.dtype)[:, None, None]
-    brightness = (images * luma).sum(dim=1, keepdim=True)
+    brightness = _brightness(images)
     brightness = brightness - brightness.mean(dim=(2, 3), keepdim=True)  # for the digits
     mean, square = (avg_pool2d(x, window, window // 2) for x in (brightness, brightness.square()))
     return ((square - mean.square()).clamp(min=0) + 1e-6).sqrt()
