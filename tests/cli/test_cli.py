@@ -134,21 +134,6 @@ for arguments in {[arguments for arguments, _ in BAD_REQUESTS.values()]!r}:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["stylize", "x.png", "-p", "a"]])
-def test_answers_within_a_moment(arguments):
-    resource = pytest.importorskip("resource")
-
-    def seconds() -> float:  # of processor time, so that a busy machine does not fail the test
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run(
-            [sys.executable, "-m", "clipmamba", *arguments], capture_output=True, check=False
-        )
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-
-    assert min(seconds() for _ in range(3)) < 0.3
-
-
 # -- the work --------------------------------------------------------------------------------
 
 
