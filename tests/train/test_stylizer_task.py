@@ -8,11 +8,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clipmamba.errors import InputError
+from clipmamba.nn import PictureMoments
 from clipmamba.train.stylizer_task import LossWeights, StylizerTask, pixel_loss
 
 ALL = LossWeights(
     pixel=1, distil=1, statistics=1, recognition=1, content=1, texture=1, drift=1, gamut=1,
-    directional=1, patch=1, contrastive=1, layout=1, variation=1,
+    directional=1, patch=1, contrastive=1, layout=1, variation=1, tiles=1,
 )  # fmt: skip
 SPREAD = torch.tensor([0.1, 0.2, 0.3, 0.1, 0.1, 0.1])
 
@@ -24,10 +25,14 @@ class Fixed(nn.Module):
         super().__init__()
         self.answer = nn.Parameter(answer)
 
-    def draw_noise(self, height: int, width: int, seed: int) -> Tensor:
+    def draw_noise(self, height: int, width: int, seed: int = 0) -> Tensor:
         return torch.full((1, 1, height // 2, width // 2), float(seed))
 
-    def forward(self, photo: Tensor, style: Tensor, noise: Tensor) -> Tensor:
+    def forward(
+        self, photo: Tensor, style: Tensor, noise: Tensor, whole: PictureMoments | None = None
+    ) -> Tensor:
+        if whole is not None:  # a tile, or the reduced picture
+            return self.answer[: len(photo), :, : photo.shape[2], : photo.shape[3]]
         self.photo, self.style, self.noise = photo, style, noise
         return self.answer
 
@@ -121,7 +126,7 @@ def test_every_loss_reaches_the_stylizer(clip, batch, source):
         StylizerTask(stylizer, clip, source, weights, *LOOK)(batch)[name].backward()
         gradient = stylizer.answer.grad.flatten(1).abs().amax(1)
         assert gradient[1:].max() > 0, name
-        anywhere = ("pixel", "distil", "gamut", "layout", "variation")
+        anywhere = ("pixel", "distil", "gamut", "layout", "variation", "tiles")
         if name not in anywhere:
             assert gradient[0] == 0, name  # a photo in its own style has no way to go
 
@@ -221,6 +226,32 @@ def test_what_is_cut_off_costs(clip, batch, source):
     assert gamut(batch["photo"]) == 0
     assert gamut(batch["photo"] * 0 - 0.1) == pytest.approx(0.01)
     assert gamut(batch["photo"] * 0 + 1.2) == pytest.approx(0.04)
+
+
+class Tinted(Fixed):
+    """Changes the photo by the mean of what it shows, or of what it found in the whole."""
+
+    def __init__(self, remembers: bool):
+        super().__init__(torch.ones(()))
+        self.remembers = remembers
+
+    def forward(
+        self, photo: Tensor, style: Tensor, noise: Tensor, whole: PictureMoments | None = None
+    ) -> Tensor:
+        mean = photo.mean((2, 3), keepdim=True)
+        if self.remembers and whole is not None:
+            _, mean = whole.of(self, photo)
+        return photo * self.answer + mean
+
+
+def test_a_tile_is_drawn_as_the_whole(clip, batch, source):
+    weights = LossWeights(pixel=0, tiles=1)
+    batch["photo"][..., 16:] /= 2  # parts have other means than the whole
+    remembers, forgets = (
+        StylizerTask(Tinted(kind), clip, source, weights)(batch)["tiles"] for kind in (True, False)
+    )
+    assert remembers < 0.005  # but for rounding when the picture is reduced
+    assert forgets > 0.05
 
 
 def test_content_may_change_its_colours_but_not_move(clip, batch, source):

@@ -94,6 +94,9 @@ def pairs(data: Path, output: Path, teacher: int, painters: int, styles: int, se
     help="Of a new stylizer: mamba where not given; --init brings its own.",
 )
 @click.option("--bend/--no-bend", default=None, help="Of a new stylizer: bends the scan by style.")
+@click.option(
+    "--least-step", type=float, help="Of the scan: 0.05, or that of --init, where not given."
+)
 @click.option("--batch", default=8, show_default=True, help="Pairs a step, of all processes.")
 @click.option("--teacher-share", default=1, show_default=True, help="Of the teacher's pairs.")
 @click.option("--style-share", default=0, show_default=True, help="Of style pictures, no results.")
@@ -114,6 +117,7 @@ def train_command(
     prior_folder: Path | None,
     mixer: str | None,
     bend: bool | None,
+    least_step: float | None,
     batch: int,
     teacher_share: int,
     style_share: int,
@@ -144,12 +148,12 @@ def train_command(
         stores.append(StyleStore(pairs_folder / "styles", stores[-1].photos))
     points = [style_points(store, clip, prior) for store in stores]
     source = photo_point(stores, clip)
+    given: dict[str, Any] = {} if least_step is None else {"least_step": least_step}
     if init is None:
-        stylizer = Stylizer(
-            style_dim=clip.embed_dim, clip=clip_name, mixer=mixer or "mamba", bend=bend is not False
-        )
+        given |= {"mixer": mixer or "mamba", "bend": bend is not False}
+        stylizer = Stylizer(style_dim=clip.embed_dim, clip=clip_name, **given)
     else:
-        stylizer = Stylizer.from_pretrained(init)
+        stylizer = Stylizer.from_pretrained(init, **given)
         if stylizer.config.style_dim != clip.embed_dim:
             raise InputError(
                 f"{init} reads style points of {stylizer.config.style_dim} numbers, "

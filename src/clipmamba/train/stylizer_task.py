@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import random
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -27,6 +29,10 @@ from clipmamba.losses import (
     total_variation_loss,
 )
 from clipmamba.models import Stylizer
+from clipmamba.nn import PictureMoments
+from clipmamba.train.style_pairs import GRID
+
+REDUCED = 0.35  # down to it is a picture reduced, whose tiles are drawn with its moments
 
 Look = Callable[[Tensor], tuple[list[Tensor], Tensor]]
 """Pictures to feature maps where content is kept, and to style statistics (B, S)."""
@@ -52,6 +58,7 @@ class LossWeights:
         contrastive: InfoNCE over the batch's directions.
         layout: Low-frequency luminance against the photo.
         variation: Total variation.
+        tiles: L1 between a part drawn alone, as tiles of large pictures are, and in the whole.
     """
 
     pixel: float = 1.0
@@ -68,6 +75,7 @@ class LossWeights:
     contrastive: float = 0.0
     layout: float = 0.0
     variation: float = 0.0
+    tiles: float = 0.0
 
     @property
     def looks(self) -> bool:
@@ -79,7 +87,8 @@ class StylizerTask(nn.Module):
     """Named losses of a batch of pairs.
 
     Over several processes the mean of their losses, and of the gradients, is that of one process
-    with the joint batch (but for the patch loss, whose crops each process draws for itself).
+    with the joint batch (but for the losses "patch" and "tiles", whose parts of the pictures each
+    process draws for itself).
 
     Args:
         stylizer: The model that is trained.
@@ -152,8 +161,8 @@ class StylizerTask(nn.Module):
         result = torch.where(own[:, None, None, None], photo, batch["result"])
         seeds = batch["noise_seed"].tolist()
         height, width = photo.shape[2:]
-        noise = [self.stylizer.draw_noise(height, width, seed) for seed in seeds]
-        output = self.stylizer(photo, style, torch.cat(noise))
+        noise = torch.cat([self.stylizer.draw_noise(height, width, seed) for seed in seeds])
+        output = self.stylizer(photo, style, noise)
 
         def mean(losses: Tensor, of: Tensor = share) -> Tensor:
             # over the samples of all processes that count: theirs may be more or fewer than ours
@@ -170,6 +179,10 @@ class StylizerTask(nn.Module):
             judged = self._adversarial(output[some], result[some], photo[some], style[some])
             of = self._gather(some.float()).mean()
             losses |= {name: mean(values, of) for name, values in judged.items()}
+        if weights.tiles:
+            rng = random.Random(seeds[0])
+            one = slice(chosen := rng.randrange(len(photo)), chosen + 1)
+            losses["tiles"] = self._tiles(photo[one], style[one], noise[one], output[one], rng)
         if weights.gamut:
             losses["gamut"] = (output - output.clamp(0, 1)).square().mean()
         output = output.clamp(0, 1)
@@ -238,6 +251,26 @@ class StylizerTask(nn.Module):
             losses = content_loss([each[some] for each in maps], kept, reduction="none")
             found["content"] = (losses, self._gather(free.float()).mean())
         return found
+
+    def _tiles(
+        self, photo: Tensor, style: Tensor, noise: Tensor, output: Tensor, rng: random.Random
+    ) -> Tensor:
+        """Draws a tile of three quarters of the side, as `restyle_in_tiles` does."""
+        side = photo.shape[2]
+        length = max(GRID, side * 3 // 4 // GRID * GRID)
+        y, x = (rng.randint(0, (side - length) // GRID) * GRID for _ in range(2))
+        box = np.s_[..., y : y + length, x : x + length]
+        grain = noise[..., y // 2 : (y + length) // 2, x // 2 : (x + length) // 2]
+        small = round(side * rng.uniform(REDUCED, 1))
+        reduced = F.interpolate(photo, (small, small), mode="bilinear", antialias=True)
+        whole = PictureMoments()
+        with torch.no_grad():
+            self.stylizer(reduced, style, self.stylizer.draw_noise(small, small), whole)
+        tile = self.stylizer(photo[box], style, grain, whole)
+        # neighbours fade into each other where this one's scans have seen little
+        inner = np.s_[..., length // 8 : -length // 8, length // 8 : -length // 8]
+        difference: Tensor = (tile - output[box])[inner]
+        return difference.abs().mean()
 
     def _adversarial(
         self, output: Tensor, result: Tensor, photo: Tensor, style: Tensor
