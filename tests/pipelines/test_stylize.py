@@ -73,6 +73,17 @@ def test_all_kinds_show_the_same_picture(tiny_pipeline, photo, tmp_path):
     np.testing.assert_allclose(batch, tensor, atol=1e-5)
 
 
+def test_what_the_network_does_at_its_edges_is_not_seen(tiny_pipeline, photo, monkeypatch):
+    def framed(seen, *_):
+        result = torch.zeros_like(seen)
+        result[..., 8:-8, 8:-8] = seen[..., 8:-8, 8:-8]
+        return result
+
+    monkeypatch.setattr(tiny_pipeline.stylizer, "forward", framed)
+    result = tiny_pipeline(photo, prompt="mosaic").images[0]
+    np.testing.assert_allclose(np.asarray(result, int), np.asarray(photo, int), atol=1)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_strength_zero_gives_the_photo_back(tiny_pipeline, photo, tmp_path, kind):
     image = as_kind(photo, kind, tmp_path)
