@@ -87,14 +87,17 @@ def small(tiles: Choose) -> None:
     tiles(SMALL)
 
 
-def assert_right(inputs: dict[str, Tensor | None], softplus: bool = True) -> None:
-    expected = run(inputs, "reference", softplus=softplus, dtype=torch.float64)
-    assert_close(run(inputs, "triton", softplus=softplus), expected)
+def assert_right(
+    inputs: dict[str, Tensor | None], softplus: bool = True, least: float = 0.0
+) -> None:
+    expected = run(inputs, "reference", softplus=softplus, least=least, dtype=torch.float64)
+    assert_close(run(inputs, "triton", softplus=softplus, least=least), expected)
 
 
-def assert_picture_right(inputs: dict[str, Tensor | None]) -> None:
-    expected = run_picture(inputs, four_copies, torch.float64)
-    assert_picture_close(run_picture(inputs, scan_on("triton")), expected)
+def assert_picture_right(inputs: dict[str, Tensor | None], least: float = 0.0) -> None:
+    copies = functools.partial(four_copies, least_delta=least)
+    expected = run_picture(inputs, copies, torch.float64)
+    assert_picture_close(run_picture(inputs, scan_on("triton", least)), expected)
 
 
 def test_the_interpreters_own_scan(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,6 +139,11 @@ def test_optional_inputs(softplus: bool, z: bool, D: bool, bias: bool) -> None:
     if bias and not softplus:  # a negative step would let the state explode
         inputs["delta_bias"] = inputs["delta_bias"].detach().abs()
     assert_right(inputs, softplus)
+
+
+def test_a_least_step() -> None:
+    assert_right(make(batch=1, channels=3, length=19, states=2, start=True), least=0.3)
+    assert_picture_right(make_picture(batch=1, channels=3, height=5, width=7, states=2), least=0.3)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -260,11 +268,11 @@ def test_reads_the_picture_where_it_lies(layout: str) -> None:
 def test_passes_opcheck(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(triton, "CHUNK", SMALL.steps)  # what the fake kernels go by
     inputs = make(batch=1, channels=2, length=5, states=1, groups=2, start=True)
-    torch.library.opcheck(forward_op, (*inputs.values(), True, True, "triton"))
+    torch.library.opcheck(forward_op, (*inputs.values(), True, 0.1, True, "triton"))
     inputs = make_picture(1, 1, 2, 3, 1)
     inputs["delta"] = inputs["delta"].detach().flatten(1, 2).requires_grad_()
     operator = torch.ops.clipmamba.cross_selective_scan.default
-    torch.library.opcheck(operator, (*inputs.values(), True, True, "triton"))
+    torch.library.opcheck(operator, (*inputs.values(), True, 0.1, True, "triton"))
 
 
 def test_torch_compile_sees_one_op() -> None:

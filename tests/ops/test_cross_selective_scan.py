@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import functools
 from collections.abc import Callable
 
 import pytest
@@ -56,7 +57,14 @@ def make(
 
 
 def four_copies(
-    x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, delta_bias: Tensor
+    x: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor,
+    delta_bias: Tensor,
+    least_delta: float = 0.0,
 ) -> Tensor:
     y = selective_scan(
         cross_scan(x).flatten(1, 2),
@@ -67,6 +75,7 @@ def four_copies(
         D,
         delta_bias=delta_bias,
         delta_softplus=True,
+        least_delta=least_delta,
         backend="reference",
     )
     merged = cross_merge(y.unflatten(1, (4, -1)), *x.shape[2:])
@@ -98,8 +107,10 @@ def assert_close(actual: list[Tensor], expected: list[Tensor]) -> None:
         assert error <= limit, f"number {index}: relative error {error:.1e} > {limit:.0e}"
 
 
-def scan_on(backend: str) -> Callable[..., Tensor]:
-    return lambda **t: cross_selective_scan(**t, delta_softplus=True, backend=backend)
+def scan_on(backend: str, least: float = 0.0) -> Callable[..., Tensor]:
+    return functools.partial(
+        cross_selective_scan, delta_softplus=True, least_delta=least, backend=backend
+    )
 
 
 SIZES = [(1, 1), (1, 40), (40, 1), (3, 5), (16, 16), (7, 33), (33, 17), (24, 48)]
@@ -114,6 +125,13 @@ def test_is_four_copies_through_the_reference(
     inputs = make(height=size[0], width=size[1], full=full)
     expected = run(inputs, four_copies, torch.float64)
     assert_close(run(inputs, scan_on(backend)), expected)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_least_step(backend: str) -> None:
+    inputs = make(height=11, width=19)
+    expected = run(inputs, functools.partial(four_copies, least_delta=0.3), torch.float64)
+    assert_close(run(inputs, scan_on(backend, 0.3)), expected)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -204,7 +222,7 @@ def test_passes_opcheck(full: bool, layout: torch.memory_format) -> None:
     x = inputs["x"].detach().contiguous(memory_format=layout).requires_grad_()
     delta = inputs["delta"].detach().flatten(1, 2).requires_grad_()
     given = inputs | {"x": x, "delta": delta}
-    torch.library.opcheck(operator, (*given.values(), True, True, "cpu"))
+    torch.library.opcheck(operator, (*given.values(), True, 0.1, True, "cpu"))
 
 
 def test_bad_input_is_named() -> None:

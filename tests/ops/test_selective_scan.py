@@ -73,7 +73,12 @@ def make(
 
 
 def run(
-    inputs: Inputs, backend: str, *, softplus: bool = True, dtype: torch.dtype | None = None
+    inputs: Inputs,
+    backend: str,
+    *,
+    softplus: bool = True,
+    least: float = 0.0,
+    dtype: torch.dtype | None = None,
 ) -> dict[str, Tensor]:
     """Both results and the gradient of every input, for fixed random gradients of the results."""
     leaves = {
@@ -81,7 +86,11 @@ def run(
         for name, t in inputs.items()
     }
     out, last = selective_scan(
-        **leaves, delta_softplus=softplus, return_last_state=True, backend=backend
+        **leaves,
+        delta_softplus=softplus,
+        return_last_state=True,
+        least_delta=least,
+        backend=backend,
     )
     generator = torch.Generator().manual_seed(1)
     # Rounded to bfloat16, so that every backend gets the very same numbers.
@@ -205,6 +214,38 @@ def test_optional_inputs(backend: str, softplus: bool, z: bool, D: bool, bias: b
         inputs["delta_bias"] = inputs["delta_bias"].detach().abs()
     expected = run(inputs, "reference", softplus=softplus, dtype=torch.float64)
     assert_close(run(inputs, backend, softplus=softplus), expected)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("softplus", [True, False])
+@pytest.mark.parametrize("length", [1, 40, 301])
+def test_a_least_step(backend: str, softplus: bool, length: int) -> None:
+    inputs = make(length=length, channels=19, bias=softplus, groups=1)
+    expected = run(inputs, "reference", softplus=softplus, least=0.3, dtype=torch.float64)
+    assert_close(run(inputs, backend, softplus=softplus, least=0.3), expected)
+
+
+def test_a_least_step_is_added_to_the_step_sizes() -> None:
+    """In whole scans, blocks and single steps."""
+    inputs = make(length=7, dtype=torch.float64, bias=False)
+    u, delta, A, B, C, D, z, _ = inputs.values()
+    expected = selective_scan(u, delta + 0.3, A, B, C, D, z, backend="reference")
+    assert not torch.allclose(selective_scan(u, delta, A, B, C, D, z), expected)
+    for backend in ("reference", "torch"):
+        found = selective_scan(u, delta, A, B, C, D, z, least_delta=0.3, backend=backend)
+        torch.testing.assert_close(found, expected)
+    blocks = zip(*(t.split([3, 4], dim=-1) for t in (u, delta, B, C, z)), strict=True)
+    pieces = torch.cat([*selective_scan_blocks(blocks, A, D, least_delta=0.3)], dim=-1)
+    torch.testing.assert_close(pieces, expected)
+    now = [t[..., 0] for t in (u, delta, B, C, z)]
+    state = torch.zeros(*now[0].shape, A.shape[1], dtype=torch.float64)
+    out, _ = selective_scan_step(
+        state, now[0], now[1], A, now[2], now[3], D, now[4], least_delta=0.3
+    )
+    torch.testing.assert_close(out, expected[..., 0])
+    for bad in (-0.1, float("nan"), float("inf")):
+        with pytest.raises(InputError, match="least_delta"):
+            selective_scan(u, delta, A, B, C, least_delta=bad)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -556,9 +597,9 @@ def test_bad_input_is_named(change: Inputs, message: str) -> None:
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_passes_opcheck(backend: str) -> None:
     full = make(channels=8, length=20, groups=2, start=True)
-    torch.library.opcheck(op.forward_op, (*full.values(), True, True, backend))
+    torch.library.opcheck(op.forward_op, (*full.values(), True, 0.1, True, backend))
     bare = make(channels=8, length=20, groups=2, z=False, D=False, bias=False)
-    torch.library.opcheck(op.forward_op, (*bare.values(), None, False, True, backend))
+    torch.library.opcheck(op.forward_op, (*bare.values(), None, False, 0.0, True, backend))
 
 
 @pytest.mark.parametrize("compiler", ["eager", "aot_eager"])

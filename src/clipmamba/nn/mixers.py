@@ -79,9 +79,7 @@ class MambaMixer(nn.Module):
             bend = self.bend(code).view(-1, DIRECTIONS, self.rank + self.state, 1)
             bend_delta, bend_C = torch.split(bend, [self.rank, self.state], dim=2)
             delta_code, C = delta_code + bend_delta, C * (1 + bend_C)
-        delta = (self.delta_weight @ delta_code).float()  # (B, 4, C, L)
-        delta = F.softplus(delta + self.delta_bias.float().view(DIRECTIONS, -1, 1))
-        delta = delta + self.least_step
+        delta = self.delta_weight @ delta_code  # (B, 4, C, L)
         y = cross_selective_scan(
             inner,
             delta.to(inner.dtype),
@@ -89,6 +87,9 @@ class MambaMixer(nn.Module):
             B.contiguous(),
             C.to(B.dtype).contiguous(),
             self.D.float(),
+            self.delta_bias.float(),
+            delta_softplus=True,
+            least_delta=self.least_step,
         )
         y = self.norm(y.permute(0, 2, 3, 1))
         mixed: Tensor = self.out_proj(y.to(gate.dtype) * F.silu(gate))

@@ -31,6 +31,7 @@ def cross_selective_scan(
     delta_bias: Tensor | None = None,
     delta_softplus: bool = False,
     *,
+    least_delta: float = 0.0,
     backend: str = "auto",
 ) -> Tensor:
     r"""Scan a picture in four directions and add the results up.
@@ -58,6 +59,7 @@ def cross_selective_scan(
         D: (4 * D), skip connection of each direction.
         delta_bias: (4 * D), added to delta.
         delta_softplus: pass delta through softplus.
+        least_delta: added to the step sizes after that, at least 0.
         backend: "auto" or a name of `backend_table()`.
 
     Returns:
@@ -80,13 +82,14 @@ def cross_selective_scan(
         )
     delta = delta.flatten(1, 2)
     inputs = ScanInputs(delta, delta, A, B, C, D, None, delta_bias, None, delta_softplus)
+    inputs = inputs._replace(least_delta=least_delta)
     check_inputs(inputs, "cross_selective_scan")
     inputs = inputs._replace(u=x)
     call = inputs.call(last_state=False)
     chosen = choose(call, backend)
     if chosen.name not in _KERNELS:
         return _composed(chosen, inputs, call.needs_grad)
-    fields = (x, delta, A, B, C, D, delta_bias, delta_softplus)
+    fields = (x, delta, A, B, C, D, delta_bias, delta_softplus, least_delta)
     out: Tensor = forward_op(*fields, call.needs_grad, chosen.name)[0]
     return out
 
@@ -103,14 +106,14 @@ def _composed(backend: Backend, inputs: ScanInputs, needs_grad: bool) -> Tensor:
 # The operator: fields of ScanInputs without z and the initial state, u being the picture.
 _INPUTS = (
     "Tensor x, Tensor delta, Tensor A, Tensor B, Tensor C, Tensor? D, Tensor? delta_bias, "
-    "bool delta_softplus"
+    "bool delta_softplus, float least_delta"
 )
 
 
 def _flat(inputs: tuple[Any, ...]) -> tuple[ScanInputs, int, int]:
     """The inputs with the picture as (B, D, H * W), a view if its rows follow each other."""
-    x, delta, A, B, C, D, delta_bias, delta_softplus = inputs
-    given = ScanInputs(x.flatten(2), delta, A, B, C, D, None, delta_bias, None, delta_softplus)
+    x, delta, A, B, C, D, delta_bias, *options = inputs
+    given = ScanInputs(x.flatten(2), delta, A, B, C, D, None, delta_bias, None, *options)
     return given, x.shape[2], x.shape[3]
 
 
@@ -163,7 +166,7 @@ def _(*inputs: Any) -> tuple[Tensor, Tensor]:
 
 @backward_op.register_fake
 def _(dout: Tensor, saved: Tensor, *inputs: Any) -> list[Tensor]:
-    x, *tensors, _, _ = inputs
+    x, *tensors, _, _, _ = inputs
     return [
         _like_picture(x),
         *(x.new_empty(0) if t is None else t.new_empty(t.shape) for t in tensors),
@@ -176,21 +179,21 @@ def _like_picture(x: Tensor) -> Tensor:
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    *tensors, delta_softplus, _, kernel = inputs
+    *tensors, delta_softplus, least_delta, _, kernel = inputs
     ctx.mark_non_differentiable(output[1])
     ctx.set_materialize_grads(False)
     ctx.save_for_backward(output[1], *tensors)
-    ctx.delta_softplus, ctx.kernel = delta_softplus, kernel
+    ctx.options = delta_softplus, least_delta, kernel
 
 
 def _differentiate(ctx: Any, dout: Tensor | None, _: Tensor | None) -> tuple[Tensor | None, ...]:
     saved, *tensors = ctx.saved_tensors
     if dout is None:
         dout = torch.zeros_like(tensors[0])
-    grads = backward_op(dout, saved, *tensors, ctx.delta_softplus, ctx.kernel)
+    grads = backward_op(dout, saved, *tensors, *ctx.options)
     return (
         *(None if t is None else grad for t, grad in zip(tensors, grads, strict=True)),
-        *(None, None, None),
+        *(None, None, None, None),
     )
 
 

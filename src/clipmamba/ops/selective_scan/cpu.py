@@ -50,7 +50,8 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_mark_forked)
 
 
-# `Args` of csrc/selective_scan.cpp in its order: all of it is words of 8 bytes.
+# `Args` of csrc/selective_scan.cpp in its order: all of it is words of 8 bytes. After the sizes
+# comes a double, `least`.
 _SIZES = (
     *("batch", "groups", "rows", "steps", "states"),
     *("chunk", "chunks", "slices", "softplus", "height", "width"),
@@ -62,7 +63,7 @@ _POINTERS = (
     *("dA", "dD", "dbias", "dB", "dC", "more_dB", "more_dC"),
 )
 _CHUNKS, _SLICES = _SIZES.index("chunks"), _SIZES.index("slices")
-_ARGS = struct.Struct(f"{len(_SIZES) + len(_VIEWS) * len(_VIEW) + len(_POINTERS)}q")
+_ARGS = struct.Struct(f"{len(_SIZES)}qd{len(_VIEWS) * len(_VIEW) + len(_POINTERS)}q")
 
 
 @dataclass(frozen=True)
@@ -218,6 +219,7 @@ class _Plan(NamedTuple):
 
     Attributes:
         sizes: In the order of _SIZES.
+        least: The least step size.
         views: Of u, delta, z, B and C.
         parameters: A, D, delta_bias and initial_state as contiguous float32, or None.
         shared: Groups that u and its like have: 1 for a picture.
@@ -225,6 +227,7 @@ class _Plan(NamedTuple):
     """
 
     sizes: tuple[int, ...]
+    least: float
     views: tuple[tuple[int, ...], ...]
     parameters: tuple[Tensor | None, ...]
     shared: int
@@ -239,7 +242,7 @@ def _plan(inputs: ScanInputs, library: _Library, picture: tuple[int, int] | None
         library: The one that will run.
         picture: Its height and width, if u is one.
     """
-    u, delta, A, B, C, D, z, delta_bias, initial_state, delta_softplus = inputs
+    u, delta, A, B, C, D, z, delta_bias, initial_state, delta_softplus, least = inputs
     batch, channels, length = delta.shape
     groups, states = B.shape[1], A.shape[1]
     shared = 1 if picture else groups
@@ -253,6 +256,7 @@ def _plan(inputs: ScanInputs, library: _Library, picture: tuple[int, int] | None
             *(batch, groups, rows, length, states, CHUNK, chunks, slices, delta_softplus),
             *(picture or (0, 0)),
         ),
+        least=least,
         views=(
             *(_view(u, shared), _view(delta, groups), _view(z, groups)),
             *(_view(B), _view(C)),
@@ -273,6 +277,7 @@ def _run(
     """Call the library; `views` and `tensors` follow the order of _VIEWS and _POINTERS."""
     words = (
         *plan.sizes,
+        plan.least,
         *chain.from_iterable(plan.views),
         *chain.from_iterable(views),
         *map(_pointer, tensors),

@@ -31,6 +31,7 @@ class ScanCall(NamedTuple):
         needs_grad: a gradient of any input will be wanted.
         last_state_grad: the last state is returned and a gradient may come back through it.
         initial_state: the scan does not start from zeros.
+        least_delta: something is added to the step sizes.
     """
 
     device: torch.device
@@ -43,6 +44,7 @@ class ScanCall(NamedTuple):
     needs_grad: bool
     last_state_grad: bool
     initial_state: bool
+    least_delta: bool
 
 
 class ScanInputs(NamedTuple):
@@ -59,6 +61,7 @@ class ScanInputs(NamedTuple):
         delta_bias: (D) or None.
         initial_state: (B, D, N) or None.
         delta_softplus: whether delta + delta_bias goes through softplus.
+        least_delta: added to the step sizes after that.
     """
 
     u: Tensor
@@ -71,11 +74,12 @@ class ScanInputs(NamedTuple):
     delta_bias: Tensor | None
     initial_state: Tensor | None
     delta_softplus: bool
+    least_delta: float = 0.0
 
     @property
     def tensors(self) -> tuple[Tensor | None, ...]:
-        """All but the flag: what has a gradient."""
-        return self[:-1]
+        """All but the flag and the number: what has a gradient."""
+        return self[:-2]
 
     def call(self, last_state: bool) -> ScanCall:
         """The facts of a call with these inputs that returns the last state or not."""
@@ -95,6 +99,7 @@ class ScanInputs(NamedTuple):
             needs_grad=needs_grad,
             last_state_grad=last_state and needs_grad,
             initial_state=self.initial_state is not None,
+            least_delta=self.least_delta != 0,
         )
 
 
@@ -108,7 +113,7 @@ def check_inputs(inputs: ScanInputs, caller: str) -> None:
     Raises:
         InputError: shapes that don't fit, complex or integer tensors, several devices.
     """
-    u, delta, A, B, C, D, z, delta_bias, initial_state, _ = inputs
+    u, delta, A, B, C, D, z, delta_bias, initial_state, _, least_delta = inputs
     if u.ndim != 3 or A.ndim != 2 or B.ndim != 4 or 0 in u.shape or A.shape[1] == 0:
         raise InputError(
             f"{caller} wants u (B, D, L), A (D, N) and B (B, N, L) or (B, G, N, L), none of "
@@ -139,6 +144,8 @@ def check_inputs(inputs: ScanInputs, caller: str) -> None:
         raise InputError(f"{caller}: u is {u.dtype}, not a real floating type")
     if channels % groups:
         raise InputError(f"{caller}: {channels} channels can't be split in {groups} groups")
+    if not 0 <= least_delta < float("inf"):
+        raise InputError(f"{caller}: least_delta must be a number from 0 up, not {least_delta}")
 
 
 ScanFunction = Callable[[ScanInputs, bool], tuple[Tensor, Tensor]]

@@ -59,6 +59,8 @@ def _supports(call: ScanCall) -> Verdict:
         return False, f"takes at most {_MOST_STATES} states, not {call.states}"
     if call.initial_state:
         return False, "starts from zeros only"
+    if call.least_delta:
+        return False, "has no least step size"
     if call.last_state_grad:
         return False, "gives no gradient through the last state"
     return True, "CUDA kernels"
@@ -68,7 +70,7 @@ def _scan(inputs: ScanInputs, needs_grad: bool) -> tuple[Tensor, Tensor]:
     function, reason = _probe()
     if function is None:
         raise RuntimeError(reason)
-    u, delta, A, B, C, D, z, delta_bias, _, delta_softplus = inputs
+    u, delta, A, B, C, D, z, delta_bias, _, delta_softplus, _ = inputs
     activations = [t for t in (u, delta, B, C, z) if t is not None]
     common = functools.reduce(torch.promote_types, (t.dtype for t in activations))
     out, last = function(

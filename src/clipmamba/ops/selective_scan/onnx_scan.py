@@ -50,6 +50,7 @@ def _translate(
     delta_bias: Any,
     initial_state: Any,
     delta_softplus: bool,
+    least_delta: float,
     save_states: bool,
     kernel: str,
 ) -> tuple[Any, Any, Any]:
@@ -75,6 +76,8 @@ def _translate(
         delta = op.Add(delta, op.Unsqueeze(delta_bias, numbers(1)))
     if delta_softplus:
         delta = op.Softplus(delta)
+    if least_delta:
+        delta = op.Add(delta, op.Constant(value_float=least_delta))
     y, last = scan(
         start,
         op.Reshape(A, numbers(groups, channels, states)),

@@ -17,7 +17,7 @@ _KERNELS: dict[str, ModuleType] = {"cpu": cpu, "triton": triton, "torch": torch_
 # The fields of ScanInputs.
 _INPUTS = (
     "Tensor u, Tensor delta, Tensor A, Tensor B, Tensor C, Tensor? D, Tensor? z, "
-    "Tensor? delta_bias, Tensor? initial_state, bool delta_softplus"
+    "Tensor? delta_bias, Tensor? initial_state, bool delta_softplus, float least_delta"
 )
 
 
@@ -69,12 +69,12 @@ class _Scan(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, *inputs: Any) -> tuple[Tensor, Tensor, Tensor]:
-        *tensors, delta_softplus, _, kernel = inputs
+        *tensors, delta_softplus, least_delta, _, kernel = inputs
         out, last, saved = _below_autograd(*inputs)
         ctx.mark_non_differentiable(saved)
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(saved, *tensors)
-        ctx.delta_softplus, ctx.kernel = delta_softplus, kernel
+        ctx.options = delta_softplus, least_delta, kernel
         return out, last, saved
 
     @staticmethod
@@ -84,10 +84,10 @@ class _Scan(torch.autograd.Function):
         saved, *tensors = ctx.saved_tensors
         if dout is None:
             dout = torch.zeros_like(tensors[0])
-        grads = backward_op(dout, dlast, saved, *tensors, ctx.delta_softplus, ctx.kernel)
+        grads = backward_op(dout, dlast, saved, *tensors, *ctx.options)
         return (
             *(None if t is None else grad for t, grad in zip(tensors, grads, strict=True)),
-            *(None, None, None),
+            *(None, None, None, None),
         )
 
 

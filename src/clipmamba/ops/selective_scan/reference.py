@@ -19,7 +19,7 @@ def scan(inputs: ScanInputs, needs_grad: bool = True) -> tuple[Tensor, Tensor]:
     Returns:
         out (B, D, L) in u's type and the last state (B, D, N).
     """
-    u, delta, A, B, C, D, z, delta_bias, initial_state, delta_softplus = inputs
+    u, delta, A, B, C, D, z, delta_bias, initial_state, delta_softplus, least = inputs
     with torch.autocast(u.device.type, enabled=False):
         dtype = compute_dtype(u)
         per_group = u.shape[1] // B.shape[1]
@@ -30,6 +30,7 @@ def scan(inputs: ScanInputs, needs_grad: bool = True) -> tuple[Tensor, Tensor]:
             delta = delta + delta_bias.to(dtype)[:, None]
         if delta_softplus:
             delta = F.softplus(delta)
+        delta = delta + least
         if initial_state is None:
             state = x.new_zeros(*x.shape[:2], A.shape[1])  # (B, D, N)
         else:

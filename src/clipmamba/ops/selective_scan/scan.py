@@ -23,6 +23,7 @@ def selective_scan(
     return_last_state: bool = False,
     *,
     initial_state: Tensor | None = None,
+    least_delta: float = 0.0,
     backend: str = "auto",
 ) -> Tensor | tuple[Tensor, Tensor]:
     r"""Run the selective state space recurrence along the last axis.
@@ -31,8 +32,8 @@ def selective_scan(
         h_t = e^{\delta_t A} h_{t-1} + \delta_t u_t B_t, \qquad
         y_t = \langle h_t, C_t \rangle + D u_t, \qquad \text{out}_t = y_t \, \text{silu}(z_t)
 
-    with delta = softplus(delta + delta_bias) if asked for. Letters and shapes are those of
-    mamba-ssm's `selective_scan_fn`. Differentiable in every tensor, through both results.
+    with delta = softplus(delta + delta_bias) + least_delta as asked for. Letters and shapes are
+    those of mamba-ssm's `selective_scan_fn`. Differentiable in every tensor, through both results.
 
     The state and the arithmetic are float32, whatever the inputs' types, so a bfloat16 u beside a
     float32 A, as autocast makes them, is welcome; a float64 u is computed in float64. Each
@@ -51,6 +52,8 @@ def selective_scan(
         return_last_state: also return the state after the last step.
         initial_state: (B, D, N), the state before the first step; zeros where missing. Given the
             last state of one piece of a sequence, the next piece goes on as if never cut.
+        least_delta: added to the step sizes after bias and softplus, at least 0: a state then fades
+            by exp(least_delta A) at every step or faster.
         backend: "auto" or a name of `backend_table()`.
 
     Returns:
@@ -63,6 +66,7 @@ def selective_scan(
     B = B.unsqueeze(1) if B.ndim == 3 else B
     C = C.unsqueeze(1) if C.ndim == 3 else C
     inputs = ScanInputs(u, delta, A, B, C, D, z, delta_bias, initial_state, delta_softplus)
+    inputs = inputs._replace(least_delta=least_delta)
     check_inputs(inputs, "selective_scan")
     call = inputs.call(return_last_state)
     out, last = choose(call, backend).scan(inputs, call.needs_grad)
@@ -81,6 +85,7 @@ def selective_scan_blocks(
     delta_softplus: bool = False,
     *,
     initial_state: Tensor | None = None,
+    least_delta: float = 0.0,
     backend: str = "auto",
 ) -> Iterator[Tensor]:
     """Scan a sequence that does not fit into memory, block after block.
@@ -96,6 +101,7 @@ def selective_scan_blocks(
         delta_bias: (D).
         delta_softplus: pass delta through softplus.
         initial_state: (B, D, N), zeros where missing.
+        least_delta: added to the step sizes.
         backend: "auto" or a name of `backend_table()`.
 
     Yields:
@@ -118,6 +124,7 @@ def selective_scan_blocks(
             delta_softplus,
             return_last_state=True,
             initial_state=state,
+            least_delta=least_delta,
             backend=backend,
         )
         yield out

@@ -22,6 +22,8 @@ def selective_scan_step(
     z: Tensor | None = None,
     delta_bias: Tensor | None = None,
     delta_softplus: bool = False,
+    *,
+    least_delta: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
     """One step of `selective_scan`: constant time and memory, however long the sequence so far.
 
@@ -37,6 +39,7 @@ def selective_scan_step(
         z: (B, D), gate.
         delta_bias: (D), added to delta.
         delta_softplus: pass delta through softplus.
+        least_delta: added to the step size after that.
 
     Returns:
         out (B, D) in u's type and the next state (B, D, N). Differentiable by autograd.
@@ -73,6 +76,7 @@ def selective_scan_step(
             step = step + delta_bias.to(dtype)
         if delta_softplus:
             step = F.softplus(step)
+        step = step + least_delta
         B, C = (t.to(dtype).repeat_interleave(channels // groups, dim=1) for t in (B, C))
         decay = torch.exp(step[..., None] * A.to(dtype))
         state = decay * state.to(dtype) + (step * x)[..., None] * B

@@ -71,7 +71,7 @@ class _Chunk:
     """One chunk of the inputs in the compute type, time first, channels split by group."""
 
     def __init__(self, inputs: ScanInputs, steps: slice) -> None:
-        u, delta, A, B, C, _, _, delta_bias, _, delta_softplus = inputs
+        u, delta, A, B, C, _, _, delta_bias, _, delta_softplus, least = inputs
         dtype = compute_dtype(u)
         groups = B.shape[1]
         self.u = split(u[..., steps].to(dtype), groups)  # (T, B, G, P)
@@ -80,6 +80,8 @@ class _Chunk:
             raw = raw + delta_bias.to(dtype)[:, None]
         self.raw_delta = split(raw, groups)
         self.delta = F.softplus(self.raw_delta) if delta_softplus else self.raw_delta
+        if least:
+            self.delta = self.delta + least
         self.A = torch.unflatten(A.to(dtype), 0, (groups, -1))  # (G, P, N)
         self.B = B[..., steps].to(dtype).permute(3, 0, 1, 2)  # (T, B, G, N)
         self.C = C[..., steps].to(dtype).permute(3, 0, 1, 2)
@@ -110,7 +112,7 @@ def forward(inputs: ScanInputs, save_states: bool) -> tuple[Tensor, Tensor, Tens
         out (B, D, L) in u's type, the last state (B, D, N) and the states at the chunk starts
         (B, chunks, N, D), with no chunks unless save_states.
     """
-    u, _, A, B, _, D, z, _, initial_state, _ = inputs
+    u, _, A, B, _, D, z, _, initial_state, _, _ = inputs
     with torch.autocast(u.device.type, enabled=False):
         batch, channels, length = u.shape
         groups, states = B.shape[1], A.shape[1]
@@ -148,7 +150,7 @@ def backward(dout: Tensor, dlast: Tensor | None, saved: Tensor, inputs: ScanInpu
         saved: (B, chunks, N, D), the chunk-start states of `forward`.
         inputs: those of `forward`.
     """
-    u, delta, A, B, C, D, z, delta_bias, initial_state, delta_softplus = inputs
+    u, delta, A, B, C, D, z, delta_bias, initial_state, delta_softplus, _ = inputs
     with torch.autocast(u.device.type, enabled=False):
         groups = B.shape[1]
         dtype = compute_dtype(u)

@@ -1,7 +1,7 @@
 // The selective scan (Mamba's S6) on a CPU, forward and backward, fused; of sequences, and of
 // pictures in four directions at once.
 //
-//   delta_t = softplus(delta_t + bias)                        both optional
+//   delta_t = softplus(delta_t + bias) + least                all optional
 //   h_t     = exp(delta_t * A) * h_{t-1} + delta_t * u_t * B_t      h_0 given or 0
 //   y_t     = <h_t, C_t> + D * u_t                            D optional
 //   out_t   = y_t * silu(z_t)                                 z optional
@@ -38,6 +38,7 @@ struct Args {
   int64_t chunk, chunks;                 // steps of one; how many `starts` has room for
   int64_t slices, softplus;
   int64_t height, width;                 // of a picture; 0: sequences
+  double least;                          // added to every step size
   View u, delta, z, B, C, out;           // B, C: rows are states
   View dout, du, ddelta, dz;             // backward only
   const float *A, *D, *bias;             // (channels, states), (channels), (channels)
@@ -320,13 +321,14 @@ constexpr int GROUP = 4;  // states, or steps, in registers at a time; tiles hav
 
 // Raw delta to step sizes, in place, with softplus's derivative; returns the longest of each lane.
 static vf steps_(const Args &a, vf bias, int nt, vf *RESTRICT delta, vf *RESTRICT sigma) {
+  const vf least = splat((float)a.least);
   vf longest = {};
   for (int t = 0; t < nt; t += GROUP) {
     vf d[GROUP], slope[GROUP];
     UNROLL for (int j = 0; j < GROUP; j++) d[j] = delta[t + j] + bias;
     if (a.softplus) softplus_<GROUP>(d, slope);
     UNROLL for (int j = 0; j < GROUP; j++) {
-      delta[t + j] = d[j];
+      delta[t + j] = d[j] + least;
       if (sigma) sigma[t + j] = a.softplus ? slope[j] : splat(1.f);
     }
   }

@@ -63,11 +63,11 @@ def _pixels(
 
 
 @triton.jit
-def _step_sizes(addresses, mask, bias, SOFTPLUS: tl.constexpr):
+def _step_sizes(addresses, mask, bias, SOFTPLUS: tl.constexpr, LEAST: tl.constexpr):
     """Delta + bias before softplus, and the step sizes, zero where masked: such a step is none."""
     raw = tl.load(addresses, mask=mask, other=0.0).to(tl.float32) + bias[:, None]
     size = _softplus(raw) if SOFTPLUS else raw
-    return raw, tl.where(mask, size, 0.0)
+    return raw, tl.where(mask, size + LEAST, 0.0)
 
 
 @triton.jit
@@ -86,7 +86,7 @@ def chunk_ends(
     weights_batch, weights_group, weights_state, weights_step,
     delta_batch, delta_channel, delta_step,
     channels, rows, steps, states, height, width,
-    WAY: tl.constexpr, BACKWARD: tl.constexpr, SOFTPLUS: tl.constexpr,
+    WAY: tl.constexpr, BACKWARD: tl.constexpr, SOFTPLUS: tl.constexpr, LEAST: tl.constexpr,
     BD: tl.constexpr, BT: tl.constexpr,
 ):  # fmt: skip
     """What each chunk alone adds to the state that leaves it, and the sum of its step sizes.
@@ -127,7 +127,7 @@ def chunk_ends(
                 delta, batch, group * rows + block * BD, origin, i,
                 delta_batch, delta_channel, delta_step, BD,
             ),
-            mask, _row(bias, mine, live), SOFTPLUS,
+            mask, _row(bias, mine, live), SOFTPLUS, LEAST,
         )[1]  # fmt: skip
         if BACKWARD:
             drive = value
@@ -203,7 +203,8 @@ def scan_chunks(
     z_batch, z_channel, z_step,
     out_batch, out_channel, out_step,
     channels, rows, steps, states, height, width,
-    WAY: tl.constexpr, SOFTPLUS: tl.constexpr, BD: tl.constexpr, BT: tl.constexpr,
+    WAY: tl.constexpr, SOFTPLUS: tl.constexpr, LEAST: tl.constexpr,
+    BD: tl.constexpr, BT: tl.constexpr,
 ):  # fmt: skip
     """The output, each chunk from the state that arrives at it; plus `add`, laid out as `out`."""
     blocks = tl.cdiv(rows, BD)
@@ -234,7 +235,7 @@ def scan_chunks(
                 delta, batch, group * rows + block * BD, origin, i,
                 delta_batch, delta_channel, delta_step, BD,
             ),
-            mask, _row(bias, mine, live), SOFTPLUS,
+            mask, _row(bias, mine, live), SOFTPLUS, LEAST,
         )[1]  # fmt: skip
         x = size * value
         B_at = (
@@ -288,7 +289,7 @@ def differentiate_chunks(
     dout_batch, dout_channel, dout_step,
     du_batch, du_channel, du_step,
     batches, volume, channels, rows, steps, states, height, width,
-    WAY: tl.constexpr, TURNED: tl.constexpr, SOFTPLUS: tl.constexpr,
+    WAY: tl.constexpr, TURNED: tl.constexpr, SOFTPLUS: tl.constexpr, LEAST: tl.constexpr,
     BD: tl.constexpr, BT: tl.constexpr,
 ):  # fmt: skip
     """Gradients, each chunk from the state and the state's gradient that arrive at it.
@@ -349,13 +350,13 @@ def differentiate_chunks(
     shift = _row(bias, mine, live)
     top = group * rows + block * BD
     delta_at = _tile(delta, batch, top, origin, i, delta_batch, delta_channel, delta_step, BD)
-    raw, size = _step_sizes(delta_at, mask, shift, SOFTPLUS)
+    raw, size = _step_sizes(delta_at, mask, shift, SOFTPLUS, LEAST)
     # The step after the chunk's last is none here: what `arriving` holds has gone through it.
     next_at = _tile(delta, batch, top, origin + 1, back, delta_batch, delta_channel, delta_step, BD)
     followed = inside_back & (i > 0)
     if not TURNED:
         followed = followed & (chunk * BT + back + 1 < steps)
-    next_back = _step_sizes(next_at, live[:, None] & followed[None, :], shift, SOFTPLUS)[1]
+    next_back = _step_sizes(next_at, live[:, None] & followed[None, :], shift, SOFTPLUS, LEAST)[1]
     x = size * value
     B_at = (
         B + batch.to(tl.int64) * B_batch + group.to(tl.int64) * B_group

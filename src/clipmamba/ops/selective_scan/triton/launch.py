@@ -88,6 +88,7 @@ class _Scan:
         }
         blocks = {
             "SOFTPLUS": self.inputs.delta_softplus,
+            "LEAST": self.inputs.least_delta,
             "BD": self.tiles.channels,
             "BT": self.tiles.steps,
         }
