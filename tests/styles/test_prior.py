@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 
-from clipmamba.clip import Clip
+from clipmamba.clip import Clip, encode_prompt
 from clipmamba.errors import InputError, WeightsError
 from clipmamba.styles import StylePrior
 from clipmamba.styles.prior import DEFAULT_FOLDER
@@ -65,6 +65,21 @@ def test_fit_finds_the_residual_directions() -> None:
     torch.testing.assert_close(overlap, torch.eye(2), atol=0.03, rtol=0)
 
 
+def test_texts_that_pictures_share_are_looked_up() -> None:
+    """A linear map can't know that pictures of some texts lie elsewhere; the table does."""
+    texts, pictures, *_ = pairs(200)
+    odd = torch.eye(WIDTH)[:3]
+    texts = torch.cat([texts, odd.repeat_interleave(4, dim=0)])
+    pictures = torch.cat([pictures, -3 * odd.repeat_interleave(4, dim=0)])
+    prior = StylePrior.fit(texts, pictures, rank=2)
+    assert prior.known == 3
+    assert prior.counts.tolist() == [4, 4, 4]
+    plain = StylePrior(prior.weight, prior.bias, prior.components, prior.scale)
+    found, missed = (1 + (each(odd) * odd).sum(1) for each in (prior, plain))  # 0 where they lie
+    assert (found < 0.5 * missed).all()
+    torch.testing.assert_close(prior(odd, 3)[1:2], prior(odd[1:2], 3))
+
+
 def test_seed(prior: StylePrior) -> None:
     texts = pairs(5)[0]
     torch.testing.assert_close(prior(texts), F.normalize(texts @ prior.weight.T + prior.bias))
@@ -98,7 +113,7 @@ def test_save_and_load(prior: StylePrior, tmp_path: Path) -> None:
     assert (loaded.clip_name, loaded.rank, loaded.embed_dim) == ("mini", 2, WIDTH)
 
 
-@pytest.mark.parametrize("name", ["weight", "bias", "components", "scale"])
+@pytest.mark.parametrize("name", ["weight", "bias", "components", "scale", "texts", "counts"])
 def test_missing_tensor(prior: StylePrior, tmp_path: Path, name: str) -> None:
     prior.save(tmp_path)
     tensors = load_file(tmp_path / "prior.safetensors")
@@ -115,6 +130,12 @@ def test_missing_tensor(prior: StylePrior, tmp_path: Path, name: str) -> None:
         ({"bias": torch.ones(3)}, "shapes"),
         ({"scale": torch.full((2,), torch.nan)}, "finite"),
         ({"scale": torch.ones(1), "components": torch.ones(1, WIDTH)}, "rank 2"),
+        ({"texts": torch.ones(1, WIDTH)}, "shapes"),
+        (
+            {name: torch.ones(1, WIDTH) for name in ("texts", "pictures")}
+            | {"counts": torch.ones(1)},
+            "known 0",
+        ),
     ],
 )
 def test_wrong_tensors(prior: StylePrior, tmp_path: Path, change, word: str) -> None:
@@ -162,3 +183,23 @@ def test_shipped_prior_fits_mini() -> None:
     clip = Clip.from_pretrained()
     prior = StylePrior.load(clip=clip)
     assert prior(clip.encode_text("ukiyo-e"), 1).shape == (1, clip.embed_dim)
+
+
+MISSPELT = {
+    "ukiyoe": "ukiyo-e",
+    "impresionism": "impressionism",
+    "cubizm": "cubism",
+    "water color": "watercolor",
+}
+
+
+def test_misspelt_styles_lie_where_the_right_ones_do() -> None:
+    clip = Clip.from_pretrained()
+    prior = StylePrior.load(clip=clip)
+    names = [*MISSPELT.values(), "baroque", "stained glass", "pencil sketch", "comic book"]
+    right = prior(encode_prompt(clip, names))
+    for said, meant in MISSPELT.items():
+        near = (right @ prior(encode_prompt(clip, [said]))[0]).tolist()
+        best = max(range(len(names)), key=near.__getitem__)
+        assert names[best] == meant, (said, names[best])
+        assert near[best] > 0.7, (said, near[best])

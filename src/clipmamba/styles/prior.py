@@ -1,7 +1,9 @@
 """From where a text lies in CLIP's space to where pictures of it lie.
 
-Text and image embeddings live in two separate cones. A linear-Gaussian map, fitted in closed form
-on captioned pictures, crosses the gap; its residual directions give seeded variants of a style.
+Text and image embeddings live in two separate cones. Two estimates cross the gap and are averaged:
+a linear map, fitted in closed form on captioned pictures, which goes on sensibly where no text was
+seen; and a soft lookup in the texts that several pictures share, which knows where these lie. What
+both leave gives seeded variants of a style.
 """
 
 from __future__ import annotations
@@ -23,12 +25,16 @@ if TYPE_CHECKING:
 DEFAULT_FOLDER = Path(__file__).parents[1] / "weights" / "prior"
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "prior.safetensors"
-_CONFIG_KEYS = {"embed_dim", "rank", "clip"}
-_TENSORS = {"weight", "bias", "components", "scale"}
+TEMPERATURE = 0.07  # of the lookup, in cosine of text embeddings
+REPEATS = 2  # pictures that a text needs to be known
+_CONFIG_KEYS = {"embed_dim", "rank", "known", "clip"}
+_TENSORS = ("weight", "bias", "components", "scale", "texts", "pictures", "counts")
 
 
 class StylePrior(torch.nn.Module):
-    """`normalise(W t + b + sum_k scale_k eps_k component_k)` for a unit text embedding t.
+    """`normalise((W t + b + lookup(t)) / 2 + sum_k scale_k eps_k component_k)`, t a unit text.
+
+    `lookup(t)` is the mean of `pictures`, weighed by `sqrt(counts) exp(texts t / TEMPERATURE)`.
 
     Args:
         weight: W, (E, E).
@@ -36,6 +42,9 @@ class StylePrior(torch.nn.Module):
         components: Unit rows (K, E): where pictures of one text differ the most.
         scale: Their standard deviations (K,), at least 0.
         clip_name: The CLIP model it was fitted on.
+        texts: Unit embeddings of the known texts, (T, E); without any, W t + b stands alone.
+        pictures: Mean embedding of the pictures of each known text, (T, E).
+        counts: Number of these pictures, (T,), above 0.
 
     Raises:
         WeightsError: Shapes that do not belong together.
@@ -45,22 +54,35 @@ class StylePrior(torch.nn.Module):
     bias: Tensor
     components: Tensor
     scale: Tensor
+    texts: Tensor
+    pictures: Tensor
+    counts: Tensor
 
     def __init__(
-        self, weight: Tensor, bias: Tensor, components: Tensor, scale: Tensor, clip_name: str = ""
+        self,
+        weight: Tensor,
+        bias: Tensor,
+        components: Tensor,
+        scale: Tensor,
+        clip_name: str = "",
+        texts: Tensor | None = None,
+        pictures: Tensor | None = None,
+        counts: Tensor | None = None,
     ):
         super().__init__()
         width, rank = bias.numel(), scale.numel()
-        expected = ((width, width), (width,), (rank, width), (rank,))
-        found = tuple(tuple(t.shape) for t in (weight, bias, components, scale))
+        texts = bias.new_empty(0, width) if texts is None else texts
+        pictures = bias.new_empty(0, width) if pictures is None else pictures
+        counts = bias.new_empty(0) if counts is None else counts
+        known = counts.numel()
+        tensors = (weight, bias, components, scale, texts, pictures, counts)
+        shapes = ((width, width), (width,), (rank, width), (rank,))
+        expected = (*shapes, (known, width), (known, width), (known,))
+        found = tuple(tuple(t.shape) for t in tensors)
         if found != expected:
             raise WeightsError(f"a style prior needs shapes {expected}, not {found}")
         self.clip_name = clip_name
-        for name, value in zip(
-            ("weight", "bias", "components", "scale"),
-            (weight, bias, components, scale),
-            strict=True,
-        ):
+        for name, value in zip(_TENSORS, tensors, strict=True):
             self.register_buffer(name, value.detach().float().clone())
 
     @property
@@ -72,6 +94,11 @@ class StylePrior(torch.nn.Module):
     def rank(self) -> int:
         """Number K of residual directions."""
         return self.scale.numel()
+
+    @property
+    def known(self) -> int:
+        """Number T of known texts."""
+        return self.counts.numel()
 
     def forward(self, text_embedding: Tensor, seed: int | None = None) -> Tensor:
         """Style points (B, E), unit rows, of text embeddings (B, E).
@@ -89,12 +116,20 @@ class StylePrior(torch.nn.Module):
                 f"the prior takes text embeddings (B, {self.embed_dim}), not "
                 f"{tuple(text_embedding.shape)}"
             )
-        point = F.linear(text_embedding.float(), self.weight, self.bias)
+        point = self._mean(text_embedding.float())
         if seed is not None:
             # Drawn on the CPU: the same variant on every device.
             noise = torch.randn(self.rank, generator=torch.Generator().manual_seed(seed))
             point = point + (noise.to(point.device) * self.scale) @ self.components
         return F.normalize(point, dim=-1)
+
+    def _mean(self, text: Tensor) -> Tensor:
+        """Where pictures of the texts (B, E) lie on average, not normalised."""
+        point = F.linear(text, self.weight, self.bias)
+        if not self.known:
+            return point
+        near = text @ self.texts.T / TEMPERATURE + self.counts.log() / 2
+        return (point + near.softmax(dim=1) @ self.pictures) / 2
 
     @classmethod
     def fit(
@@ -105,10 +140,11 @@ class StylePrior(torch.nn.Module):
         rank: int = 16,
         clip_name: str = "",
     ) -> StylePrior:
-        """Ridge regression from texts to pictures, then the main directions of what it leaves.
+        """Ridge regression and a table of repeated texts; then the main directions of the rest.
 
         Args:
-            text_embeddings: (N, E), a caption each.
+            text_embeddings: (N, E), a caption each. Rows that are equal to the bit are one text,
+                known if `REPEATS` pictures share it.
             image_embeddings: (N, E), its picture each.
             ridge: Weight of the squared W against the mean squared error. The mean of the
                 pictures is not shrunk.
@@ -134,14 +170,20 @@ class StylePrior(torch.nn.Module):
         gram = t.T @ t / count + ridge * torch.eye(width, dtype=t.dtype, device=t.device)
         weight = torch.linalg.solve(gram, t.T @ y / count).T
         bias = picture_mean - weight @ text_mean
-        residual = y - t @ weight.T
+        rows, text, counts = torch.unique(texts, return_inverse=True, return_counts=True, dim=0)
+        means = torch.zeros_like(rows).index_add_(0, text, pictures) / counts[:, None]
+        known = counts >= REPEATS
+        table = (rows[known], means[known], counts[known])
+        mean = cls(weight, bias, y[:0], y.new_empty(0), clip_name, *table)
+        residual = pictures - mean._mean(text_embeddings.float()).double()
+        residual = residual - residual.mean(0)
         variance, vectors = torch.linalg.eigh(residual.T @ residual / count)  # ascending
         order = torch.arange(width - 1, width - 1 - rank, -1, device=t.device)
         components = vectors[:, order].T
         # An eigenvector's sign is arbitrary; fix it, so that a refit keeps its variants.
         peak = components.gather(1, components.abs().argmax(1, keepdim=True))
-        components = components * peak.sign()
-        return cls(weight, bias, components, variance[order].clamp_min(0).sqrt(), clip_name)
+        scale = variance[order].clamp_min(0).sqrt()
+        return cls(weight, bias, components * peak.sign(), scale, clip_name, *table)
 
     def check_clip(self, clip: Clip) -> None:
         """Refuses a CLIP model that this prior was not fitted on.
@@ -161,7 +203,8 @@ class StylePrior(torch.nn.Module):
         target.mkdir(parents=True, exist_ok=True)
         tensors = {name: value for name, value in self.named_buffers() if name in _TENSORS}
         write_tensors(target / WEIGHTS_NAME, tensors, {"format": "pt"})
-        config = {"embed_dim": self.embed_dim, "rank": self.rank, "clip": self.clip_name}
+        config = {name: getattr(self, name) for name in ("embed_dim", "rank", "known")}
+        config["clip"] = self.clip_name
         (target / CONFIG_NAME).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
     @classmethod
@@ -177,13 +220,14 @@ class StylePrior(torch.nn.Module):
         """
         source = DEFAULT_FOLDER if folder is None else Path(folder)
         config = _read_config(source / CONFIG_NAME)
-        tensors, _ = read_tensors(source / WEIGHTS_NAME, _TENSORS)
+        tensors, _ = read_tensors(source / WEIGHTS_NAME, {*_TENSORS})
         prior = cls(**tensors, clip_name=config["clip"])
-        if (prior.embed_dim, prior.rank) != (config["embed_dim"], config["rank"]):
-            raise WeightsError(
-                f"{source}: {CONFIG_NAME} says embed_dim {config['embed_dim']} and rank "
-                f"{config['rank']}, the tensors have {prior.embed_dim} and {prior.rank}"
-            )
+        for name in ("embed_dim", "rank", "known"):
+            if getattr(prior, name) != config[name]:
+                raise WeightsError(
+                    f"{source}: {CONFIG_NAME} says {name} {config[name]}, the tensors have "
+                    f"{getattr(prior, name)}"
+                )
         if clip is not None:
             prior.check_clip(clip)
             prior = prior.to(clip.device)

@@ -34,6 +34,7 @@ from clipmamba.train.painters import PAINTERS
 from clipmamba.train.phrases import phrase_list
 from clipmamba.train.pictures import MOVEMENTS, Picture, draw_by_look, read_pictures
 
+RENDERS = 2  # painted versions of each photo
 FolderOption = click.Path(file_okay=False, exists=True, path_type=Path)
 ZERO_SHOT = ("{}", "a {} painting", "{} style", "a painting in the style of {}")
 
@@ -107,7 +108,9 @@ def text(data: Path, batch: int, config: LoopConfig) -> None:
 @data_option
 @click.option("--text", "text_run", type=FolderOption, required=True, help="Output of `text`.")
 @click.option("--batch", default=256, show_default=True, help="Pictures a step, all processes.")
-@click.option("--renders", default=2, show_default=True, help="Painted versions of each photo.")
+@click.option(
+    "--renders", default=RENDERS, show_default=True, help="Painted versions of each photo."
+)
 @loop_options(steps=800, learning_rate=1e-3, weight_decay=0.05)
 def pairs(data: Path, text_run: Path, batch: int, renders: int, config: LoopConfig) -> None:
     """Train both towers on pictures with words."""
@@ -202,7 +205,11 @@ def train_pairs(task: PairTask, source: PairBatches, config: LoopConfig) -> None
 @main.command()
 @data_option
 @click.option("--model", "folder", type=FolderOption, required=True, help="Folder of a `mini`.")
-@click.option("--painted", type=FolderOption, help="Painted pictures of `pairs`.")
+@click.option(
+    "--painted",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Painted photos, as `pairs` leaves them; painted anew where missing.",
+)
 @click.option("--output", type=click.Path(path_type=Path), required=True)
 @click.option("--rank", default=16, show_default=True, help="Directions along which seeds vary.")
 @click.option("--ridge", default=1e-3, show_default=True)
@@ -218,10 +225,11 @@ def prior(
 ) -> None:
     """Fit the map from a text to where pictures of it lie."""
     model = mini.load(folder)
-    learned = [p for p in read_pictures(data) if not p.held_out and p.kind != "pair"]
-    learned = [picture for picture, _ in draw_by_look(learned, limit, seed=0)]
+    known = [p for p in read_pictures(data) if not p.held_out and p.kind != "pair"]
+    learned = [picture for picture, _ in draw_by_look(known, limit, seed=0)]
     if painted:
-        pictures = read_painted(painted)
+        photos = [picture for picture in known if picture.kind == "photo"]
+        pictures = paint_photos(photos, RENDERS, painted, seed=0)
         learned += random.Random(0).sample(pictures, min(limit, len(pictures)))
     images = image_embeddings(model, learned)
     texts = [(words, row) for row, p in enumerate(learned) for words in p.texts[:12]]
