@@ -58,7 +58,7 @@ class LossWeights:
         contrastive: InfoNCE over the batch's directions.
         layout: Low-frequency luminance against the photo.
         variation: Total variation.
-        tiles: L1 between a part drawn alone, as tiles of large pictures are, and in the whole.
+        tiles: Mean square of what differs in a part drawn alone, as a tile of a large picture is.
     """
 
     pixel: float = 1.0
@@ -270,7 +270,7 @@ class StylizerTask(nn.Module):
         # neighbours fade into each other where this one's scans have seen little
         inner = np.s_[..., length // 8 : -length // 8, length // 8 : -length // 8]
         difference: Tensor = (tile - output[box])[inner]
-        return difference.abs().mean()
+        return difference.square().mean()  # L1 would pull as hard where all but nothing differs
 
     def _adversarial(
         self, output: Tensor, result: Tensor, photo: Tensor, style: Tensor
