@@ -250,8 +250,8 @@ def test_a_tile_is_drawn_as_the_whole(clip, batch, source):
     remembers, forgets = (
         StylizerTask(Tinted(kind), clip, source, weights)(batch)["tiles"] for kind in (True, False)
     )
-    assert remembers < 1e-4  # but for rounding when the picture is reduced
-    assert forgets > 1e-3
+    assert remembers < 5e-4  # but for rounding when the picture is reduced
+    assert forgets > 5e-3
 
 
 def test_content_may_change_its_colours_but_not_move(clip, batch, source):

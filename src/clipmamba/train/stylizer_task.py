@@ -58,7 +58,7 @@ class LossWeights:
         contrastive: InfoNCE over the batch's directions.
         layout: Low-frequency luminance against the photo.
         variation: Total variation.
-        tiles: Mean square of what differs in a part drawn alone, as a tile of a large picture is.
+        tiles: Huber's loss of what differs in a part drawn alone, as a tile of a large picture is.
     """
 
     pixel: float = 1.0
@@ -269,8 +269,9 @@ class StylizerTask(nn.Module):
         tile = self.stylizer(photo[box], style, grain, whole)
         # neighbours fade into each other where this one's scans have seen little
         inner = np.s_[..., length // 8 : -length // 8, length // 8 : -length // 8]
-        difference: Tensor = (tile - output[box])[inner]
-        return difference.square().mean()  # L1 would pull as hard where all but nothing differs
+        # L1 would pull as hard where all but nothing differs, and a square harder than all else
+        # when one picture fails.
+        return F.smooth_l1_loss(tile[inner], output[box][inner], beta=0.1)
 
     def _adversarial(
         self, output: Tensor, result: Tensor, photo: Tensor, style: Tensor
