@@ -269,9 +269,9 @@ class StylizerTask(nn.Module):
         tile = self.stylizer(photo[box], style, grain, whole)
         # neighbours fade into each other where this one's scans have seen little
         inner = np.s_[..., length // 8 : -length // 8, length // 8 : -length // 8]
-        # L1 would pull as hard where all but nothing differs, and a square harder than all else
-        # when one picture fails.
-        return F.smooth_l1_loss(tile[inner], output[box][inner], beta=0.1)
+        # The whole is held still, or it would lose its style, which makes parts differ. L1 would
+        # pull as hard where all but nothing differs, a square too hard when one picture fails.
+        return F.smooth_l1_loss(tile[inner], output[box].detach()[inner], beta=0.1)
 
     def _adversarial(
         self, output: Tensor, result: Tensor, photo: Tensor, style: Tensor
