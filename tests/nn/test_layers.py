@@ -6,12 +6,14 @@ import torch
 from clipmamba.nn import (
     ConvStage,
     Head,
+    PictureMoments,
     Stem,
     StyleAffine,
     StyleBlock,
     StyleNorm,
     StyleProjection,
     StyleUpsample,
+    TileMoments,
 )
 
 CODE = 6
@@ -103,3 +105,17 @@ def test_a_stage_has_no_dark_border():
     """Replicated borders: a flat picture stays flat to its edge."""
     out = ConvStage(3, 4, CODE)(torch.full((1, 3, 8, 8), 0.7), torch.randn(1, CODE))
     torch.testing.assert_close(out, out[..., :1, :1].expand_as(out), rtol=0, atol=1e-3)
+
+
+def test_moments_gathered_from_tiles_are_those_of_the_whole() -> None:
+    norm = StyleNorm(3, CODE)
+    picture = 5 + torch.randn(2, 3, 16, 48)
+    picture[..., 30:] *= 3  # no tile is like the whole
+    rise, full = (torch.arange(16) + 0.5) / 16, torch.ones(16)
+    gathering = TileMoments(PictureMoments())
+    for start, weights in ((0, [full, 1 - rise]), (16, [rise, full])):  # fade into each other
+        pixels = torch.cat(weights).repeat_interleave(2)  # the map is half as large as the tile
+        gathering.begin(pixels.expand(32, -1))
+        gathering.of(norm, picture[..., start : start + 32])
+    expected = PictureMoments().of(norm, picture)
+    torch.testing.assert_close(gathering.gathered()[norm], expected)

@@ -118,28 +118,56 @@ class Stylizer(ModelMixin, ConfigMixin):  # type: ignore[misc]
         """
         self._check(photo, style)
         height, width = photo.shape[2:]
-        padding = (0, -width % STRIDE, 0, -height % STRIDE)
-        padded = F.pad(photo, padding, mode="replicate")
-        if noise is None:
-            noise = self.draw_noise(height, width)
-        picture = self.restyle(padded, style, noise.to(photo.device), whole)
+        padded, noise = self._padded(photo, noise)
+        picture = self.restyle(padded, style, noise, whole)
         return picture[:, :, :height, :width].to(photo.dtype)
+
+    def survey(
+        self,
+        photo: Tensor,
+        style: Tensor,
+        noise: Tensor,
+        whole: PictureMoments,
+        stem_only: bool = False,
+    ) -> None:
+        """`forward` as far as it asks `whole`, or as the stem does; draws nothing."""
+        self._check(photo, style)
+        padded, noise = self._padded(photo, noise)
+        code = self.style(style)
+        if stem_only:
+            self.stem(padded, noise, code, whole)
+        else:
+            self._features(padded, noise, code, whole)
 
     def restyle(
         self, photo: Tensor, style: Tensor, noise: Tensor, whole: PictureMoments | None = None
     ) -> Tensor:
         """`forward` without checks, for (B, 3, H, W) with H and W multiples of 8."""
         code = self.style(style)
-        half, quarter, x = self.stem(photo, noise, code, whole)
-        x = _run(self.blocks, x, code)
-        x = self.to_quarter(self.reduce_eighth(x), code)
-        x = self.join_quarter(torch.cat([x, quarter], dim=1), code, whole)
+        half, x = self._features(photo, noise, code, whole)
         x = _run(self.quarter_blocks, x, code)
         x = self.to_half(self.reduce_quarter(x), code)
         x = self.join_half(torch.cat([x, half], dim=1), code)
         x = x + self.refine_half(x, code)
         picture: Tensor = self.head(x, photo, code)
         return picture
+
+    def _features(
+        self, photo: Tensor, noise: Tensor, code: Tensor, whole: PictureMoments | None
+    ) -> tuple[Tensor, Tensor]:
+        """At a half of the size from the stem, and at a quarter from the deepest blocks."""
+        half, quarter, x = self.stem(photo, noise, code, whole)
+        x = _run(self.blocks, x, code)
+        x = self.to_quarter(self.reduce_eighth(x), code)
+        return half, self.join_quarter(torch.cat([x, quarter], dim=1), code, whole)
+
+    def _padded(self, photo: Tensor, noise: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The photo filled up to the network's stride, and its noise, that of seed 0 if None."""
+        height, width = photo.shape[2:]
+        if noise is None:
+            noise = self.draw_noise(height, width)
+        padding = (0, -width % STRIDE, 0, -height % STRIDE)
+        return F.pad(photo, padding, mode="replicate"), noise.to(photo.device)
 
     def draw_noise(self, height: int, width: int, seed: int = 0, batch: int = 1) -> Tensor:
         """Noise for photos of a size: another seed gives another grain.

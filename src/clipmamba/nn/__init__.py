@@ -1,7 +1,13 @@
 """Modules that own parameters: mixers, style-conditioned blocks, convolutional ends."""
 
 from clipmamba.nn.block import StyleBlock
-from clipmamba.nn.conditioning import PictureMoments, StyleAffine, StyleNorm, StyleProjection
+from clipmamba.nn.conditioning import (
+    PictureMoments,
+    StyleAffine,
+    StyleNorm,
+    StyleProjection,
+    TileMoments,
+)
 from clipmamba.nn.convolution import ConvStage, Head, Stem, StyleUpsample
 from clipmamba.nn.mamba import MambaBlock, MambaState
 from clipmamba.nn.mixers import AttentionMixer, ConvMixer, MambaMixer, make_mixer
@@ -21,5 +27,6 @@ __all__ = [
     "StyleNorm",
     "StyleProjection",
     "StyleUpsample",
+    "TileMoments",
     "make_mixer",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -53,8 +54,7 @@ class StyleAffine(nn.Module):
 class PictureMoments(dict[nn.Module, tuple[Tensor, Tensor]]):
     """Variance and mean that every `StyleNorm` found in a whole picture.
 
-    A pass over the picture, reduced, fills it; the passes over its tiles then read it, so that
-    all tiles are normalised alike.
+    The passes over its tiles read it, so that all tiles are normalised alike.
     """
 
     def of(self, norm: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -62,6 +62,50 @@ class PictureMoments(dict[nn.Module, tuple[Tensor, Tensor]]):
         if norm not in self:
             self[norm] = moments(x)
         return self[norm]
+
+    def rows(self, some: slice) -> PictureMoments:
+        """Those of some pictures of the batch, without gradient."""
+        chosen = PictureMoments()
+        for norm, (variance, mean) in self.items():
+            chosen[norm] = (variance[some].detach(), mean[some].detach())
+        return chosen
+
+
+class TileMoments(PictureMoments):
+    """Gathers the moments of a whole picture from its tiles, one after the other.
+
+    Args:
+        known: Of the norms before, as rounds over the tiles found them: those of a norm are right
+            if all before it were known.
+    """
+
+    def __init__(self, known: PictureMoments):
+        super().__init__(known)
+        self.weights = torch.ones(1, 1)
+        self._sums: dict[nn.Module, Tensor] = {}
+
+    def begin(self, weights: Tensor) -> None:
+        """Goes on to a tile, whose pixels count as much as `weights` (H, W) say."""
+        self.weights = weights
+
+    def of(self, norm: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Adds `norm`'s map of this tile up, and gives what to normalise it with."""
+        size = (x.shape[2], x.shape[3])
+        weights = F.adaptive_avg_pool2d(self.weights[None, None].to(x), size).double()
+        total = weights.sum().expand(*x.shape[:2])
+        sums = [total, *(torch.einsum("bchw,xyhw->bc", x.double() ** k, weights) for k in (1, 2))]
+        found = torch.stack(sums)[..., None, None]
+        self._sums[norm] = self._sums[norm] + found if norm in self._sums else found
+        return super().of(norm, x)
+
+    def gathered(self) -> PictureMoments:
+        """The moments over all tiles so far."""
+        whole = PictureMoments()
+        for norm, (count, total, squares) in self._sums.items():
+            mean = total / count
+            variance = (squares / count - mean.square()).clamp(min=0)
+            whole[norm] = (variance.float(), mean.float())
+        return whole
 
 
 def moments(x: Tensor) -> tuple[Tensor, Tensor]:

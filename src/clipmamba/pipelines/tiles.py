@@ -1,8 +1,8 @@
 """Large pictures in tiles: bounded memory, one look, no seams.
 
-Three things make the tiles one picture: the normalisation takes its moments from the whole,
-reduced picture; the noise is one field that every tile reads at its place; and neighbours overlap
-and fade into each other.
+Three things make the tiles one picture: the normalisation takes its moments from the whole picture,
+as rounds over the tiles that draw nothing gather them; the noise is one field that every tile reads
+at its place; and neighbours overlap and fade into each other.
 """
 
 from __future__ import annotations
@@ -16,11 +16,15 @@ import torch
 from torch import Tensor
 
 from clipmamba.models import Stylizer
-from clipmamba.nn import PictureMoments
-from clipmamba.pipelines.compose import resize
+from clipmamba.nn import PictureMoments, TileMoments
 
 _GRID = 16  # tiles begin at its multiples, so that the network's own grid goes on unbroken
-_OVERLAP = 8  # neighbours share this part of a tile: an eighth
+_OVERLAP = 8  # neighbours share this part of a tile, an eighth,
+_CONTEXT = 64  # but not less than these pixels: the scans of a tile have seen little at its edges
+# Before they are drawn: the stem's two norms, one after the other, then that behind the blocks.
+# When a round begins and what it takes of the whole time; whether it sees the stem only.
+_ROUNDS = ((0.0, True, 0.05), (0.05, True, 0.05), (0.1, False, 0.25))
+_SURVEYED = 0.35
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,7 @@ def spans(length: int, tile: int) -> list[Span]:
     """
     if length <= tile:
         return [Span(0, torch.ones(length))]
-    overlap = _round_up(tile // _OVERLAP)
+    overlap = _round_up(max(tile // _OVERLAP, min(_CONTEXT, tile // 2)))
     count = math.ceil((length - overlap) / (tile - overlap))
     step = _round_up(math.ceil((length - overlap) / count))
     rise = (torch.arange(overlap) + 0.5) / overlap
@@ -89,20 +93,25 @@ def restyle_in_tiles(
         Pictures (B, 3, H, W), sRGB, not clamped to [0, 1].
     """
     height, width = photo.shape[2:]
-    scale = min(1.0, tile / math.sqrt(height * width))
-    small = resize(photo, max(1, round(height * scale)), max(1, round(width * scale)))
-    whole = PictureMoments()
-    stylizer(small, style, stylizer.draw_noise(small.shape[2], small.shape[3], seed), whole)
-
     noise = stylizer.draw_noise(height, width, seed)
-    result = torch.zeros_like(photo)
     places = list(itertools.product(spans(height, tile), spans(width, tile)))
+    whole = PictureMoments()
+    for begun, stem_only, share in _ROUNDS:
+        gathering = TileMoments(whole)
+        for done, (rows, columns) in enumerate(places, 1):
+            gathering.begin(rows.weights[:, None] * columns.weights)
+            grain = noise[..., _half(rows), _half(columns)]
+            shown = photo[..., rows.place, columns.place]
+            stylizer.survey(shown, style, grain, gathering, stem_only)
+            progress(begun + share * done / len(places))
+        whole = gathering.gathered()
+    result = torch.zeros_like(photo)
     for done, (rows, columns) in enumerate(places, 1):
         box = (..., rows.place, columns.place)
         grain = noise[..., _half(rows), _half(columns)]
         weights = rows.weights[:, None] * columns.weights
         result[box] += stylizer(photo[box], style, grain, whole) * weights.to(photo)
-        progress(done / len(places))
+        progress(_SURVEYED + (1 - _SURVEYED) * done / len(places))
     return result
 
 

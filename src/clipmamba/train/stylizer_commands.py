@@ -223,7 +223,8 @@ def train_command(
 @main.command()
 @click.option("--model", type=Folder, required=True, help="A stylizer folder.")
 @click.option("--output", type=Folder, required=True, help="Gets the same weights in fp16.")
-def export(model: Path, output: Path) -> None:
+@click.option("--least-step", type=float, help="Of the scan, in place of the trained one.")
+def export(model: Path, output: Path, least_step: float | None) -> None:
     """Write a trained stylizer as it ships: config and fp16 weights."""
     from safetensors.torch import load_file, save_file
 
@@ -234,6 +235,8 @@ def export(model: Path, output: Path) -> None:
     save_file(tensors, str(output / name), metadata={"format": "pt"})
     config = json.loads((model / "config.json").read_text(encoding="utf-8"))
     config.pop("_name_or_path", None)  # where training began from
+    if least_step is not None:
+        config["least_step"] = least_step
     (output / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 

@@ -32,8 +32,6 @@ from clipmamba.models import Stylizer
 from clipmamba.nn import PictureMoments
 from clipmamba.train.style_pairs import GRID
 
-REDUCED = 0.35  # down to it is a picture reduced, whose tiles are drawn with its moments
-
 Look = Callable[[Tensor], tuple[list[Tensor], Tensor]]
 """Pictures to feature maps where content is kept, and to style statistics (B, S)."""
 
@@ -162,7 +160,8 @@ class StylizerTask(nn.Module):
         seeds = batch["noise_seed"].tolist()
         height, width = photo.shape[2:]
         noise = torch.cat([self.stylizer.draw_noise(height, width, seed) for seed in seeds])
-        output = self.stylizer(photo, style, noise)
+        whole = PictureMoments() if weights.tiles else None
+        output = self.stylizer(photo, style, noise, whole)
 
         def mean(losses: Tensor, of: Tensor = share) -> Tensor:
             # over the samples of all processes that count: theirs may be more or fewer than ours
@@ -179,10 +178,11 @@ class StylizerTask(nn.Module):
             judged = self._adversarial(output[some], result[some], photo[some], style[some])
             of = self._gather(some.float()).mean()
             losses |= {name: mean(values, of) for name, values in judged.items()}
-        if weights.tiles:
+        if whole is not None:
             rng = random.Random(seeds[0])
             one = slice(chosen := rng.randrange(len(photo)), chosen + 1)
-            losses["tiles"] = self._tiles(photo[one], style[one], noise[one], output[one], rng)
+            given = (photo[one], style[one], noise[one], output[one])
+            losses["tiles"] = self._tiles(*given, whole.rows(one), rng)
         if weights.gamut:
             losses["gamut"] = (output - output.clamp(0, 1)).square().mean()
         output = output.clamp(0, 1)
@@ -253,7 +253,13 @@ class StylizerTask(nn.Module):
         return found
 
     def _tiles(
-        self, photo: Tensor, style: Tensor, noise: Tensor, output: Tensor, rng: random.Random
+        self,
+        photo: Tensor,
+        style: Tensor,
+        noise: Tensor,
+        output: Tensor,
+        whole: PictureMoments,
+        rng: random.Random,
     ) -> Tensor:
         """Draws a tile of three quarters of the side, as `restyle_in_tiles` does."""
         side = photo.shape[2]
@@ -261,11 +267,6 @@ class StylizerTask(nn.Module):
         y, x = (rng.randint(0, (side - length) // GRID) * GRID for _ in range(2))
         box = np.s_[..., y : y + length, x : x + length]
         grain = noise[..., y // 2 : (y + length) // 2, x // 2 : (x + length) // 2]
-        small = round(side * rng.uniform(REDUCED, 1))
-        reduced = F.interpolate(photo, (small, small), mode="bilinear", antialias=True)
-        whole = PictureMoments()
-        with torch.no_grad():
-            self.stylizer(reduced, style, self.stylizer.draw_noise(small, small), whole)
         tile = self.stylizer(photo[box], style, grain, whole)
         # neighbours fade into each other where this one's scans have seen little
         inner = np.s_[..., length // 8 : -length // 8, length // 8 : -length // 8]
