@@ -82,6 +82,7 @@ class TileMoments(PictureMoments):
     def __init__(self, known: PictureMoments):
         super().__init__(known)
         self.weights = torch.ones(1, 1)
+        self.device = torch.device("cpu")
         self._sums: dict[nn.Module, Tensor] = {}
 
     def begin(self, weights: Tensor) -> None:
@@ -91,10 +92,15 @@ class TileMoments(PictureMoments):
     def of(self, norm: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
         """Adds `norm`'s map of this tile up, and gives what to normalise it with."""
         size = (x.shape[2], x.shape[3])
-        weights = F.adaptive_avg_pool2d(self.weights[None, None].to(x), size).double()
-        total = weights.sum().expand(*x.shape[:2])
-        sums = [total, *(torch.einsum("bchw,xyhw->bc", x.double() ** k, weights) for k in (1, 2))]
-        found = torch.stack(sums)[..., None, None]
+        share = F.adaptive_avg_pool2d(self.weights[None, None].to(x.device), size)
+        total = share.sum()
+        share = share / total
+        mean = (x.float() * share).sum((2, 3), keepdim=True)
+        variance = ((x.float() - mean).square() * share).sum((2, 3), keepdim=True)
+        self.device = x.device
+        # Float64 against rounding, on the CPU because not every accelerator has it.
+        count, mean, variance = (part.cpu().double() for part in (total, mean, variance))
+        found = torch.stack([count.expand_as(mean), count * mean, count * (variance + mean**2)])
         self._sums[norm] = self._sums[norm] + found if norm in self._sums else found
         return super().of(norm, x)
 
@@ -103,8 +109,8 @@ class TileMoments(PictureMoments):
         whole = PictureMoments()
         for norm, (count, total, squares) in self._sums.items():
             mean = total / count
-            variance = (squares / count - mean.square()).clamp(min=0)
-            whole[norm] = (variance.float(), mean.float())
+            variance = (squares / count - mean**2).clamp(min=0)
+            whole[norm] = (variance.float().to(self.device), mean.float().to(self.device))
         return whole
 
 
