@@ -84,6 +84,16 @@ def test_a_run_leaves_a_model_a_log_and_a_sheet(arguments: list[str], tmp_path: 
     assert small < 0.8 * large
 
 
+def test_the_least_step_can_be_changed(arguments: list[str], tmp_path: Path):
+    result = run("train", *arguments, "--least-step", "0.3", "--tiles", "1")
+    assert result.exit_code == 0, result.output
+    trained, shipped = tmp_path / "run" / "stylizer", tmp_path / "ship"
+    assert Stylizer.from_pretrained(trained).config.least_step == 0.3
+    for options, expected in (([], 0.3), (["--least-step", "1"], 1)):
+        run("export", "--model", str(trained), "--output", str(shipped), *options)
+        assert Stylizer.from_pretrained(shipped).blocks[0].mixer.least_step == expected
+
+
 def test_a_dry_run_leaves_the_real_run_alone(arguments: list[str], tmp_path: Path):
     result = run("train", *arguments, "--dry-run")
     assert result.exit_code == 0, result.output
@@ -101,6 +111,7 @@ def test_a_dry_run_leaves_the_real_run_alone(arguments: list[str], tmp_path: Pat
         (["--pairs", "."], "make them with the `pairs` command"),
         (["--batch", "1"], "--batch"),
         (["--init", ".", "--mixer", "conv"], "--mixer"),
+        (["--init", ".", "--depth", "6"], "--depth"),
         (["--pixel", "0", "--directional", "0", "--patch", "0", "--contrastive", "0",
           "--layout", "0", "--variation", "0"], "weight 0"),
     ],
