@@ -253,6 +253,20 @@ def test_the_shipped_weights_draw_tiles_as_they_draw_the_whole(here: Path) -> No
         assert abs(sharper[borders].mean() - sharper[~borders].mean()) < 0.03
 
 
+@needs_weights
+def test_words_in_the_wild_give_neither_noise_nor_grey() -> None:
+    pipeline = StylizePipeline.from_pretrained(device="cpu")
+    with Image.open(ROOT / "assets/photos/cat.jpg") as opened:
+        photo = opened.convert("RGB").resize((240, 180))
+    shown = to_srgb(photo)[0].mean(2)
+    for words in ("on fire", "asdfgh", "x", "42", "a forest", "Ein Gemälde von Klimt", "winter"):
+        result = to_srgb(pipeline(photo, prompt=words).images[0])[0].mean(2)
+        assert result.std() > 0.5 * shown.std(), words
+        assert np.corrcoef(result.ravel(), shown.ravel())[0, 1] > 0.2, words
+        steps = [np.abs(np.diff(picture, axis=1)).mean() for picture in (result, shown)]
+        assert steps[0] < 4 * steps[1], words
+
+
 def test_tiles_change_the_picture_little(here: Path, stylize) -> None:
     y, x = np.mgrid[:200, :300]
     waves = np.stack([np.sin(x / 9), np.cos(y / 14), np.sin((x + y) / 23)], -1)
