@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -95,23 +96,24 @@ def restyle_in_tiles(
     height, width = photo.shape[2:]
     noise = stylizer.draw_noise(height, width, seed)
     places = list(itertools.product(spans(height, tile), spans(width, tile)))
+
+    def parts(begun: float, share: float) -> Iterator[tuple[Any, Tensor, Tensor]]:
+        """Box, noise and weights of each tile; tells the progress behind it."""
+        for done, (rows, columns) in enumerate(places, 1):
+            grain = noise[..., _half(rows), _half(columns)]
+            yield (..., rows.place, columns.place), grain, rows.weights[:, None] * columns.weights
+            progress(begun + share * done / len(places))
+
     whole = PictureMoments()
     for begun, stem_only, share in _ROUNDS:
         gathering = TileMoments(whole)
-        for done, (rows, columns) in enumerate(places, 1):
-            gathering.begin(rows.weights[:, None] * columns.weights)
-            grain = noise[..., _half(rows), _half(columns)]
-            shown = photo[..., rows.place, columns.place]
-            stylizer.survey(shown, style, grain, gathering, stem_only)
-            progress(begun + share * done / len(places))
+        for box, grain, weights in parts(begun, share):
+            gathering.begin(weights)
+            stylizer.survey(photo[box], style, grain, gathering, stem_only)
         whole = gathering.gathered()
     result = torch.zeros_like(photo)
-    for done, (rows, columns) in enumerate(places, 1):
-        box = (..., rows.place, columns.place)
-        grain = noise[..., _half(rows), _half(columns)]
-        weights = rows.weights[:, None] * columns.weights
+    for box, grain, weights in parts(_SURVEYED, 1 - _SURVEYED):
         result[box] += stylizer(photo[box], style, grain, whole) * weights.to(photo)
-        progress(_SURVEYED + (1 - _SURVEYED) * done / len(places))
     return result
 
 
