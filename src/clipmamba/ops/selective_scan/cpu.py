@@ -12,7 +12,7 @@ import os
 import platform
 import struct
 import sys
-from ctypes import c_char_p, c_int, c_int64, c_size_t, c_uint, c_void_p
+from ctypes import c_char_p, c_int, c_int64, c_uint, c_void_p
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
@@ -23,18 +23,13 @@ import torch
 from torch import Tensor
 
 from .interface import CHUNK, ScanCall, ScanInputs, Verdict, chunk_count, picture_chunks
+from .memory import empty, empty_like
 from .torch_scan import Gradients
 
 _FOLDER = Path(__file__).parent / "lib"
 _ELEMENTS = frozenset({torch.float32, torch.bfloat16})
 # Below this many (b, d, l, n) cells waking a second thread costs more than it saves.
 _WORTH_THREADS = 1 << 16
-_HUGE_PAGE, _MADV_HUGEPAGE = 2 << 20, 14
-_LARGE = 8 << 20
-
-if sys.platform == "linux":
-    _madvise = ctypes.CDLL(None).madvise
-    _madvise.argtypes = (c_void_p, c_size_t, c_int)
 
 _forked = False
 
@@ -60,7 +55,7 @@ _VIEW = ("data", "is_bf16", "batch", "group", "row", "step")
 _VIEWS = ("u", "delta", "z", "B", "C", "out", "dout", "du", "ddelta", "dz")
 _POINTERS = (
     *("A", "D", "bias", "starts", "first", "last", "dlast", "dfirst"),
-    *("dA", "dD", "dbias", "dB", "dC", "more_dB", "more_dC"),
+    *("dA", "dD", "dbias", "dB", "dC"),
 )
 _CHUNKS, _SLICES = _SIZES.index("chunks"), _SIZES.index("slices")
 _ARGS = struct.Struct(f"{len(_SIZES)}qd{len(_VIEWS) * len(_VIEW) + len(_POINTERS)}q")
@@ -170,23 +165,6 @@ def _pointer(t: Tensor | None) -> int:
     return 0 if t is None else t.data_ptr()
 
 
-def _new(like: Tensor) -> Tensor:
-    """A dense tensor of this shape and type; a large one asks Linux for huge pages.
-
-    The system takes memory beyond 32 MB back at every free, and smaller if it lies last; a page
-    fault for each 4 KB of it, call after call, would cost up to half as much as the scan itself.
-    """
-    return _in_huge_pages(torch.empty_like(like, memory_format=torch.contiguous_format))
-
-
-def _in_huge_pages(t: Tensor) -> Tensor:
-    if t.nbytes >= _LARGE and sys.platform == "linux":
-        begin = -(-t.data_ptr() // _HUGE_PAGE) * _HUGE_PAGE
-        length = (t.data_ptr() + t.nbytes - begin) // _HUGE_PAGE * _HUGE_PAGE
-        _madvise(begin, length, _MADV_HUGEPAGE)  # advice: whether it is taken changes no result
-    return t
-
-
 def _floats(t: Tensor | None) -> Tensor | None:
     if t is None or (t.dtype == torch.float32 and t.is_contiguous()):
         return t
@@ -289,14 +267,14 @@ def _run(
 
 def forward(inputs: ScanInputs, save_states: bool) -> tuple[Tensor, Tensor, Tensor]:
     """As `torch_scan.forward`, for float32 and bfloat16 tensors of any strides on the CPU."""
-    out = _new(inputs.u)
+    out = empty(inputs.u.shape, inputs.u.dtype)
     last, saved = _forward(inputs, out, save_states)
     return out, last, saved
 
 
 def backward(dout: Tensor, dlast: Tensor | None, saved: Tensor, inputs: ScanInputs) -> Gradients:
     """As `torch_scan.backward`, for float32 and bfloat16 tensors of any strides on the CPU."""
-    du = _new(inputs.u)
+    du = empty(inputs.u.shape, inputs.u.dtype)
     return _backward(dout, dlast, saved, inputs, du)
 
 
@@ -315,7 +293,7 @@ def cross_forward(
     Returns:
         The directions' sum (B, D, H * W) in float32, and the saved states.
     """
-    out = _in_huge_pages(torch.empty_like(inputs.u, dtype=torch.float32))
+    out = empty_like(inputs.u, torch.float32)
     _, saved = _forward(inputs, out, save_states, (height, width))
     return out, saved
 
@@ -324,7 +302,7 @@ def cross_backward(
     dout: Tensor, saved: Tensor, inputs: ScanInputs, height: int, width: int
 ) -> Gradients:
     """Gradients of the inputs of `cross_forward`; that of u in float32."""
-    du = _in_huge_pages(torch.empty_like(inputs.u, dtype=torch.float32))
+    du = empty_like(inputs.u, torch.float32)
     return _backward(dout, None, saved, inputs, du, (height, width))
 
 
@@ -336,13 +314,13 @@ def _forward(
     batch, channels, states = len(inputs.u), *inputs.A.shape
     chunks = plan.sizes[_CHUNKS] if save_states else 0
     last = torch.empty(batch, channels, states)
-    saved = _in_huge_pages(torch.empty(batch, chunks, states, channels))
+    saved = empty((batch, chunks, states, channels))
     A, D, bias, first = plan.parameters
     _run(
         library,
         plan,
         (_view(out, plan.shared), *(_ABSENT,) * 4),
-        (A, D, bias, saved if save_states else None, first, last, *(None,) * 9),
+        (A, D, bias, saved if save_states else None, first, last, *(None,) * 7),
         backward=False,
     )
     return last, saved
@@ -362,16 +340,14 @@ def _backward(
     saved, dlast = saved.contiguous(), _floats(dlast)
     delta, z = inputs.delta, inputs.z
     batch, groups, slices = len(delta), inputs.B.shape[1], plan.sizes[_SLICES]
-    ddelta = _new(delta)
-    dz = None if z is None else _new(z)
-    # Parameters get one row per batch element, B and C one tensor per slice, the first of which
-    # becomes the gradient; each sum has a fixed order.
+    ddelta = empty(delta.shape, delta.dtype)
+    dz = None if z is None else empty(z.shape, z.dtype)
+    # Parameters get one row per batch element, B and C one tensor per slice; each sum has a fixed
+    # order.
     dA = torch.empty(batch, *inputs.A.shape)
     dfirst = None if first is None else torch.empty_like(first)
     dD, dbias = torch.empty(dA.shape[:2]), torch.empty(dA.shape[:2])
-    dB, dC = (_in_huge_pages(torch.empty(inputs.B.shape)) for _ in range(2))
-    more = _in_huge_pages(torch.empty(2, slices - 1, *dB.shape)) if slices > 1 else None
-    more_dB, more_dC = (None, None) if more is None else (more[0], more[1])
+    dB, dC = (empty((slices, *inputs.B.shape)) for _ in range(2))
     _run(
         library,
         plan,
@@ -379,13 +355,10 @@ def _backward(
             *(_ABSENT, _view(dout, plan.shared), _view(du, plan.shared)),
             *(_view(ddelta, groups), _view(dz, groups)),
         ),
-        (A, D, bias, saved, first, None, dlast, dfirst, dA, dD, dbias, dB, dC, more_dB, more_dC),
+        (A, D, bias, saved, first, None, dlast, dfirst, dA, dD, dbias, dB, dC),
         backward=True,
     )
-    for total, parts in ((dB, more_dB), (dC, more_dC)):
-        for part in () if parts is None else parts:
-            total += part
-    dA, dD, dbias = (t[0] if batch == 1 else t.sum(0) for t in (dA, dD, dbias))
+    dA, dD, dbias, dB, dC = (t[0] if len(t) == 1 else t.sum(0) for t in (dA, dD, dbias, dB, dC))
     grads = (du, ddelta, dA, dB, dC, dD, dz, dbias, dfirst)
     return tuple(
         None if t is None or grad is None else grad if grad.dtype == t.dtype else grad.to(t.dtype)

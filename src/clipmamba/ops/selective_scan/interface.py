@@ -121,27 +121,26 @@ def check_inputs(inputs: ScanInputs, caller: str) -> None:
         )
     batch, channels, length = u.shape
     groups, states = B.shape[1], A.shape[1]
-    wanted = {
-        "delta": (delta, (batch, channels, length)),
-        "A": (A, (channels, states)),
-        "B": (B, (batch, groups, states, length)),
-        "C": (C, (batch, groups, states, length)),
-        "D": (D, (channels,)),
-        "z": (z, (batch, channels, length)),
-        "delta_bias": (delta_bias, (channels,)),
-        "initial_state": (initial_state, (batch, channels, states)),
-    }
-    for name, (tensor, shape) in wanted.items():
+    wanted = (
+        ("u", u, (batch, channels, length)),
+        ("delta", delta, (batch, channels, length)),
+        ("A", A, (channels, states)),
+        ("B", B, (batch, groups, states, length)),
+        ("C", C, (batch, groups, states, length)),
+        ("D", D, (channels,)),
+        ("z", z, (batch, channels, length)),
+        ("delta_bias", delta_bias, (channels,)),
+        ("initial_state", initial_state, (batch, channels, states)),
+    )
+    for name, tensor, shape in wanted:
         if tensor is None:
             continue
-        if tuple(tensor.shape) != shape:
+        if tensor.shape != shape:
             raise InputError(f"{caller}: {name} is {tuple(tensor.shape)}, not {shape}")
         if not tensor.dtype.is_floating_point:
             raise InputError(f"{caller}: {name} is {tensor.dtype}, not a real floating type")
         if tensor.device != u.device:
             raise InputError(f"{caller}: {name} is on {tensor.device}, u on {u.device}")
-    if not u.dtype.is_floating_point:
-        raise InputError(f"{caller}: u is {u.dtype}, not a real floating type")
     if channels % groups:
         raise InputError(f"{caller}: {channels} channels can't be split in {groups} groups")
     if not 0 <= least_delta < float("inf"):

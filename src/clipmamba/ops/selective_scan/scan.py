@@ -65,8 +65,9 @@ def selective_scan(
     """
     B = B.unsqueeze(1) if B.ndim == 3 else B
     C = C.unsqueeze(1) if C.ndim == 3 else C
-    inputs = ScanInputs(u, delta, A, B, C, D, z, delta_bias, initial_state, delta_softplus)
-    inputs = inputs._replace(least_delta=least_delta)
+    inputs = ScanInputs(
+        u, delta, A, B, C, D, z, delta_bias, initial_state, delta_softplus, least_delta
+    )
     check_inputs(inputs, "selective_scan")
     call = inputs.call(return_last_state)
     out, last = choose(call, backend).scan(inputs, call.needs_grad)

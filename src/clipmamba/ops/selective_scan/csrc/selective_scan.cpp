@@ -48,9 +48,12 @@ struct Args {
   const float *dlast;                    // the same, may be null
   float *dfirst;                         // the same, may be null
   float *dA, *dD, *dbias;                // (batch, channels, states), (batch, channels) twice
-  float *dB, *dC;                        // (batch, groups, states, steps), of the first slice
-  float *more_dB, *more_dC;              // the same of the others, (slices - 1, ...)
+  float *dB, *dC;                        // (slices, batch, groups, states, steps)
 };
+
+INLINE int64_t min_(int64_t a, int64_t b) { return a < b ? a : b; }
+INLINE int64_t max_(int64_t a, int64_t b) { return a > b ? a : b; }
+INLINE int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // ---- between tensors and tiles -----------------------------------------------------------------
 
@@ -79,17 +82,21 @@ static void load_tile(const E *p, int64_t row, int64_t step, int rows, int nt, v
   }
 }
 
-// To memory, or added to what is there.
-template <bool ADD, class E>
+// To memory, added to what is there, or past the caches.
+enum Put { SET, ADD, STREAM };
+template <Put PUT, class E>
 INLINE void put(E *p, vf v) {
-  store(p, ADD ? load(p) + v : v);
+  if constexpr (PUT == STREAM)
+    stream(p, v);
+  else
+    store(p, PUT == ADD ? load(p) + v : v);
 }
-template <bool ADD, class E>
+template <Put PUT, class E>
 INLINE void put1(E *p, float v) {
-  store1(p, ADD ? load1(p) + v : v);
+  store1(p, PUT == ADD ? load1(p) + v : v);
 }
 
-template <bool ADD, class E>
+template <Put PUT, class E>
 static void store_tile(E *p, int64_t row, int64_t step, int rows, int nt, const vf *RESTRICT tile) {
   int t = 0;
   if (rows == W && step == 1) {
@@ -97,13 +104,13 @@ static void store_tile(E *p, int64_t row, int64_t step, int rows, int nt, const 
       vf r[W];
       UNROLL for (int i = 0; i < W; i++) r[i] = tile[t + i];
       transpose(r);
-      UNROLL for (int i = 0; i < W; i++) put<ADD>(p + i * row + t, r[i]);
+      UNROLL for (int i = 0; i < W; i++) put<PUT>(p + i * row + t, r[i]);
     }
   } else if (rows == W && row == 1) {
-    for (; t < nt; t++) put<ADD>(p + t * step, tile[t]);
+    for (; t < nt; t++) put<PUT>(p + t * step, tile[t]);
   }
   for (; t < nt; t++)
-    for (int i = 0; i < rows; i++) put1<ADD>(p + i * row + t * step, tile[t][i]);
+    for (int i = 0; i < rows; i++) put1<PUT>(p + i * row + t * step, tile[t][i]);
 }
 
 // Columns of a picture, each from its top: tile[j * height + y] for `columns` of them. `line` is the
@@ -131,7 +138,7 @@ static void load_columns(const E *p, int64_t row, int64_t line, int64_t step, in
   }
 }
 
-template <bool ADD, class E>
+template <Put PUT, class E>
 static void store_columns(E *p, int64_t row, int64_t line, int64_t step, int rows, int64_t height,
                           int columns, const vf *RESTRICT tile) {
   for (int64_t y = 0; y < height; y++, p += line) {
@@ -141,14 +148,14 @@ static void store_columns(E *p, int64_t row, int64_t line, int64_t step, int row
         vf r[W];
         UNROLL for (int i = 0; i < W; i++) r[i] = tile[(j + i) * height + y];
         transpose(r);
-        UNROLL for (int i = 0; i < W; i++) put<ADD>(p + i * row + j, r[i]);
+        UNROLL for (int i = 0; i < W; i++) put<PUT>(p + i * row + j, r[i]);
       }
     } else if (rows == W && row == 1) {
-      for (; j < columns; j++) put<ADD>(p + j * step, tile[j * height + y]);
+      for (; j < columns; j++) put<PUT>(p + j * step, tile[j * height + y]);
     }
     for (; j < columns; j++)
       for (int i = 0; i < rows; i++)
-        put1<ADD>(p + i * row + j * step, tile[j * height + y][i]);
+        put1<PUT>(p + i * row + j * step, tile[j * height + y][i]);
   }
 }
 
@@ -172,32 +179,52 @@ static void load_tile(const View &v, Block at_, int64_t t0, int64_t nt, vf *tile
   else
     load_tile(at<float>(v, at_.b, at_.g, at_.row, t0), v.row, v.step, at_.rows, nt, tile);
 }
-static void store_tile(const View &v, Block at_, int64_t t0, int64_t nt, const vf *tile) {
-  if (v.is_bf16)
-    store_tile<false>(at<bf16>(v, at_.b, at_.g, at_.row, t0), v.row, v.step, at_.rows, nt, tile);
+// A result that no cache holds until it is read goes past them: else each line would first be read.
+INLINE bool beyond_caches(const Args &a) {
+  return sizeof(float) * a.batch * a.groups * a.rows * a.steps >= 8 << 20;
+}
+static void store_tile(const Args &a, const View &v, Block at_, int64_t t0, int64_t nt,
+                       const vf *tile) {
+  if (v.is_bf16) {
+    bf16 *p = at<bf16>(v, at_.b, at_.g, at_.row, t0);
+    return store_tile<SET>(p, v.row, v.step, at_.rows, nt, tile);
+  }
+  float *p = at<float>(v, at_.b, at_.g, at_.row, t0);
+  const bool whole_lines = (uintptr_t)p % sizeof(vf) == 0 && v.row % W == 0;
+  if (beyond_caches(a) && whole_lines && at_.rows == W && v.step == 1)
+    store_tile<STREAM>(p, v.row, v.step, at_.rows, nt, tile);
   else
-    store_tile<false>(at<float>(v, at_.b, at_.g, at_.row, t0), v.row, v.step, at_.rows, nt, tile);
+    store_tile<SET>(p, v.row, v.step, at_.rows, nt, tile);
 }
 
-// Rows of B or C for one segment as floats: where they lie if they are, else copied to scratch.
-struct Rows {
-  const float *data;
-  int64_t stride;
+// B or C of one segment as floats, the states of a step side by side: a loop over the steps walks
+// one pointer for all the states that it has in registers. More than W states lie in blocks of W.
+struct Steps {
+  float *data;
+  int64_t width, room;  // floats of a step; steps of a block
+  float *state(int64_t n) const { return data + n / W * W * room + n % W; }
+  Steps from(int64_t t) const { return {data + t * width, width, room}; }
 };
-static Rows segment_rows(const View &v, int64_t b, int64_t g, int64_t states, int64_t t0,
-                         int64_t nt, float *scratch, int64_t stride) {
-  if (!v.is_bf16 && v.step == 1) return {at<float>(v, b, g, 0, t0), v.row};
-  for (int64_t n = 0; n < states; n++) {
-    float *to = scratch + n * stride;
-    if (v.is_bf16) {
-      const bf16 *p = at<bf16>(v, b, g, n, t0);
-      for (int64_t t = 0; t < nt; t++) to[t] = load1(p + t * v.step);
-    } else {
-      const float *p = at<float>(v, b, g, n, t0);
-      for (int64_t t = 0; t < nt; t++) to[t] = p[t * v.step];
-    }
+template <class E>
+static void load_steps(const View &v, int64_t b, int64_t g, int64_t states, int64_t t0, int nt,
+                       Steps to) {
+  if (states < W) {
+    const E *p = at<E>(v, b, g, 0, t0);
+    for (int t = 0; t < nt; t++)
+      for (int64_t n = 0; n < states; n++)
+        to.data[t * to.width + n] = load1(p + n * v.row + t * v.step);
+  } else {
+    for (int64_t n = 0; n < states; n += W)
+      load_tile(at<E>(v, b, g, n, t0), v.row, v.step, (int)min_(W, states - n), nt,
+                (vf *)to.state(n));
   }
-  return {scratch, stride};
+}
+static void load_steps(const View &v, int64_t b, int64_t g, int64_t states, int64_t t0, int64_t nt,
+                       Steps to) {
+  if (v.is_bf16)
+    load_steps<bf16>(v, b, g, states, t0, (int)nt, to);
+  else
+    load_steps<float>(v, b, g, states, t0, (int)nt, to);
 }
 
 static vf load_lanes(const float *p, int64_t stride, int rows) {
@@ -219,9 +246,6 @@ constexpr int64_t RUN = 4, STRIP = 16;
 struct Segment {
   int64_t index, t0, steps;
 };
-INLINE int64_t min_(int64_t a, int64_t b) { return a < b ? a : b; }
-INLINE int64_t max_(int64_t a, int64_t b) { return a > b ? a : b; }
-INLINE int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 INLINE bool is_picture(const Args &a) { return a.height > 0; }
 INLINE bool by_columns(const Args &a, int64_t g) { return is_picture(a) && (g & 2); }
 INLINE bool from_end(const Args &a, int64_t g) { return is_picture(a) && (g & 1); }
@@ -261,16 +285,16 @@ static void load_segment(const Args &a, const View &v, Block k, Segment s, vf *t
 
 // Stores a segment; of a picture, float only, the directions after the first are added. Spoils it.
 static void store_segment(const Args &a, const View &v, Block k, Segment s, vf *tile) {
-  if (!is_picture(a)) return store_tile(v, k, s.t0, s.steps, tile);
+  if (!is_picture(a)) return store_tile(a, v, k, s.t0, s.steps, tile);
   const bool back = from_end(a, k.g);
   const int64_t t0 = back ? a.steps - s.t0 - s.steps : s.t0;
   if (back) reverse(tile, s.steps);
   if (k.g == 0)
-    store_tile<false>(at<float>(v, k.b, 0, k.row, t0), v.row, v.step, k.rows, s.steps, tile);
+    store_tile<SET>(at<float>(v, k.b, 0, k.row, t0), v.row, v.step, k.rows, s.steps, tile);
   else if (!by_columns(a, k.g))
-    store_tile<true>(at<float>(v, k.b, 0, k.row, t0), v.row, v.step, k.rows, s.steps, tile);
+    store_tile<ADD>(at<float>(v, k.b, 0, k.row, t0), v.row, v.step, k.rows, s.steps, tile);
   else
-    store_columns<true>(at<float>(v, k.b, 0, k.row, t0 / a.height), v.row, a.width * v.step, v.step,
+    store_columns<ADD>(at<float>(v, k.b, 0, k.row, t0 / a.height), v.row, a.width * v.step, v.step,
                         k.rows, a.height, (int)(s.steps / a.height), tile);
 }
 
@@ -313,9 +337,13 @@ INLINE int64_t tile_vectors(const Args &a) { return a.chunk + 5; }
 INLINE int64_t segment_vectors(const Args &a) { return longest_segment(a) + 5; }
 INLINE int64_t row_floats(const Args &a) { return ceil_div(longest_segment(a), W) * W + W; }
 INLINE int64_t rows_vectors(const Args &a) { return a.states * row_floats(a) / W + 1; }
+INLINE int64_t steps_vectors(const Args &a) {
+  return a.states < W ? rows_vectors(a) : ceil_div(a.states, W) * longest_segment(a);
+}
+INLINE Steps make_steps(const Args &a, Scratch &scratch) {
+  return {(float *)scratch.vectors(steps_vectors(a)), min_(a.states, W), longest_segment(a)};
+}
 INLINE int64_t most_blocks(const Args &a) { return blocks_per_group(a) / a.slices + 1; }
-
-INLINE Rows from_step(Rows rows, int64_t t) { return {rows.data + t, rows.stride}; }
 
 constexpr int GROUP = 4;  // states, or steps, in registers at a time; tiles have room for 3 more
 
@@ -339,9 +367,9 @@ static vf steps_(const Args &a, vf bias, int nt, vf *RESTRICT delta, vf *RESTRIC
 // ---- forward -----------------------------------------------------------------------------------
 
 template <int K, bool CLAMP>
-INLINE void forward_states(Rows B, Rows C, int64_t n, int nt, const vf *RESTRICT A2, vf *RESTRICT h,
+INLINE void forward_states(Steps B, Steps C, int64_t n, int nt, const vf *RESTRICT A2, vf *RESTRICT h,
                            const vf *RESTRICT delta, const vf *RESTRICT x, vf *RESTRICT y) {
-  const float *RESTRICT b = B.data + n * B.stride, *RESTRICT c = C.data + n * C.stride;
+  const float *RESTRICT b = B.state(n), *RESTRICT c = C.state(n);
   vf hh[K], aa[K];
   UNROLL for (int k = 0; k < K; k++) hh[k] = h[n + k], aa[k] = A2[n + k];
   for (int t = 0; t < nt; t++) {
@@ -350,8 +378,8 @@ INLINE void forward_states(Rows B, Rows C, int64_t n, int nt, const vf *RESTRICT
     UNROLL for (int k = 0; k < K; k++) dd[k] = d;
     exp2_products<CLAMP, K>(dd, aa, at);
     UNROLL for (int k = 0; k < K; k++) {
-      hh[k] = at[k] * hh[k] + xt * splat(b[k * B.stride + t]);
-      sum += hh[k] * splat(c[k * C.stride + t]);
+      hh[k] = at[k] * hh[k] + xt * splat(b[t * B.width + k]);
+      sum += hh[k] * splat(c[t * B.width + k]);
     }
     y[t] = sum;
   }
@@ -359,7 +387,7 @@ INLINE void forward_states(Rows B, Rows C, int64_t n, int nt, const vf *RESTRICT
 }
 
 template <bool CLAMP>
-static void forward_states(Rows B, Rows C, int64_t N, int nt, const vf *A2, vf *h, const vf *delta,
+static void forward_states(Steps B, Steps C, int64_t N, int nt, const vf *A2, vf *h, const vf *delta,
                            const vf *x, vf *y) {
   int64_t n = 0;
   for (; n + GROUP <= N; n += GROUP)
@@ -369,7 +397,7 @@ static void forward_states(Rows B, Rows C, int64_t N, int nt, const vf *A2, vf *
 
 static int64_t forward_scratch(const Args &a) {
   return (2 * a.states + 1) * most_blocks(a) + 2 * tile_vectors(a) + 2 * segment_vectors(a) +
-         2 * rows_vectors(a);
+         2 * steps_vectors(a);
 }
 
 static void forward_direction(const Args &a, const Task &task, Scratch scratch) {
@@ -379,8 +407,7 @@ static void forward_direction(const Args &a, const Task &task, Scratch scratch) 
   vf *steepest = scratch.vectors(blocks);  // largest |A2| of a block's channels
   vf *delta = scratch.vectors(tile_vectors(a)), *z = scratch.vectors(tile_vectors(a));
   vf *u = scratch.vectors(segment_vectors(a)), *out = scratch.vectors(segment_vectors(a));
-  float *b_rows = (float *)scratch.vectors(rows_vectors(a));
-  float *c_rows = (float *)scratch.vectors(rows_vectors(a));
+  const Steps Bs = make_steps(a, scratch), Cs = make_steps(a, scratch);
 
   for (int64_t i = 0; i < blocks; i++) {
     const Block k = block_at(a, task, task.first + i);
@@ -395,8 +422,8 @@ static void forward_direction(const Args &a, const Task &task, Scratch scratch) 
   }
   for (int64_t index = 0; index < segments(a, task.g); index++) {
     const Segment seg = segment_at(a, task.g, index);
-    const Rows Bs = segment_rows(a.B, task.b, task.g, N, seg.t0, seg.steps, b_rows, row_floats(a));
-    const Rows Cs = segment_rows(a.C, task.b, task.g, N, seg.t0, seg.steps, c_rows, row_floats(a));
+    load_steps(a.B, task.b, task.g, N, seg.t0, seg.steps, Bs);
+    load_steps(a.C, task.b, task.g, N, seg.t0, seg.steps, Cs);
     for (int64_t i = 0; i < blocks; i++) {
       const Block k = block_at(a, task, task.first + i);
       const int64_t d0 = first_channel(a, k);
@@ -406,7 +433,7 @@ static void forward_direction(const Args &a, const Task &task, Scratch scratch) 
       load_segment(a, a.u, k, seg, u);
       for (int64_t part = 0, t0 = 0; t0 < seg.steps; part++, t0 += a.chunk) {
         const int nt = (int)min_(a.chunk, seg.steps - t0);
-        const Rows B = from_step(Bs, t0), C = from_step(Cs, t0);
+        const Steps B = Bs.from(t0), C = Cs.from(t0);
         const int64_t c = index * per_segment + part;
         vf *x = u + t0, *y = out + t0;
         if (a.starts)
@@ -427,9 +454,8 @@ static void forward_direction(const Args &a, const Task &task, Scratch scratch) 
           for (int t = 0; t < nt; t += GROUP) {
             vf sigma[GROUP];
             sigmoid_<GROUP>(z + t, sigma);
-            UNROLL for (int j = 0; j < GROUP; j++) z[t + j] *= sigma[j];
+            UNROLL for (int j = 0; j < GROUP; j++) y[t + j] *= z[t + j] * sigma[j];
           }
-          for (int t = 0; t < nt; t++) y[t] *= z[t];
         }
       }
       store_segment(a, a.out, k, seg, out);
@@ -444,14 +470,15 @@ static void forward_direction(const Args &a, const Task &task, Scratch scratch) 
 
 // ---- backward ----------------------------------------------------------------------------------
 
-// Forward through a chunk again for K states, keeping a_t = exp(delta_t A) and a_t h_{t-1}.
+// Forward through a chunk again for K states, keeping a_t = exp(delta_t A) and every state: h[t] is
+// that before step t.
 template <int K, bool CLAMP, bool NEEDS_Y>
-INLINE void recompute_states(Rows B, Rows C, int64_t n, int nt, const vf *RESTRICT A2,
+INLINE void recompute_states(Steps B, Steps C, int64_t n, int nt, const vf *RESTRICT A2,
                              const vf *RESTRICT start, const vf *RESTRICT delta,
-                             const vf *RESTRICT x, vf *RESTRICT y, vf *RESTRICT ah, vf *RESTRICT a) {
-  const float *RESTRICT b = B.data + n * B.stride, *RESTRICT c = C.data + n * C.stride;
+                             const vf *RESTRICT x, vf *RESTRICT y, vf *RESTRICT h, vf *RESTRICT a) {
+  const float *RESTRICT b = B.state(n), *RESTRICT c = C.state(n);
   vf hh[K], aa[K];
-  UNROLL for (int k = 0; k < K; k++) hh[k] = start[n + k], aa[k] = A2[n + k];
+  UNROLL for (int k = 0; k < K; k++) h[k] = hh[k] = start[n + k], aa[k] = A2[n + k];
   for (int t = 0; t < nt; t++) {
     const vf d = delta[t], xt = x[t];
     vf sum = {}, dd[K], at[K];
@@ -460,10 +487,9 @@ INLINE void recompute_states(Rows B, Rows C, int64_t n, int nt, const vf *RESTRI
     exp2_products<CLAMP, K>(dd, aa, at);
     UNROLL for (int k = 0; k < K; k++) {
       a[t * K + k] = at[k];
-      const vf kept = at[k] * hh[k];
-      ah[t * K + k] = kept;
-      hh[k] = kept + xt * splat(b[k * B.stride + t]);
-      if (NEEDS_Y) sum += hh[k] * splat(c[k * C.stride + t]);
+      hh[k] = at[k] * hh[k] + xt * splat(b[t * B.width + k]);
+      h[(t + 1) * K + k] = hh[k];
+      if (NEEDS_Y) sum += hh[k] * splat(c[t * B.width + k]);
     }
     if (NEEDS_Y) y[t] = sum;
   }
@@ -472,65 +498,66 @@ INLINE void recompute_states(Rows B, Rows C, int64_t n, int nt, const vf *RESTRI
 // Walk the chunk backwards. carry[k]: dloss/dh_t from the steps after t. With x = delta * u:
 // dx += dh * B, ddelta += dh * A * a * h_{t-1} (into slope), dB = sum_d dh * x, dC = sum_d h * dy.
 template <int K>
-INLINE void reverse_states(Rows B, Rows C, int64_t n, int nt, const vf *RESTRICT A,
+INLINE void reverse_states(Steps B, Steps C, int64_t n, int nt, const vf *RESTRICT A,
                            vf *RESTRICT carry, vf *RESTRICT dA, const vf *RESTRICT delta,
                            const vf *RESTRICT x, const vf *RESTRICT dy, vf *RESTRICT dx,
-                           vf *RESTRICT slope, const vf *RESTRICT ah, const vf *RESTRICT a,
+                           vf *RESTRICT slope, const vf *RESTRICT h, const vf *RESTRICT a,
                            float *RESTRICT dB, float *RESTRICT dC, int64_t stride) {
-  const float *RESTRICT b = B.data + n * B.stride, *RESTRICT c = C.data + n * C.stride;
+  const float *RESTRICT b = B.state(n), *RESTRICT c = C.state(n);
   dB += n * stride;
   dC += n * stride;
-  vf cc[K], da[K], aa[K], tB[K][W], tC[K][W];
+  vf cc[K], da[K], aa[K], hh[K], tB[W][K], tC[W][K];
   UNROLL for (int k = 0; k < K; k++) cc[k] = carry[n + k], da[k] = vf{}, aa[k] = A[n + k];
+  UNROLL for (int k = 0; k < K; k++) hh[k] = h[nt * K + k];
   for (int tb = (nt - 1) / W * W; tb >= 0; tb -= W) {
     const int m = nt - tb < W ? nt - tb : W;
     for (int k = 0; k < K; k++)
-      for (int i = m; i < W; i++) tB[k][i] = tC[k][i] = vf{};
+      for (int i = m; i < W; i++) tB[i][k] = tC[i][k] = vf{};
     for (int i = m - 1; i >= 0; i--) {
       const int t = tb + i;
       const vf d = delta[t], xt = x[t], gy = dy[t];
       vf sx = dx[t], ss = slope[t];
       UNROLL for (int k = 0; k < K; k++) {
-        const vf bk = splat(b[k * B.stride + t]), kept = ah[t * K + k];
-        const vf dh = gy * splat(c[k * C.stride + t]) + cc[k];
-        tC[k][i] = (kept + xt * bk) * gy;
-        tB[k][i] = dh * xt;
-        sx += dh * bk;
-        const vf w = dh * kept;
+        const vf dh = gy * splat(c[t * B.width + k]) + cc[k];
+        tC[i][k] = hh[k] * gy;
+        tB[i][k] = dh * xt;
+        sx += dh * splat(b[t * B.width + k]);
+        hh[k] = h[t * K + k];
+        cc[k] = a[t * K + k] * dh;
+        const vf w = cc[k] * hh[k];
         ss += w * aa[k];
         da[k] += w * d;
-        cc[k] = a[t * K + k] * dh;
       }
       dx[t] = sx;
       slope[t] = ss;
     }
     UNROLL for (int k = 0; k < K; k++) {
       float *to_b = dB + k * stride + tb, *to_c = dC + k * stride + tb;
-      store(to_b, load(to_b) + lane_sums(tB[k]));
-      store(to_c, load(to_c) + lane_sums(tC[k]));
+      store(to_b, load(to_b) + lane_sums<K>(&tB[0][k]));
+      store(to_c, load(to_c) + lane_sums<K>(&tC[0][k]));
     }
   }
   UNROLL for (int k = 0; k < K; k++) carry[n + k] = cc[k], dA[n + k] = da[k];
 }
 
 struct Chunk {
-  Rows B, C;
+  Steps B, C;
   int nt;
   const vf *A, *A2, *start, *delta, *x, *dy;
-  vf *carry, *dA, *y, *dx, *slope, *kept, *decay;
+  vf *carry, *dA, *y, *dx, *slope, *h, *decay;
   float *dB, *dC;
   int64_t stride;
 };
 template <int K, bool CLAMP>
 INLINE void backward_states(const Chunk &c, bool needs_y, int64_t n) {
   if (needs_y)
-    recompute_states<K, CLAMP, true>(c.B, c.C, n, c.nt, c.A2, c.start, c.delta, c.x, c.y, c.kept,
+    recompute_states<K, CLAMP, true>(c.B, c.C, n, c.nt, c.A2, c.start, c.delta, c.x, c.y, c.h,
                                      c.decay);
   else
-    recompute_states<K, CLAMP, false>(c.B, c.C, n, c.nt, c.A2, c.start, c.delta, c.x, c.y, c.kept,
+    recompute_states<K, CLAMP, false>(c.B, c.C, n, c.nt, c.A2, c.start, c.delta, c.x, c.y, c.h,
                                       c.decay);
   reverse_states<K>(c.B, c.C, n, c.nt, c.A, c.carry, c.dA, c.delta, c.x, c.dy, c.dx, c.slope,
-                    c.kept, c.decay, c.dB, c.dC, c.stride);
+                    c.h, c.decay, c.dB, c.dC, c.stride);
 }
 template <bool CLAMP>
 static void backward_states(const Chunk &c, bool needs_y, int64_t N) {
@@ -554,7 +581,7 @@ constexpr int64_t SUM_VECTORS = sizeof(LongSum) / sizeof(vf);
 static int64_t backward_scratch(const Args &a) {
   const int64_t N = a.states, blocks = most_blocks(a);
   return (3 * N + 1 + (N + 2) * SUM_VECTORS) * blocks + 2 * N + (6 + 2 * GROUP) * tile_vectors(a) +
-         3 * segment_vectors(a) + 4 * rows_vectors(a);
+         3 * segment_vectors(a) + 2 * rows_vectors(a) + 2 * steps_vectors(a);
 }
 
 static void backward_direction(const Args &a, const Task &task, Scratch scratch) {
@@ -569,9 +596,8 @@ static void backward_direction(const Args &a, const Task &task, Scratch scratch)
   vf *dxs = scratch.vectors(segment_vectors(a));
   vf *delta = scratch.vectors(tile), *x = scratch.vectors(tile), *y = scratch.vectors(tile);
   vf *z = scratch.vectors(tile), *sigma = scratch.vectors(tile), *slope = scratch.vectors(tile);
-  vf *kept = scratch.vectors(GROUP * tile), *decay = scratch.vectors(GROUP * tile);
-  float *b_rows = (float *)scratch.vectors(rows_vectors(a));
-  float *c_rows = (float *)scratch.vectors(rows_vectors(a));
+  vf *h = scratch.vectors(GROUP * tile), *decay = scratch.vectors(GROUP * tile);
+  const Steps Bs = make_steps(a, scratch), Cs = make_steps(a, scratch);
   float *dBs = (float *)scratch.vectors(rows_vectors(a));
   float *dCs = (float *)scratch.vectors(rows_vectors(a));
 
@@ -590,8 +616,8 @@ static void backward_direction(const Args &a, const Task &task, Scratch scratch)
   }
   for (int64_t index = segments(a, task.g) - 1; index >= 0; index--) {
     const Segment seg = segment_at(a, task.g, index);
-    const Rows Bs = segment_rows(a.B, task.b, task.g, N, seg.t0, seg.steps, b_rows, stride);
-    const Rows Cs = segment_rows(a.C, task.b, task.g, N, seg.t0, seg.steps, c_rows, stride);
+    load_steps(a.B, task.b, task.g, N, seg.t0, seg.steps, Bs);
+    load_steps(a.C, task.b, task.g, N, seg.t0, seg.steps, Cs);
     memset(dBs, 0, sizeof(float) * N * stride);
     memset(dCs, 0, sizeof(float) * N * stride);
     for (int64_t i = 0; i < blocks; i++) {
@@ -605,7 +631,7 @@ static void backward_direction(const Args &a, const Task &task, Scratch scratch)
       for (int64_t part = ceil_div(seg.steps, a.chunk) - 1; part >= 0; part--) {
         const int64_t t0 = part * a.chunk, c = index * per_segment + part;
         const int nt = (int)min_(a.chunk, seg.steps - t0);
-        const Rows B = from_step(Bs, t0), C = from_step(Cs, t0);
+        const Steps B = Bs.from(t0), C = Cs.from(t0);
         vf *u = us + t0, *dy = dys + t0, *dx = dxs + t0;
         for (int64_t n = 0; n < N; n++)
           start[n] =
@@ -628,7 +654,7 @@ static void backward_direction(const Args &a, const Task &task, Scratch scratch)
         }
         const Chunk chunk = {B,     C,     nt,           A + i * N, A2 + i * N, start,    delta,
                              x,     dy,    carry + i * N, dA,       y,          dx,       slope,
-                             kept,  decay, dBs + t0,     dCs + t0,  stride};
+                             h,     decay, dBs + t0,     dCs + t0,  stride};
         if (within_range(longest, steepest[i]))
           backward_states<false>(chunk, a.z.data, N);
         else
@@ -645,20 +671,18 @@ static void backward_direction(const Args &a, const Task &task, Scratch scratch)
         for (int64_t n = 0; n < N; n++) sum[n].add(dA[n]);
         sum[N].add(dD);
         sum[N + 1].add(dbias);
-        store_tile(a.ddelta, k, seg.t0 + t0, nt, slope);
+        store_tile(a, a.ddelta, k, seg.t0 + t0, nt, slope);
         if (a.z.data) {
           for (int t = 0; t < nt; t++) z[t] *= y[t];
-          store_tile(a.dz, k, seg.t0 + t0, nt, z);
+          store_tile(a, a.dz, k, seg.t0 + t0, nt, z);
         }
       }
       store_segment(a, a.du, k, seg, dxs);
     }
-    const int64_t before = task.slice ? task.slice - 1 : 0;  // slices in the same tensor
-    const int64_t row = ((before * a.batch + task.b) * a.groups + task.g) * N;
-    float *dB = task.slice ? a.more_dB : a.dB, *dC = task.slice ? a.more_dC : a.dC;
+    const int64_t row = ((task.slice * a.batch + task.b) * a.groups + task.g) * N;
     for (int64_t n = 0; n < N; n++) {
-      memcpy(dB + (row + n) * a.steps + seg.t0, dBs + n * stride, sizeof(float) * seg.steps);
-      memcpy(dC + (row + n) * a.steps + seg.t0, dCs + n * stride, sizeof(float) * seg.steps);
+      memcpy(a.dB + (row + n) * a.steps + seg.t0, dBs + n * stride, sizeof(float) * seg.steps);
+      memcpy(a.dC + (row + n) * a.steps + seg.t0, dCs + n * stride, sizeof(float) * seg.steps);
     }
   }
   for (int64_t i = 0; i < blocks; i++) {
@@ -702,6 +726,7 @@ static void work(void *data) {
     if (index >= job->tasks) break;
     run_task(a, index, job->backward, {(vf *)memory});
   }
+  end_streams();
   free(memory);
 }
 

@@ -178,13 +178,16 @@ INLINE void transpose(vf *r) {
   if constexpr (S > 1) transpose<S / 2>(r);
 }
 
-// Lane k of the result is the sum of the lanes of r[k]; r is overwritten.
-template <int S = W / 2>
-INLINE vf lane_sums(vf *r) {
-  UNROLL for (int i = 0; i < S; i++) r[i] =
-      blend<S>(r[i], r[i + S], Lanes()) + blend_swapped<S>(r[i], r[i + S], Lanes());
-  if constexpr (S > 1) return lane_sums<S / 2>(r);
-  return r[0];
+// Lane k of the result is the sum of the lanes of r[k * STRIDE].
+template <int STRIDE, int S = W / 2>
+INLINE vf lane_sums(const vf *r) {
+  vf sums[S];
+  UNROLL for (int i = 0; i < S; i++) {
+    const vf a = r[i * STRIDE], b = r[(i + S) * STRIDE];
+    sums[i] = blend<S>(a, b, Lanes()) + blend_swapped<S>(a, b, Lanes());
+  }
+  if constexpr (S > 1) return lane_sums<1, S / 2>(sums);
+  return sums[0];
 }
 
 // ---- elements in memory: float or bfloat16 ---------------------------------------------------
@@ -210,6 +213,14 @@ INLINE void store(bf16 *p, vf v) {
   const vu quiet = (x >> 16) | 0x40u;                         // rounding could carry a NaN to 0
   *(vh *)p = __builtin_convertvector(v == v ? rounded : quiet, vh);
 }
+// Past the caches, where a vector is a whole line of theirs; p is aligned to one.
+#if defined(__AVX512F__) && defined(__AVX512DQ__)
+INLINE void stream(float *p, vf v) { _mm512_stream_ps(p, (__m512)v); }
+INLINE void end_streams() { _mm_sfence(); }
+#else
+INLINE void stream(float *p, vf v) { store(p, v); }
+INLINE void end_streams() {}
+#endif
 INLINE void store1(float *p, float v) { *p = v; }
 INLINE void store1(bf16 *p, float v) {
   uint32_t x;
