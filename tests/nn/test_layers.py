@@ -59,6 +59,18 @@ def test_style_projection_sees_unit_points_at_unit_variance():
     assert (first - second).abs().max() > 1e-2
 
 
+def test_guidance_drives_codes_away_from_the_middle_of_all():
+    points = torch.nn.functional.normalize(torch.randn(9, 64), dim=1)
+    projection = StyleProjection(64, CODE)
+    plain = projection(points).detach()
+    projection.guide(points, 1.5)
+    guided = projection(points)
+    torch.testing.assert_close(guided.mean(0), plain.mean(0))
+    torch.testing.assert_close(guided - plain, 0.5 * (plain - plain.mean(0)))
+    projection.guide(points, 1.0)
+    assert torch.equal(projection(points), plain)
+
+
 def test_the_style_decides_between_smooth_and_blocks():
     upsample = StyleUpsample(3, CODE)
     x, code = torch.randn(2, 3, 4, 5), torch.randn(2, CODE)

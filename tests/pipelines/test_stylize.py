@@ -12,6 +12,7 @@ from PIL import Image
 
 from clipmamba.errors import InputError, WeightsError
 from clipmamba.io import from_srgb, to_srgb
+from clipmamba.models.gamut import into_gamut
 from clipmamba.pipelines import StylizePipeline
 from clipmamba.pipelines.stylize import resolve_device, stylize
 
@@ -81,7 +82,9 @@ def test_what_the_network_does_at_its_edges_is_not_seen(tiny_pipeline, photo, mo
 
     monkeypatch.setattr(tiny_pipeline.stylizer, "forward", framed)
     result = tiny_pipeline(photo, prompt="mosaic").images[0]
-    np.testing.assert_allclose(np.asarray(result, int), np.asarray(photo, int), atol=1)
+    pixels = torch.from_numpy(np.asarray(photo, np.float32) / 255).permute(2, 0, 1)[None]
+    expected = (into_gamut(pixels)[0].permute(1, 2, 0) * 255).numpy()
+    np.testing.assert_allclose(np.asarray(result, float), expected, atol=1)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -364,6 +367,31 @@ def test_saved_pipeline_makes_the_same_picture(tiny_pipeline, photo, tmp_path):
     assert bytes_of(results[0]) == bytes_of(results[1])
 
 
+def test_guidance_drives_styles_apart():
+    default = StylizePipeline.from_pretrained(device="cpu")
+    plain = StylizePipeline.from_pretrained(device="cpu")
+    plain = StylizePipeline(plain.stylizer, plain.clip, plain.prior)
+    photo = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    apart = []
+    for pipe in (default, plain):
+        one, two = (pipe(photo, prompt=words).images for words in ("mosaic", "charcoal drawing"))
+        apart.append((one - two).square().mean())
+    assert (default.guidance, plain.guidance) == (1.18, 1)
+    assert apart[0] > 1.1 * apart[1]
+
+
+def test_a_guided_pipeline_saves_its_guidance(tmp_path):
+    StylizePipeline.from_pretrained(device="cpu").save_pretrained(tmp_path / "saved")
+    assert StylizePipeline.from_pretrained(tmp_path / "saved", device="cpu").guidance == 1.18
+
+
+def test_guidance_needs_a_prior_that_knows_styles(tiny_pipeline):
+    parts = (tiny_pipeline.stylizer, tiny_pipeline.clip, tiny_pipeline.prior)
+    assert not tiny_pipeline.prior.known
+    with pytest.raises(WeightsError, match=r"guidance of 1\.2 needs a style prior"):
+        StylizePipeline(*parts, guidance=1.2)
+
+
 def test_loaded_pipeline_is_frozen(tiny_pipeline):
     assert not any(parameter.requires_grad for parameter in tiny_pipeline.stylizer.parameters())
     assert not tiny_pipeline.stylizer.training
@@ -381,6 +409,8 @@ def broken(folder, how: str) -> None:
         (folder / "model_index.json").write_text('["clip"]')
     elif how == "unknown clip":
         (folder / "model_index.json").write_text('{"clip": "no-such-clip"}')
+    elif how == "guidance is no number":
+        (folder / "model_index.json").write_text('{"clip": "mini", "guidance": "much"}')
     elif how == "no stylizer":
         shutil.rmtree(folder / "stylizer")
     elif how == "no weights":
@@ -402,6 +432,7 @@ def broken(folder, how: str) -> None:
         ("index is no JSON", "names no clip"),
         ("index without clip", "names no clip"),
         ("unknown clip", "no-such-clip"),
+        ("guidance is no number", "must be a number above 0, not 'much'"),
         ("no stylizer", "stylizer"),
         ("no weights", "stylizer"),
         ("cut weights", "stylizer"),

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clipmamba.errors import InputError
+from clipmamba.models.gamut import into_gamut
 from clipmamba.models.stylizer import Stylizer
 from clipmamba.ops import scan_backend
 
@@ -45,7 +46,7 @@ class AnySize(nn.Module):
             style: Unit style points (B, E).
 
         Returns:
-            Pictures (B, 3, H, W), sRGB, clamped to [0, 1].
+            Pictures (B, 3, H, W), sRGB in [0, 1].
 
         Raises:
             ValueError: neither `style` nor a built-in one.
@@ -58,7 +59,7 @@ class AnySize(nn.Module):
         padding = (0, 2 * noise.shape[3] - width, 0, 2 * noise.shape[2] - height)
         padded = F.pad(photo, padding, mode="replicate")
         picture: Tensor = self.stylizer.restyle(padded, style, noise)
-        return picture[:, :, :height, :width].clamp(0, 1)
+        return into_gamut(picture[:, :, :height, :width])
 
 
 def write_onnx(stylizer: Stylizer, path: Path, style: Tensor | None = None) -> tuple[str, ...]:

@@ -111,7 +111,7 @@ class Stylizer(ModelMixin, ConfigMixin):  # type: ignore[misc]
             whole: Of the pictures that `photo` is a tile of; empty, it is filled from `photo`.
 
         Returns:
-            Pictures (B, 3, H, W), sRGB, not clamped to [0, 1].
+            Pictures (B, 3, H, W), sRGB that may leave [0, 1]; see `into_gamut`.
 
         Raises:
             ValueError: The shapes do not fit each other or the model.

@@ -21,11 +21,31 @@ class StyleProjection(nn.Module):
         self.net = nn.Sequential(
             nn.Linear(style_dim, code_dim), nn.SiLU(), nn.Linear(code_dim, code_dim), nn.SiLU()
         )
+        self.guidance = 1.0
+        self._middle = torch.zeros(code_dim)
+
+    @torch.no_grad()
+    def guide(self, styles: Tensor, guidance: float) -> None:
+        """Has every code driven away from the middle of all.
+
+        A network that has to please many styles gives each a little of the others. StyleGAN's
+        truncation (Karras et al., CVPR 2019) draws codes to their mean; a factor above 1 goes the
+        other way.
+
+        Args:
+            styles: Unit style points (N, E), from all over; the middle is their codes' mean.
+            guidance: Factor of a code's distance from the middle; 1 as trained.
+        """
+        self.guidance = 1.0
+        self._middle = self(styles).mean(0)
+        self.guidance = guidance
 
     def forward(self, style: Tensor) -> Tensor:
         """Maps unit style points (B, E) to codes (B, code_dim)."""
         code: Tensor = self.net(style * self.scale)
-        return code
+        if self.guidance == 1:
+            return code
+        return torch.lerp(self._middle.to(code).expand_as(code), code, self.guidance)
 
 
 class StyleAffine(nn.Module):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import re
 from functools import lru_cache
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     Picture = str | os.PathLike[str] | Image.Image | NDArray[Any] | torch.Tensor
     Styles = list[tuple[torch.Tensor, Picture | None]]  # points (1, E), each with its mask
 
-DEFAULT_CLIP = "mini"
 _STYLE_OPTIONS = ("style_image", "style", "avoid", "source", "templates", "mask", "regions")
 _WEIGHTS = Path(__file__).parent.parent / "weights"
 _INDEX = "model_index.json"
@@ -64,20 +64,35 @@ class StylizePipeline:
         stylizer: the network that bends a photo towards a style point.
         clip: gives words and pictures their point.
         prior: carries a text's point to where pictures of that style lie.
+        guidance: how far each style is driven away from the middle of all that ``prior`` knows, as
+            a factor; 1 as the stylizer was trained.
 
     Raises:
-        WeightsError: the stylizer was trained for style points of another width than ``clip``'s.
+        WeightsError: the stylizer was trained for style points of another width than ``clip``'s, or
+            a guidance is wanted of a prior that knows no styles.
     """
 
-    def __init__(self, stylizer: Stylizer, clip: Clip, prior: StylePrior) -> None:
+    def __init__(
+        self, stylizer: Stylizer, clip: Clip, prior: StylePrior, guidance: float = 1.0
+    ) -> None:
+        from torch.nn import functional
+
         if stylizer.config["style_dim"] != clip.embed_dim:
             raise WeightsError(
                 f"the stylizer wants style points of {stylizer.config['style_dim']} numbers, "
                 f"CLIP {clip.name!r} gives {clip.embed_dim}; use the CLIP it was trained with"
             )
+        if guidance != 1 and not prior.known:
+            raise WeightsError(
+                f"a guidance of {guidance:g} needs a style prior that knows styles; fit one anew"
+            )
         self.stylizer = stylizer
         self.clip = clip
         self.prior = prior
+        self.guidance = guidance
+        if prior.known:
+            points = functional.normalize(prior.pictures, dim=1)
+            stylizer.style.guide(points.to(self.device), guidance)
 
     @classmethod
     def from_pretrained(
@@ -98,11 +113,10 @@ class StylizePipeline:
         """
         target = resolve_device(device)
         root = _WEIGHTS if path is None else Path(path)
-        clip_name = DEFAULT_CLIP if path is None else check_model(root)
-
         if path is None:
             for weights in released(root):
                 verify(weights, root)
+        clip_name, guidance = check_model(root)
 
         from clipmamba.clip import Clip
         from clipmamba.models import Stylizer
@@ -111,10 +125,10 @@ class StylizePipeline:
         clip = Clip.from_pretrained(clip_name, device=target)
         prior = StylePrior.load(root / "prior", clip)
         stylizer = Stylizer.from_pretrained(root / "stylizer").to(target)
-        return cls(stylizer.eval().requires_grad_(False), clip, prior)
+        return cls(stylizer.eval().requires_grad_(False), clip, prior, guidance)
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
-        """Write ``stylizer/``, ``prior/`` and a ``model_index.json`` that names the CLIP.
+        """Write ``stylizer/``, ``prior/`` and a ``model_index.json``: the CLIP, the guidance.
 
         Args:
             folder: created if missing.
@@ -123,7 +137,11 @@ class StylizePipeline:
         folder.mkdir(parents=True, exist_ok=True)
         self.stylizer.save_pretrained(folder / "stylizer")
         self.prior.save(folder / "prior")
-        index = {"_class_name": type(self).__name__, "clip": self.clip.name}
+        index = {
+            "_class_name": type(self).__name__,
+            "clip": self.clip.name,
+            "guidance": self.guidance,
+        }
         (folder / _INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
 
     @property
@@ -318,7 +336,7 @@ class StylizePipeline:
             def tell_tile(done: float, number: int = number) -> None:
                 tell(0.99 * (number + done) / len(styles))  # not all before it is all
 
-            restyled = self._run(photo, point, options, tell_tile)
+            restyled = _into_gamut(self._run(photo, point, options, tell_tile))
             if options.preserve_color:
                 restyled = keep_color(restyled, photo)
             restyled = torch.lerp(photo, restyled, float(options.strength)).clamp_(0, 1)
@@ -517,11 +535,11 @@ def resolve_device(name: str = "auto") -> torch.device:
     return device
 
 
-def check_model(folder: Path) -> str:
+def check_model(folder: Path) -> tuple[str, float]:
     """Read a saved pipeline's index; needs no torch.
 
     Returns:
-        The name of the CLIP it was trained with.
+        The name of the CLIP it was trained with, and its guidance: 1 where the index has none.
 
     Raises:
         WeightsError: not a folder that :meth:`StylizePipeline.save_pretrained` wrote.
@@ -530,14 +548,28 @@ def check_model(folder: Path) -> str:
     if not folder.is_dir():
         raise WeightsError(f"no model folder {folder}; {remedy}")
     try:
-        name = json.loads((folder / _INDEX).read_text(encoding="utf-8"))["clip"]
+        index = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
+        name, guidance = index["clip"], index.get("guidance", 1.0)
     except FileNotFoundError:
         raise WeightsError(f"no {_INDEX} in {folder}; {remedy}") from None
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise WeightsError(f"can't use {folder / _INDEX}: it names no clip; {remedy}") from error
     if not isinstance(name, str):
         raise WeightsError(f"can't use {folder / _INDEX}: clip must be a name; {remedy}")
-    return name
+    if not isinstance(guidance, int | float) or not 0 < guidance < math.inf:
+        raise WeightsError(
+            f"can't use {folder / _INDEX}: guidance must be a number above 0, not {guidance!r}"
+        )
+    return name, float(guidance)
+
+
+def _into_gamut(picture: torch.Tensor) -> torch.Tensor:
+    """`into_gamut`, some rows at a time: of a large picture each step's memory counts."""
+    import torch
+
+    from clipmamba.models.gamut import into_gamut
+
+    return torch.cat([into_gamut(rows) for rows in torch.split(picture, 256, dim=2)], dim=2)
 
 
 def _grad_only_for(image: object) -> torch.set_grad_enabled:

@@ -91,7 +91,7 @@ def restyle_in_tiles(
         progress: Called with the part that is done, up to 1.
 
     Returns:
-        Pictures (B, 3, H, W), sRGB, not clamped to [0, 1].
+        Pictures (B, 3, H, W), sRGB that may leave [0, 1].
     """
     height, width = photo.shape[2:]
     noise = stylizer.draw_noise(height, width, seed)
