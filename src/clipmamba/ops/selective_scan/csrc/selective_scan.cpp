@@ -199,6 +199,7 @@ static void store_tile(const Args &a, const View &v, Block at_, int64_t t0, int6
 
 // B or C of one segment as floats, the states of a step side by side: a loop over the steps walks
 // one pointer for all the states that it has in registers. More than W states lie in blocks of W.
+// B and C of a call have the same width and room.
 struct Steps {
   float *data;
   int64_t width, room;  // floats of a step; steps of a block
@@ -367,8 +368,9 @@ static vf steps_(const Args &a, vf bias, int nt, vf *RESTRICT delta, vf *RESTRIC
 // ---- forward -----------------------------------------------------------------------------------
 
 template <int K, bool CLAMP>
-INLINE void forward_states(Steps B, Steps C, int64_t n, int nt, const vf *RESTRICT A2, vf *RESTRICT h,
-                           const vf *RESTRICT delta, const vf *RESTRICT x, vf *RESTRICT y) {
+INLINE void forward_states(Steps B, Steps C, int64_t n, int nt, const vf *RESTRICT A2,
+                           vf *RESTRICT h, const vf *RESTRICT delta, const vf *RESTRICT x,
+                           vf *RESTRICT y) {
   const float *RESTRICT b = B.state(n), *RESTRICT c = C.state(n);
   vf hh[K], aa[K];
   UNROLL for (int k = 0; k < K; k++) hh[k] = h[n + k], aa[k] = A2[n + k];
@@ -387,8 +389,8 @@ INLINE void forward_states(Steps B, Steps C, int64_t n, int nt, const vf *RESTRI
 }
 
 template <bool CLAMP>
-static void forward_states(Steps B, Steps C, int64_t N, int nt, const vf *A2, vf *h, const vf *delta,
-                           const vf *x, vf *y) {
+static void forward_states(Steps B, Steps C, int64_t N, int nt, const vf *A2, vf *h,
+                           const vf *delta, const vf *x, vf *y) {
   int64_t n = 0;
   for (; n + GROUP <= N; n += GROUP)
     forward_states<GROUP, CLAMP>(B, C, n, nt, A2, h, delta, x, y);
