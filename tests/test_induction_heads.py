@@ -11,7 +11,7 @@ import pytest
 import torch
 
 ROOT = Path(__file__).parents[1]
-TINY = {"first_length": 8, "length": 16, "batch": 4, "rate": 1e-2}
+TINY = {"first_length": 8, "length": 16, "batch": 32, "rate": 5e-3}
 
 
 @pytest.fixture(scope="module")
@@ -49,8 +49,8 @@ def test_streamed_is_whole(script, piece):
 
 
 def test_it_learns_at_once_what_is_short(script, tmp_path):
-    training = script.Training(script.Recipe(steps=1000, **TINY), tmp_path, "cpu")
-    while training.length < 16 and training.step < 1000:
+    training = script.Training(script.Recipe(steps=400, **TINY), tmp_path, "cpu")
+    while training.length < 16 and training.step < 400:  # 155 steps, whatever the seed
         training._one_step()
     assert training.length == 16  # 95 % of eight tokens were right; one in fifteen is by chance
     assert script.accuracy(training.model, 12, 64, "cpu") > 50
