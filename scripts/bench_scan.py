@@ -118,6 +118,11 @@ def both(scan: Scan, tensors: Sequence[Tensor], gradient: Tensor) -> None:
     torch.autograd.grad(scan(*tensors), list(tensors), gradient)
 
 
+def given_to(way: Callable[..., None], tensors: Sequence[Tensor]) -> tuple[object, ...]:
+    """What `forward` or `both` takes after the scan."""
+    return (tensors, torch.ones_like(tensors[0])) if way is both else (tensors,)
+
+
 def backward_alone(scan: Scan, tensors: Sequence[Tensor]) -> float:
     """Seconds of the way back."""
     out = scan(*tensors)
@@ -185,7 +190,7 @@ def speed() -> list[str]:
             lines.append(f"| {what}, {name} is not installed | {shape} | | | | |")
             continue
         tensors = make(shape)
-        given = (tensors, torch.ones_like(tensors[0])) if way is both else (tensors,)
+        given = given_to(way, tensors)
         calls: dict[str, Callable[[], object]] = {
             name: lambda way=way, peer=peer, given=given: way(peer, *given)
         }
@@ -407,12 +412,8 @@ def cross() -> list[str]:
     for layout, form in layouts.items():
         tensors = [x.contiguous(memory_format=form), delta, A, B, C, D, bias]
         tensors = [t.detach().requires_grad_() for t in tensors]
-        gradient = torch.ones_like(tensors[0])
-        ways: dict[str, tuple[Callable[..., None], tuple[object, ...]]] = {
-            "forward": (forward, (tensors,)),
-            "forward + backward": (both, (tensors, gradient)),
-        }
-        for what, (way, given) in ways.items():
+        for what, way in (("forward", forward), ("forward + backward", both)):
+            given = given_to(way, tensors)
             took = medians(
                 {
                     "one": lambda way=way, given=given: way(one, *given),

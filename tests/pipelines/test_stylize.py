@@ -385,6 +385,15 @@ def test_a_guided_pipeline_saves_its_guidance(tmp_path):
     assert StylizePipeline.from_pretrained(tmp_path / "saved", device="cpu").guidance == 1.18
 
 
+def test_a_stylizer_keeps_no_guidance_of_another_pipeline(tiny_pipeline, photo):
+    parts = (tiny_pipeline.stylizer, tiny_pipeline.clip, tiny_pipeline.prior)
+    before = tiny_pipeline(photo, prompt="mosaic").images[0]
+    parts[0].style.guide(torch.nn.functional.normalize(torch.randn(9, parts[1].embed_dim)), 1.5)
+    assert bytes_of(tiny_pipeline(photo, prompt="mosaic").images[0]) != bytes_of(before)
+    again = StylizePipeline(*parts)
+    assert bytes_of(again(photo, prompt="mosaic").images[0]) == bytes_of(before)
+
+
 def test_guidance_needs_a_prior_that_knows_styles(tiny_pipeline):
     parts = (tiny_pipeline.stylizer, tiny_pipeline.clip, tiny_pipeline.prior)
     assert not tiny_pipeline.prior.known

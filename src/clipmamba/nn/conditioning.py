@@ -34,7 +34,7 @@ class StyleProjection(nn.Module):
 
         Args:
             styles: Unit style points (N, E), from all over; the middle is their codes' mean.
-            guidance: Factor of a code's distance from the middle; 1 as trained.
+            guidance: Factor of a code's distance from the middle; 1 as trained, whatever `styles`.
         """
         self.guidance = 1.0
         self._middle = self(styles).mean(0)

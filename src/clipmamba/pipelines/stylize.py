@@ -90,9 +90,8 @@ class StylizePipeline:
         self.clip = clip
         self.prior = prior
         self.guidance = guidance
-        if prior.known:
-            points = functional.normalize(prior.pictures, dim=1)
-            stylizer.style.guide(points.to(self.device), guidance)
+        points = functional.normalize(prior.pictures, dim=1)
+        stylizer.style.guide(points.to(self.device), guidance)
 
     @classmethod
     def from_pretrained(
