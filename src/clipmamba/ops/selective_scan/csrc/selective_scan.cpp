@@ -367,14 +367,54 @@ static vf steps_(const Args &a, vf bias, int nt, vf *RESTRICT delta, vf *RESTRIC
 
 // ---- forward -----------------------------------------------------------------------------------
 
+// What later chunks read, asked for while the loop over states keeps the processor busy: a load
+// goes through 16 rows at once, more than the processor foresees. The backward, whose loops need
+// the room in the caches, does not gain by it.
+struct Ahead {
+  static constexpr int STEPS = 16;  // asked for at once: a line of each row, or each step's line
+  int views = 0;
+  const char *first[3];
+  int64_t along[3], across[3];  // bytes to the next STEPS steps, and between their lines
+  void add(const Args &a, const View &v, Block k, int64_t t0) {
+    const bool dense = v.row == 1 || v.step == 1;
+    if (!v.data || !dense || k.rows < W || t0 + a.chunk > a.steps) return;
+    const int64_t size = v.is_bf16 ? sizeof(bf16) : sizeof(float);
+    first[views] = (const char *)v.data +
+                   size * (k.b * v.batch + k.g * v.group + k.row * v.row + t0 * v.step);
+    along[views] = size * STEPS * v.step;
+    across[views++] = size * (v.step == 1 ? v.row : v.step);
+  }
+  void fetch(int64_t t) const {
+    for (int i = 0; i < views; i++)
+      for (int line = 0; line < STEPS; line++)
+        __builtin_prefetch(first[i] + t / STEPS * along[i] + line * across[i], 0, 2);
+  }
+};
+
+// At chunk `part` of a segment: the next chunk of delta and z, and a chunk's share of the u that the
+// next block of channels reads.
+static Ahead ahead_of(const Args &a, const Task &task, int64_t block, Segment seg, int64_t part) {
+  const bool last_block = block + 1 == task.last, last_part = (part + 1) * a.chunk >= seg.steps;
+  const Block here = block_at(a, task, block);
+  const Block there = block_at(a, task, last_block ? task.first : block + 1);
+  const int64_t start = last_block ? seg.t0 + seg.steps : seg.t0;
+  const int64_t t0 = last_part ? start : seg.t0 + (part + 1) * a.chunk;
+  Ahead ahead;
+  ahead.add(a, a.delta, last_part ? there : here, t0);
+  ahead.add(a, a.z, last_part ? there : here, t0);
+  if (!is_picture(a)) ahead.add(a, a.u, there, start + part * a.chunk);
+  return ahead;
+}
+
 template <int K, bool CLAMP>
 INLINE void forward_states(Steps B, Steps C, int64_t n, int nt, const vf *RESTRICT A2,
                            vf *RESTRICT h, const vf *RESTRICT delta, const vf *RESTRICT x,
-                           vf *RESTRICT y) {
+                           vf *RESTRICT y, const Ahead &ahead) {
   const float *RESTRICT b = B.state(n), *RESTRICT c = C.state(n);
   vf hh[K], aa[K];
   UNROLL for (int k = 0; k < K; k++) hh[k] = h[n + k], aa[k] = A2[n + k];
   for (int t = 0; t < nt; t++) {
+    if (n == 0 && t % Ahead::STEPS == 0) ahead.fetch(t);
     const vf d = delta[t], xt = x[t];
     vf sum = y[t], dd[K], at[K];
     UNROLL for (int k = 0; k < K; k++) dd[k] = d;
@@ -390,11 +430,11 @@ INLINE void forward_states(Steps B, Steps C, int64_t n, int nt, const vf *RESTRI
 
 template <bool CLAMP>
 static void forward_states(Steps B, Steps C, int64_t N, int nt, const vf *A2, vf *h,
-                           const vf *delta, const vf *x, vf *y) {
+                           const vf *delta, const vf *x, vf *y, const Ahead &ahead) {
   int64_t n = 0;
   for (; n + GROUP <= N; n += GROUP)
-    forward_states<GROUP, CLAMP>(B, C, n, nt, A2, h, delta, x, y);
-  for (; n < N; n++) forward_states<1, CLAMP>(B, C, n, nt, A2, h, delta, x, y);
+    forward_states<GROUP, CLAMP>(B, C, n, nt, A2, h, delta, x, y, ahead);
+  for (; n < N; n++) forward_states<1, CLAMP>(B, C, n, nt, A2, h, delta, x, y, ahead);
 }
 
 static int64_t forward_scratch(const Args &a) {
@@ -447,10 +487,11 @@ static void forward_direction(const Args &a, const Task &task, Scratch scratch) 
           y[t] = D * x[t];
           x[t] *= delta[t];
         }
+        const Ahead ahead = ahead_of(a, task, task.first + i, seg, part);
         if (within_range(longest, steepest[i]))
-          forward_states<false>(B, C, N, nt, A2 + i * N, h, delta, x, y);
+          forward_states<false>(B, C, N, nt, A2 + i * N, h, delta, x, y, ahead);
         else
-          forward_states<true>(B, C, N, nt, A2 + i * N, h, delta, x, y);
+          forward_states<true>(B, C, N, nt, A2 + i * N, h, delta, x, y, ahead);
         if (a.z.data) {
           load_tile(a.z, k, seg.t0 + t0, nt, z);
           for (int t = 0; t < nt; t += GROUP) {
