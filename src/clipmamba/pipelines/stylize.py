@@ -182,9 +182,11 @@ class StylizePipeline:
     def _resolve(self, request: StyleRequest, seed: int | None) -> torch.Tensor:
         mixed = request.prompts or request.styles or request.avoid or request.source
         if len(request.pictures) == 1 and not mixed:  # keeps the gradient of a tensor
+            from clipmamba.clip import encode_picture
+
             [(picture, _)] = request.pictures
             with _grad_only_for(picture):
-                return self.clip.encode_image(self._tensor(picture)[:1])
+                return encode_picture(self.clip, self._tensor(picture)[:1])
         style = request.resolve(self.clip, self.prior, seed, self._tensor)
         return style.embedding[None]
 

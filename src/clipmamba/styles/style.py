@@ -107,7 +107,7 @@ class Style:
         clip: Clip | None = None,
         label: str = "picture",
     ) -> Style:
-        """The style of a picture.
+        """The style of a picture, the mean over its views (`clipmamba.clip.VIEWS`).
 
         Args:
             image: A path, a PIL image, or a float tensor (3, H, W) or (B, 3, H, W) in [0, 1] whose
@@ -119,7 +119,7 @@ class Style:
             InputError: An unreadable picture, or not a float tensor of that shape.
             WeightsError: The default weights are missing.
         """
-        from clipmamba.clip import Clip
+        from clipmamba.clip import Clip, encode_picture
 
         if not isinstance(image, Tensor):
             pixels, _ = to_srgb(read_picture(image))
@@ -127,7 +127,7 @@ class Style:
         if clip is None:
             clip = Clip.from_pretrained()
         with torch.no_grad():
-            rows = clip.encode_image(image[None] if image.ndim == 3 else image)
+            rows = encode_picture(clip, image[None] if image.ndim == 3 else image)
         return cls(rows.mean(0), label, clip.name)
 
     def __mul__(self, factor: float) -> Style:

@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from clipmamba.clip import TEMPLATES
+from clipmamba.clip import TEMPLATES, VIEWS
 from clipmamba.styles import StylePrior
 from clipmamba.train import mini
 from clipmamba.train.clip_pairs import (
@@ -36,7 +36,6 @@ from clipmamba.train.pictures import MOVEMENTS, Picture, draw_by_look, read_pict
 
 RENDERS = 2  # painted versions of each photo
 FolderOption = click.Path(file_okay=False, exists=True, path_type=Path)
-ZERO_SHOT = ("{}", "a {} painting", "{} style", "a painting in the style of {}")
 
 
 @click.group()
@@ -249,19 +248,18 @@ def prior(
 @click.option("--model", "folder", type=FolderOption, required=True, help="Folder of a `mini`.")
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="JSON file.")
 def evaluate(data: Path, folder: Path, output: Path | None) -> None:
-    """Held-out text-to-image recall and zero-shot classification of movements."""
+    """Held-out text-to-image recall and zero-shot classification of movements.
+
+    Pictures and movements' names are embedded as the product does, by views and templates.
+    """
     model = mini.load(folder)
     held_out = [p for p in read_pictures(data) if p.held_out and p.kind in ("style", "pair")]
-    images = image_embeddings(model, held_out)
+    views = torch.stack([image_embeddings(model, held_out, view) for view in VIEWS])
+    images = F.normalize(views.mean(0), dim=1)
     texts = text_embeddings(model, [picture.caption.lower() for picture in held_out])
     own = (texts * images).sum(1, keepdim=True)
     rank = ((texts @ images.T) > own).sum(1)
-    classes = F.normalize(
-        torch.stack(
-            [text_embeddings(model, [t.format(m) for t in ZERO_SHOT]).mean(0) for m in MOVEMENTS]
-        ),
-        dim=1,
-    )
+    classes = prompt_embeddings(model, MOVEMENTS)
     painted = [index for index, picture in enumerate(held_out) if picture.movement]
     truth = torch.tensor([MOVEMENTS.index(held_out[index].movement) for index in painted])
     guess = (images[painted] @ classes.T).argmax(1)
@@ -332,14 +330,14 @@ def read_painted(folder: Path) -> list[Picture]:
 
 
 @torch.no_grad()
-def image_embeddings(model: CLIP, pictures: Sequence[Picture]) -> Tensor:
+def image_embeddings(model: CLIP, pictures: Sequence[Picture], enlargement: float = 1.0) -> Tensor:
     """Unit embeddings (P, E) of the centre views."""
     rows = []
     for start in tqdm(range(0, len(pictures), 64), desc="pictures", mininterval=10):
         views = []
         for picture in pictures[start : start + 64]:
             with Image.open(picture.path) as opened:
-                views.append(np.asarray(center_view(opened.convert("RGB"))))
+                views.append(np.asarray(center_view(opened.convert("RGB"), enlargement)))
         images = torch.from_numpy(np.stack(views)).permute(0, 3, 1, 2).float() / 255
         images = images.contiguous(memory_format=torch.channels_last)
         features = mini.frozen_features(model, images)

@@ -25,6 +25,7 @@ from clipmamba.clip import Clip, encode_prompt
 from clipmamba.errors import InputError
 from clipmamba.evaluate.sheet import PROMPTS, contact_sheet
 from clipmamba.models import Stylizer
+from clipmamba.models.gamut import into_gamut
 from clipmamba.styles import StylePrior
 from clipmamba.train.distributed import gather_with_gradient
 from clipmamba.train.loop import LoopConfig, train
@@ -359,7 +360,8 @@ def sample_sheet(
         for prompt in PROMPTS:
             point = prior.cpu()(encode_prompt(clip, [prompt]).cpu())
             out = stylizer(images.to(device), point.expand(count, -1).to(device))
-            pixels = (out.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+            out = into_gamut(out.float()) * 255
+            pixels = out.round().byte().permute(0, 2, 3, 1).cpu().numpy()
             for row, picture in zip(rows, pixels, strict=True):
                 row.append(Image.fromarray(picture))
         for row, photo in zip(rows, photos, strict=True):

@@ -15,6 +15,7 @@ import mmap
 import os
 import sys
 import weakref
+from functools import cache
 from threading import Lock
 
 import torch
@@ -91,6 +92,7 @@ def _advise(pages: mmap.mmap, advice: int) -> None:
         pages.madvise(advice)
 
 
+@cache
 def _most_bytes() -> int:
     """A quarter of the machine's memory."""
     return os.sysconf("SC_PHYS_PAGES") * mmap.PAGESIZE // 4
