@@ -2,6 +2,7 @@ r"""The CPU scan beside its peers, its floor and its promises.
 
     python scripts/bench_scan.py                    everything, about 4 minutes
     python scripts/bench_scan.py speed floor        some parts
+    ATEN_CPU_CAPABILITY=avx2 python scripts/bench_scan.py    with the library for AVX2
     pip install mambapy
     MAMBA_FORCE_BUILD=TRUE MAMBA_SKIP_CUDA_BUILD=TRUE \
         pip install --no-deps --no-build-isolation mamba-ssm
@@ -236,7 +237,9 @@ def vector_rate() -> tuple[float, int]:
     source = Path(__file__).with_name("vector_rate.cpp")
     with tempfile.TemporaryDirectory() as folder:
         library = Path(folder) / "rate.so"
-        flags = ["-O3", "-march=native", "-shared", "-fPIC"]
+        # Vectors as wide as those of the library that torch's findings choose.
+        narrow = torch.backends.cpu.get_cpu_capability() == "AVX2"
+        flags = ["-O3", "-shared", "-fPIC", *(["-mavx2", "-mfma"] if narrow else ["-march=native"])]
         subprocess.run([compiler, *flags, str(source), "-o", str(library)], check=True)
         loaded = ctypes.CDLL(str(library))
         loaded.multiply_add.argtypes = (ctypes.c_int64, ctypes.c_float)

@@ -349,7 +349,9 @@ INLINE int64_t most_blocks(const Args &a) { return blocks_per_group(a) / a.slice
 constexpr int GROUP = 4;  // states, or steps, in registers at a time; tiles have room for 3 more
 
 // Raw delta to step sizes, in place, with softplus's derivative; returns the longest of each lane.
-static vf steps_(const Args &a, vf bias, int nt, vf *RESTRICT delta, vf *RESTRICT sigma) {
+// `use(t)` follows while a step's size is in a register.
+template <class Use>
+static vf steps_(const Args &a, vf bias, int nt, vf *RESTRICT delta, vf *RESTRICT sigma, Use use) {
   const vf least = splat((float)a.least);
   vf longest = {};
   for (int t = 0; t < nt; t += GROUP) {
@@ -359,6 +361,7 @@ static vf steps_(const Args &a, vf bias, int nt, vf *RESTRICT delta, vf *RESTRIC
     UNROLL for (int j = 0; j < GROUP; j++) {
       delta[t + j] = d[j] + least;
       if (sigma) sigma[t + j] = a.softplus ? slope[j] : splat(1.f);
+      use(t + j);
     }
   }
   for (int t = 0; t < nt; t++) longest = greater(magnitude(delta[t]), longest);
@@ -482,11 +485,10 @@ static void forward_direction(const Args &a, const Task &task, Scratch scratch) 
           for (int64_t n = 0; n < N; n++)
             store_lanes(a.starts + ((k.b * a.chunks + c) * N + n) * channels + d0, 1, k.rows, h[n]);
         load_tile(a.delta, k, seg.t0 + t0, nt, delta);
-        const vf longest = steps_(a, bias, nt, delta, nullptr);
-        for (int t = 0; t < nt; t++) {
+        const vf longest = steps_(a, bias, nt, delta, nullptr, [=](int t) {
           y[t] = D * x[t];
           x[t] *= delta[t];
-        }
+        });
         const Ahead ahead = ahead_of(a, task, task.first + i, seg, part);
         if (within_range(longest, steepest[i]))
           forward_states<false>(B, C, N, nt, A2 + i * N, h, delta, x, y, ahead);
@@ -680,7 +682,7 @@ static void backward_direction(const Args &a, const Task &task, Scratch scratch)
           start[n] =
               load_lanes(a.starts + ((k.b * a.chunks + c) * N + n) * channels + d0, 1, k.rows);
         load_tile(a.delta, k, seg.t0 + t0, nt, delta);
-        const vf longest = steps_(a, bias, nt, delta, sigma);
+        const vf longest = steps_(a, bias, nt, delta, sigma, [](int) {});
         for (int t = 0; t < nt; t++) {
           x[t] = delta[t] * u[t];
           dx[t] = slope[t] = vf{};
