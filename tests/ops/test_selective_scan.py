@@ -12,6 +12,7 @@ import pytest
 import torch
 from peak import peak_memory
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from clipmamba.errors import BackendError, InputError
 from clipmamba.ops import (
@@ -317,6 +318,58 @@ def test_the_same_bytes_twice(backend: str) -> None:
     first, second = run(inputs, backend), run(inputs, backend)
     for name in first:
         assert torch.equal(first[name], second[name]), name
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_second_derivative_is_refused(backend: str) -> None:
+    inputs = make()
+    first = torch.autograd.grad(
+        selective_scan(**inputs, backend=backend).square().sum(), inputs["u"], create_graph=True
+    )
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        first[0].sum().backward()
+
+
+class Names(TorchDispatchMode):
+    """Collects the operators that run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.names.add(func.__name__)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("training", [False, True])
+def test_modes_and_profilers_see_one_operator(backend: str, training: bool) -> None:
+    inputs = {k: v if v is None else v.requires_grad_(training) for k, v in make().items()}
+
+    def scan() -> None:
+        out = selective_scan(**inputs, backend=backend)
+        if training:
+            out.sum().backward()
+
+    wanted = {"selective_scan", "selective_scan_backward"} if training else {"selective_scan"}
+    with Names() as seen:
+        scan()
+    assert wanted <= {name.split(".")[0] for name in seen.names}
+    with torch.profiler.profile() as profile:
+        scan()
+    assert {f"clipmamba::{name}" for name in wanted} <= {e.key for e in profile.key_averages()}
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.filterwarnings("ignore:There is a performance drop")
+def test_vmap_is_a_loop(backend: str) -> None:
+    inputs = {k: v if v is None else v.detach() for k, v in make(batch=3).items()}
+    options = {"delta_softplus": True, "backend": backend}
+    whole = selective_scan(**inputs, **options)
+    mapped = {k: inputs.pop(k).unsqueeze(1) for k in ("u", "delta", "B", "C", "z")}
+    each = torch.func.vmap(lambda some: selective_scan(**some, **inputs, **options))(mapped)
+    torch.testing.assert_close(each.squeeze(1), whole)
 
 
 @needs_cpu_kernel

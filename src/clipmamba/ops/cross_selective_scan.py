@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from clipmamba.errors import InputError
 
@@ -186,6 +187,7 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]
     ctx.options = delta_softplus, least_delta, kernel
 
 
+@once_differentiable
 def _differentiate(ctx: Any, dout: Tensor | None, _: Tensor | None) -> tuple[Tensor | None, ...]:
     saved, *tensors = ctx.saved_tensors
     if dout is None:

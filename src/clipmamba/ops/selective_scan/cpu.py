@@ -14,7 +14,7 @@ import struct
 import sys
 from ctypes import c_char_p, c_int, c_int64, c_uint, c_void_p
 from dataclasses import dataclass
-from functools import lru_cache, reduce
+from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -326,11 +326,6 @@ def _forward(
     return last, saved
 
 
-def _total(parts: Tensor) -> Tensor:
-    """The sum over the first axis; `sum` takes 20 us to begin, and there are mostly one or two."""
-    return parts.sum(0) if len(parts) > 2 else reduce(torch.add, parts.unbind())
-
-
 def _backward(
     dout: Tensor,
     dlast: Tensor | None,
@@ -348,11 +343,12 @@ def _backward(
     ddelta = empty(delta.shape, delta.dtype)
     dz = None if z is None else empty(z.shape, z.dtype)
     # Parameters get one row per batch element, B and C one tensor per slice; each sum has a fixed
-    # order.
-    dA = torch.empty(batch, *inputs.A.shape)
+    # order. Few tensor operations: each is as dear here as a hundred steps.
+    rows, parts = (batch,) * (batch > 1), (slices,) * (slices > 1)
+    dA = torch.empty(*rows, *inputs.A.shape)
     dfirst = None if first is None else torch.empty_like(first)
-    dD, dbias = torch.empty(dA.shape[:2]), torch.empty(dA.shape[:2])
-    dB, dC = (empty((slices, *inputs.B.shape)) for _ in range(2))
+    dD, dbias = torch.empty(dA.shape[:-1]), torch.empty(dA.shape[:-1])
+    dB, dC = empty((*parts, *inputs.B.shape)), empty((*parts, *inputs.B.shape))
     _run(
         library,
         plan,
@@ -363,7 +359,12 @@ def _backward(
         (A, D, bias, saved, first, None, dlast, dfirst, dA, dD, dbias, dB, dC),
         backward=True,
     )
-    dA, dD, dbias, dB, dC = map(_total, (dA, dD, dbias, dB, dC))
+    if rows:
+        dA, dD, dbias = dA.sum(0), dD.sum(0), dbias.sum(0)
+    if slices == 2:  # `sum` takes 20 us to begin
+        dB, dC = torch.add(*dB), torch.add(*dC)
+    elif parts:
+        dB, dC = dB.sum(0), dC.sum(0)
     grads = (du, ddelta, dA, dB, dC, dD, dz, dbias, dfirst)
     return tuple(
         None if t is None or grad is None else grad if grad.dtype == t.dtype else grad.to(t.dtype)

@@ -4,6 +4,7 @@ The allocator hands large memory back to the system at every free, so each scan 
 pages, which cost up to half as much as the scan itself. Results of some size therefore lie on pages
 of their own, the large ones on huge pages; when a tensor goes, its pages wait for the next of their
 size. Waiting huge pages are the system's to take whenever it wants memory for anything else.
+Smaller results are left to the allocator, which is told once to keep what is freed.
 """
 
 from __future__ import annotations
@@ -25,6 +26,11 @@ _OWN = 1 << 20  # bytes from which on pages are kept: below, keeping takes longe
 _LARGE = 8 << 20  # bytes from which on pages are huge
 _HUGE_PAGE = 2 << 20
 _MOST = 32  # mappings that wait
+
+# glibc trims its heap, at times with every free, until it has seen a large mapping freed; then it
+# lets up to twice as much lie (mallopt(3), M_MMAP_THRESHOLD, at most 32 MB). No page is touched.
+if sys.platform == "linux":
+    torch.empty(31 << 20, dtype=torch.uint8)
 
 _waiting: list[mmap.mmap] = []  # that which waits longest first
 _lock = Lock()
