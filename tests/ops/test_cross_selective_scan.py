@@ -135,6 +135,15 @@ def test_a_least_step(backend: str) -> None:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+def test_a_second_derivative_is_refused(backend: str) -> None:
+    inputs = make()
+    out = cross_selective_scan(**inputs, delta_softplus=True, backend=backend)
+    (first,) = torch.autograd.grad(out.square().sum(), inputs["x"], create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        first.sum().backward()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("channels", [1, 16, 32, 40])
 def test_channels(backend: str, channels: int) -> None:
     inputs = make(channels=channels, states=4, batch=1)
