@@ -8,7 +8,7 @@ import pytest
 
 PUBLIC = {
     "clipmamba": "Style StylizePipeline Stylizer __version__ stylize",
-    "clipmamba.clip": "SOURCE_TEXT TEMPLATES Clip encode_prompt preprocess",
+    "clipmamba.clip": "SOURCE_TEXT TEMPLATES VIEWS Clip encode_picture encode_prompt preprocess",
     "clipmamba.errors": "BackendError ClipmambaError InputError WeightsError",
     "clipmamba.io": "MAX_PIXELS WRITABLE check_output from_srgb read_mask read_picture "
     "read_settings srgb_profile to_srgb write_picture",
