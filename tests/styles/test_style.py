@@ -35,6 +35,14 @@ def test_text_and_image_are_the_embeddings(clip: Clip) -> None:
     torch.testing.assert_close(both.embedding, mean / mean.norm())
 
 
+def test_a_movement_is_read_as_its_master(clip: Clip) -> None:
+    masters = {"ukiyo-e": "hokusai", "Baroque painting": "rembrandt", "cubism": "cubism"}
+    for words, master in masters.items():
+        torch.testing.assert_close(
+            Style.text(words, clip).embedding, encode_prompt(clip, master)[0]
+        )
+
+
 def test_an_alias_is_its_style(clip: Clip) -> None:
     assert torch.equal(Style.text("ukiyoe", clip).embedding, Style.text("ukiyo-e", clip).embedding)
     assert not torch.equal(

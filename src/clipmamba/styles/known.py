@@ -18,15 +18,21 @@ class KnownStyle:
     """A style with the names it goes by.
 
     Args:
-        name: The usual name, which is also its prompt.
+        name: The usual name.
         family: What kind of style: "painting", "print", "drawing", "craft", "design", "digital"
             or "photograph".
         aliases: Other names and spellings of the same.
+        prompt: What CLIP reads in place of these; the name where empty. A master's name, where a
+            movement's lies between pictures of too many kinds.
     """
 
     name: str
     family: str
     aliases: tuple[str, ...] = ()
+    prompt: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "prompt", self.prompt or self.name)
 
 
 KNOWN_STYLES: tuple[KnownStyle, ...] = (
@@ -42,7 +48,9 @@ KNOWN_STYLES: tuple[KnownStyle, ...] = (
     KnownStyle("symbolism", "painting", ("symbolist",)),
     KnownStyle("romanticism", "painting", ("romantic painting", "romanticist")),
     KnownStyle("realism", "painting", ("realist painting", "realistic painting")),
-    KnownStyle("baroque", "painting", ("baroque painting", "chiaroscuro", "tenebrism")),
+    KnownStyle(
+        "baroque", "painting", ("baroque painting", "chiaroscuro", "tenebrism"), "rembrandt"
+    ),
     KnownStyle("rococo", "painting", ("rococo painting", "late baroque")),
     KnownStyle("renaissance", "painting", ("renaissance painting", "high renaissance")),
     KnownStyle("dutch golden age", "painting", ("flemish painting", "dutch master")),
@@ -61,7 +69,9 @@ KNOWN_STYLES: tuple[KnownStyle, ...] = (
     KnownStyle("palette knife painting", "painting", ("impasto", "thick paint")),
     KnownStyle("sumi-e", "painting", ("sumie", "ink wash painting", "chinese ink painting")),
     # Prints
-    KnownStyle("ukiyo-e", "print", ("ukiyoe", "japanese woodblock print", "japanese print")),
+    KnownStyle(
+        "ukiyo-e", "print", ("ukiyoe", "japanese woodblock print", "japanese print"), "hokusai"
+    ),
     KnownStyle("woodcut", "print", ("wood cut", "woodblock print", "wood engraving", "xylograph")),
     KnownStyle("linocut", "print", ("lino cut", "linoleum print", "lino print")),
     KnownStyle("etching", "print", ("etched print", "aquatint", "drypoint")),

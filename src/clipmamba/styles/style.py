@@ -72,7 +72,7 @@ class Style:
         """The style that words name.
 
         Args:
-            prompt: A style in words; a known alias such as "ukiyoe" is read as its usual name.
+            prompt: A style in words; a known one, such as "ukiyoe", is read as its `KnownStyle.prompt`.
             clip: The CLIP model. None takes the package's own `mini` together with its prior.
             prior: Carries the text's point to where pictures of it lie; None with an explicit
                 `clip` uses the text's own point.
@@ -95,7 +95,7 @@ class Style:
             prior.check_clip(clip)
         if prior is None and seed is not None:
             raise InputError("a seed draws a style's variant from a prior; give prior=")
-        embedding = encode_prompt(clip, known.name if known else prompt, templates or TEMPLATES)
+        embedding = encode_prompt(clip, known.prompt if known else prompt, templates or TEMPLATES)
         if prior is not None:
             embedding = prior(embedding, seed)
         return cls(embedding[0], prompt.strip(), clip.name)
