@@ -72,7 +72,7 @@ class Style:
         """The style that words name.
 
         Args:
-            prompt: A style in words; a known one, such as "ukiyoe", is read as its `KnownStyle.prompt`.
+            prompt: A style in words; a known one ("ukiyoe") is read as its `KnownStyle.prompt`.
             clip: The CLIP model. None takes the package's own `mini` together with its prior.
             prior: Carries the text's point to where pictures of it lie; None with an explicit
                 `clip` uses the text's own point.
