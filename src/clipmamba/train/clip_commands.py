@@ -19,8 +19,8 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from clipmamba.clip import TEMPLATES, VIEWS
-from clipmamba.styles import StylePrior
+from clipmamba.clip import TEMPLATES, Clip, encode_prompt
+from clipmamba.styles import Style, StylePrior
 from clipmamba.train import mini
 from clipmamba.train.clip_pairs import (
     PairBatches,
@@ -250,16 +250,16 @@ def prior(
 def evaluate(data: Path, folder: Path, output: Path | None) -> None:
     """Held-out text-to-image recall and zero-shot classification of movements.
 
-    Pictures and movements' names are embedded as the product does, by views and templates.
+    Pictures and movements' names are read by the functions that the product reads them with.
     """
-    model = mini.load(folder)
+    clip = Clip.from_pretrained(str(folder))
     held_out = [p for p in read_pictures(data) if p.held_out and p.kind in ("style", "pair")]
-    views = torch.stack([image_embeddings(model, held_out, view) for view in VIEWS])
-    images = F.normalize(views.mean(0), dim=1)
-    texts = text_embeddings(model, [picture.caption.lower() for picture in held_out])
+    shown = tqdm(held_out, desc="pictures", mininterval=10)
+    images = torch.stack([Style.image(picture.path, clip).embedding for picture in shown])
+    texts = text_embeddings(clip.model, [picture.caption.lower() for picture in held_out])
     own = (texts * images).sum(1, keepdim=True)
     rank = ((texts @ images.T) > own).sum(1)
-    classes = prompt_embeddings(model, MOVEMENTS)
+    classes = encode_prompt(clip, MOVEMENTS)
     painted = [index for index, picture in enumerate(held_out) if picture.movement]
     truth = torch.tensor([MOVEMENTS.index(held_out[index].movement) for index in painted])
     guess = (images[painted] @ classes.T).argmax(1)
@@ -330,14 +330,14 @@ def read_painted(folder: Path) -> list[Picture]:
 
 
 @torch.no_grad()
-def image_embeddings(model: CLIP, pictures: Sequence[Picture], enlargement: float = 1.0) -> Tensor:
+def image_embeddings(model: CLIP, pictures: Sequence[Picture]) -> Tensor:
     """Unit embeddings (P, E) of the centre views."""
     rows = []
     for start in tqdm(range(0, len(pictures), 64), desc="pictures", mininterval=10):
         views = []
         for picture in pictures[start : start + 64]:
             with Image.open(picture.path) as opened:
-                views.append(np.asarray(center_view(opened.convert("RGB"), enlargement)))
+                views.append(np.asarray(center_view(opened.convert("RGB"))))
         images = torch.from_numpy(np.stack(views)).permute(0, 3, 1, 2).float() / 255
         images = images.contiguous(memory_format=torch.channels_last)
         features = mini.frozen_features(model, images)

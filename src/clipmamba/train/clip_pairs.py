@@ -33,9 +33,9 @@ _NAMED = ("{}", "{} painting", "a {} painting", "{} style", "in the style of {}"
 STATISTICS = 2 * mini.FEATURES[0] + 9  # means and deviations of maps and RGB, RGB correlations
 
 
-def center_view(image: Image.Image, enlargement: float = 1.0) -> Image.Image:
-    """Short side to `SIZE` px times the enlargement, middle square, as `mini` preprocesses."""
-    scale = enlargement * SIZE / min(image.size)
+def center_view(image: Image.Image) -> Image.Image:
+    """Short side to `SIZE` px, middle square, as `mini` preprocesses."""
+    scale = SIZE / min(image.size)
     size = (max(SIZE, round(image.width * scale)), max(SIZE, round(image.height * scale)))
     image = image.resize(size, Image.Resampling.BICUBIC)
     left, top = (image.width - SIZE) // 2, (image.height - SIZE) // 2
