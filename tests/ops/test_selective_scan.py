@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from clipmamba.ops import (
     selective_scan_step,
 )
 from clipmamba.ops.selective_scan import cpu, dispatch, mamba_ssm, op
+from clipmamba.ops.selective_scan.interface import ScanInputs
 
 HAS_CPU, WHY = cpu.available()
 REQUIRED = os.environ.get("CLIPMAMBA_REQUIRE_CPU_KERNEL") == "1"
@@ -624,6 +626,21 @@ def test_a_broken_mamba_ssm_is_probed_and_never_chosen(
         mamba_ssm._probe.cache_clear()
         for name in [name for name in sys.modules if name.split(".")[0] == "mamba_ssm"]:
             del sys.modules[name]
+
+
+@pytest.mark.parametrize(("softplus", "bias"), [(True, True), (True, False), (False, False)])
+def test_mamba_ssm_is_given_the_least_step(
+    monkeypatch: pytest.MonkeyPatch, softplus: bool, bias: bool
+) -> None:
+    """Its kernel knows none; the reference stands in for it here, with its arguments."""
+    kernel = functools.partial(selective_scan, backend="reference")
+    monkeypatch.setattr(mamba_ssm, "_probe", lambda: (kernel, ""))
+    inputs = make(bias=bias)
+    call = ScanInputs(*inputs.values(), None, softplus, 0.3)
+    out, last = mamba_ssm.BACKEND.scan(call, False)
+    options = {"delta_softplus": softplus, "least_delta": 0.3, "return_last_state": True}
+    expected = selective_scan(**inputs, **options, backend="reference")
+    torch.testing.assert_close((out, last), expected)
 
 
 @pytest.mark.parametrize(

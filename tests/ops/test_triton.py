@@ -101,7 +101,7 @@ def test_supports(change: dict[str, Any], words: str) -> None:
     call = ScanCall(
         torch.device("cuda"), frozenset({torch.float32, torch.float16, torch.bfloat16}),
         batch=2, channels=8, states=4, groups=1, length=100, needs_grad=True,
-        last_state_grad=True, initial_state=True, least_delta=True,
+        last_state_grad=True, initial_state=True,
     )  # fmt: skip
     possible, reason = triton.supports(call._replace(**change))
     assert possible == (not change)

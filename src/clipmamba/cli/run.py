@@ -349,7 +349,6 @@ def _scan_backend(device: torch.device) -> str:
         needs_grad=False,
         last_state_grad=False,
         initial_state=False,
-        least_delta=False,
     )
     return choose(call).name
 

@@ -31,7 +31,6 @@ class ScanCall(NamedTuple):
         needs_grad: a gradient of any input will be wanted.
         last_state_grad: the last state is returned and a gradient may come back through it.
         initial_state: the scan does not start from zeros.
-        least_delta: something is added to the step sizes.
     """
 
     device: torch.device
@@ -44,7 +43,6 @@ class ScanCall(NamedTuple):
     needs_grad: bool
     last_state_grad: bool
     initial_state: bool
-    least_delta: bool
 
 
 class ScanInputs(NamedTuple):
@@ -99,7 +97,6 @@ class ScanInputs(NamedTuple):
             needs_grad=needs_grad,
             last_state_grad=last_state and needs_grad,
             initial_state=self.initial_state is not None,
-            least_delta=self.least_delta != 0,
         )
 
 

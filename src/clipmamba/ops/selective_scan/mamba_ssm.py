@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from .interface import Backend, ScanCall, ScanInputs, Verdict
@@ -59,8 +60,6 @@ def _supports(call: ScanCall) -> Verdict:
         return False, f"takes at most {_MOST_STATES} states, not {call.states}"
     if call.initial_state:
         return False, "starts from zeros only"
-    if call.least_delta:
-        return False, "has no least step size"
     if call.last_state_grad:
         return False, "gives no gradient through the last state"
     return True, "CUDA kernels"
@@ -70,7 +69,11 @@ def _scan(inputs: ScanInputs, needs_grad: bool) -> tuple[Tensor, Tensor]:
     function, reason = _probe()
     if function is None:
         raise RuntimeError(reason)
-    u, delta, A, B, C, D, z, delta_bias, _, delta_softplus, _ = inputs
+    u, delta, A, B, C, D, z, delta_bias, _, delta_softplus, least_delta = inputs
+    if least_delta:  # its kernel has none: the whole step size is made here
+        delta = delta.float() if delta_bias is None else delta.float() + delta_bias[:, None]
+        delta = (F.softplus(delta) if delta_softplus else delta) + least_delta
+        delta_bias, delta_softplus = None, False
     activations = [t for t in (u, delta, B, C, z) if t is not None]
     common = functools.reduce(torch.promote_types, (t.dtype for t in activations))
     out, last = function(
