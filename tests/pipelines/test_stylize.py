@@ -221,6 +221,24 @@ def test_words_pictures_and_weights_mix(tiny_pipeline, photo):
     assert not torch.allclose(point(prompt="oil", avoid="ice"), oil)
 
 
+def test_a_batch_of_style_pictures_is_averaged(tiny_pipeline):
+    one, two = torch.rand(2, 1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    point = tiny_pipeline.encode_style
+    together = point(style_image=torch.cat([one, two]))
+    torch.testing.assert_close(together, point(style_image=[one, two]))
+    assert not torch.allclose(together, point(style_image=one), atol=1e-3)
+
+
+def test_a_pipeline_without_a_stylizer_is_not_completed_from_the_hub(
+    tiny_pipeline, tmp_path, monkeypatch
+):
+    tiny_pipeline.save_pretrained(tmp_path / "mine")
+    shutil.rmtree(tmp_path / "mine/stylizer")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(WeightsError, match="no stylizer folder"):
+        StylizePipeline.from_pretrained("mine")
+
+
 def test_a_mask_keeps_what_is_black_to_the_bit(tiny_pipeline, photo):
     mask = Image.new("L", photo.size)
     mask.paste(255, (0, 0, 20, 32))
@@ -233,8 +251,17 @@ def test_a_mask_keeps_what_is_black_to_the_bit(tiny_pipeline, photo):
     np.testing.assert_allclose(part[:, 20:30], (before + full)[:, 20:30] / 2, atol=1.5 / 255)
     as_array = tiny_pipeline(photo, prompt="mosaic", mask=np.asarray(mask)).images[0]
     np.testing.assert_array_equal(colours(as_array), part)
+    shades = np.asarray(mask)
+    for same in (shades.astype(np.uint16) * 257, np.float32(shades / 255), torch.tensor(shades)):
+        masked = tiny_pipeline(photo, prompt="mosaic", mask=same).images[0]
+        np.testing.assert_array_equal(colours(masked), part)
+    half = [tiny_pipeline(photo, prompt="mosaic", mask=m).images[0] for m in (shades > 200, mask)]
+    np.testing.assert_array_equal(colours(half[0])[:, :20], colours(half[1])[:, :20])
     with pytest.raises(InputError, match="shape"):
         tiny_pipeline(photo, prompt="mosaic", mask=mask.resize((32, 48)))
+    for wrong, words in ((shades.astype(np.float32), "must lie"), (shades.astype(int), "int64")):
+        with pytest.raises(InputError, match=words):
+            tiny_pipeline(photo, prompt="mosaic", mask=wrong)
 
 
 def test_regions_lie_over_one_another(tiny_pipeline, photo):
@@ -316,6 +343,7 @@ def test_variants_are_the_pictures_of_their_seeds(tiny_pipeline, photo):
         ({"text": "a", "max_size": 0}, "max_size"),
         ({"text": "a", "variants": 0}, "variants"),
         ({"text": "a", "mask": "missing.png"}, "no such file"),
+        ({"mask": "m.png", "regions": [("r.png", "a")]}, "mask needs a style"),
         ({"text": "a", "strength": -0.1}, "strength"),
         ({"text": "a", "strength": 1.6}, "strength"),
         ({"text": "a", "strength": float("nan")}, "strength"),

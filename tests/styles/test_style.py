@@ -50,6 +50,13 @@ def test_an_alias_is_its_style(clip: Clip) -> None:
     )
 
 
+def test_another_clips_prior_is_refused_with_the_default_clip() -> None:
+    prior = StylePrior.load()
+    prior.clip_name = "other/clip"
+    with pytest.raises(WeightsError, match="belongs to CLIP 'other/clip'"):
+        Style.text("fresco", prior=prior)
+
+
 def test_seed_goes_through_the_prior(clip: Clip) -> None:
     eye = torch.eye(16)
     prior = StylePrior(eye, torch.zeros(16), eye[:3], torch.full((3,), 0.2), clip.name)

@@ -26,7 +26,7 @@ from clipmamba.cli.options import (
 from clipmamba.cli.terminal import plain_warnings, status
 from clipmamba.errors import InputError
 from clipmamba.pipelines.options import StylizeOptions
-from clipmamba.pipelines.stylize import StylizePipeline, check_device, check_model
+from clipmamba.pipelines.stylize import StylizePipeline, check_device, read_index
 from clipmamba.styles.request import StyleRequest
 
 
@@ -67,7 +67,7 @@ def embed(
     StylizeOptions(seed=seed)
     check_device(device)
     if model is not None:
-        check_model(model)
+        read_index(model)
     output = output or Path(f"{slug(label)}.safetensors")
     check_place(output, overwrite)
     hint_spelling(style["prompt"])

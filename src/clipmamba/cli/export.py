@@ -25,7 +25,7 @@ from clipmamba.cli.options import (
 from clipmamba.cli.terminal import plain_warnings, status
 from clipmamba.errors import InputError
 from clipmamba.pipelines.options import StylizeOptions
-from clipmamba.pipelines.stylize import StylizePipeline, check_model
+from clipmamba.pipelines.stylize import StylizePipeline, read_index
 from clipmamba.styles.request import StyleRequest
 
 
@@ -67,7 +67,7 @@ def export(
         StyleRequest.parse(**keywords)
     StylizeOptions(seed=seed)
     if model is not None:
-        check_model(model)
+        read_index(model)
     if output.suffix.lower() != ".onnx":
         raise InputError(f"give OUTPUT the extension .onnx, as in {output.stem}.onnx")
     check_place(output, overwrite)

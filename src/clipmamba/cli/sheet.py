@@ -25,7 +25,7 @@ from clipmamba.errors import InputError
 from clipmamba.evaluate.sheet import PROMPTS, labelled_sheet
 from clipmamba.io import check_output, read_picture, write_picture
 from clipmamba.pipelines.options import StylizeOptions
-from clipmamba.pipelines.stylize import StylizePipeline, check_device, check_model
+from clipmamba.pipelines.stylize import StylizePipeline, check_device, read_index
 from clipmamba.styles.request import StyleRequest
 
 
@@ -108,7 +108,7 @@ def sheet(
     StylizeOptions(strength=strength, seed=seed)
     check_device(device)
     if model is not None:
-        check_model(model)
+        read_index(model)
     output = output or photo.with_name(f"{photo.stem}-sheet.jpg")
     check_output(output, overwrite=overwrite)
 

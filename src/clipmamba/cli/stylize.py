@@ -28,7 +28,7 @@ from clipmamba.cli.terminal import plain_warnings
 from clipmamba.errors import InputError
 from clipmamba.io import read_picture
 from clipmamba.pipelines.options import StylizeOptions
-from clipmamba.pipelines.stylize import check_device, check_model, check_style
+from clipmamba.pipelines.stylize import check_device, read_index, style_requests
 
 _PLACES = section(
     "Where in the picture",
@@ -122,12 +122,10 @@ def stylize(
     options = StylizeOptions(**look)
     keywords = style_keywords(prompt, style_image, style, avoid, source, templates)
     regions = [_region(text) for text in region]
-    requests = check_style(**keywords, regions=regions)
-    if mask is not None and not (prompt or style_image or style):
-        raise InputError("--mask needs a style: add a prompt or a style image")
+    requests = style_requests(**keywords, mask=mask, regions=regions)
     check_device(device)
     if model is not None:
-        check_model(model)
+        read_index(model)
     keep = cast("Exist", "overwrite" if overwrite else exist)
     jobs = plan(
         collect(inputs, recursive=recursive, output=output),

@@ -115,7 +115,7 @@ class StylizePipeline:
         if path is None:
             for weights in released(root):
                 verify(weights, root)
-        clip_name, guidance = check_model(root)
+        clip_name, guidance = read_index(root)
 
         from clipmamba.clip import Clip
         from clipmamba.models import Stylizer
@@ -123,7 +123,8 @@ class StylizePipeline:
 
         clip = Clip.from_pretrained(clip_name, device=target)
         prior = StylePrior.load(root / "prior", clip)
-        stylizer = Stylizer.from_pretrained(root / "stylizer").to(target)
+        # Resolved: a path like "my-model/stylizer" could be a repository of the hub's.
+        stylizer = Stylizer.from_pretrained((root / "stylizer").resolve()).to(target)
         return cls(stylizer.eval().requires_grad_(False), clip, prior, guidance)
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
@@ -182,11 +183,14 @@ class StylizePipeline:
     def _resolve(self, request: StyleRequest, seed: int | None) -> torch.Tensor:
         mixed = request.prompts or request.styles or request.avoid or request.source
         if len(request.pictures) == 1 and not mixed:  # keeps the gradient of a tensor
+            from torch.nn import functional
+
             from clipmamba.clip import encode_picture
 
             [(picture, _)] = request.pictures
             with _grad_only_for(picture):
-                return encode_picture(self.clip, self._tensor(picture)[:1])
+                rows = encode_picture(self.clip, self._tensor(picture))
+                return functional.normalize(rows.mean(0, keepdim=True), dim=1)
         style = request.resolve(self.clip, self.prior, seed, self._tensor)
         return style.embedding[None]
 
@@ -233,7 +237,9 @@ class StylizePipeline:
             TypeError: there is no such option.
         """
         chosen = StylizeOptions(**options)
-        requests = check_style(prompt, style_image, style, avoid, source, templates, mask, regions)
+        requests = style_requests(
+            prompt, style_image, style, avoid, source, templates, mask, regions
+        )
         points = {
             seed: [(self._resolve(request, seed), part) for request, part in requests]
             for seed in chosen.seeds
@@ -379,15 +385,18 @@ class StylizePipeline:
         import numpy as np
         import torch
 
+        from clipmamba.io.convert import array_to_tensor, tensor_to_array
+
         if isinstance(part, torch.Tensor):
             part = part.detach().cpu().numpy()
         if isinstance(part, np.ndarray):
             values = part.squeeze()
             if values.ndim != 2:
                 raise InputError(f"a mask must be (H, W), not {part.shape}")
-            if values.dtype != np.uint8:
-                values = np.rint(np.clip(values, 0, 1) * 255).astype(np.uint8)
-            part = Image.fromarray(values)
+            if values.dtype == np.bool_:
+                values = values.astype(np.float32)
+            shades = array_to_tensor(values[..., None]).clamp(0, 1)
+            part = Image.fromarray(tensor_to_array(shades, np.dtype(np.uint8))[..., 0])
         return read_mask(part, size)
 
     def _tensor(self, image: Picture) -> torch.Tensor:
@@ -453,7 +462,7 @@ def stylize(
         WeightsError: weights are missing or damaged.
     """
     asked = {"style_image": style_image, **options}
-    check_style(text, **{name: asked[name] for name in _STYLE_OPTIONS if name in asked})
+    style_requests(text, **{name: asked[name] for name in _STYLE_OPTIONS if name in asked})
     fields = {field.name for field in dataclasses.fields(StylizeOptions)}
     values = {name: value for name, value in options.items() if name in fields}
     StylizeOptions(strength=strength, seed=seed, **values)
@@ -471,7 +480,7 @@ def _cached_pipeline(model: str | None, device: str) -> StylizePipeline:
     return StylizePipeline.from_pretrained(model, device)
 
 
-def check_style(
+def style_requests(
     prompt: str | Sequence[str] | None = None,
     style_image: Any = None,
     style: Any = None,
@@ -487,12 +496,15 @@ def check_style(
         Requests, each with its mask (None for the whole picture), to be laid over one another.
 
     Raises:
-        InputError: no style at all, an empty prompt, a weight that is not above 0.
+        InputError: no style at all, an empty prompt, a weight that is not above 0, a mask without
+            a style of its own.
     """
     requests: list[tuple[StyleRequest, Any]] = []
     if not regions or any(given is not None for given in (prompt, style_image, style)):
         whole = StyleRequest.parse(prompt, style_image, style, avoid, source, templates)
         requests.append((whole, mask))
+    elif mask is not None:
+        raise InputError("a mask needs a style of its own: add a prompt or a style image")
     for area, words in regions:
         named = {"prompt": words} if isinstance(words, str) else {"style": words}
         part = StyleRequest.parse(**named, avoid=avoid, source=source, templates=templates)
@@ -536,7 +548,7 @@ def resolve_device(name: str = "auto") -> torch.device:
     return device
 
 
-def check_model(folder: Path) -> tuple[str, float]:
+def read_index(folder: Path) -> tuple[str, float]:
     """Read a saved pipeline's index; needs no torch.
 
     Returns:

@@ -91,7 +91,7 @@ class Style:
         if clip is None:
             clip = Clip.from_pretrained()
             prior = prior or StylePrior.load(clip=clip)
-        elif prior is not None:
+        if prior is not None:
             prior.check_clip(clip)
         if prior is None and seed is not None:
             raise InputError("a seed draws a style's variant from a prior; give prior=")
