@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -14,8 +15,9 @@ from PIL import Image
 from torch import Tensor
 
 from clipmamba.clip import Clip
-from clipmamba.errors import InputError
 from clipmamba.models import Stylizer
+from clipmamba.models.registry import ROOT
+from clipmamba.pipelines import StylizePipeline
 from clipmamba.styles import StylePrior
 from clipmamba.train import stylizer_commands
 from clipmamba.train.loop import latest_checkpoint, read_log
@@ -71,15 +73,17 @@ def test_a_run_leaves_a_model_a_log_and_a_sheet(arguments: list[str], tmp_path: 
         assert sheet.width > 13 * 160  # the photo and twelve prompts
         assert sheet.height > 4 * 160
 
-    exported = run("export", "--model", str(tmp_path / "run" / "stylizer"), "--output",
-                   str(tmp_path / "ship"))  # fmt: skip
+    prior = arguments[arguments.index("--prior") + 1]
+    exported = run("export", "--model", str(tmp_path / "run" / "stylizer"), "--prior", prior,
+                   "--output", str(tmp_path / "ship"))  # fmt: skip
     assert exported.exit_code == 0, exported.output
-    shipped = Stylizer.from_pretrained(tmp_path / "ship")
+    shipped = StylizePipeline.from_pretrained(tmp_path / "ship").stylizer
+    assert str(tmp_path) not in (tmp_path / "ship/stylizer/config.json").read_text()
     for a, b in zip(after.parameters(), shipped.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-6)
     small, large = (
         (tmp_path / name / "diffusion_pytorch_model.safetensors").stat().st_size
-        for name in ("ship", "run/stylizer")
+        for name in ("ship/stylizer", "run/stylizer")
     )
     assert small < 0.8 * large
 
@@ -88,10 +92,22 @@ def test_the_least_step_can_be_changed(arguments: list[str], tmp_path: Path):
     result = run("train", *arguments, "--least-step", "0.3", "--tiles", "1")
     assert result.exit_code == 0, result.output
     trained, shipped = tmp_path / "run" / "stylizer", tmp_path / "ship"
+    prior = arguments[arguments.index("--prior") + 1]
     assert Stylizer.from_pretrained(trained).config.least_step == 0.3
     for options, expected in (([], 0.3), (["--least-step", "1"], 1)):
-        run("export", "--model", str(trained), "--output", str(shipped), *options)
-        assert Stylizer.from_pretrained(shipped).blocks[0].mixer.least_step == expected
+        run("export", "--model", str(trained), "--prior", prior, "--output", str(shipped), *options)
+        assert Stylizer.from_pretrained(shipped / "stylizer").blocks[0].mixer.least_step == expected
+
+
+def test_what_ships_is_what_export_writes(tmp_path: Path):
+    index = json.loads((ROOT / "model_index.json").read_text())
+    result = run("export", "--model", str(ROOT / "stylizer"), "--output", str(tmp_path),
+                 "--guidance", str(index["guidance"]))  # fmt: skip
+    assert result.exit_code == 0, result.output
+    written = [path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(written) == 5
+    for path in written:
+        assert (tmp_path / path).read_bytes() == (ROOT / path).read_bytes(), path
 
 
 def test_a_dry_run_leaves_the_real_run_alone(arguments: list[str], tmp_path: Path):
@@ -107,28 +123,36 @@ def test_a_dry_run_leaves_the_real_run_alone(arguments: list[str], tmp_path: Pat
     ("changed", "message"),
     [
         (["--side", "33"], "--side must be a multiple of 8"),
-        (["--side", "264"], "from 8 to 256"),
+        (["--side", "264"], "from 16 to 256"),
+        (["--side", "8"], "from 16"),
         (["--pairs", "."], "make them with the `pairs` command"),
         (["--batch", "1"], "--batch"),
         (["--init", ".", "--mixer", "conv"], "--mixer"),
         (["--init", ".", "--depth", "6"], "--depth"),
-        (["--pixel", "0", "--directional", "0", "--patch", "0", "--contrastive", "0",
-          "--layout", "0", "--variation", "0"], "weight 0"),
+        (["--pixel", "0", "--distil", "0", "--directional", "0", "--patch", "0",
+          "--contrastive", "0", "--layout", "0", "--variation", "0"], "weight 0"),
     ],
 )  # fmt: skip
 def test_wrong_options_are_named(arguments, changed, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     result = run("train", *arguments, *changed)
-    assert isinstance(result.exception, InputError)
-    assert message in str(result.exception)
+    assert result.exit_code == 2
+    assert message in result.output.splitlines()[-1]
     assert not list((tmp_path / "run").glob("checkpoint-*"))
+
+
+def test_a_missing_folder_is_not_looked_for_on_the_hub(arguments: list[str]):
+    for command in (["train", *arguments, "--init"], ["export", "--output", "x", "--model"]):
+        result = run(*command, "runs/missing")
+        assert result.exit_code == 2
+        assert "does not exist" in result.output
 
 
 def test_a_model_for_another_clip_is_refused(arguments: list[str], tmp_path: Path):
     Stylizer(style_dim=8, **SMALL).save_pretrained(tmp_path / "other")
     result = run("train", *arguments, "--init", str(tmp_path / "other"))
-    assert isinstance(result.exception, InputError)
-    assert "--clip" in str(result.exception)
+    assert result.exit_code == 2
+    assert "--clip" in result.output.splitlines()[-1]
 
 
 def test_style_points_mean_their_style(pairs_folder, prior_folder, clip):
@@ -162,7 +186,7 @@ def test_the_module_runs_from_the_shell(arguments: list[str], tmp_path: Path):
 
 
 def test_a_stylizer_is_carried_over_to_another_clip(tmp_path, tiny_clip_folder, monkeypatch):
-    """The new CLIP is the old one turned: with its points the carried-over model does the same."""
+    """The new CLIP is the old one in a wider space: the carried-over model does the same."""
     generator = np.random.default_rng(0)
     pictures = []
     for number in range(60):
@@ -170,11 +194,11 @@ def test_a_stylizer_is_carried_over_to_another_clip(tmp_path, tiny_clip_folder, 
         path = tmp_path / f"{number}.png"
         Image.fromarray(colours).resize((64, 64)).save(path)
         pictures.append(Picture(path, "photo", "a photo", (), "", str(number)))
-    turn = torch.linalg.qr(torch.randn(16, 16, generator=torch.Generator().manual_seed(0)))[0]
+    turn = torch.linalg.qr(torch.randn(24, 16, generator=torch.Generator().manual_seed(0)))[0]
 
     class Turned(Clip):
         def encode_image(self, images: Tensor) -> Tensor:
-            return (super().encode_image(images)[:, None] * turn.T).sum(-1)  # not in bf16
+            return (super().encode_image(images)[:, None] * turn).sum(-1)  # not in bf16
 
     old = Clip.from_pretrained(str(tiny_clip_folder))
     new = Turned.from_pretrained(str(tiny_clip_folder))
@@ -193,5 +217,7 @@ def test_a_stylizer_is_carried_over_to_another_clip(tmp_path, tiny_clip_folder, 
     image = torch.from_numpy(np.asarray(Image.open(pictures[7].path)).copy())
     image = image.permute(2, 0, 1)[None] / 255
     expected = stylizer.style(old.encode_image(image))
-    assert torch.allclose(carried.style(new.encode_image(image)), expected, atol=0.02)
-    assert not torch.allclose(stylizer.style(new.encode_image(image)), expected, atol=0.02)
+    wide = new.encode_image(image)
+    assert carried.config.clip == "new"
+    assert torch.allclose(carried.style(wide), expected, atol=0.02)
+    assert not torch.allclose(carried.style(wide.roll(1, 1)), expected, atol=0.02)

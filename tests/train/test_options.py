@@ -41,6 +41,9 @@ def test_every_field_is_an_option():
     text = result("--help")
     for field in (*dataclasses.fields(LoopConfig), *dataclasses.fields(LossWeights)):
         assert "--" + field.name.replace("_", "-") in text
+    assert "wall-clock minutes between checkpoints: the most that a kill can lose" in " ".join(
+        text.lower().split()
+    )
 
 
 def test_what_is_wrong_is_said():

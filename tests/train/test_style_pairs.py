@@ -124,8 +124,9 @@ def test_crops_are_aligned_and_lie_on_the_grid(batches: StylizerBatches):
 
 def test_stores_take_turns_by_their_shares(batches: StylizerBatches, stores):
     uneven = StylizerBatches(stores, [1, 3], batches.points, batch=8, sides=[64], seed=3)
-    which = uneven.batch(0, 0, 1)["style_id"] % 2
-    assert which.tolist() == [0, 1, 1, 1, 0, 1, 1, 1]
+    drawn = [uneven.batch(step, 0, 1) for step in range(4)]
+    which = torch.cat([batch["style_id"][~batch["own_style"]] for batch in drawn]) % 2
+    assert which.tolist() == [1, 0, 1, 1] * 7  # photos in their own style cost no store its turn
 
 
 def test_some_styles_are_drawn_more_often(stores):
@@ -145,7 +146,7 @@ def test_each_pair_has_a_point_of_its_own_style(batches: StylizerBatches, stores
         batch = batches.batch(step, 0, 1)
         for place in range(8):
             style, which = divmod(int(batch["style_id"][place]), 2)
-            assert which == place % 2  # the same share of each store
+            assert which == (7 * step + place - 1) % 2  # the same share of each store
             spot = int(batch["style"][place].argmax())
             assert 8 * which + 3 * style <= spot < 8 * which + 3 * style + 3
 
@@ -154,16 +155,17 @@ def test_pictures_and_words_ask_for_their_own_statistics(batches: StylizerBatche
     asked = set()
     for step in range(12):
         batch = batches.batch(step, 0, 1)
-        assert batch["exact"].tolist() == [False, True] * 4  # painters say what they do
-        assert batch["taught"].tolist() == [True, False] * 4
-        for place in range(0, 8, 2):
+        shown = batch["style_id"] % 2 == 0  # of the store of pictures
+        assert torch.equal(batch["exact"], ~shown)  # painters say what they do
+        assert torch.equal(batch["taught"], shown)
+        for place in shown.nonzero()[:, 0].tolist():
             number, spot = int(batch["style_id"][place]) // 2, int(batch["style"][place].argmax())
             by_words = spot != 3 * number  # the first point is the picture's
             assert batch["target"][place].item() == 2 * number + by_words
             asked.add((number, by_words))
-        assert batch["target"][1::2].abs().sum() == 0
-        assert batch["look"][::2].tolist() == [4 + n // 2 for n in batch["style_id"][::2].tolist()]
-        assert batch["look"][1::2].tolist() == [-1] * 4
+        assert batch["target"][~shown].abs().sum() == 0
+        looks = [4 + n // 2 if n % 2 == 0 else -1 for n in batch["style_id"].tolist()]
+        assert batch["look"].tolist() == looks
     assert len(asked) == 4
 
 

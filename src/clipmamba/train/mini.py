@@ -6,6 +6,7 @@ tokenizer, first distilled from a sentence encoder, then trained with the image 
 
 from __future__ import annotations
 
+import functools
 import json
 from pathlib import Path
 from typing import Any
@@ -52,8 +53,13 @@ def build() -> CLIP:
 
 def tokenize(texts: list[str]) -> Tensor:
     """Token ids (B, 32) by open_clip's own tokenizer."""
-    tokens: Tensor = open_clip.SimpleTokenizer(context_length=32)(texts)
+    tokens: Tensor = _tokenizer()(texts)
     return tokens
+
+
+@functools.cache
+def _tokenizer() -> open_clip.SimpleTokenizer:
+    return open_clip.SimpleTokenizer(context_length=32)
 
 
 def load_imagenet(model: CLIP) -> None:

@@ -1,15 +1,18 @@
-"""Command line options that all training commands share, made from `LoopConfig`."""
+"""What all training commands share: options made from dataclasses, and how they refuse."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+import inspect
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
+from clipmamba.errors import ClipmambaError
 from clipmamba.train.loop import LoopConfig
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -27,6 +30,27 @@ _TYPES: dict[str, Any] = {
 }
 
 
+class _Refusal(click.ClickException):
+    exit_code = 2
+
+
+class PoliteCommand(click.Command):
+    """A command that says in one line what it can't use or do, with exit code 2."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Runs it."""
+        try:
+            return super().invoke(ctx)
+        except ClipmambaError as error:
+            raise _Refusal(" ".join(str(error).split())) from error
+
+
+class PoliteGroup(click.Group):
+    """A group of such commands."""
+
+    command_class = PoliteCommand
+
+
 def loop_options(**defaults: Any) -> Callable[[Command], Command]:
     """Adds every field of `LoopConfig` as an option; the command receives `config`.
 
@@ -42,11 +66,12 @@ def dataclass_options(
     """Adds every field of a dataclass as an option; the command receives an instance.
 
     Args:
-        cls: The dataclass: field names and defaults are the options'.
+        cls: The dataclass: field names, defaults and the docstring's `Attributes` are the options'.
         argument: The command's parameter that receives it.
         defaults: Values that differ from the dataclass's own.
     """
     fields = dataclasses.fields(cls)
+    told = _attributes(cls)
 
     def decorate(command: Command) -> Command:
         @functools.wraps(command)
@@ -64,8 +89,16 @@ def dataclass_options(
                 type=None if flag else _TYPES.get(field.name, type(default)),
                 required=required,
                 show_default=not required,
+                help=told.get(field.name),
                 **({} if required else {"default": default}),  # click takes None for a default
             )(wrapped)
         return wrapped  # type: ignore[return-value]
 
     return decorate
+
+
+def _attributes(cls: type) -> dict[str, str]:
+    """What a Google style docstring says of each attribute."""
+    _, _, listed = (inspect.getdoc(cls) or "").partition("Attributes:\n")
+    found = re.findall(r"^    (\w+): (.+(?:\n {5,}.+)*)", listed, re.MULTILINE)
+    return {name: " ".join(text.split()) for name, text in found}

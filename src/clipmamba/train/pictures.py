@@ -87,7 +87,8 @@ def draw_by_look(pictures: Sequence[Picture], count: int, seed: int) -> list[tup
     """Some pictures with the names of their looks, rare looks rather than common ones.
 
     A look is one of the judge's families, however the style's words are ordered, or the picture's
-    own family; "" where only a few share it.
+    own family; "" where only a few share it. All of "" count as one look, and a common one: what a
+    handful of pictures shows can't be learnt.
     """
     names = [
         family_of(", ".join(picture.texts[:1]) or picture.caption) or picture.family

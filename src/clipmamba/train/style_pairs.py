@@ -79,7 +79,8 @@ class PairStore:
 class StyleStore:
     """Style pictures without results, to be matched with the photos of a `PairStore`.
 
-    Those of small families are drawn more often than those of large ones.
+    Those of small families are drawn more often than those of large ones; pictures without a family
+    count as one.
 
     Raises:
         InputError: The folder holds no styles.
@@ -259,7 +260,8 @@ class StylizerBatches:
         if unknown:
             raise InputError(f"no pairs are of a style named {', '.join(sorted(unknown))}")
         self.rows = [_rows(store, often, without) for store in stores]
-        self.turns = [which for which, share in enumerate(shares) for _ in range(share)]
+        places = [((k + 0.5) / n, which) for which, n in enumerate(shares) for k in range(n)]
+        self.turns = [which for _, which in sorted(places)]
         self.size, self.sides, self.seed, self.identity = batch, sides, seed, identity
 
     def batch(self, step: int, process: int, processes: int) -> dict[str, Tensor]:
@@ -290,7 +292,8 @@ class StylizerBatches:
         # processes share it
         for place in range(process, self.size, processes):
             rng = random.Random(f"{self.seed}-{step}-{place}")
-            which = self.turns[place % len(self.turns)]
+            turn = step * (self.size - self.identity) + place - self.identity
+            which = self.turns[turn % len(self.turns)]
             store = self.stores[which]
             row = int(self.rows[which][rng.randrange(len(self.rows[which]))])
             number = int(store.numbers[row])

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from clipmamba.errors import InputError
 from clipmamba.evaluate.judge import StageFeatures
 from clipmamba.losses.statistics import channel_statistics
 from clipmamba.train.mini import keep_depthwise_in_float32
@@ -72,8 +73,16 @@ def style_targets(
         styles: Those of a store; the ones without a picture ask for nothing.
         photos: Bytes (N, H, W, 3).
         network: What looks at the pictures.
+
+    Raises:
+        InputError: No style has a picture.
     """
     shown = [number for number, style in enumerate(styles) if style.picture]
+    if not shown:
+        raise InputError(
+            "the losses on style statistics need style pictures: give --style-share or "
+            "--teacher-share a value above 0"
+        )
     own = _statistics([styles[number].picture for number in shown], network)
     families = np.array([styles[number].family for number in shown])
     common = {name for name, count in Counter(families.tolist()).items() if count >= FEW}

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
@@ -26,11 +25,12 @@ from clipmamba.errors import InputError
 from clipmamba.evaluate.sheet import PROMPTS, contact_sheet
 from clipmamba.models import Stylizer
 from clipmamba.models.gamut import into_gamut
+from clipmamba.pipelines import StylizePipeline
 from clipmamba.styles import StylePrior
 from clipmamba.train.distributed import gather_with_gradient
 from clipmamba.train.loop import LoopConfig, train
 from clipmamba.train.mini import keep_depthwise_in_float32
-from clipmamba.train.options import data_option, dataclass_options, loop_options
+from clipmamba.train.options import PoliteGroup, data_option, dataclass_options, loop_options
 from clipmamba.train.pictures import MEDIA, Picture, draw_by_look, read_pictures
 from clipmamba.train.style_pairs import (
     SIZE,
@@ -52,9 +52,10 @@ from clipmamba.train.stylizer_task import LossWeights, StylizerTask
 WORDS = 7  # texts of a style picture that are asked for
 PHOTOS = 256  # of which what photos look like is learnt
 Folder = click.Path(file_okay=False, path_type=Path)
+Present = click.Path(file_okay=False, exists=True, path_type=Path)
 
 
-@click.group()
+@click.group(cls=PoliteGroup)
 def main() -> None:
     """Train the stylizer."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -85,10 +86,10 @@ def pairs(data: Path, output: Path, teacher: int, painters: int, styles: int, se
 
 
 @main.command("train")
-@click.option("--pairs", "pairs_folder", type=Folder, required=True, help="Output of `pairs`.")
-@click.option("--init", type=Folder, help="A stylizer to start from; a new one where missing.")
+@click.option("--pairs", "pairs_folder", type=Present, required=True, help="Output of `pairs`.")
+@click.option("--init", type=Present, help="A stylizer to start from; a new one where missing.")
 @click.option("--clip", "clip_name", default="mini", show_default=True, help="open_clip model.")
-@click.option("--prior", "prior_folder", type=Folder, help="Text-to-style prior; the shipped one.")
+@click.option("--prior", "prior_folder", type=Present, help="Text-to-style prior; the shipped one.")
 @click.option(
     "--mixer",
     type=click.Choice(["mamba", "attention", "conv"]),
@@ -110,7 +111,7 @@ def pairs(data: Path, output: Path, teacher: int, painters: int, styles: int, se
     help="Of the crops, in pixels. Given several times, steps differ; large ones are rare.",
 )  # fmt: skip
 @click.option("--crops", default=4, show_default=True, help="Crops a picture, patch loss.")
-@dataclass_options(LossWeights)
+@dataclass_options(LossWeights, distil=1.0, directional=0.3, contrastive=0.1)
 @loop_options(steps=5000, learning_rate=1e-3, workers=1, sample_every=1000)
 def train_command(
     pairs_folder: Path,
@@ -134,8 +135,8 @@ def train_command(
 ) -> None:
     """Train on pairs, with style statistics and CLIP losses as weighted."""
     for side in sides:
-        if not 8 <= side <= SIZE or side % 8:
-            raise InputError(f"--side must be a multiple of 8 from 8 to {SIZE}, not {side}")
+        if not 16 <= side <= SIZE or side % 8:
+            raise InputError(f"--side must be a multiple of 8 from 16 to {SIZE}, not {side}")
     if init is not None and (mixer, bend, depth) != (None, None, None):
         raise InputError(
             "--mixer, --bend and --depth are for a new stylizer; the one of --init has its own"
@@ -222,28 +223,30 @@ def train_command(
 
 
 @main.command()
-@click.option("--model", type=Folder, required=True, help="A stylizer folder.")
-@click.option("--output", type=Folder, required=True, help="Gets the same weights in fp16.")
+@click.option("--model", type=Present, required=True, help="A stylizer folder.")
+@click.option("--prior", "prior_folder", type=Present, help="Text-to-style prior; the shipped one.")
+@click.option("--output", type=Folder, required=True, help="For `clipmamba stylize --model`.")
 @click.option("--least-step", type=float, help="Of the scan, in place of the trained one.")
-def export(model: Path, output: Path, least_step: float | None) -> None:
-    """Write a trained stylizer as it ships: config and fp16 weights."""
-    from safetensors.torch import load_file, save_file
-
-    Stylizer.from_pretrained(model)  # strict
-    output.mkdir(parents=True, exist_ok=True)
-    name = "diffusion_pytorch_model.safetensors"
-    tensors = {key: value.half() for key, value in load_file(str(model / name)).items()}
-    save_file(tensors, str(output / name), metadata={"format": "pt"})
-    config = json.loads((model / "config.json").read_text(encoding="utf-8"))
-    config.pop("_name_or_path", None)  # where training began from
-    if least_step is not None:
-        config["least_step"] = least_step
-    (output / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+@click.option("--guidance", default=1.0, show_default=True, help="How far styles are driven apart.")
+def export(
+    model: Path, prior_folder: Path | None, output: Path, least_step: float | None, guidance: float
+) -> None:
+    """Join a trained stylizer, in fp16, with its prior and the name of its CLIP."""
+    given = {} if least_step is None else {"least_step": least_step}
+    stylizer = Stylizer.from_pretrained(model, **given)
+    clip = Clip.from_pretrained(stylizer.config["clip"])
+    pipeline = StylizePipeline(stylizer, clip, StylePrior.load(prior_folder, clip), guidance)
+    stylizer.half()
+    pipeline.save_pretrained(output)
+    file = output / "stylizer" / "config.json"
+    config = json.loads(file.read_text(encoding="utf-8"))
+    config.pop("_name_or_path", None)  # a folder of this machine
+    file.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
 @main.command()
 @data_option
-@click.option("--model", type=Folder, required=True, help="A stylizer folder.")
+@click.option("--model", type=Present, required=True, help="A stylizer folder.")
 @click.option("--old", required=True, help="The CLIP that it reads.")
 @click.option("--new", required=True, help="The CLIP that it shall read.")
 @click.option("--output", type=Folder, required=True)
@@ -263,7 +266,7 @@ def adapt(
     rows: tuple[list[Tensor], list[Tensor]] = ([], [])
     for start in tqdm(range(0, len(learned), 32), desc="pictures", mininterval=10):
         some = [load_square(picture.path, 224) for picture in learned[start : start + 32]]
-        images = torch.from_numpy(np.stack(some)).permute(0, 3, 1, 2).float() / 255
+        images = as_images(some)
         for points, clip in zip(rows, clips, strict=True):
             with torch.no_grad(), torch.autocast(clip.device.type, torch.bfloat16):
                 points.append(clip.encode_image(images).cpu())
@@ -273,7 +276,9 @@ def adapt(
     cosine = F.cosine_similarity(after @ carried, before).mean().item()
     logging.info("cosine of the mapped points to the old ones: %.3f", cosine)
     first = stylizer.style.net[0]
-    first.weight.data = first.weight.data @ carried.T
+    wider = after.shape[1] / before.shape[1]
+    first.weight.data = first.weight.data @ carried.T * wider**-0.5  # it scales points by its width
+    stylizer.register_to_config(style_dim=after.shape[1], clip=new)
     stylizer.save_pretrained(output)
 
 
@@ -291,7 +296,7 @@ def style_points(store: PairStore | StyleStore, clip: Clip, prior: StylePrior) -
     """For each style of a store, the points (K, E) that mean it.
 
     A style picture gives its own embedding first. A painter has no picture: it gives some results'
-    embeddings. Texts give their points as the pipeline makes them, the prior's mean and a variant.
+    embeddings. Texts give what the prior makes of them: its mean and a variant.
     """
     prior = prior.cpu()
     rows: dict[int, list[int]] = {}
@@ -349,8 +354,8 @@ def sample_sheet(
     stores: Sequence[PairStore | StyleStore], clip: Clip, prior: StylePrior, count: int = 4
 ) -> Callable[[nn.Module, Path], None]:
     """A callback that draws `count` photos in the README's styles."""
-    photos = np.stack([stores[0].photos[row * 97 % len(stores[0])] for row in range(count)])
-    images = torch.from_numpy(photos).permute(0, 3, 1, 2).float() / 255
+    photos = [stores[0].photos[row * 97 % len(stores[0])] for row in range(count)]
+    images = as_images(photos)
 
     @torch.no_grad()
     def sample(task: nn.Module, folder: Path) -> None:

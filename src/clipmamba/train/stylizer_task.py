@@ -283,7 +283,8 @@ class StylizerTask(nn.Module):
         judge.requires_grad_(False)
         fooled = adversarial_loss(judge(output, photo, style), reduction="none")
         judge.requires_grad_(True)
-        told = discriminator_loss(judge(result, photo, style), judge(output.detach(), photo, style))
+        real, fake = judge(result, photo, style), judge(output.detach(), photo, style)
+        told = discriminator_loss(real, fake, reduction="none")
         return {"adversarial": fooled, "discriminator": told}
 
 
