@@ -2,8 +2,9 @@
 
 python scripts/ablate.py --data ../shared/data --pairs runs/pairs --output runs/ablation
 
-Every variant has the same pairs, seed, steps and, within 5 %, number of parameters. PAIRS holds all
-three kinds, the style network's included. A variant that is already in OUTPUT is kept.
+Every variant has the same pairs, seed, steps and about as many parameters (3.25 to 3.6 million).
+PAIRS holds all three kinds, the style network's included. A variant that is already in OUTPUT is
+kept.
 """
 
 from __future__ import annotations
@@ -45,12 +46,13 @@ VARIANTS = {
 @click.option("--launch", default=sys.executable, show_default=True, help="What runs a script.")
 def main(data: Path, pairs: Path, output: Path, steps: int, precision: str, launch: str) -> None:
     """Train every variant, then measure them in one table."""
-    folders = []
+    folders, trained = [], []
     for name, change in VARIANTS.items():
         run, folder = output / f"{name}-run", output / name
         folders += ["--candidate", str(folder)]
         if folder.is_dir():
             continue
+        trained += ["--again", name]
         command = [*launch.split(), str(SCRIPTS / "train_stylizer.py"), "train"]
         command += ["--pairs", str(pairs), "--output", str(run), "--steps", str(steps)]
         command += ["--precision", precision, *SHARED.split(), *change.split()]
@@ -59,7 +61,7 @@ def main(data: Path, pairs: Path, output: Path, steps: int, precision: str, laun
         StylizePipeline(stylizer, Clip.from_pretrained(), StylePrior.load()).save_pretrained(folder)
         count = sum(parameter.numel() for parameter in stylizer.parameters())
         click.echo(f"{name}: {count / 1e6:.2f} M parameters")
-    judge = [sys.executable, str(SCRIPTS / "evaluate.py"), "--data", str(data), *folders]
+    judge = [sys.executable, str(SCRIPTS / "evaluate.py"), "--data", str(data), *folders, *trained]
     subprocess.run([*judge, "--output", str(output / "table")], check=True)
 
 

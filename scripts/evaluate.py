@@ -20,6 +20,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from clipmamba.clip import Clip
+from clipmamba.errors import InputError
 from clipmamba.evaluate.judge import StageFeatures, StyleJudge, square, stage_statistics
 from clipmamba.evaluate.metrics import palette
 from clipmamba.evaluate.protocol import (
@@ -34,6 +35,7 @@ from clipmamba.evaluate.protocol import (
 from clipmamba.evaluate.sheet import contact_sheet
 from clipmamba.evaluate.table import Yardstick, markdown, measure
 from clipmamba.pipelines import StylizePipeline
+from clipmamba.train.options import PoliteCommand
 from clipmamba.train.pictures import Picture, read_pictures
 
 PHOTOS = 12
@@ -134,7 +136,7 @@ def style_network(
     ]
 
 
-@click.command()
+@click.command(cls=PoliteCommand)
 @click.option("--data", type=click.Path(exists=True, path_type=Path), required=True)
 @click.option(
     "--candidate",
@@ -157,6 +159,9 @@ def main(
 ) -> None:
     """Measure the default weights (or --candidate) beside their neighbours."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    names = [folder.name for folder in candidates] if len(candidates) > 1 else []
+    if len({*names, "identity", "previous", *GIVEN}) < len(names) + 4:
+        raise InputError("the candidates' folders need names of their own: rows are called so")
     output.mkdir(parents=True, exist_ok=True)
     pictures = read_pictures(data)
     held_out = by_family([picture for picture in pictures if picture.held_out])
@@ -180,6 +185,10 @@ def main(
         methods |= {folder.name: by_pipeline(folder) for folder in candidates}
     else:
         methods["candidate"] = by_pipeline(candidates[0] if candidates else None)
+    if unknown := {*again} - {*methods}:
+        raise InputError(
+            f"--again: no row {', '.join(sorted(unknown))}; rows: {', '.join(methods)}"
+        )
     table: dict[str, dict[str, float]] = {}
     for name, paint in methods.items():
         file = output / f"{name.replace(' ', '-')}.json"

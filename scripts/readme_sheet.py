@@ -30,8 +30,10 @@ FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 @click.option("--seed", type=int, help="Another variant of every style.")
 def main(model: Path | None, photos: Path, output: Path, cell: int, seed: int | None) -> None:
     """Restyle every photo in every style; the sheet shows the squares in their middle."""
-    pipeline = StylizePipeline.from_pretrained(model)
     originals = {path.stem: read_picture(path) for path in sorted(photos.glob("*.jpg"))}
+    if STRIP_PHOTO not in originals:
+        raise click.UsageError(f"{photos} has no {STRIP_PHOTO}.jpg, which the strip shows")
+    pipeline = StylizePipeline.from_pretrained(model)
     styled: dict[str, dict[str, Image.Image]] = {name: {} for name in originals}
     for prompt in PROMPTS:
         results = pipeline([*originals.values()], prompt=prompt, seed=seed).images

@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw
 pytest.importorskip("sklearn", reason="needs clipmamba[train]")
 
 from clipmamba.clip import Clip
+from clipmamba.errors import InputError
 from clipmamba.evaluate.judge import StyleJudge, gram, square
 from clipmamba.evaluate.protocol import CASES, FAMILIES, PHOTOGRAPH, choose, family_of, share_out
 from clipmamba.evaluate.table import Yardstick, markdown, measure
@@ -76,7 +77,7 @@ def test_the_same_pictures_are_chosen_whatever_their_order(tmp_path):
     assert choose(paths, 5) == choose(reversed(paths), 5)
     assert len(set(choose(paths, 5))) == 5
     assert share_out(paths[:2], 3) == [paths[0], paths[1], paths[0]]
-    with pytest.raises(ValueError, match="reference"):
+    with pytest.raises(InputError, match="every family"):
         share_out([], 1)
 
 

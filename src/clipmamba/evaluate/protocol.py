@@ -12,6 +12,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from clipmamba.errors import InputError
+
 
 @dataclass(frozen=True)
 class Family:
@@ -136,8 +138,8 @@ def share_out(paths: Sequence[Path], cases: int) -> list[Path]:
     """One reference picture for each of a family's prompts, different ones as far as they go.
 
     Raises:
-        ValueError: There is no picture.
+        InputError: There is no picture.
     """
     if not paths:
-        raise ValueError("a family needs at least one reference picture")
+        raise InputError("every family of styles needs a held-out picture; see docs/evaluate.md")
     return [paths[number % len(paths)] for number in range(cases)]
