@@ -14,7 +14,7 @@ from clipmamba.errors import InputError
 if TYPE_CHECKING:
     from clipmamba.clip.model import Clip
 
-VIEWS: tuple[float, ...] = (1.0, 1.15)
+VIEWS: tuple[float, ...] = (1.0, 1.15, 1.5)
 """How much each view enlarges the picture: the whole, and its middle, where strokes are larger."""
 
 
