@@ -227,7 +227,13 @@ def train_command(
 @click.option("--prior", "prior_folder", type=Present, help="Text-to-style prior; the shipped one.")
 @click.option("--output", type=Folder, required=True, help="For `clipmamba stylize --model`.")
 @click.option("--least-step", type=float, help="Of the scan, in place of the trained one.")
-@click.option("--guidance", default=1.0, show_default=True, help="How far styles are driven apart.")
+@click.option(
+    "--guidance",
+    type=click.FloatRange(min=0, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="How far styles are driven apart; 1 as trained.",
+)
 def export(
     model: Path, prior_folder: Path | None, output: Path, least_step: float | None, guidance: float
 ) -> None:
