@@ -322,6 +322,7 @@ def test_every_option_of_the_look_reaches_the_pipeline(tree, stylize, tiny_pipel
          {"prompt": "mosaic", "avoid": "blue", "source": "a church"}),
         (["-p", "mosaic", "--preserve-color"], {"prompt": "mosaic", "preserve_color": True}),
         (["-p", "mosaic", "--detail", "0.1"], {"prompt": "mosaic", "detail": 0.1}),
+        (["-p", "mosaic", "--no-grain"], {"prompt": "mosaic", "grain": False}),
         (["-p", "mosaic", "--max-size", "24"], {"prompt": "mosaic", "max_size": 24}),
         (["-p", "mosaic", "--mask", "mask.png"], {"prompt": "mosaic", "mask": mask}),
         (["--region", "mask.png=mosaic"], {"regions": [(mask, "mosaic")]}),

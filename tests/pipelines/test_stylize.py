@@ -287,6 +287,26 @@ def test_kept_colours_change_in_light_only(tiny_pipeline, photo, tmp_path):
     np.testing.assert_allclose(change, change[:, :1].repeat(3, 1), atol=1e-5)
 
 
+@pytest.mark.parametrize("tile", [None, 128])
+def test_without_grain_an_even_sky_stays_calm(tile):
+    pipe = StylizePipeline.from_pretrained(device="cpu")
+    sky = torch.full((1, 3, 64, 192), 0.6)
+    spread = [
+        pipe(sky, prompt="ukiyo-e", grain=grain, tile=tile).images.std((2, 3)).mean()
+        for grain in (True, False)
+    ]
+    assert spread[1] < 0.3 * spread[0]
+
+
+def test_without_grain_a_picture_has_no_variants_of_a_style_picture(tiny_pipeline, photo):
+    for grain in (True, False):
+        one, two = (
+            tiny_pipeline(photo, style_image=photo, seed=seed, grain=grain).images[0]
+            for seed in (1, 2)
+        )
+        assert (bytes_of(one) != bytes_of(two)) == grain
+
+
 def test_detail_gives_the_same_texture_at_every_size(tiny_pipeline, photo):
     large = photo.resize((192, 128), Image.Resampling.BICUBIC)
     changes = []

@@ -160,6 +160,14 @@ LOOK = section(
         "large, 0.5 twice.  [default: as they come at the photo's own pixels]",
     ),
     option(
+        "--no-grain",
+        "grain",
+        is_flag=True,
+        flag_value=False,
+        default=StylizeOptions.grain,
+        help="Leave out the noise that grain and strokes grow from: empty skies stay calm.",
+    ),
+    option(
         "--tile",
         type=TileSide(),
         metavar="auto|off|PX",

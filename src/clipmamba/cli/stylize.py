@@ -145,7 +145,7 @@ def stylize(
         masks = {path: read_picture(path, max_pixels=max_pixels) for path in paths}
     keywords["mask"] = None if mask is None else masks[mask]
     keywords["regions"] = [(masks[area], words) for area, words in regions]
-    for name in ("strength", "preserve_color", "detail", "max_size", "tile"):
+    for name in ("strength", "preserve_color", "detail", "grain", "max_size", "tile"):
         keywords[name] = getattr(options, name)
     hint_spelling([*prompt, *(words for _, words in regions)])
     batch = Batch(
@@ -174,7 +174,7 @@ def _made_with(
     regions: list[tuple[Path, str]],
 ) -> dict[str, Any]:
     """The look as a result tells it: of files the names alone, not where somebody keeps them."""
-    always = ("strength", "preserve_color", "detail")
+    always = ("strength", "preserve_color", "detail", "grain")
     made = {name: getattr(options, name) for name in always}
     for name in ("avoid", "source", "templates"):
         made[name] = keywords[name]

@@ -26,6 +26,8 @@ class StylizeOptions:
         detail: Size of strokes and texture whatever the size of the photo: 1 as on a picture of
             1024 pixels, 2 half as large, 0.5 twice. None: as the network draws them on the
             photo's own pixels, the finer the larger the photo.
+        grain: Give the network the noise that grain and strokes grow from. Without it empty skies
+            stay calm, and a seed only chooses the variant of the words.
         max_size: Longest side of the result in pixels; a smaller photo is not enlarged.
         tile: Longest side of the tiles that a picture is worked on in, in pixels (rounded up to
             a multiple of 16): less memory, nearly the same picture. "auto": 1024 for pictures of
@@ -40,6 +42,7 @@ class StylizeOptions:
     strength: float = 1.0
     preserve_color: bool = False
     detail: float | None = None
+    grain: bool = True
     max_size: int | None = None
     tile: int | Literal["auto"] | None = "auto"
     seed: int | None = None

@@ -225,8 +225,8 @@ class StylizePipeline:
                 earlier ones; without another style the rest stays the photo.
             callback: called with the number of pictures done, parts of a tiled one included, and
                 their total.
-            options: see `StylizeOptions`: strength, preserve_color, detail, max_size, tile, seed,
-                variants.
+            options: see `StylizeOptions`: strength, preserve_color, detail, grain, max_size, tile,
+                seed, variants.
 
         Returns:
             Pictures of the inputs' kind and type, as large as they are unless ``max_size`` says
@@ -368,13 +368,13 @@ class StylizePipeline:
         small = resize(photo, max(1, round(height * scale)), max(1, round(width * scale)))
         seen = functional.pad(small, (_MARGIN,) * 4, mode="replicate")
         points = point.to(seen).expand(len(seen), -1)
-        seed = int(options.seed or 0)
+        noise = self.stylizer.draw_noise(seen.shape[2], seen.shape[3], int(options.seed or 0))
+        noise *= options.grain
         tile = options.tile_side(small.shape[3], small.shape[2])
         if tile is None:
-            noise = self.stylizer.draw_noise(seen.shape[2], seen.shape[3], seed)
             restyled = self.stylizer(seen, points, noise)
         else:
-            restyled = restyle_in_tiles(self.stylizer, seen, points, seed, tile, tell)
+            restyled = restyle_in_tiles(self.stylizer, seen, points, noise, tile, tell)
         restyled = restyled[..., _MARGIN:-_MARGIN, _MARGIN:-_MARGIN]
         if small.shape == photo.shape:
             return cast("torch.Tensor", restyled)
@@ -451,8 +451,8 @@ def stylize(
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
         model: a folder written by :meth:`StylizePipeline.save_pretrained`; None for the default.
         options: everything else that :meth:`StylizePipeline.__call__` takes: style, avoid,
-            source, templates, mask, regions, callback, preserve_color, detail, max_size, tile,
-            variants.
+            source, templates, mask, regions, callback, preserve_color, detail, grain, max_size,
+            tile, variants.
 
     Returns:
         The restyled picture, as large as the photo; a list for a list or for several variants.

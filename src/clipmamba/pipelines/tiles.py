@@ -76,7 +76,7 @@ def restyle_in_tiles(
     stylizer: Stylizer,
     photo: Tensor,
     style: Tensor,
-    seed: int,
+    noise: Tensor,
     tile: int,
     progress: Callable[[float], None] = lambda part: None,
 ) -> Tensor:
@@ -86,7 +86,7 @@ def restyle_in_tiles(
         stylizer: The network.
         photo: sRGB in [0, 1], (B, 3, H, W).
         style: Unit style points, (B, E).
-        seed: Of the noise.
+        noise: Of the whole picture, as `Stylizer.draw_noise` gives it.
         tile: Longest side of a tile in pixels, a multiple of 16.
         progress: Called with the part that is done, up to 1.
 
@@ -94,7 +94,6 @@ def restyle_in_tiles(
         Pictures (B, 3, H, W), sRGB that may leave [0, 1].
     """
     height, width = photo.shape[2:]
-    noise = stylizer.draw_noise(height, width, seed)
     places = list(itertools.product(spans(height, tile), spans(width, tile)))
 
     def parts(begun: float, share: float) -> Iterator[tuple[Any, Tensor, Tensor]]:
