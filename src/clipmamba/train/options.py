@@ -17,15 +17,18 @@ from clipmamba.train.loop import LoopConfig
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
+Folder = click.Path(file_okay=False, path_type=Path)
+ExistingFolder = click.Path(exists=True, file_okay=False, path_type=Path)
+
 data_option = click.option(
     "--data",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    type=ExistingFolder,
     required=True,
     help="Folder with style.csv, pairs.csv, content.csv and the pictures they name.",
 )
 
 _TYPES: dict[str, Any] = {
-    "output": click.Path(file_okay=False, path_type=Path),
+    "output": Folder,
     "precision": click.Choice(["bf16", "fp16", "no"]),
 }
 

@@ -30,7 +30,14 @@ from clipmamba.styles import StylePrior
 from clipmamba.train.distributed import gather_with_gradient
 from clipmamba.train.loop import LoopConfig, train
 from clipmamba.train.mini import keep_depthwise_in_float32
-from clipmamba.train.options import PoliteGroup, data_option, dataclass_options, loop_options
+from clipmamba.train.options import (
+    ExistingFolder,
+    Folder,
+    PoliteGroup,
+    data_option,
+    dataclass_options,
+    loop_options,
+)
 from clipmamba.train.pictures import MEDIA, Picture, draw_by_look, read_pictures
 from clipmamba.train.style_pairs import (
     SIZE,
@@ -51,8 +58,6 @@ from clipmamba.train.stylizer_task import LossWeights, StylizerTask
 
 WORDS = 7  # texts of a style picture that are asked for
 PHOTOS = 256  # of which what photos look like is learnt
-Folder = click.Path(file_okay=False, path_type=Path)
-Present = click.Path(file_okay=False, exists=True, path_type=Path)
 
 
 @click.group(cls=PoliteGroup)
@@ -86,10 +91,16 @@ def pairs(data: Path, output: Path, teacher: int, painters: int, styles: int, se
 
 
 @main.command("train")
-@click.option("--pairs", "pairs_folder", type=Present, required=True, help="Output of `pairs`.")
-@click.option("--init", type=Present, help="A stylizer to start from; a new one where missing.")
+@click.option(
+    "--pairs", "pairs_folder", type=ExistingFolder, required=True, help="Output of `pairs`."
+)
+@click.option(
+    "--init", type=ExistingFolder, help="A stylizer to start from; a new one where missing."
+)
 @click.option("--clip", "clip_name", default="mini", show_default=True, help="open_clip model.")
-@click.option("--prior", "prior_folder", type=Present, help="Text-to-style prior; the shipped one.")
+@click.option(
+    "--prior", "prior_folder", type=ExistingFolder, help="Text-to-style prior; the shipped one."
+)
 @click.option(
     "--mixer",
     type=click.Choice(["mamba", "attention", "conv"]),
@@ -223,8 +234,10 @@ def train_command(
 
 
 @main.command()
-@click.option("--model", type=Present, required=True, help="A stylizer folder.")
-@click.option("--prior", "prior_folder", type=Present, help="Text-to-style prior; the shipped one.")
+@click.option("--model", type=ExistingFolder, required=True, help="A stylizer folder.")
+@click.option(
+    "--prior", "prior_folder", type=ExistingFolder, help="Text-to-style prior; the shipped one."
+)
 @click.option("--output", type=Folder, required=True, help="For `clipmamba stylize --model`.")
 @click.option("--least-step", type=float, help="Of the scan, in place of the trained one.")
 @click.option(
@@ -252,7 +265,7 @@ def export(
 
 @main.command()
 @data_option
-@click.option("--model", type=Present, required=True, help="A stylizer folder.")
+@click.option("--model", type=ExistingFolder, required=True, help="A stylizer folder.")
 @click.option("--old", required=True, help="The CLIP that it reads.")
 @click.option("--new", required=True, help="The CLIP that it shall read.")
 @click.option("--output", type=Folder, required=True)
