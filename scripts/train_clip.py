@@ -3,7 +3,7 @@
 python scripts/train_clip.py text --data ../shared/data --output runs/mini-text
 """
 
-from clipmamba.train.clip_commands import main
+from clipmamba.train.mini.commands import main
 
 if __name__ == "__main__":
     main()

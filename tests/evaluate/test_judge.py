@@ -45,8 +45,8 @@ def test_the_middle_square_is_judged():
 
 
 def test_every_family_is_asked_for_and_no_prompt_was_trained_on():
+    from clipmamba.train.mini.phrases import composed
     from clipmamba.train.painters import PAINTERS
-    from clipmamba.train.phrases import composed
 
     prompts = [case.prompt for case in CASES]
     assert len(set(prompts)) == len(prompts) >= 24

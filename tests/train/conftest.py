@@ -9,7 +9,7 @@ import torch
 
 from clipmamba.clip import Clip
 from clipmamba.models import Stylizer
-from clipmamba.train.style_pairs import SIZE, PairStore, StyleEntry, write_store
+from clipmamba.train.stylizer.pairs import SIZE, PairStore, StyleEntry, write_store
 
 
 @pytest.fixture(autouse=True)

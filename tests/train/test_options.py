@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 from clipmamba.train.loop import LoopConfig
 from clipmamba.train.options import dataclass_options, loop_options
-from clipmamba.train.stylizer_task import LossWeights
+from clipmamba.train.stylizer.task import LossWeights
 
 
 @click.command()

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from clipmamba.errors import InputError
-from clipmamba.train.clip_pairs import misspell, pick_text
+from clipmamba.train.mini.pairs import misspell, pick_text
 from clipmamba.train.pictures import (
     Picture,
     difference_hash,

@@ -2,7 +2,7 @@
 
 import logging
 
-from clipmamba.train.stylizer_commands import train_command
+from clipmamba.train.stylizer.commands import train_command
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(message)s")

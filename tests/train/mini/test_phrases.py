@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from clipmamba.errors import InputError
-from clipmamba.train import phrases
-from clipmamba.train.phrases import composed, phrase_list, wordnet
+from clipmamba.train.mini import phrases
+from clipmamba.train.mini.phrases import composed, phrase_list, wordnet
 
 NOUNS = """\
   1 This is the licence.

@@ -25,7 +25,7 @@ from PIL import Image
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from clipmamba.train import mini
+from clipmamba.train.mini import model as mini
 from clipmamba.train.pictures import MOVEMENTS, Picture
 
 SIZE: int = mini.MODEL_CONFIG["vision_cfg"]["image_size"]

@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from clipmamba.train.clip_commands import own_ranks, sentence_embeddings
+from clipmamba.train.mini.commands import own_ranks, sentence_embeddings
 
 
 def test_a_text_that_finds_its_own_picture_is_first():

@@ -21,18 +21,18 @@ from tqdm import tqdm
 
 from clipmamba.clip import TEMPLATES, Clip, encode_prompt
 from clipmamba.styles import Style, StylePrior
-from clipmamba.train import mini
-from clipmamba.train.clip_pairs import (
+from clipmamba.train.loop import LoopConfig, train
+from clipmamba.train.mini import model as mini
+from clipmamba.train.mini.pairs import (
     PairBatches,
     PairTask,
     center_view,
     compute_features,
     fingerprint,
 )
-from clipmamba.train.loop import LoopConfig, train
+from clipmamba.train.mini.phrases import phrase_list
 from clipmamba.train.options import ExistingFolder, PoliteGroup, data_option, loop_options
 from clipmamba.train.painters import PAINTERS
-from clipmamba.train.phrases import phrase_list
 from clipmamba.train.pictures import MOVEMENTS, Picture, draw_by_look, read_pictures
 
 RENDERS = 2  # painted versions of each photo

@@ -16,9 +16,9 @@ from tqdm import tqdm
 from clipmamba.errors import InputError
 from clipmamba.evaluate.judge import StageFeatures
 from clipmamba.losses.statistics import channel_statistics
-from clipmamba.train.mini import keep_depthwise_in_float32
+from clipmamba.train.mini.model import keep_depthwise_in_float32
 from clipmamba.train.pictures import FEW
-from clipmamba.train.style_pairs import StyleEntry, as_images, load_square
+from clipmamba.train.stylizer.pairs import StyleEntry, as_images, load_square
 
 SIDE = 224  # style pictures are seen at this side
 STAGES = 5  # of the network: down to a sixteenth of the size, where strokes and forms are

@@ -30,7 +30,7 @@ from clipmamba.losses import (
 )
 from clipmamba.models import Stylizer
 from clipmamba.nn import PictureMoments
-from clipmamba.train.style_pairs import GRID
+from clipmamba.train.stylizer.pairs import GRID
 
 Look = Callable[[Tensor], tuple[list[Tensor], Tensor]]
 """Pictures to feature maps where content is kept, and to style statistics (B, S)."""

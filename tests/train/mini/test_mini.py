@@ -13,8 +13,8 @@ from PIL import Image
 from torch import Tensor
 
 from clipmamba.clip import Clip
-from clipmamba.train import mini
-from clipmamba.train.clip_pairs import STATISTICS, PairBatches, PairTask, style_statistics
+from clipmamba.train.mini import model as mini
+from clipmamba.train.mini.pairs import STATISTICS, PairBatches, PairTask, style_statistics
 from clipmamba.train.pictures import MOVEMENTS, Picture
 
 TEXTS = [

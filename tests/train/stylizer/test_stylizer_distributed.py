@@ -16,8 +16,8 @@ from clipmamba.clip import Clip
 from clipmamba.models import Stylizer
 from clipmamba.train.distributed import gather_with_gradient
 from clipmamba.train.loop import LoopConfig, read_log, train
-from clipmamba.train.style_pairs import SIZE, PairStore, StyleEntry, StylizerBatches, write_store
-from clipmamba.train.stylizer_task import LossWeights, StylizerTask
+from clipmamba.train.stylizer.pairs import SIZE, PairStore, StyleEntry, StylizerBatches, write_store
+from clipmamba.train.stylizer.task import LossWeights, StylizerTask
 
 # all but the patch loss, whose crops each process draws for itself
 WEIGHTS = LossWeights(

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from clipmamba.errors import InputError
 from clipmamba.train.painters import PAINTERS
-from clipmamba.train.style_pairs import (
+from clipmamba.train.stylizer.pairs import (
     GRID,
     OFTEN,
     SIZE,

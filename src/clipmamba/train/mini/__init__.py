@@ -1,0 +1,1 @@
+"""The default dual encoder `mini`: its model, pictures with words, phrases, commands."""

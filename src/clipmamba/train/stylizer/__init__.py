@@ -1,0 +1,1 @@
+"""The stylizer: its pairs, what they ask for, losses, commands."""
