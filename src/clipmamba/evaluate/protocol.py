@@ -1,18 +1,15 @@
-"""What is evaluated on what: style families, prompts and how pictures are chosen.
+"""What is evaluated on what: families of styles, their wordings, the photos.
 
-None of the prompts stands in the training's phrases, and photos and references are held out from
-all training.
+None of the wordings stands in the training's phrases or captions, and no photo is trained on.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-
-from clipmamba.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -22,12 +19,18 @@ class Family:
     Attributes:
         name: For tables.
         words: Regular expression that the picture's style words match.
-        prompts: What a person would ask for; evaluated.
+        prompts: What people type; the table is made with these.
+        trial: Other wordings, for judging trial networks: the table's stay unseen by choices.
+        gray: Black-and-white pictures belong to it.
+        calm: Its own pictures leave flat places flat, so flecks there are a fault.
     """
 
     name: str
     words: str
-    prompts: tuple[str, ...] = ()
+    prompts: tuple[str, ...]
+    trial: tuple[str, str]
+    gray: bool = False
+    calm: bool = False
 
 
 PHOTOGRAPH = "photograph"  # the family of untouched photos; nobody asks for it
@@ -36,91 +39,316 @@ FAMILIES: tuple[Family, ...] = (
     Family(
         "impressionism",
         r"^impressionism",
-        ("a canvas by an impressionist master", "plein-air impressionism, sunlight"),
+        (
+            "like a monet",
+            "monet water lilies painting",
+            "in the manner of Renoir",
+            "French impressionist canvas",
+            "soft impressionist brush strokes",
+            "make it look like an impressionist painted it outdoors",
+            "plein-air impressionism, sunlight on leaves",
+            "an oil painting with the short broken strokes of Pissarro and Sisley",
+        ),
+        ("a canvas by an impressionist master", "painted like Claude Monet would"),
     ),
     Family(
         "post-impressionism",
         r"^post-impressionism",
-        ("painted the way the post-impressionists did", "van Gogh's swirling brushwork"),
+        (
+            "like a van gogh painting",
+            "starry night style swirls",
+            "van gogh brush strokes",
+            "in the style of Paul Cézanne's landscapes",
+            "Gauguin in Tahiti",
+            "painted the way the post-impressionists did",
+            "thick swirling paint as in Vincent's wheat fields",
+            "turn my photo into a painting by Vincent van Gogh, with bold colours",
+        ),
+        ("vincent's swirling brushwork", "a Cézanne-like canvas"),
     ),
     Family(
         "expressionism",
         r"^(german )?expressionism",
-        ("raw expressionist colours", "a violent expressionist canvas"),
+        (
+            "like the scream by munch",
+            "kirchner painting",
+            "Die Brücke style",
+            "raw expressionist colours",
+            "a violent expressionist canvas",
+            "wild distorted colors, like Edvard Munch",
+            "Egon Schiele and Kirchner, harsh and angular",
+            "an early 1900s German painting with anxious shapes and unnatural colours",
+        ),
+        ("an angst-ridden Munch painting", "expressionist, jagged and loud"),
     ),
     Family(
         "baroque",
         r"baroque",
-        ("a baroque master's canvas", "Caravaggio-like darkness and candlelight"),
-    ),
-    Family(
-        "romanticism",
-        r"^(romanticism|symbolism)",
-        ("a romantic era canvas", "a symbolist dream painting"),
+        (
+            "like a rembrandt portrait",
+            "caravaggio lighting",
+            "a baroque master's canvas",
+            "17th century old master",
+            "Vermeer style oil",
+            "dark background old painting with candle light",
+            "dramatic chiaroscuro as Caravaggio painted it",
+            "make it look like a Dutch painting from the 1600s hanging in a museum",
+        ),
+        ("Caravaggio-like darkness and candlelight", "an oil by Velázquez"),
     ),
     Family(
         "art nouveau",
         r"art nouveau",
-        ("an art nouveau lithographed poster", "Mucha's art nouveau ornament"),
+        (
+            "mucha poster",
+            "alphonse mucha style",
+            "klimt gold",
+            "in the style of Klimt's The Kiss",
+            "Paris 1900 poster with flowing lines",
+            "an art nouveau lithographed poster",
+            "Jugendstil advertisement, curved lines and flowers",
+            "decorative Belle Époque panel with whiplash curves and muted flat colours",
+        ),
+        ("Mucha's ornament", "art nouveau decoration around 1900"),
     ),
     Family(
         "ukiyo-e",
         r"ukiyo|woodblock",
-        ("a woodblock print by Hokusai", "an Edo period ukiyo-e landscape"),
+        (
+            "hokusai wave style",
+            "japanese wood block",
+            "a woodblock print by Hiroshige",
+            "old japanese art",
+            "Edo period print",
+            "an Edo period ukiyo-e landscape",
+            "great wave off kanagawa look",
+            "traditional Japanese print with flat colours and fine black outlines",
+        ),
+        ("a woodblock print by Hokusai", "Utamaro print, old Japan"),
+        calm=True,
     ),
     Family(
         "cubism",
         r"cubis",
-        ("a cubist canvas of broken planes", "analytic cubism by Braque"),
+        (
+            "picasso style",
+            "like a picasso painting",
+            "cubist portrait",
+            "Juan Gris still life",
+            "a cubist canvas of broken planes",
+            "split into geometric facets like Braque",
+            "everything cut into angular shapes, as Picasso did around 1910",
+            "analytical cubism by Georges Braque",
+        ),
+        ("angular cubist fragments", "Picasso and Braque"),
     ),
     Family(
         "pointillism",
         r"pointillis|divisionis|neo-impressionism|seurat|signac",
-        ("dots of paint by Seurat", "pointillist dabs of pure colour"),
+        (
+            "made of dots",
+            "seurat dots",
+            "georges seurat painting",
+            "dots of paint by Paul Signac",
+            "pointillist dabs of pure colour",
+            "a painting made of thousands of tiny coloured points",
+            "Sunday on La Grande Jatte style",
+            "stippled with little dots of unmixed colour, as Seurat painted the Seine",
+        ),
+        ("dots of paint by Seurat", "tiny colour points, Signac"),
+    ),
+    Family(
+        "pop art",
+        r"pop[- ]?art",
+        (
+            "warhol soup cans",
+            "warhol style",
+            "like a warhol print of marilyn",
+            "pop-art poster",
+            "60s pop art colours",
+            "Roy Lichtenstein painting",
+            "make me a pop art portrait in bright colours",
+            "loud flat silkscreen colours as in Andy Warhol's factory",
+        ),
+        ("Warhol silkscreen", "bold pop art canvas"),
+        calm=True,
+    ),
+    Family(
+        "stained glass",
+        r"stained[- ]glass",
+        (
+            "stained-glass effect",
+            "church windows",
+            "cathedral glass",
+            "a gothic cathedral window",
+            "tiffany glass lamp look",
+            "coloured glass held by black lead",
+            "like the windows of Chartres cathedral",
+            "make it look like a stained glass window with thick black lines between the panes",
+        ),
+        ("glass panes in lead", "window of a medieval church"),
     ),
     Family(
         "watercolor",
         r"watercolo",
-        ("a loose watercolour wash", "aquarelle on rough paper"),
+        (
+            "water colour",
+            "watercolour please",
+            "aquarell",
+            "a loose watercolour wash",
+            "soft wet-on-wet watercolour",
+            "painted with water colors by my aunt",
+            "aquarelle on rough paper",
+            "a delicate watercolour with pale washes and a lot of white paper left",
+        ),
+        ("transparent watercolour washes", "aquarelle sketch of a traveller"),
+        calm=True,
     ),
     Family(
         "line drawing",
         r"black line pencil sketch|sketch and study",
-        ("a quick graphite drawing", "a line sketch on white paper"),
+        (
+            "plain pencil please",
+            "drawn with a pencil",
+            "turn into a sketch",
+            "black and white pencil drawing",
+            "a quick graphite drawing",
+            "hand drawn sketch, just lines",
+            "a line sketch on white paper",
+            "like an artist's sketchbook page, drawn with a soft pencil in a few minutes",
+        ),
+        ("rough sketch by hand", "lines of graphite on paper"),
+        gray=True,
+        calm=True,
     ),
     Family(
         "engraving",
-        r"engraving|etching|aquatint|woodcut|linocut",
-        ("a copperplate engraving", "an old woodcut illustration"),
+        r"woodcut|etching|aquatint|linocut|wood engraving, black",
+        (
+            "old engraving",
+            "like on a dollar bill",
+            "gustave doré",
+            "albrecht dürer engraving",
+            "an old book illustration, black ink hatching",
+            "an old woodcut illustration",
+            "19th century wood engraving from a newspaper",
+            "a copperplate engraving with fine parallel lines and cross-hatching",
+        ),
+        ("engraved by Gustave Doré", "hatched black lines of an antique print"),
+        gray=True,
+        calm=True,
     ),
     Family(
-        "comic",
-        r"comic|manga",
-        ("a page of a superhero comic", "manga panel with ink lines"),
+        "comic book",
+        r"comic",
+        (
+            "comic-strip look",
+            "marvel comic",
+            "superhero comics",
+            "like a page from a comic",
+            "a page of a superhero comic",
+            "graphic novel, bold black inks",
+            "american comic from the 80s with strong shadows",
+            "turn this picture into a panel of a comic book with thick ink lines and flat colours",
+        ),
+        ("comic panel, inked", "DC comics cover"),
+        calm=True,
     ),
     Family(
         "cartoon",
         r"cartoon|animation",
-        ("a flat children's cartoon", "a cel from a cartoon film"),
+        (
+            "cartoon me",
+            "saturday morning cartoon",
+            "simpsons style",
+            "like an old disney cartoon",
+            "cute cartoon for kids",
+            "a flat children's cartoon",
+            "a cel from a cartoon film",
+            "make my photo look like a funny cartoon with simple shapes and clean outlines",
+        ),
+        ("kids' TV cartoon", "simple cartoon drawing with flat fills"),
+        calm=True,
     ),
 )
 
-OTHER_PROMPTS = ("stained glass of a cathedral", "tesserae of a Roman mosaic", "8-bit pixel sprite")
-"""Styles with too few real pictures for a judge; measured in all other columns."""
+
+@dataclass(frozen=True)
+class Photo:
+    """A photo that nobody trains on.
+
+    Attributes:
+        name: The file's name without its ending.
+        shows: For the reader.
+        faces: Boxes (left, top, right, bottom) in parts of width and height, marked by hand.
+    """
+
+    name: str
+    shows: str
+    faces: tuple[tuple[float, float, float, float], ...] = ()
+
+
+PHOTOS: tuple[Photo, ...] = (
+    Photo("eb1d67b7ae87", "astronaut", ((0.35, 0.12, 0.53, 0.36),)),
+    Photo("d3a11a4d1128", "towers at night"),
+    Photo("0add36df2855", "dog"),
+    Photo("fe8d3bed53da", "woman with a cap", ((0.2, 0.15, 0.76, 0.62),)),
+    Photo("d32da98b73f9", "castle under a clear sky"),
+    Photo("e1d3eaf358f1", "yellow wall"),
+    Photo("9892d72835db", "cake"),
+    Photo("16e93f0b123a", "woman with tulips", ((0.52, 0.1, 0.73, 0.42),)),
+    Photo("9d5dd7544fd1", "forest"),
+    Photo("30fc83a6391c", "scoreboard"),
+)
+TRIAL_PHOTOS: tuple[Photo, ...] = (
+    Photo("55929d7e76fc", "man", ((0.38, 0.05, 0.82, 0.5),)),
+    Photo("78aa3b51e9a0", "mountains"),
+    Photo("efba56a468ec", "cup of tea"),
+    Photo("7f738fa687e9", "church and tower"),
+)
+"""For judging trial networks; the table's photos stay unseen by choices."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """A prompt, and the family it asks for; "" where the judge knows none."""
+    """One picture to make: a wording of a family on one of the photos.
+
+    Attributes:
+        prompt: The words.
+        family: What they ask for.
+        photo: Place in the list of photos.
+        number: Which of the family's wordings it is; picks the picture of the style.
+    """
 
     prompt: str
     family: str
+    photo: int
+    number: int
 
 
-CASES: tuple[Case, ...] = (
-    *(Case(prompt, family.name) for family in FAMILIES for prompt in family.prompts),
-    *(Case(prompt, "") for prompt in OTHER_PROMPTS),
-)
+def table_cases(photos: int, each: int) -> list[Case]:
+    """Every wording on `each` of the photos, so that each family meets all of them.
+
+    Args:
+        photos: How many photos there are.
+        each: Photos per wording.
+    """
+    return [
+        Case(prompt, family.name, (row + each * number + turn) % photos, number)
+        for row, family in enumerate(FAMILIES)
+        for number, prompt in enumerate(family.prompts)
+        for turn in range(min(each, photos))
+    ]
+
+
+def trial_cases(photos: int) -> list[Case]:
+    """The trial wordings on every trial photo."""
+    return [
+        Case(prompt, family.name, photo, number)
+        for family in FAMILIES
+        for number, prompt in enumerate(family.trial)
+        for photo in range(photos)
+    ]
 
 
 def family_of(style_words: str) -> str:
@@ -132,14 +360,3 @@ def family_of(style_words: str) -> str:
 def choose(paths: Iterable[Path], count: int) -> list[Path]:
     """The same files whatever their order: those with the smallest hash of their name."""
     return sorted(paths, key=lambda path: hashlib.blake2b(path.name.encode()).hexdigest())[:count]
-
-
-def share_out(paths: Sequence[Path], cases: int) -> list[Path]:
-    """One reference picture for each of a family's prompts, different ones as far as they go.
-
-    Raises:
-        InputError: There is no picture.
-    """
-    if not paths:
-        raise InputError("every family of styles needs a held-out picture; see docs/evaluate.md")
-    return [paths[number % len(paths)] for number in range(cases)]
