@@ -52,7 +52,12 @@ from clipmamba.evaluate.table import markdown, measure
 from clipmamba.io import read_picture
 from clipmamba.pipelines import StylizePipeline
 from clipmamba.train.options import PoliteCommand
-from clipmamba.train.pictures import Picture, read_pictures
+from clipmamba.train.pictures import (
+    Picture,
+    difference_hash,
+    group_near_duplicates,
+    read_pictures,
+)
 
 MOST = 150  # pictures of a family that the judge learns from
 ENOUGH = 60  # real ones; where there are fewer, pictures by image generators join them
@@ -123,7 +128,7 @@ def make_ruler(data: Path, folder: Path) -> None:
     for photo in wanted:
         open_picture(photos[photo.name].path).save(folder / "photos" / f"{photo.name}.png")
         pictures.remove(photos[photo.name])
-    network, names, groups = StageFeatures(), [], []
+    network, names, hashes = StageFeatures(), [], []
     rows, palettes, texture = [], {}, {}
     for name, chosen in tqdm(by_family(data, pictures).items(), desc="judge"):
         references = chosen[: min(8, len(chosen) // FOLDS)] if name != PHOTOGRAPH else []
@@ -133,14 +138,15 @@ def make_ruler(data: Path, folder: Path) -> None:
             open_picture(picture.path).save(file)
         learned = chosen[len(references) :]
         images = [open_picture(picture.path) for picture in learned]
-        rows.append(stage_statistics(network, images))
+        rows.append(cached_statistics(network, images, learned, folder.parent / "cache"))
         palettes[name] = np.stack([palette(image) for image in images])
-        texture[name] = float(
-            np.median([marks.texture_at_one_size(i, marks.Ground(i)) for i in images])
-        )
+        grounds = [marks.Ground(image) for image in images[:TEXTURES]]
+        calm = [marks.texture_at_one_size(ground.photo, ground) for ground in grounds]
+        texture[name] = float(np.median(calm))
         names += [name] * len(learned)
-        groups += [picture.group for picture in learned]
+        hashes += [difference_hash(picture.path) for picture in learned]
     statistics = np.concatenate(rows)
+    groups = group_near_duplicates(np.stack(hashes))
     accuracy = test_judge(statistics, np.array(names), np.array(groups))
     Ruler(StyleJudge.fit(statistics, names), accuracy, palettes, texture).save(folder)
 
@@ -162,7 +168,7 @@ def cached_statistics(
 
 
 def test_judge(statistics: Statistics, names: np.ndarray, groups: np.ndarray) -> dict[str, float]:
-    """Share named right by judges that saw no picture of the same group, per family and in all."""
+    """Share named right by judges that saw no picture like them, per family and in all."""
     from sklearn.model_selection import StratifiedGroupKFold
 
     right = np.zeros(len(names), bool)
@@ -304,7 +310,7 @@ def main(
     if only_quick:
         rows = {
             name: quick(StylizePipeline.from_pretrained(folder), output / "ruler")
-            for name, folder in folders.items()
+            for name, folder in (folders or {"default": None}).items()
         }
         click.echo(markdown(rows))
         return
