@@ -250,12 +250,17 @@ def reference(references: Mapping[str, Sequence[Path]], case: Case) -> Path:
     return of_family[case.number % len(of_family)]
 
 
+def places_of(name: str, size: int, count: int, output: Path) -> tuple[Path, Path]:
+    """Where a row of so many pictures and its pictures are kept."""
+    slug = f"{name.replace(' ', '-')}-{size}-{count}"
+    return output / f"{slug}.json", output / "pictures" / slug
+
+
 def make_row(
     name: str, method: Method, cases: Sequence[Case], size: int, ruler: Ruler, output: Path
 ) -> dict[str, object]:
     """Paint and measure what is not there yet; the pictures stay in OUTPUT/pictures."""
-    slug = f"{name.replace(' ', '-')}-{size}"
-    file, folder = output / f"{slug}.json", output / "pictures" / slug
+    file, folder = places_of(name, size, len(cases), output)
     if file.is_file():
         row: dict[str, object] = json.loads(file.read_text())
         return row
@@ -271,9 +276,10 @@ def make_row(
             picture.save(path, compress_level=1)
     pictures = [open_picture(path) for path in files]
     row = measure(pictures, photos, [photo.faces for photo in PHOTOS], cases, ruler)
+    row["seconds"] = seconds  # per picture; None where the pictures were there already
     cells = [(c.prompt, p) for c, p in zip(cases, pictures, strict=True)]
-    labelled_sheet(cells, 8).save(output / f"{slug}.jpg", quality=85)
-    file.write_text(json.dumps(row | {"seconds": seconds}, indent=2) + "\n")
+    labelled_sheet(cells, 8).save(file.with_suffix(".jpg"), quality=85)
+    file.write_text(json.dumps(row, indent=2) + "\n")
     return row
 
 
@@ -281,7 +287,7 @@ def make_row(
 @click.option("--data", type=click.Path(exists=True, path_type=Path), help="To make the ruler.")
 @click.option("--model", "models", multiple=True, metavar="NAME=FOLDER", help="A saved pipeline.")
 @click.option("--size", "sizes", multiple=True, type=int, default=[512], show_default=True)
-@click.option("--each", default=2, show_default=True, help="Photos per wording at 512 px; else 1.")
+@click.option("--each", default=1, show_default=True, help="Photos per wording.")
 @click.option("--quick", "only_quick", is_flag=True, help="Judge each --model by trial wordings.")
 @click.option("--output", type=click.Path(path_type=Path), default=Path("runs/evaluate"))
 @click.option("--again", multiple=True, help="Rows to make anew.")
@@ -329,16 +335,15 @@ def main(
     if unknown := {*again} - {*methods}:
         raise InputError(f"--again: no row {', '.join(sorted(unknown))}")
     for size in sizes:
-        cases = table_cases(len(PHOTOS), each if size <= 512 else 1)
+        cases = table_cases(len(PHOTOS), each)
         table = {}
         for name, method in methods.items():
-            if name in again:
-                slug = f"{name.replace(' ', '-')}-{size}"
-                (output / f"{slug}.json").unlink(missing_ok=True)
-                shutil.rmtree(output / "pictures" / slug, ignore_errors=True)
             asked = [c for c in cases if c.family in FIXED] if method is fixed_style else cases
-            if asked:
-                table[name] = make_row(name, method, asked, size, ruler, output)
+            if name in again:
+                file, folder = places_of(name, size, len(asked), output)
+                file.unlink(missing_ok=True)
+                shutil.rmtree(folder, ignore_errors=True)
+            table[name] = make_row(name, method, asked, size, ruler, output)
         text = f"{size} px\n\n{markdown(table)}\nThe judge on real pictures it has not seen: "
         text += ", ".join(f"{name} {share:.2f}" for name, share in ruler.accuracy.items()) + "\n"
         (output / f"table-{size}.md").write_text(text)
