@@ -151,9 +151,9 @@ def stroke_size(output: Image.Image, ground: Ground) -> float:
 
 def _gradient(luma: Array, scale: float) -> tuple[Array, Array, Array]:
     """Strength of the gradient after a blur, and its parts down and to the right."""
-    down: Array
-    right: Array
-    down, right = np.gradient(_blurred(luma, scale))
+    smooth = _blurred(luma, scale)
+    down: Array = np.gradient(smooth, axis=0)
+    right: Array = np.gradient(smooth, axis=1)
     strength: Array = np.hypot(down, right)
     return strength, down, right
 
