@@ -237,9 +237,7 @@ def fixed_style(photos: Sequence[Image.Image], cases: Sequence[Case]) -> Picture
 
     engine = StyleTransfer(device="cpu", threads=1)
     return [
-        engine.stylize(
-            photos[case.photo], style=FIXED[case.family][case.number % len(FIXED[case.family])]
-        )
+        engine.stylize(photos[case.photo], style=FIXED[case.family])
         for case in tqdm(cases, desc="fixed styles")
     ]
 
