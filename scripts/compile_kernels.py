@@ -25,13 +25,13 @@ from typing import Any
 import click
 import torch
 import triton
+from clipmamba.ops.selective_scan.triton import launch
 from torch import Tensor
 from triton.backends import nvidia
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from clipmamba.ops.selective_scan.interface import ScanInputs
-from clipmamba.ops.selective_scan.triton import launch
 
 TARGETS = (80, 90, 100)
 TYPES = (torch.float32, torch.bfloat16, torch.float16)

@@ -11,19 +11,31 @@ from dataclasses import dataclass
 
 from clipmamba.errors import BackendError, InputError
 
-from . import cpu, mamba_ssm, reference, torch_scan, triton
-from .interface import Backend, ScanCall
-from .op import scan_with
+from .backends import cpu, mamba_ssm, reference, triton
+from .backends import torch as plain
+from .interface import Backend, Kernel, ScanCall
+from .op import picture_scan, sequence_scan
 
 ENVIRONMENT = "CLIPMAMBA_BACKEND"
+
+
+def _of_kernel(name: str, kernel: Kernel, pictures: bool) -> Backend:
+    return Backend(
+        name,
+        kernel.available,
+        kernel.supports,
+        sequence_scan(name),
+        picture_scan(name) if pictures else None,
+    )
+
 
 BACKENDS = {
     backend.name: backend
     for backend in (
         mamba_ssm.BACKEND,
-        Backend("cpu", cpu.available, cpu.supports, scan_with("cpu")),
-        Backend("triton", triton.available, triton.supports, scan_with("triton")),
-        Backend("torch", torch_scan.available, torch_scan.supports, scan_with("torch")),
+        _of_kernel("cpu", cpu, pictures=True),
+        _of_kernel("triton", triton, pictures=True),
+        _of_kernel("torch", plain, pictures=False),
         reference.BACKEND,
     )
 }
