@@ -203,6 +203,23 @@ def test_small_steps_keep_their_digits() -> None:
     assert_right(inputs)
 
 
+def test_a_large_step_among_small_ones_takes_no_digits() -> None:
+    """With softplus off, so that the steps are what is given."""
+    inputs = make(batch=1, length=40, channels=3, bias=False, start=True)
+    steps = torch.full((1, 3, 40), 1e-3)
+    steps[:, :, 13], steps[:, 1, 14:30] = 1000.0, 10.0
+    inputs["delta"], inputs["z"] = steps, None
+    inputs["A"] = -torch.rand(3, 4, generator=torch.Generator().manual_seed(3)) - 0.1
+    assert_nearly_exact(run(inputs, "triton", softplus=False), inputs)
+
+
+def assert_nearly_exact(actual: dict[str, Tensor], inputs: dict[str, Tensor | None]) -> None:
+    """An order closer than the tolerances of the house."""
+    expected = run(inputs, "reference", softplus=False, dtype=torch.float64)
+    for name, value in actual.items():
+        assert relative_error(value, expected[name]) < 1e-6, name
+
+
 def test_nan_stays_where_it_belongs() -> None:
     inputs = make(batch=2, channels=5, length=40)
     u = inputs["u"].detach().clone()

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
 
+import torch
+
 from clipmamba.errors import BackendError, InputError
 
 from .backends import cpu, mamba_ssm, reference, triton
@@ -122,3 +124,24 @@ def choose(call: ScanCall, name: str = _AUTO) -> Backend:
                 f"the scan backend {name!r} can't run this call: {reason} (use backend='auto')"
             )
     return backend
+
+
+def ordinary_backend(device: torch.device) -> str:
+    """Name of the backend that runs an ordinary call on this device: float32, no gradients.
+
+    Raises:
+        BackendError: CLIPMAMBA_BACKEND names one that can't.
+    """
+    call = ScanCall(
+        device=device,
+        dtypes=frozenset({torch.float32}),
+        batch=1,
+        channels=64,
+        states=8,
+        groups=1,
+        length=1024,
+        needs_grad=False,
+        last_state_grad=False,
+        initial_state=False,
+    )
+    return choose(call).name

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -102,12 +102,21 @@ class ScanInputs(NamedTuple):
     @property
     def tensors(self) -> tuple[Tensor | None, ...]:
         """All but the flag and the number: what has a gradient."""
-        return self[: len(TENSORS)]
+        return self[:-2]
 
     @property
     def picture(self) -> tuple[int, int] | None:
         """Height and width, where u is a picture."""
         return (self.u.shape[2], self.u.shape[3]) if self.u.ndim == 4 else None
+
+    def resolved(self) -> ScanInputs:
+        """With signs that torch has only noted (x.conj().imag) written out: a pointer has none."""
+        noted: dict[str, Any] = {
+            name: t.resolve_neg()
+            for name, t in zip(TENSORS, self.tensors, strict=True)
+            if t is not None and t.is_neg()
+        }
+        return self._replace(**noted) if noted else self
 
     def call(self, last_state: bool) -> ScanCall:
         """The facts of a call with these inputs that returns the last state or not."""

@@ -34,7 +34,7 @@ _LIBRARY = torch.library.Library("clipmamba", "FRAGMENT")  # type: ignore[no-unt
 
 def run_forward(kernel: str, inputs: ScanInputs, save_states: bool) -> Results:
     """A kernel's forward on tensors with plain memory behind them."""
-    return KERNELS[kernel].forward(_plain(inputs), save_states)
+    return KERNELS[kernel].forward(inputs.resolved(), save_states)
 
 
 def run_backward(
@@ -44,7 +44,7 @@ def run_backward(
 
     Where a graph was made without gradients and is differentiated all the same, nothing was saved.
     """
-    run, inputs = KERNELS[kernel], _plain(inputs)
+    run, inputs = KERNELS[kernel], inputs.resolved()
     if not saved.shape[1]:
         saved = run.forward(inputs, True)[2]
     dlast = None if dlast is None else dlast.resolve_neg()
@@ -53,13 +53,6 @@ def run_backward(
         None if t is None or (grad := grads[name]) is None else grad.to(t.dtype)
         for name, t in zip(TENSORS, inputs.tensors, strict=True)
     ]
-
-
-def _plain(inputs: ScanInputs) -> ScanInputs:
-    """With signs that torch has only noted (x.conj().imag) written out: a pointer has no note."""
-    if any(t is not None and t.is_neg() for t in inputs.tensors):
-        return ScanInputs(*(t.resolve_neg() if isinstance(t, Tensor) else t for t in inputs))
-    return inputs
 
 
 def make_op(name: str) -> Callable[[str], ScanFunction]:
@@ -121,7 +114,9 @@ def make_op(name: str) -> Callable[[str], ScanFunction]:
             _keep(ctx, inputs, saved, kernel)
             return out, last
 
-        backward = staticmethod(differentiate)
+        @staticmethod
+        def backward(ctx: Any, *grads: Any) -> Any:
+            return differentiate(ctx, *grads)
 
     torch.library.impl(qualified, "default", _forward, lib=_LIBRARY)
     torch.library.impl(f"{qualified}_backward", "default", _backward, lib=_LIBRARY)

@@ -43,7 +43,7 @@ def nobody_watches(tensors: Iterable[Tensor | None]) -> bool:
     It may not where something would have to see or replace it: a subclass of Tensor, a tracer or
     other mode, vmap or another transform, a profiler, torch.jit.trace.
     """
-    if _PRIVATE is None or _PRIVATE[0]() or torch.jit.is_tracing():
+    if _PRIVATE is None or _PRIVATE[0]() or torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
         return False
     return all(t is None or type(t) is Tensor or type(t) is Parameter for t in tensors)
 
@@ -52,4 +52,5 @@ def has_tangents(tensors: Iterable[Tensor | None]) -> bool:
     """Whether a forward-mode derivative is on its way through any of these."""
     if _PRIVATE is not None and not _PRIVATE[1]():
         return False
-    return any(t is not None and forward_ad.unpack_dual(t).tangent is not None for t in tensors)
+    duals = (forward_ad.unpack_dual(t) for t in tensors if t is not None)  # type: ignore[no-untyped-call]
+    return any(dual.tangent is not None for dual in duals)

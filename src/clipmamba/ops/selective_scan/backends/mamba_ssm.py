@@ -75,8 +75,7 @@ def _scan(inputs: ScanInputs, needs_grad: bool) -> tuple[Tensor, Tensor]:
     function, reason = _probe()
     if function is None:
         raise RuntimeError(reason)
-    # Its extension reads memory as it lies: a pending sign has to be written out before.
-    plain = ScanInputs(*(t.resolve_neg() if isinstance(t, Tensor) else t for t in inputs))
+    plain = inputs.resolved()  # its extension reads memory as it lies
     delta, delta_bias, delta_softplus = plain.delta, plain.delta_bias, plain.delta_softplus
     if plain.least_delta:  # its kernel has none: the whole step size is made here
         delta = delta.float() if delta_bias is None else delta.float() + delta_bias[:, None]

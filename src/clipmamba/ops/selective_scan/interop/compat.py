@@ -175,13 +175,14 @@ def _backward(*given: Any) -> list[Tensor]:
 
 def _inputs(given: tuple[Any, ...]) -> ScanInputs:
     *tensors, delta_softplus = given
-    inputs = ScanInputs(*tensors, None, delta_softplus)
+    named = dict(zip(TENSORS, tensors, strict=False))  # all but an initial state
+    inputs = ScanInputs(**named, delta_softplus=delta_softplus)
     check_inputs(inputs, "mamba_ssm on the CPU")
     return inputs
 
 
 def _kernel(inputs: ScanInputs) -> str:
-    """The first kernel that can: their order of tensors is `ScanInputs`' own."""
+    """The first kernel that can."""
     call = inputs.call(last_state=False)
     fits = KERNELS["cpu"].available()[0] and KERNELS["cpu"].supports(call)[0]
     return "cpu" if fits else "torch"

@@ -46,7 +46,14 @@ _POINTERS = (
     *("dA", "dD", "dbias", "dB", "dC"),
 )
 _ABSENT = (0,) * 6
-_ARGS = struct.Struct(f"{len(Sizes._fields) - 1}qd{len(_VIEWS) * len(_ABSENT) + len(_POINTERS)}q")
+_FIRST, _VIEW = len(Sizes._fields), len(_ABSENT)
+_LAST = _FIRST + len(_VIEWS) * _VIEW
+
+FORMAT = f"{_FIRST - 1}qd{_LAST - _FIRST + len(_POINTERS)}q"
+ADDRESSES = (*range(_FIRST, _LAST, _VIEW), *range(_LAST, _LAST + len(_POINTERS)))
+"""Places among the words that hold an address, or 0."""
+
+_ARGS = struct.Struct(FORMAT)
 SIZE = _ARGS.size
 
 _LIKE_U = frozenset({"u", "out", "dout", "du"})

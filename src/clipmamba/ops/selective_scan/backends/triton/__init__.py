@@ -113,7 +113,7 @@ def _tiny_error(device: torch.device) -> float:
     results: list[dict[str, Tensor | None]] = []
     for ahead, back in ((forward, backward), (plain.forward, plain.backward)):
         out, last, saved = ahead(inputs, True)
-        results.append({"out": out, "last": last} | back(dout, dlast, saved, inputs))
+        results.append(back(dout, dlast, saved, inputs) | {"out": out, "last": last})
     ours, truth = results
     errors = [
         float((t - exact).abs().max() / exact.abs().max())
