@@ -165,27 +165,22 @@ def check_inputs(inputs: ScanInputs, caller: str) -> None:
     channels, length = u.shape[1], u.shape[2]
     if u.ndim == 4:
         channels, length = channels * DIRECTIONS, length * u.shape[3]
+    device, parameter = u.device, (channels,)
     sequence, row = (batch, channels, length), (batch, groups, states, length)
-    shapes = {
-        "u": u.shape,
-        "delta": sequence,
-        "A": (channels, states),
-        "B": row,
-        "C": row,
-        "D": (channels,),
-        "z": sequence,
-        "delta_bias": (channels,),
-        "initial_state": (batch, channels, states),
-    }
-    for name, tensor in zip(TENSORS, inputs.tensors, strict=True):
+    shapes = (
+        *(u.shape, sequence, (channels, states), row, row),  # u, delta, A, B, C
+        *(parameter, sequence, parameter),  # D, z, delta_bias
+        (batch, channels, states),  # initial_state
+    )
+    for name, tensor, shape in zip(TENSORS, inputs.tensors, shapes, strict=True):
         if tensor is None:
             continue
-        if tensor.shape != shapes[name]:
-            raise InputError(f"{caller}: {name} is {tuple(tensor.shape)}, not {shapes[name]}")
+        if tensor.shape != shape:
+            raise InputError(f"{caller}: {name} is {tuple(tensor.shape)}, not {shape}")
         if not tensor.dtype.is_floating_point:
             raise InputError(f"{caller}: {name} is {tensor.dtype}, not a real floating type")
-        if tensor.device != u.device:
-            raise InputError(f"{caller}: {name} is on {tensor.device}, u on {u.device}")
+        if tensor.device != device:
+            raise InputError(f"{caller}: {name} is on {tensor.device}, u on {device}")
     if channels % groups:
         raise InputError(f"{caller}: {channels} channels can't be split in {groups} groups")
     if not 0 <= inputs.least_delta < float("inf"):

@@ -49,10 +49,13 @@ def run_backward(
         saved = run.forward(inputs, True)[2]
     dlast = None if dlast is None else dlast.resolve_neg()
     grads = run.backward(dout.resolve_neg(), dlast, saved, inputs)
-    return [
-        None if t is None or (grad := grads[name]) is None else grad.to(t.dtype)
-        for name, t in zip(TENSORS, inputs.tensors, strict=True)
-    ]
+    typed: list[Tensor | None] = []
+    for name, t in zip(TENSORS, inputs.tensors, strict=True):
+        grad = None if t is None else grads[name]
+        if t is not None and grad is not None and grad.dtype != t.dtype:
+            grad = grad.to(t.dtype)
+        typed.append(grad)
+    return typed
 
 
 def make_op(name: str) -> Callable[[str], ScanFunction]:

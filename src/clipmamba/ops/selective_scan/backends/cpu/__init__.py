@@ -142,7 +142,9 @@ def forward(inputs: ScanInputs, save_states: bool) -> Results:
         "last": last,
     }
     _run(library, sizes, tensors, False, threads)
-    return from_line(out.to(u.dtype), inputs.u), last, saved
+    if sizes.height:
+        out = from_line(out.to(u.dtype), inputs.u)
+    return out, last, saved
 
 
 def backward(dout: Tensor, dlast: Tensor | None, saved: Tensor, inputs: ScanInputs) -> Gradients:

@@ -7,6 +7,7 @@ expects would be read and written all the same. So every tensor is checked here,
 from __future__ import annotations
 
 import struct
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -56,10 +57,43 @@ ADDRESSES = (*range(_FIRST, _LAST, _VIEW), *range(_LAST, _LAST + len(_POINTERS))
 _ARGS = struct.Struct(FORMAT)
 SIZE = _ARGS.size
 
-_LIKE_U = frozenset({"u", "out", "dout", "du"})
-_BY_GROUP = frozenset({"B", "C"})
 _FLOATS = frozenset({torch.float32})
 _ACTIVATIONS = frozenset({torch.float32, torch.bfloat16})
+
+
+class _View(NamedTuple):
+    """Shape and types of a tensor that is read or written with its strides.
+
+    Its channels are groups of `rows`, unless it is (B, G, N, L) itself: rows is 0 then.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    types: frozenset[torch.dtype]
+    rows: int
+
+
+@lru_cache(maxsize=256)
+def _expected(sizes: Sizes) -> tuple[list[_View], dict[str, int]]:
+    """What each view must be, and how many elements each pointer must have."""
+    batch, groups, rows, steps, states = sizes[:5]
+    channels = groups * rows
+    shared = 1 if sizes.height else groups  # of u and its like: a picture's directions share it
+    views = []
+    for name in _VIEWS:
+        if name in ("B", "C"):
+            views.append(_View(name, (batch, groups, states, steps), _ACTIVATIONS, 0))
+            continue
+        own = shared if name in ("u", "out", "dout", "du") else groups
+        added = sizes.height and name in ("out", "du")  # direction after direction
+        shape, types = (batch, own * rows, steps), _FLOATS if added else _ACTIVATIONS
+        views.append(_View(name, shape, types, rows))
+    pointers = dict.fromkeys(_POINTERS, batch * channels * states)
+    pointers |= {"A": channels * states, "D": channels, "bias": channels}
+    pointers |= {"dD": batch * channels, "dbias": batch * channels}
+    pointers["starts"] *= sizes.chunks
+    pointers["dB"] = pointers["dC"] = sizes.slices * batch * groups * states * steps
+    return views, pointers
 
 
 def pack(sizes: Sizes, tensors: dict[str, Tensor | None]) -> bytes:
@@ -73,62 +107,36 @@ def pack(sizes: Sizes, tensors: dict[str, Tensor | None]) -> bytes:
     Raises:
         ValueError: a tensor is not what the library would take it for.
     """
-    batch, groups, rows, steps, states = sizes[:5]
-    channels = groups * rows
-    shared = 1 if sizes.height else groups  # of u and its like: a picture's directions share it
+    views, pointers = _expected(sizes)
     words: list[float] = [*sizes]
-    for name in _VIEWS:
+    for name, shape, types, rows in views:
         t = tensors.get(name)
         if t is None:
             words += _ABSENT
-        elif name in _BY_GROUP:
-            words += _view(name, t, (batch, groups, states, steps), _ACTIVATIONS)
+            continue
+        if t.dtype not in types or t.shape != shape:
+            expected = " or ".join(sorted(map(str, types)))
+            raise ValueError(f"{name} is {_described(t)}, not {expected} {shape}")
+        address, low = _address(name, t), t.dtype == torch.bfloat16
+        if rows:
+            batch, row, step = t.stride()
+            words += (address, low, batch, row * rows, row, step)
         else:
-            own = shared if name in _LIKE_U else groups
-            added = sizes.height and name in ("out", "du")
-            types = _FLOATS if added else _ACTIVATIONS
-            words += _view(name, t, (batch, own * rows, steps), types, own)
-    per_state, per_slice = channels * states, sizes.slices * batch * groups * states * steps
-    numbers = {
-        "A": per_state,
-        "D": channels,
-        "bias": channels,
-        "starts": batch * sizes.chunks * per_state,
-        "dD": batch * channels,
-        "dbias": batch * channels,
-        "dB": per_slice,
-        "dC": per_slice,
-    }
-    for name in _POINTERS:
+            words += (address, low, *t.stride())
+    for name, elements in pointers.items():
         t = tensors.get(name)
-        words.append(0 if t is None else _pointer(name, t, numbers.get(name, batch * per_state)))
+        if t is None:
+            words.append(0)
+            continue
+        if t.dtype != torch.float32 or t.numel() != elements or not t.is_contiguous():
+            raise ValueError(f"{name} is {_described(t)}, not {elements} contiguous float32")
+        words.append(_address(name, t))
     return _ARGS.pack(*words)
-
-
-def _view(
-    name: str, t: Tensor, shape: tuple[int, ...], types: frozenset[torch.dtype], groups: int = 0
-) -> tuple[int, ...]:
-    """A (B, D, L) tensor with its channels in groups, or a (B, G, N, L) tensor if groups is 0."""
-    if t.dtype not in types or t.shape != shape:
-        expected = " or ".join(sorted(map(str, types)))
-        raise ValueError(f"{name} is {_described(t)}, not {expected} {shape}")
-    low = t.dtype == torch.bfloat16
-    address = _address(name, t)
-    if not groups:
-        return (address, low, *t.stride())
-    batch, row, step = t.stride()
-    return (address, low, batch, row * (shape[1] // groups), row, step)
-
-
-def _pointer(name: str, t: Tensor, elements: int) -> int:
-    if t.dtype != torch.float32 or t.numel() != elements or not t.is_contiguous():
-        raise ValueError(f"{name} is {_described(t)}, not {elements} contiguous float32")
-    return _address(name, t)
 
 
 def _address(name: str, t: Tensor) -> int:
     address = t.data_ptr()
-    if not t.is_cpu or t.is_neg() or not address:
+    if not address or not t.is_cpu or t.is_neg():
         raise ValueError(f"{name} is {_described(t)}, without plain memory on the CPU")
     return address
 
