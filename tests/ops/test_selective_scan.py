@@ -513,7 +513,7 @@ def test_never_holds_every_state(backend: str) -> None:
 
 @needs_cpu_kernel
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
-@pytest.mark.parametrize(("where", "scans"), [("child", 1), ("workers", 4)])
+@pytest.mark.parametrize(("where", "scans"), [("child", 1), ("alone", 1), ("workers", 4)])
 def test_runs_after_a_fork(where: str, scans: int) -> None:
     command = [sys.executable, str(Path(__file__).with_name("forking.py")), where]
     done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
@@ -708,6 +708,16 @@ def test_export_keeps_the_length_dynamic() -> None:
     assert torch.equal(program.module()(*tensors(33)), Scan()(*tensors(33)))
 
 
-def test_importing_ops_does_not_import_the_compiler() -> None:
-    code = "import sys, clipmamba.ops; sys.exit('torch._dynamo' in sys.modules)"
+def test_neither_import_nor_first_scan_imports_the_compiler() -> None:
+    """It takes a second."""
+    code = """
+import sys, torch
+from clipmamba.ops import cross_selective_scan, selective_scan
+u, A, B = torch.ones(1, 8, 9), -torch.ones(8, 2), torch.ones(1, 2, 9)
+selective_scan(u, u, A, B, B)
+selective_scan(u.requires_grad_(), u, A, B, B).sum().backward()
+x, delta = torch.ones(1, 2, 3, 3), torch.ones(1, 4, 2, 9)
+cross_selective_scan(x, delta, A, torch.ones(1, 4, 2, 9), torch.ones(1, 4, 2, 9))
+sys.exit('torch._dynamo' in sys.modules)
+"""
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
