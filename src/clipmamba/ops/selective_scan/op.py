@@ -27,6 +27,8 @@ KERNELS: dict[str, Kernel] = {"cpu": cpu, "triton": triton, "torch": plain}
 
 _TYPES = {Tensor: "Tensor", Tensor | None: "Tensor?", bool: "bool", float: "float"}
 _INPUTS = ", ".join(f"{_TYPES[t]} {name}" for name, t in get_type_hints(ScanInputs).items())
+_FORWARD = f"({_INPUTS}, bool save_states, str kernel) -> (Tensor, Tensor, Tensor)"
+_BACKWARD = f"(Tensor dout, Tensor? dlast, Tensor saved, {_INPUTS}, str kernel) -> Tensor[]"
 
 # As long as the library object lives, so do the operators.
 _LIBRARY = torch.library.Library("clipmamba", "FRAGMENT")  # type: ignore[no-untyped-call]
@@ -70,20 +72,8 @@ def make_op(name: str) -> Callable[[str], ScanFunction]:
     Returns:
         The differentiable scan through one of the `KERNELS`, by its name.
     """
-    qualified = f"clipmamba::{name}"
-    for suffix, arguments, results in (
-        ("", f"{_INPUTS}, bool save_states, str kernel", "(Tensor, Tensor, Tensor)"),
-        (
-            "_backward",
-            f"Tensor dout, Tensor? dlast, Tensor saved, {_INPUTS}, str kernel",
-            "Tensor[]",
-        ),
-    ):
-        schema = f"({arguments}) -> {results}"
-        tags = (torch.Tag.pt2_compliant_tag,)
-        torch.library.define(qualified + suffix, schema, lib=_LIBRARY, tags=tags)
-    forward_op = getattr(torch.ops.clipmamba, name).default
-    backward_op = getattr(torch.ops.clipmamba, f"{name}_backward").default
+    forward_op = _register(name, _FORWARD, _forward, _fake_forward)
+    backward_op = _register(f"{name}_backward", _BACKWARD, _backward, _fake_backward)
 
     @once_differentiable
     def differentiate(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
@@ -106,6 +96,10 @@ def make_op(name: str) -> Callable[[str], ScanFunction]:
         ctx.mark_non_differentiable(output[2])
         _keep(ctx, ScanInputs(*fields), output[2], kernel)
 
+    torch.library.register_autograd(
+        f"clipmamba::{name}", differentiate, setup_context=setup_context, lib=_LIBRARY
+    )
+
     class Direct(torch.autograd.Function):
         """The scan without its operator."""
 
@@ -121,14 +115,6 @@ def make_op(name: str) -> Callable[[str], ScanFunction]:
         def backward(ctx: Any, *grads: Any) -> Any:
             return differentiate(ctx, *grads)
 
-    torch.library.impl(qualified, "default", _forward, lib=_LIBRARY)
-    torch.library.impl(f"{qualified}_backward", "default", _backward, lib=_LIBRARY)
-    torch.library.register_fake(qualified, _fake_forward, lib=_LIBRARY)
-    torch.library.register_fake(f"{qualified}_backward", _fake_backward, lib=_LIBRARY)
-    torch.library.register_autograd(
-        qualified, differentiate, setup_context=setup_context, lib=_LIBRARY
-    )
-
     def through(kernel: str) -> ScanFunction:
         def scan(inputs: ScanInputs, needs_grad: bool) -> tuple[Tensor, Tensor]:
             if torch.compiler.is_compiling() or not nobody_watches(inputs.tensors):
@@ -142,6 +128,16 @@ def make_op(name: str) -> Callable[[str], ScanFunction]:
         return scan
 
     return through
+
+
+def _register(name: str, schema: str, run: Callable[..., Any], fake: Callable[..., Any]) -> Any:
+    """Make `clipmamba::name`, an operator that autograd does not know yet."""
+    qualified = f"clipmamba::{name}"
+    tags = (torch.Tag.pt2_compliant_tag,)
+    torch.library.define(qualified, schema, lib=_LIBRARY, tags=tags)
+    torch.library.impl(qualified, "default", run, lib=_LIBRARY)
+    torch.library.register_fake(qualified, fake, lib=_LIBRARY)
+    return getattr(torch.ops.clipmamba, name).default
 
 
 def _keep(ctx: Any, inputs: ScanInputs, saved: Tensor, kernel: str) -> None:
