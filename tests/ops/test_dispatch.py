@@ -5,17 +5,19 @@ from __future__ import annotations
 import functools
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from test_selective_scan import HAS_CPU, Inputs, make, needs_cpu_kernel
+from torch import Tensor
 
 from clipmamba.errors import BackendError, InputError
 from clipmamba.ops import backend_table, scan_backend, selective_scan
 from clipmamba.ops.selective_scan import dispatch
 from clipmamba.ops.selective_scan.backends import cpu, mamba_ssm
 from clipmamba.ops.selective_scan.backends.probe import Probe
-from clipmamba.ops.selective_scan.interface import ScanInputs
+from clipmamba.ops.selective_scan.interface import ScanCall, ScanInputs
 
 
 def test_the_table_names_every_backend_with_a_reason() -> None:
@@ -108,6 +110,75 @@ def test_a_broken_mamba_ssm_is_probed_and_never_chosen(
     finally:
         for name in [name for name in sys.modules if name.split(".")[0] == "mamba_ssm"]:
             del sys.modules[name]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({}, "CUDA kernels"),
+        ({"device": torch.device("cpu")}, "on cpu, not on a cuda device"),
+        ({"dtypes": frozenset({torch.float64})}, "not float64"),
+        ({"states": 257}, "at most 256 states"),
+        ({"channels": 2**17}, "at most 65535 channels"),
+        ({"batch": 2**20, "length": 2**9}, "fewer than 2^31 elements"),
+        ({"length": 2**25, "states": 2**5}, "fewer than 2^31 elements"),
+        ({"batch": 2**22, "states": 2**5}, "fewer than 2^31 elements"),
+        ({"initial_state": True}, "from zeros only"),
+        ({"last_state_grad": True}, "no gradient through the last state"),
+        ({"forward_mode": True}, "no forward-mode derivative"),
+    ],
+)
+def test_mamba_ssm_supports(change: dict[str, Any], words: str) -> None:
+    call = ScanCall(
+        torch.device("cuda"), frozenset({torch.float32}), batch=2, channels=8, states=4,
+        groups=1, length=100, needs_grad=True, last_state_grad=False, initial_state=False,
+    )  # fmt: skip
+    possible, reason = mamba_ssm.BACKEND.supports(call._replace(**change))
+    assert possible == (not change)
+    assert words in reason
+
+
+@pytest.mark.parametrize("name", ["u", "delta", "B", "C", "z"])
+def test_mamba_ssm_declines_views_that_32_bits_cannot_address(name: str) -> None:
+    inputs = {k: None if t is None else t.detach().to("meta") for k, t in make().items()}
+    inputs |= {k: inputs[k].unsqueeze(1) for k in "BC"}
+    for axis in (0, -2, -1):
+        t = inputs[name]
+        strides = list(t.stride())
+        strides[axis] = 2**31 // (t.shape[axis] - 1) + 1
+        view = torch.empty(0, device="meta").as_strided(t.shape, strides)
+        call = ScanInputs(**(inputs | {name: view})).call(last_state=False)
+        possible, reason = mamba_ssm.BACKEND.supports(call._replace(device=torch.device("cuda")))
+        assert not possible
+        assert "2^31" in reason
+
+
+def test_mamba_ssm_is_given_plain_signs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its extension reads memory as it lies, forth and back."""
+
+    class Kernel(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, *tensors: Tensor | None) -> Tensor:
+            assert not any(t.is_neg() for t in tensors if t is not None)
+            return tensors[0].clone()
+
+        @staticmethod
+        def backward(ctx: Any, dout: Tensor) -> tuple[Tensor | None, ...]:
+            assert not dout.is_neg()
+            return dout, *(None,) * 7
+
+    def kernel(*inputs: Any, return_last_state: bool) -> tuple[Tensor, Tensor]:
+        return Kernel.apply(*inputs[:8]), torch.zeros(2, 12, 4)
+
+    monkeypatch.setattr(mamba_ssm, "_probe", lambda: (kernel, ""))
+    inputs = {k: t.detach() for k, t in make().items()}
+    noted = {k: torch.complex(t, -t).conj().imag for k, t in inputs.items()}
+    noted["u"].requires_grad_()
+    assert all(t.is_neg() for t in noted.values())
+    out, _ = mamba_ssm.BACKEND.scan(ScanInputs(**noted), True)
+    weight = torch.complex(out, -out).conj().imag.detach()
+    (du,) = torch.autograd.grad(out, noted["u"], weight)
+    assert torch.equal(du, inputs["u"])
 
 
 @pytest.mark.parametrize(("softplus", "bias"), [(True, True), (True, False), (False, False)])

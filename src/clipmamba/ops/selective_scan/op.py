@@ -63,8 +63,8 @@ def run_backward(
 def make_op(name: str) -> Callable[[str], ScanFunction]:
     """Register a scan and its backward as operators.
 
-    Both have the fields of `ScanInputs` as arguments. Through the operator a scan costs 70 us
-    more, so it is left out where `watch` says that nobody sees operators.
+    Both have the fields of `ScanInputs` as arguments. They are left out where `watch` says that
+    nobody sees operators.
 
     Args:
         name: of the operator in the namespace `clipmamba`.

@@ -1,8 +1,8 @@
 """What torch tells only in private: whether someone watches operators, whether tangents exist.
 
-A scan through its operator costs 70 us of dispatcher and generated autograd at every call, as much
-as a short scan itself, so it is called without where nobody would notice. Where this torch does not
-have the private names any more, somebody always watches.
+A scan through its operator costs 14 us more forth and, with generated autograd, 70 forth and back,
+as much as a short scan itself; so it is called without where nobody would notice. Where this torch
+does not have the private names any more, somebody always watches.
 """
 
 from __future__ import annotations
