@@ -83,6 +83,24 @@ def test_torch_compile_sees_one_op(compiler: str) -> None:
         assert torch.equal(eager, traced)
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.filterwarnings("error:Dynamo detected a call")
+def test_torch_compile_does_not_look_into_a_backward_between_graphs(backend: str) -> None:
+    torch._dynamo.reset()
+    torch._dynamo.utils.warn_once_cache.clear()
+    inputs = {name: t.detach().requires_grad_() for name, t in make().items()}
+
+    def step() -> Tensor:
+        out = selective_scan(**inputs, delta_softplus=True, backend=backend)
+        torch._dynamo.graph_break()
+        out.square().sum().backward()
+        return inputs["u"].grad.clone()
+
+    expected = step()
+    inputs["u"].grad = None
+    assert torch.equal(torch.compile(step, backend="eager")(), expected)
+
+
 def test_export_keeps_the_length_dynamic() -> None:
     class Scan(torch.nn.Module):
         def forward(self, u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import sys
 from collections.abc import Callable
-from typing import Any, get_type_hints
+from typing import Any, ParamSpec, TypeVar, get_type_hints
 
 import torch
 from torch import Tensor
@@ -34,11 +36,35 @@ _BACKWARD = f"(Tensor dout, Tensor? dlast, Tensor saved, {_INPUTS}, str kernel) 
 _LIBRARY = torch.library.Library("clipmamba", "FRAGMENT")  # type: ignore[no-untyped-call]
 
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _untraced(run: Callable[P, R]) -> Callable[P, R]:
+    """Keep torch.compile's tracer out of what runs between two of its graphs.
+
+    To disable it imports it, which takes a second: not before someone else has done so.
+    """
+    disabled: list[Callable[P, R]] = []
+
+    @functools.wraps(run)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        if "torch._dynamo" not in sys.modules:
+            return run(*args, **kwargs)
+        if not disabled:
+            disabled.append(torch.compiler.disable(run))  # type: ignore[no-untyped-call]
+        return disabled[0](*args, **kwargs)
+
+    return call
+
+
+@_untraced
 def run_forward(kernel: str, inputs: ScanInputs, save_states: bool) -> Results:
     """A kernel's forward on tensors with plain memory behind them."""
     return KERNELS[kernel].forward(inputs.resolved(), save_states)
 
 
+@_untraced
 def run_backward(
     kernel: str, dout: Tensor, dlast: Tensor | None, saved: Tensor, inputs: ScanInputs
 ) -> list[Tensor | None]:
