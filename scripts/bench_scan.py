@@ -15,23 +15,19 @@ than a tenth of a processor of it is done again.
 from __future__ import annotations
 
 import ctypes
-import importlib.util
 import math
 import os
-import shutil
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
-import types
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import click
 import torch
-import torch.nn.functional as F
+from scan_peers import Scan, compiled, loop_scan, mamba_ssm_reference, mambapy
 from torch import Tensor
 
 from clipmamba.ops import (
@@ -43,7 +39,6 @@ from clipmamba.ops import (
 )
 
 Shape = tuple[int, int, int, int]  # B, D, L, N
-Scan = Callable[..., Tensor]
 BIG: Shape = (1, 192, 16384, 16)
 SMALL: Shape = (1, 128, 1024, 16)
 NAMES = ("u", "delta", "A", "B", "C", "D", "z", "delta_bias")
@@ -58,39 +53,6 @@ def ours(*tensors: Tensor) -> Tensor:
 def plain_torch(*tensors: Tensor) -> Tensor:
     """The two-level scan, where no library was built."""
     return selective_scan(*tensors, delta_softplus=True, backend="torch")  # type: ignore[return-value]
-
-
-def mamba_ssm_reference() -> Scan | None:
-    """mamba-ssm's `selective_scan_ref`; its package does not import without CUDA, one file does."""
-    found = importlib.util.find_spec("mamba_ssm")
-    if found is None or found.submodule_search_locations is None:
-        return None
-    sys.modules.setdefault("selective_scan_cuda", types.ModuleType("selective_scan_cuda"))
-    if "mamba_ssm" not in sys.modules:
-        package = types.ModuleType("mamba_ssm")
-        package.__path__ = list(found.submodule_search_locations)
-        sys.modules["mamba_ssm"] = package
-    from mamba_ssm.ops.selective_scan_interface import selective_scan_ref
-
-    return lambda *tensors: selective_scan_ref(*tensors, delta_softplus=True)
-
-
-def mambapy() -> Scan | None:
-    """The same recurrence through mambapy's parallel scan, which wants (B, L, D, N)."""
-    if importlib.util.find_spec("mambapy") is None:
-        return None
-    from mambapy.pscan import pscan
-
-    def scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, *rest: Tensor) -> Tensor:
-        D, z, bias = rest
-        step = F.softplus(delta + bias[:, None]).transpose(1, 2)
-        B, C = (t.transpose(1, 2)[:, :, None] for t in (B, C))
-        drive = (step * u.transpose(1, 2))[..., None] * B
-        states = pscan(torch.exp(step[..., None] * A), drive)
-        y = (states * C).sum(-1).transpose(1, 2) + D[:, None] * u
-        return y * F.silu(z)
-
-    return scan
 
 
 def make(shape: Shape, dtype: torch.dtype = torch.float32) -> list[Tensor]:
@@ -185,7 +147,6 @@ def speed() -> list[str]:
         ("forward + backward", BIG, both, parallel, "mambapy", 120, 3),
         ("forward + backward", SMALL, both, reference, "mamba-ssm's reference", 800, 5),
     ]
-    narrow = torch.backends.cpu.get_cpu_capability() != "AVX512"
     for what, shape, way, peer, name, bar, rounds in cases:
         if peer is None:
             lines.append(f"| {what}, {name} is not installed | {shape} | | | | |")
@@ -200,7 +161,7 @@ def speed() -> list[str]:
         calls |= {f"ours {i}": lambda way=way, given=given: way(ours, *given) for i in range(25)}
         took = medians(calls, rounds)
         own = statistics.median(v for k, v in took.items() if k != name)
-        ratio = verdict(took[name] / own, bar / 2 if narrow else bar, at_least=True)
+        ratio = verdict(took[name] / own, bar / 2 if is_narrow() else bar, at_least=True)
         lines.append(f"| {what}, against {name} | {shape} | {1e3 * own:.2f} | {ratio}")
     return lines
 
@@ -229,19 +190,41 @@ def linear() -> list[str]:
     return [*lines, "", f"| farthest from 2^14 | {verdict(worst, 0.15, at_least=False)}"]
 
 
+def is_narrow() -> bool:
+    """Whether torch's findings choose the library for AVX2."""
+    return torch.backends.cpu.get_cpu_capability() != "AVX512"
+
+
+def loop() -> list[str]:
+    """Against the loop that public C runtimes have, and what the floor would allow."""
+    rate, lanes = vector_rate()
+    lines = [
+        "| what | shape | ours, ms | loop, ms | ratio | bar | | at the floor |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for shape, rounds in ((BIG, 15), ((1, BIG[1], SMALL[2], BIG[3]), 201)):
+        _, channels, length, states = shape
+        tensors = [t.detach() for t in make(shape)[:5]]
+
+        def fused(tensors: list[Tensor] = tensors) -> Tensor:
+            return selective_scan(*tensors, delta_softplus=True, backend="cpu")  # type: ignore[return-value]
+
+        with loop_scan(*tensors) as peer:
+            error = ((peer() - fused()).abs().max() / fused().abs().max()).item()
+            if not error < 1e-5:
+                raise click.ClickException(f"the loop's result differs by {error:.0e}")
+            took = medians({"peer": peer, "ours": fused}, rounds)
+        operations = length * -(-channels // lanes) * forward_operations(states, lanes, False)
+        ratio = verdict(took["peer"] / took["ours"], 8 if is_narrow() else 15, at_least=True)
+        times = " | ".join(f"{1e3 * took[name]:.2f}" for name in ("ours", "peer"))
+        most = f"{took['peer'] * rate / operations:.1f}"
+        lines.append(f"| forward, no D, z or bias | {shape} | {times} | {ratio} {most} |")
+    return lines
+
+
 def vector_rate() -> tuple[float, int]:
     """Vector operations a second of all threads, and the lanes of a vector."""
-    compiler = next(filter(None, map(shutil.which, ("c++", "g++", "clang++"))), None)
-    if compiler is None:
-        raise click.ClickException("the floor needs a C++ compiler; install one or leave it out")
-    source = Path(__file__).with_name("vector_rate.cpp")
-    with tempfile.TemporaryDirectory() as folder:
-        library = Path(folder) / "rate.so"
-        # Vectors as wide as those of the library that torch's findings choose.
-        narrow = torch.backends.cpu.get_cpu_capability() == "AVX2"
-        flags = ["-O3", "-shared", "-fPIC", *(["-mavx2", "-mfma"] if narrow else ["-march=native"])]
-        subprocess.run([compiler, *flags, str(source), "-o", str(library)], check=True)
-        loaded = ctypes.CDLL(str(library))
+    with compiled("vector_rate.cpp") as loaded:
         loaded.multiply_add.argtypes = (ctypes.c_int64, ctypes.c_float)
         rounds, threads = 20_000_000, torch.get_num_threads()
         with ThreadPoolExecutor(threads) as pool:
@@ -269,10 +252,11 @@ def exponential(lanes: int) -> int:
     return 9 if lanes == 16 else 10
 
 
-def forward_operations(states: int, lanes: int) -> float:
+def forward_operations(states: int, lanes: int, gated: bool = True) -> float:
     """Operations a step: a state's exp, h, x B and y; softplus, gate; a tile turned 4 times."""
     softplus, gate, turned = exponential(lanes) + 15, exponential(lanes) + 5, math.log2(lanes)
-    return states * (exponential(lanes) + 3) + softplus + gate + 4 * turned
+    step = states * (exponential(lanes) + 3) + softplus + 3 * turned
+    return step + (gate + turned if gated else 0)
 
 
 def backward_operations(states: int, lanes: int) -> float:
@@ -430,7 +414,7 @@ def cross() -> list[str]:
     return lines
 
 
-PARTS = {part.__name__: part for part in (speed, linear, floor, memory, accuracy, cross)}
+PARTS = {part.__name__: part for part in (speed, loop, linear, floor, memory, accuracy, cross)}
 
 
 @click.command()

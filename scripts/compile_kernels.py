@@ -4,8 +4,8 @@ r"""Compile the Triton kernels without a GPU, and say what they cost.
     python scripts/compile_kernels.py --roofline    bytes moved and least times of some shapes
 
 The kernels are compiled for the very arguments of a call: tensors on torch's meta device go through
-`clipmamba.ops.selective_scan.triton.launch`, and each launch is recorded instead of run. The exit
-status is 1 if a kernel spills or takes more than 128 registers a thread.
+`clipmamba.ops.selective_scan.backends.triton.launch`, and each launch is recorded instead of run.
+The exit status is 1 if a kernel spills or takes more than 128 registers a thread.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from triton.backends import nvidia
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
+from clipmamba.ops.selective_scan.backends.triton import launch
 from clipmamba.ops.selective_scan.interface import ScanInputs
-from clipmamba.ops.selective_scan.triton import launch
 
 TARGETS = (80, 90, 100)
 TYPES = (torch.float32, torch.bfloat16, torch.float16)
@@ -110,26 +110,27 @@ def calls(shape: tuple[int, ...], dtype: torch.dtype) -> Calls:
     """Launches of a scan with every option: (B, D, L, N), or (B, D, H, W, N) of a picture."""
     batch, channels, *sides, states = shape
     steps, groups = (sides[0], 1) if len(sides) == 1 else (sides[0] * sides[1], 4)
-    u = meta(batch, channels, steps, dtype=dtype)
+    u = meta(batch, channels, *sides, dtype=dtype)
     delta = meta(batch, groups * channels, steps, dtype=dtype)
     rows = meta(batch, groups, states, steps, dtype=dtype)
     row, A = meta(groups * channels), meta(groups * channels, states)
     state = meta(batch, channels, states) if groups == 1 else None
-    z = u if groups == 1 else None
-    inputs = ScanInputs(u, delta, A, rows, rows, row, z, row, state, True)
+    inputs = ScanInputs(
+        u=u,
+        delta=delta,
+        A=A,
+        B=rows,
+        C=rows,
+        D=row,
+        z=u if groups == 1 else None,
+        delta_bias=row,
+        initial_state=state,
+        delta_softplus=True,
+    )
     ahead: list[Call] = []
     back: list[Call] = []
-    if groups == 1:
-        saved = launch.forward(inputs, True, launch=lambda *call: ahead.append(Call(*call)))[2]
-        launch.backward(u, state, saved, inputs, launch=lambda *call: back.append(Call(*call)))
-    else:
-        height, width = sides
-        saved = launch.cross_forward(
-            inputs, height, width, True, launch=lambda *call: ahead.append(Call(*call))
-        )[1]
-        launch.cross_backward(
-            u, saved, inputs, height, width, launch=lambda *call: back.append(Call(*call))
-        )
+    saved = launch.forward(inputs, True, launch=lambda *call: ahead.append(Call(*call)))[2]
+    launch.backward(u, state, saved, inputs, launch=lambda *call: back.append(Call(*call)))
     given = size(*inputs.tensors)
     return Calls(ahead, back, given + size(u, state), 2 * given + size(u, state))
 

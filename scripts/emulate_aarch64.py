@@ -22,10 +22,10 @@ from pathlib import Path
 
 import click
 import pytest
-import torch
 from torch import Tensor
 
-from clipmamba.ops.selective_scan import cpu
+from clipmamba.ops.selective_scan.backends import cpu
+from clipmamba.ops.selective_scan.backends.cpu import arguments
 
 ROOT = Path(__file__).parents[1]
 COMPILER, EMULATOR = "aarch64-linux-gnu-g++", "qemu-aarch64"
@@ -38,53 +38,44 @@ LANES = 4
 
 
 class Emulated:
-    """Stands in for the functions of `cpu` that see tensors and call the library."""
+    """Stands in for the function of `cpu` that calls the library."""
 
     def __init__(self, program: Path):
         self.program, self.file = program, program.with_suffix(".scan")
-        self.seen: list[torch.UntypedStorage] = []
         self.scans = 0
-        self._view = cpu._view
-
-    def view(self, t: Tensor | None, groups: int = 0) -> tuple[int, ...]:
-        """`cpu._view`, which alone sees the tensors behind its numbers."""
-        if t is not None:
-            self.seen.append(t.untyped_storage())
-        return self._view(t, groups)
 
     def run(
         self,
-        library: cpu._Library,
-        plan: cpu._Plan,
-        views: tuple[tuple[int, ...], ...],
-        tensors: tuple[Tensor | None, ...],
+        library: cpu.Library,
+        sizes: arguments.Sizes,
+        tensors: dict[str, Tensor | None],
         backward: bool,
+        threads: int,
     ) -> None:
         """`cpu._run` on the other processor."""
         self.scans += 1
-        self.seen += [t.untyped_storage() for t in tensors if t is not None]
-        memory = {s.data_ptr(): s.nbytes() for s in self.seen if s.nbytes()}
+        storages = [t.untyped_storage() for t in tensors.values() if t is not None]
+        memory = {s.data_ptr(): s.nbytes() for s in storages if s.nbytes()}
         begins = sorted(memory)
 
         def word(pointer: int) -> int:
             place = bisect.bisect(begins, pointer) - 1
             return (place + 1) << 40 | (pointer - begins[place]) if pointer else 0
 
-        words: list[float] = [*plan.sizes, plan.least]
-        for data, *rest in (*plan.views, *views):
-            words += [word(data), *rest]
-        words += [word(cpu._pointer(t)) for t in tensors]
-        sizes = [memory[begin] for begin in begins]
-        head = struct.pack(f"2q{cpu._ARGS.size}s{len(sizes)}q", backward, len(sizes),
-                           cpu._ARGS.pack(*words), *sizes)  # fmt: skip
+        words = list(struct.unpack(arguments.FORMAT, arguments.pack(sizes, tensors)))
+        for place in arguments.ADDRESSES:
+            words[place] = word(words[place])
+        packed = struct.pack(arguments.FORMAT, *words)
+        counts = [memory[begin] for begin in begins]
+        head = struct.pack(f"2q{len(packed)}s{len(counts)}q", backward, len(counts), packed,
+                           *counts)  # fmt: skip
         content = (ctypes.string_at(begin, memory[begin]) for begin in begins)
         self.file.write_bytes(b"".join((head, *content)))
         subprocess.run([EMULATOR, str(self.program), str(self.file)], check=True)
         result = memoryview(self.file.read_bytes())[len(head) :]
-        for begin, size in zip(begins, sizes, strict=True):
-            ctypes.memmove(begin, bytes(result[:size]), size)
-            result = result[size:]
-        self.seen.clear()
+        for begin, count in zip(begins, counts, strict=True):
+            ctypes.memmove(begin, bytes(result[:count]), count)
+            result = result[count:]
 
 
 @click.command()
@@ -93,15 +84,15 @@ def main() -> None:
     for tool in (COMPILER, EMULATOR):
         if shutil.which(tool) is None:
             raise click.ClickException(f"{tool} is missing; see the head of this script")
-    if cpu._LIBRARY is None:
+    if cpu.LIBRARY is None:
         raise click.ClickException("the package was built without its CPU library; install again")
     with tempfile.TemporaryDirectory() as folder:
         program = Path(folder) / "scan"
         source = Path(__file__).with_suffix(".cpp")
         subprocess.run([COMPILER, *FLAGS.split(), str(source), "-o", str(program)], check=True)
         emulated = Emulated(program)
-        cpu._view, cpu._run = emulated.view, emulated.run
-        cpu._LIBRARY = dataclasses.replace(cpu._LIBRARY, isa="aarch64", lanes=LANES)
+        cpu._run = emulated.run
+        cpu.LIBRARY = dataclasses.replace(cpu.LIBRARY, isa="aarch64", lanes=LANES)
         code = pytest.main(["-q", "-k", "cpu", *(str(ROOT / test) for test in TESTS)])
         click.echo(f"{emulated.scans} scans on aarch64")
     sys.exit(code or not emulated.scans)  # tests that asked for none have shown nothing

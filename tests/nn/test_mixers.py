@@ -40,6 +40,16 @@ def test_mamba_and_attention_see_the_whole_picture(corner: tuple[int, int]):
     assert places_that_see(make("attention"), *corner).all()
 
 
+@pytest.mark.parametrize("dim", [*range(1, 100), 128, 192, 200])
+def test_attention_takes_any_width(dim: int):
+    mixer = AttentionMixer(dim, CODE)
+    x = torch.randn(1, 2, 3, dim)
+    assert mixer(x, torch.zeros(1, CODE)).shape == x.shape
+    assert 1 <= mixer.heads <= max(1, dim // 32)
+    if dim % 32 == 0:
+        assert mixer.heads == dim // 32
+
+
 def test_convolution_sees_seven_by_seven():
     seen = places_that_see(make("conv"), 4, 5)
     expected = torch.zeros(9, 11, dtype=torch.bool)

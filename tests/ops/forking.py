@@ -46,6 +46,28 @@ def in_a_child() -> list[list[float]]:
     return [got]
 
 
+def in_a_child_of_one_thread() -> list[list[float]]:
+    """Of the first item beside an operator of torch's own that is worth threads.
+
+    Without `set_num_threads` that would wait for ever for threads which did not survive the fork.
+    """
+    many = torch.ones(4_000_000)
+    many.sum()  # in the parent with threads
+
+    def run() -> None:
+        torch.set_num_threads(1)
+        assert many.sum() == len(many)
+        queue.put(values(0))
+
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    child = context.Process(target=run, daemon=True)
+    child.start()
+    got = queue.get(timeout=60)
+    child.join(timeout=60)
+    return [got]
+
+
 def in_workers() -> list[list[float]]:
     """Of all items, in a worker of a DataLoader."""
     loader = torch.utils.data.DataLoader(
@@ -57,7 +79,8 @@ def in_workers() -> list[list[float]]:
 if __name__ == "__main__":
     torch.set_num_threads(2)  # wakes the pool of threads that a child will not have
     expected = [values(index) for index in range(4)]
-    found = {"child": in_a_child, "workers": in_workers}[sys.argv[1]]()
+    ways = {"child": in_a_child, "alone": in_a_child_of_one_thread, "workers": in_workers}
+    found = ways[sys.argv[1]]()
     for got, want in zip(found, expected, strict=False):
         torch.testing.assert_close(torch.tensor(got), torch.tensor(want))
     sys.stdout.write(f"{len(found)} scans\n")

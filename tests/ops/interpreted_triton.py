@@ -25,9 +25,9 @@ from triton.runtime.interpreter import ReduceOps, ScanOps
 
 from clipmamba.errors import BackendError
 from clipmamba.ops import backend_table, selective_scan
-from clipmamba.ops.selective_scan import triton
-from clipmamba.ops.selective_scan.op import forward_op
-from clipmamba.ops.selective_scan.triton import launch
+from clipmamba.ops.selective_scan.backends import triton
+from clipmamba.ops.selective_scan.backends.triton import launch
+from clipmamba.ops.selective_scan.interface import ScanInputs
 
 assert os.environ["TRITON_INTERPRET"] == "1", "test_triton.py starts this file"
 
@@ -75,7 +75,7 @@ def tiles(monkeypatch: pytest.MonkeyPatch) -> Choose:
     def choose(tiles: launch.Tiles) -> None:
         monkeypatch.setattr(ScanOps, "generic_scan", scan)
         monkeypatch.setattr(ReduceOps, "generic_reduce", reduce)
-        for name in ("forward", "backward", "cross_forward", "cross_backward"):
+        for name in ("forward", "backward"):
             function = functools.partial(getattr(launch, name), tiles=tiles)
             monkeypatch.setattr(triton, name, function)
 
@@ -203,6 +203,23 @@ def test_small_steps_keep_their_digits() -> None:
     assert_right(inputs)
 
 
+def test_a_large_step_among_small_ones_takes_no_digits() -> None:
+    """With softplus off, so that the steps are what is given."""
+    inputs = make(batch=1, length=40, channels=3, bias=False, start=True)
+    steps = torch.full((1, 3, 40), 1e-3)
+    steps[:, :, 13], steps[:, 1, 14:30] = 1000.0, 10.0
+    inputs["delta"], inputs["z"] = steps, None
+    inputs["A"] = -torch.rand(3, 4, generator=torch.Generator().manual_seed(3)) - 0.1
+    assert_nearly_exact(run(inputs, "triton", softplus=False), inputs)
+
+
+def assert_nearly_exact(actual: dict[str, Tensor], inputs: dict[str, Tensor | None]) -> None:
+    """An order closer than the tolerances of the house."""
+    expected = run(inputs, "reference", softplus=False, dtype=torch.float64)
+    for name, value in actual.items():
+        assert relative_error(value, expected[name]) < 1e-6, name
+
+
 def test_nan_stays_where_it_belongs() -> None:
     inputs = make(batch=2, channels=5, length=40)
     u = inputs["u"].detach().clone()
@@ -268,11 +285,14 @@ def test_reads_the_picture_where_it_lies(layout: str) -> None:
 def test_passes_opcheck(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(triton, "CHUNK", SMALL.steps)  # what the fake kernels go by
     inputs = make(batch=1, channels=2, length=5, states=1, groups=2, start=True)
-    torch.library.opcheck(forward_op, (*inputs.values(), True, 0.1, True, "triton"))
+    torch.library.opcheck(
+        torch.ops.clipmamba.selective_scan.default, (*inputs.values(), True, 0.1, True, "triton")
+    )
     inputs = make_picture(1, 1, 2, 3, 1)
     inputs["delta"] = inputs["delta"].detach().flatten(1, 2).requires_grad_()
+    given = ScanInputs(inputs.pop("x"), **inputs, delta_softplus=True, least_delta=0.1)
     operator = torch.ops.clipmamba.cross_selective_scan.default
-    torch.library.opcheck(operator, (*inputs.values(), True, 0.1, True, "triton"))
+    torch.library.opcheck(operator, (*given, True, "triton"))
 
 
 def test_torch_compile_sees_one_op() -> None:
@@ -291,5 +311,5 @@ def test_float64_is_declined_with_the_reason() -> None:
     status = {s.name: s for s in backend_table()}["triton"]
     assert status.available
     assert "interpreter" in status.reason
-    with pytest.raises(BackendError, match=r"bfloat16, not torch\.float64"):
+    with pytest.raises(BackendError, match="float32, not float64"):
         selective_scan(**make(dtype=torch.float64), backend="triton")

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from clipmamba.errors import BackendError, InputError
-from clipmamba.ops import compat
+from clipmamba.ops.selective_scan.interop import compat
 
 HAS_TRANSFORMERS = importlib.util.find_spec("transformers") is not None
 needs_transformers = pytest.mark.skipif(not HAS_TRANSFORMERS, reason="transformers not installed")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import sys
 from collections.abc import Callable
 
 import pytest
@@ -13,7 +12,8 @@ from torch import Tensor
 
 from clipmamba.errors import BackendError, InputError
 from clipmamba.ops import cross_merge, cross_scan, cross_selective_scan, selective_scan
-from clipmamba.ops.selective_scan import cpu
+from clipmamba.ops.selective_scan.backends import cpu
+from clipmamba.ops.selective_scan.interface import ScanInputs
 
 HAS_CPU, WHY = cpu.available()
 needs_cpu_kernel = pytest.mark.skipif(not HAS_CPU, reason=f"cpu backend: {WHY}")
@@ -225,13 +225,13 @@ def test_the_same_bytes_with_one_thread_and_with_two() -> None:
 @pytest.mark.parametrize("full", [True, False])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_passes_opcheck(full: bool, layout: torch.memory_format) -> None:
-    # By name it can't be found: `ops` shows the function that is called like its module.
-    operator = sys.modules[cross_selective_scan.__module__].forward_op
+    operator = torch.ops.clipmamba.cross_selective_scan.default
     inputs = make(height=3, width=4, channels=5, full=full)
     x = inputs["x"].detach().contiguous(memory_format=layout).requires_grad_()
     delta = inputs["delta"].detach().flatten(1, 2).requires_grad_()
-    given = inputs | {"x": x, "delta": delta}
-    torch.library.opcheck(operator, (*given.values(), True, 0.1, True, "cpu"))
+    given = ScanInputs(x, delta, delta_bias=inputs["delta_bias"], delta_softplus=True,
+                       least_delta=0.1, **{name: inputs[name] for name in "ABCD"})  # fmt: skip
+    torch.library.opcheck(operator, (*given, True, "cpu"))
 
 
 def test_bad_input_is_named() -> None:

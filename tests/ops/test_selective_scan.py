@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import subprocess
 import sys
@@ -13,18 +12,14 @@ import pytest
 import torch
 from peak import peak_memory
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
-from clipmamba.errors import BackendError, InputError
+from clipmamba.errors import InputError
 from clipmamba.ops import (
-    backend_table,
-    scan_backend,
     selective_scan,
     selective_scan_blocks,
     selective_scan_step,
 )
-from clipmamba.ops.selective_scan import cpu, dispatch, mamba_ssm, op
-from clipmamba.ops.selective_scan.interface import ScanInputs
+from clipmamba.ops.selective_scan.backends import cpu
 
 HAS_CPU, WHY = cpu.available()
 REQUIRED = os.environ.get("CLIPMAMBA_REQUIRE_CPU_KERNEL") == "1"
@@ -332,55 +327,12 @@ def test_a_second_derivative_is_refused(backend: str) -> None:
         first[0].sum().backward()
 
 
-class Names(TorchDispatchMode):
-    """Collects the operators that run."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.names: set[str] = set()
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        self.names.add(func.__name__)
-        return func(*args, **(kwargs or {}))
-
-
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("training", [False, True])
-def test_modes_and_profilers_see_one_operator(backend: str, training: bool) -> None:
-    inputs = {k: v if v is None else v.requires_grad_(training) for k, v in make().items()}
-
-    def scan() -> None:
-        out = selective_scan(**inputs, backend=backend)
-        if training:
-            out.sum().backward()
-
-    wanted = {"selective_scan", "selective_scan_backward"} if training else {"selective_scan"}
-    with Names() as seen:
-        scan()
-    assert wanted <= {name.split(".")[0] for name in seen.names}
-    with torch.profiler.profile() as profile:
-        scan()
-    assert {f"clipmamba::{name}" for name in wanted} <= {e.key for e in profile.key_averages()}
-
-
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.filterwarnings("ignore:There is a performance drop")
-def test_vmap_is_a_loop(backend: str) -> None:
-    inputs = {k: v if v is None else v.detach() for k, v in make(batch=3).items()}
-    options = {"delta_softplus": True, "backend": backend}
-    whole = selective_scan(**inputs, **options)
-    mapped = {k: inputs.pop(k).unsqueeze(1) for k in ("u", "delta", "B", "C", "z")}
-    each = torch.func.vmap(lambda some: selective_scan(**some, **inputs, **options))(mapped)
-    torch.testing.assert_close(each.squeeze(1), whole)
-
-
 @needs_cpu_kernel
-@pytest.mark.parametrize("isa", cpu._isas())
+@pytest.mark.parametrize("isa", cpu.isas())
 def test_every_build_that_this_processor_can_run(isa: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cpu, "_isas", lambda: [isa])
-    library, reason = cpu._load()
+    library, reason = cpu.load([isa])
     assert library is not None, reason
-    monkeypatch.setattr(cpu, "_LIBRARY", library)
+    monkeypatch.setattr(cpu, "LIBRARY", library)
     inputs = make(channels=70, groups=2, length=301, states=6)
     assert_close(run(inputs, "cpu"), run(inputs, "reference", dtype=torch.float64))
 
@@ -512,7 +464,7 @@ def test_never_holds_every_state(backend: str) -> None:
 
 @needs_cpu_kernel
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
-@pytest.mark.parametrize(("where", "scans"), [("child", 1), ("workers", 4)])
+@pytest.mark.parametrize(("where", "scans"), [("child", 1), ("alone", 1), ("workers", 4)])
 def test_runs_after_a_fork(where: str, scans: int) -> None:
     command = [sys.executable, str(Path(__file__).with_name("forking.py")), where]
     done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
@@ -530,179 +482,3 @@ def test_runs_in_several_python_threads_at_once() -> None:
         )
     for out, truth in zip(outs, expected * 5, strict=True):
         assert torch.equal(out, truth)
-
-
-# ---- choosing a backend ------------------------------------------------------------------------
-
-
-def test_the_table_names_every_backend_with_a_reason() -> None:
-    table = {status.name: status for status in backend_table()}
-    assert list(table) == ["mamba_ssm", "cpu", "triton", "torch", "reference"]
-    assert all(status.reason for status in table.values())
-    assert table["torch"].available
-    assert table["cpu"].available == HAS_CPU
-
-
-@pytest.fixture
-def used(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Names of the backends that ran, in order."""
-    names: list[str] = []
-
-    def record(call: object, name: str = "auto") -> object:
-        backend = choose(call, name)
-        names.append(backend.name)
-        return backend
-
-    choose = dispatch.choose
-    monkeypatch.delenv("CLIPMAMBA_BACKEND", raising=False)
-    # By name it can't be found: `ops` shows the function that is called like the package.
-    monkeypatch.setattr(sys.modules["clipmamba.ops.selective_scan.scan"], "choose", record)
-    return names
-
-
-def test_auto_takes_the_first_that_supports_the_call(used: list[str]) -> None:
-    selective_scan(**make(dtype=torch.float32))
-    selective_scan(**make(dtype=torch.float64))
-    assert used == ["cpu" if HAS_CPU else "torch", "torch"]
-
-
-def test_argument_goes_before_context_before_variable(
-    used: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("CLIPMAMBA_BACKEND", "reference")
-    selective_scan(**make())
-    with scan_backend("torch"):
-        selective_scan(**make())
-        selective_scan(**make(), backend="reference")
-        with scan_backend("auto"):
-            selective_scan(**make(dtype=torch.float64))
-    selective_scan(**make())
-    assert used == ["reference", "torch", "reference", "torch", "reference"]
-
-
-def test_a_named_backend_that_cannot_run_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(BackendError, match=r"mamba_ssm.*(not installed|no CUDA|import|on cpu)"):
-        selective_scan(**make(), backend="mamba_ssm")
-    monkeypatch.setattr(cpu, "_LIBRARY", None)
-    monkeypatch.setattr(cpu, "_REASON", "built without a compiler")
-    with pytest.raises(BackendError, match=r"'cpu'.*built without a compiler"):
-        selective_scan(**make(), backend="cpu")
-    assert selective_scan(**make()).shape == (2, 12, 63)  # auto goes on with torch
-
-
-@needs_cpu_kernel
-def test_cpu_declines_float64_with_the_reason() -> None:
-    with pytest.raises(BackendError, match=r"float32 and bfloat16, not torch\.float64"):
-        selective_scan(**make(dtype=torch.float64), backend="cpu")
-
-
-def test_an_unknown_backend_is_an_input_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(InputError, match="did you mean 'torch'"):
-        selective_scan(**make(), backend="troch")
-    with pytest.raises(InputError, match=r"scan_backend.*'troch'"), scan_backend("troch"):
-        pass
-    monkeypatch.setenv("CLIPMAMBA_BACKEND", "troch")
-    with pytest.raises(InputError, match=r"CLIPMAMBA_BACKEND.*'troch'"):
-        selective_scan(**make())
-
-
-def test_a_broken_mamba_ssm_is_probed_and_never_chosen(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    package = tmp_path / "mamba_ssm" / "ops"
-    package.mkdir(parents=True)
-    (package.parent / "__init__.py").touch()
-    (package / "__init__.py").touch()
-    (package / "selective_scan_interface.py").write_text("import selective_scan_cuda\n")
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(mamba_ssm, "_INSTALLED", True)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    mamba_ssm._probe.cache_clear()
-    try:
-        status = next(s for s in backend_table() if s.name == "mamba_ssm")
-        assert not status.available
-        assert "No module named 'selective_scan_cuda'" in status.reason
-    finally:
-        mamba_ssm._probe.cache_clear()
-        for name in [name for name in sys.modules if name.split(".")[0] == "mamba_ssm"]:
-            del sys.modules[name]
-
-
-@pytest.mark.parametrize(("softplus", "bias"), [(True, True), (True, False), (False, False)])
-def test_mamba_ssm_is_given_the_least_step(
-    monkeypatch: pytest.MonkeyPatch, softplus: bool, bias: bool
-) -> None:
-    """Its kernel knows none; the reference stands in for it here, with its arguments."""
-    kernel = functools.partial(selective_scan, backend="reference")
-    monkeypatch.setattr(mamba_ssm, "_probe", lambda: (kernel, ""))
-    inputs = make(bias=bias)
-    call = ScanInputs(*inputs.values(), None, softplus, 0.3)
-    out, last = mamba_ssm.BACKEND.scan(call, False)
-    options = {"delta_softplus": softplus, "least_delta": 0.3, "return_last_state": True}
-    expected = selective_scan(**inputs, **options, backend="reference")
-    torch.testing.assert_close((out, last), expected)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"delta": torch.zeros(2, 12, 62)}, "delta is"),
-        ({"A": torch.zeros(11, 4)}, "A is"),
-        ({"C": torch.zeros(2, 4, 62)}, "C is"),
-        ({"B": torch.zeros(2, 5, 4, 63), "C": torch.zeros(2, 5, 4, 63)}, "5 groups"),
-        ({"D": torch.zeros(12, dtype=torch.int64)}, "D is torch.int64"),
-        ({"A": torch.zeros(12, 4, dtype=torch.complex64)}, "A is torch.complex64"),
-        ({"u": torch.zeros(12, 63)}, "wants u"),
-        ({"u": torch.zeros(2, 12, 0)}, "empty"),
-    ],
-)
-def test_bad_input_is_named(change: Inputs, message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        selective_scan(**(make() | change))
-
-
-# ---- one op for torch --------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_passes_opcheck(backend: str) -> None:
-    full = make(channels=8, length=20, groups=2, start=True)
-    torch.library.opcheck(op.forward_op, (*full.values(), True, 0.1, True, backend))
-    bare = make(channels=8, length=20, groups=2, z=False, D=False, bias=False)
-    torch.library.opcheck(op.forward_op, (*bare.values(), None, False, 0.0, True, backend))
-
-
-@pytest.mark.parametrize("compiler", ["eager", "aot_eager"])
-def test_torch_compile_sees_one_op(compiler: str) -> None:
-    inputs = make()
-
-    def loss(given: Inputs) -> Tensor:
-        out, last = selective_scan(**given, delta_softplus=True, return_last_state=True)
-        return out.square().sum() + last.sum()
-
-    compiled = torch.compile(loss, backend=compiler, fullgraph=True)
-    grads = [torch.autograd.grad(f(inputs), list(inputs.values())) for f in (loss, compiled)]
-    for eager, traced in zip(*grads, strict=True):
-        assert torch.equal(eager, traced)
-
-
-def test_export_keeps_the_length_dynamic() -> None:
-    class Scan(torch.nn.Module):
-        def forward(self, u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:
-            return selective_scan(u, delta, A, B, C, delta_softplus=True)
-
-    def tensors(length: int) -> tuple[Tensor, ...]:
-        inputs = make(length=length, z=False, D=False, bias=False)
-        return tuple(t.detach() for t in inputs.values() if t is not None)
-
-    length = torch.export.Dim("length", min=2)
-    last = {2: length}
-    program = torch.export.export(
-        Scan(), tensors(20), dynamic_shapes=(last, last, None, last, last)
-    )
-    assert torch.equal(program.module()(*tensors(33)), Scan()(*tensors(33)))
-
-
-def test_importing_ops_does_not_import_the_compiler() -> None:
-    code = "import sys, clipmamba.ops; sys.exit('torch._dynamo' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -16,8 +16,9 @@ from test_selective_scan import assert_close, make, run
 
 from clipmamba.errors import BackendError
 from clipmamba.ops import backend_table, selective_scan
-from clipmamba.ops.selective_scan import triton
-from clipmamba.ops.selective_scan.interface import ScanCall
+from clipmamba.ops.selective_scan.backends import triton
+from clipmamba.ops.selective_scan.backends.probe import Probe
+from clipmamba.ops.selective_scan.interface import ScanCall, ScanInputs
 
 HERE = Path(__file__).parent
 needs_triton = pytest.mark.skipif(
@@ -87,43 +88,73 @@ def test_a_machine_without_triton_is_told(monkeypatch: pytest.MonkeyPatch) -> No
     )
 
 
+CALL = ScanCall(
+    torch.device("cuda"), frozenset({torch.float32, torch.float16, torch.bfloat16}),
+    batch=2, channels=8, states=4, groups=1, length=100, needs_grad=True,
+    last_state_grad=True, initial_state=True,
+)  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
         ({}, "float32 state"),
         ({"device": torch.device("cpu")}, "on cpu, not on a cuda device"),
-        ({"dtypes": frozenset({torch.float64})}, "not torch.float64"),
+        ({"dtypes": frozenset({torch.float64})}, "not float64"),
+        ({"forward_mode": True}, "no forward-mode derivative"),
         ({"batch": 70_000}, "at most 65535 batch elements"),
+        ({"groups": 70_000}, "at most 65535 groups"),
+        ({"states": 70_000}, "at most 65535 states"),
         ({"length": 2**30}, "fewer than 2^31 elements"),
+        ({"length": 2**20, "states": 2**11}, "fewer than 2^31 elements"),
+        ({"length": 2**20, "states": 2**9, "groups": 2**2}, "fewer than 2^31 elements"),
+        ({"channels": 2**20, "states": 2**11}, "fewer than 2^31 elements"),
     ],
 )
 def test_supports(change: dict[str, Any], words: str) -> None:
-    call = ScanCall(
-        torch.device("cuda"), frozenset({torch.float32, torch.float16, torch.bfloat16}),
-        batch=2, channels=8, states=4, groups=1, length=100, needs_grad=True,
-        last_state_grad=True, initial_state=True,
-    )  # fmt: skip
-    possible, reason = triton.supports(call._replace(**change))
+    possible, reason = triton.supports(CALL._replace(**change))
     assert possible == (not change)
     assert words in reason
 
 
+@pytest.mark.parametrize("name", ["u", "delta", "B", "C", "z", "initial_state"])
+@pytest.mark.parametrize("axis", [1, 2])
+def test_views_that_32_bits_cannot_address_are_declined(name: str, axis: int) -> None:
+    """A small view of something huge; over the batch any stride will do."""
+    inputs = {
+        name: None if t is None else t.detach().to("meta").unsqueeze(1)
+        if name in ("B", "C") else t.detach().to("meta")
+        for name, t in make(start=True).items()
+    }  # fmt: skip
+
+    def supported(axis: int) -> tuple[bool, str]:
+        t = inputs[name]
+        strides = list(t.stride())
+        strides[axis] = 2**31 if axis == 0 else 2**31 // (t.shape[axis] - 1) + 1
+        view = torch.empty(0, device="meta").as_strided(t.shape, strides)
+        call = ScanInputs(**(inputs | {name: view})).call(last_state=True)
+        return triton.supports(call._replace(device=torch.device("cuda")))
+
+    assert supported(0)[0]
+    axis += inputs[name].ndim - 3  # of B and C the states and the steps
+    assert supported(axis) == (
+        False, "takes fewer than 2^31 elements of a tensor for each batch element",
+    )  # fmt: skip
+
+
+@pytest.mark.usefixtures("pretended_cuda")
 def test_kernels_that_fail_or_are_wrong_are_declined(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken() -> float:
+    def broken(device: torch.device) -> float:
         raise RuntimeError("Failed to find C compiler")
 
     monkeypatch.setattr(triton, "_INSTALLED", True)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setitem(sys.modules, "triton.errors", _errors())
-    cases = [(broken, "find C compiler"), (lambda: 0.5, "wrong here, by 5e-01")]
-    cases.append((lambda: float("nan"), "wrong here"))
+    cases = [(broken, "find C compiler"), (lambda _: 0.5, "wrong here, by 5e-01")]
+    cases.append((lambda _: float("nan"), "wrong here"))
     for tried, words in cases:
         monkeypatch.setattr(triton, "_tiny_error", tried)
-        triton._probe.cache_clear()
-        try:
-            possible, reason = triton.available()
-        finally:
-            triton._probe.cache_clear()
+        monkeypatch.setattr(triton, "_probe", Probe(triton._try))
+        possible, reason = triton.available()
         assert not possible
         assert words in reason
 

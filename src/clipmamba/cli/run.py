@@ -336,21 +336,9 @@ def _scan_backend(device: torch.device) -> str:
     Raises:
         BackendError: CLIPMAMBA_BACKEND names one that can't.
     """
-    import torch
+    from clipmamba.ops.selective_scan.dispatch import ordinary_backend
 
-    from clipmamba.ops.selective_scan.dispatch import choose
-    from clipmamba.ops.selective_scan.interface import ScanCall
-
-    shape = {"batch": 1, "channels": 64, "states": 8, "groups": 1, "length": 1024}
-    call = ScanCall(
-        device,
-        frozenset({torch.float32}),
-        **shape,
-        needs_grad=False,
-        last_state_grad=False,
-        initial_state=False,
-    )
-    return choose(call).name
+    return ordinary_backend(device)
 
 
 @contextlib.contextmanager

@@ -78,7 +78,7 @@ def write_onnx(stylizer: Stylizer, path: Path, style: Tensor | None = None) -> t
     Raises:
         InputError: the file can't be written.
     """
-    from clipmamba.ops.selective_scan.onnx_scan import TRANSLATIONS
+    from clipmamba.ops.selective_scan.interop.onnx import TRANSLATIONS
 
     height, width = _TRACED
     photo, noise = torch.rand(2, 3, height, width), stylizer.draw_noise(height, width)

@@ -116,12 +116,13 @@ class AttentionMixer(nn.Module):
     Args:
         dim: Channels C.
         code_dim: Unused; the style enters by the block's normalisation.
-        head_dim: Channels per head.
+        head_dim: Channels per head, or the next more that divide the width.
     """
 
     def __init__(self, dim: int, code_dim: int, head_dim: int = 32):
         super().__init__()
-        self.heads = max(1, dim // head_dim)
+        most = max(1, dim // head_dim)
+        self.heads = next(heads for heads in range(most, 0, -1) if dim % heads == 0)
         self.in_proj = nn.Linear(dim, 3 * dim)
         self.local = nn.Conv2d(dim, dim, 3, padding=1, groups=dim)  # gives the places an order
         self.out_proj = nn.Linear(dim, dim)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from .cross_scan import cross_merge, cross_scan
-from .cross_selective_scan import cross_selective_scan
 from .selective_scan import (
     BackendStatus,
     backend_table,
+    cross_merge,
+    cross_scan,
+    cross_selective_scan,
     scan_backend,
     selective_scan,
     selective_scan_blocks,

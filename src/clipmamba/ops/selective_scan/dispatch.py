@@ -9,21 +9,35 @@ from collections.abc import Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
 
+import torch
+
 from clipmamba.errors import BackendError, InputError
 
-from . import cpu, mamba_ssm, reference, torch_scan, triton
-from .interface import Backend, ScanCall
-from .op import scan_with
+from .backends import cpu, mamba_ssm, reference, triton
+from .backends import torch as plain
+from .interface import Backend, Kernel, ScanCall
+from .op import picture_scan, sequence_scan
 
 ENVIRONMENT = "CLIPMAMBA_BACKEND"
+
+
+def _of_kernel(name: str, kernel: Kernel, pictures: bool) -> Backend:
+    return Backend(
+        name,
+        kernel.available,
+        kernel.supports,
+        sequence_scan(name),
+        picture_scan(name) if pictures else None,
+    )
+
 
 BACKENDS = {
     backend.name: backend
     for backend in (
         mamba_ssm.BACKEND,
-        Backend("cpu", cpu.available, cpu.supports, scan_with("cpu")),
-        Backend("triton", triton.available, triton.supports, scan_with("triton")),
-        Backend("torch", torch_scan.available, torch_scan.supports, scan_with("torch")),
+        _of_kernel("cpu", cpu, pictures=True),
+        _of_kernel("triton", triton, pictures=True),
+        _of_kernel("torch", plain, pictures=False),
         reference.BACKEND,
     )
 }
@@ -110,3 +124,24 @@ def choose(call: ScanCall, name: str = _AUTO) -> Backend:
                 f"the scan backend {name!r} can't run this call: {reason} (use backend='auto')"
             )
     return backend
+
+
+def ordinary_backend(device: torch.device) -> str:
+    """Name of the backend that runs an ordinary call on this device: float32, no gradients.
+
+    Raises:
+        BackendError: CLIPMAMBA_BACKEND names one that can't.
+    """
+    call = ScanCall(
+        device=device,
+        dtypes=frozenset({torch.float32}),
+        batch=1,
+        channels=64,
+        states=8,
+        groups=1,
+        length=1024,
+        needs_grad=False,
+        last_state_grad=False,
+        initial_state=False,
+    )
+    return choose(call).name

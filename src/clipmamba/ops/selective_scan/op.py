@@ -1,151 +1,216 @@
-"""The scan as one operator of torch's own: autograd, torch.compile and export see a single node."""
+"""The scans as operators of torch's own: autograd, torch.compile and export see a single node."""
 
 from __future__ import annotations
 
-from types import ModuleType
-from typing import Any
+import functools
+import sys
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar, get_type_hints
 
 import torch
 from torch import Tensor
-from torch._compile import _disable_dynamo
 from torch.autograd.function import once_differentiable
-from torch.nn import Parameter
 
-from . import cpu, torch_scan, triton
-from .interface import ScanFunction, ScanInputs, compute_dtype
-
-_KERNELS: dict[str, ModuleType] = {"cpu": cpu, "triton": triton, "torch": torch_scan}
-
-# The fields of ScanInputs.
-_INPUTS = (
-    "Tensor u, Tensor delta, Tensor A, Tensor B, Tensor C, Tensor? D, Tensor? z, "
-    "Tensor? delta_bias, Tensor? initial_state, bool delta_softplus, float least_delta"
+from .backends import cpu, triton
+from .backends import torch as plain
+from .interface import (
+    TENSORS,
+    Kernel,
+    Results,
+    ScanFunction,
+    ScanInputs,
+    compute_dtype,
+    result_like,
 )
+from .watch import nobody_watches
+
+KERNELS: dict[str, Kernel] = {"cpu": cpu, "triton": triton, "torch": plain}
+"""By the names of their backends."""
+
+_TYPES = {Tensor: "Tensor", Tensor | None: "Tensor?", bool: "bool", float: "float"}
+_INPUTS = ", ".join(f"{_TYPES[t]} {name}" for name, t in get_type_hints(ScanInputs).items())
+_FORWARD = f"({_INPUTS}, bool save_states, str kernel) -> (Tensor, Tensor, Tensor)"
+_BACKWARD = f"(Tensor dout, Tensor? dlast, Tensor saved, {_INPUTS}, str kernel) -> Tensor[]"
+
+# As long as the library object lives, so do the operators.
+_LIBRARY = torch.library.Library("clipmamba", "FRAGMENT")  # type: ignore[no-untyped-call]
 
 
-_SCHEMAS = {
-    "selective_scan": f"({_INPUTS}, bool save_states, str kernel) -> (Tensor, Tensor, Tensor)",
-    "selective_scan_backward": (
-        f"(Tensor dout, Tensor? dlast, Tensor saved, {_INPUTS}, str kernel) -> Tensor[]"
-    ),
-}
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
-@_disable_dynamo  # torch.compiler.disable would import the compiler now
-def _forward(*inputs: Any) -> tuple[Tensor, Tensor, Tensor]:
-    *fields, save_states, kernel = inputs
-    result: tuple[Tensor, Tensor, Tensor] = _KERNELS[kernel].forward(
-        ScanInputs(*fields), save_states
+def _untraced(run: Callable[P, R]) -> Callable[P, R]:
+    """Keep torch.compile's tracer out of what runs between two of its graphs.
+
+    To disable it imports it, which takes a second: not before someone else has done so.
+    """
+    disabled: list[Callable[P, R]] = []
+
+    @functools.wraps(run)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        if "torch._dynamo" not in sys.modules:
+            return run(*args, **kwargs)
+        if not disabled:
+            disabled.append(torch.compiler.disable(run))  # type: ignore[no-untyped-call]
+        return disabled[0](*args, **kwargs)
+
+    return call
+
+
+@_untraced
+def run_forward(kernel: str, inputs: ScanInputs, save_states: bool) -> Results:
+    """A kernel's forward on tensors with plain memory behind them."""
+    return KERNELS[kernel].forward(inputs.resolved(), save_states)
+
+
+@_untraced
+def run_backward(
+    kernel: str, dout: Tensor, dlast: Tensor | None, saved: Tensor, inputs: ScanInputs
+) -> list[Tensor | None]:
+    """Gradients of `inputs.tensors` in their order, each in its input's type; None for None.
+
+    Where a graph was made without gradients and is differentiated all the same, nothing was saved.
+    """
+    run, inputs = KERNELS[kernel], inputs.resolved()
+    if not saved.shape[1]:
+        saved = run.forward(inputs, True)[2]
+    dlast = None if dlast is None else dlast.resolve_neg()
+    grads = run.backward(dout.resolve_neg(), dlast, saved, inputs)
+    typed: list[Tensor | None] = []
+    for name, t in zip(TENSORS, inputs.tensors, strict=True):
+        grad = None if t is None else grads[name]
+        if t is not None and grad is not None and grad.dtype != t.dtype:
+            grad = grad.to(t.dtype)
+        typed.append(grad)
+    return typed
+
+
+def make_op(name: str) -> Callable[[str], ScanFunction]:
+    """Register a scan and its backward as operators.
+
+    Both have the fields of `ScanInputs` as arguments. They are left out where `watch` says that
+    nobody sees operators.
+
+    Args:
+        name: of the operator in the namespace `clipmamba`.
+
+    Returns:
+        The differentiable scan through one of the `KERNELS`, by its name.
+    """
+    forward_op = _register(name, _FORWARD, _forward, _fake_forward)
+    backward_op = _register(f"{name}_backward", _BACKWARD, _backward, _fake_backward)
+
+    @once_differentiable
+    def differentiate(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        saved, *tensors = ctx.saved_tensors
+        inputs = ScanInputs(*tensors, *ctx.options)
+        dout, dlast = grads[:2]
+        if dout is None:
+            dout = torch.zeros_like(inputs.u)
+        if nobody_watches((dout, dlast, saved, *tensors)):
+            found = run_backward(ctx.kernel, dout, dlast, saved, inputs)
+        else:
+            found = backward_op(dout, dlast, saved, *inputs, ctx.kernel)
+        return (
+            *(None if t is None else grad for t, grad in zip(tensors, found, strict=True)),
+            *(None, None, None, None),
+        )
+
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Results) -> None:
+        *fields, _, kernel = inputs
+        ctx.mark_non_differentiable(output[2])
+        _keep(ctx, ScanInputs(*fields), output[2], kernel)
+
+    torch.library.register_autograd(
+        f"clipmamba::{name}", differentiate, setup_context=setup_context, lib=_LIBRARY
     )
-    return result
+
+    class Direct(torch.autograd.Function):
+        """The scan without its operator."""
+
+        @staticmethod
+        def forward(ctx: Any, *arguments: Any) -> tuple[Tensor, Tensor]:
+            *fields, save_states, kernel = arguments
+            inputs = ScanInputs(*fields)
+            out, last, saved = run_forward(kernel, inputs, save_states)
+            _keep(ctx, inputs, saved, kernel)
+            return out, last
+
+        @staticmethod
+        def backward(ctx: Any, *grads: Any) -> Any:
+            return differentiate(ctx, *grads)
+
+    def through(kernel: str) -> ScanFunction:
+        def scan(inputs: ScanInputs, needs_grad: bool) -> tuple[Tensor, Tensor]:
+            if torch.compiler.is_compiling() or not nobody_watches(inputs.tensors):
+                results: tuple[Tensor, ...] = forward_op(*inputs, needs_grad, kernel)
+            elif needs_grad:
+                results = Direct.apply(*inputs, True, kernel)  # type: ignore[no-untyped-call]
+            else:
+                results = run_forward(kernel, inputs, False)
+            return results[0], results[1]
+
+        return scan
+
+    return through
 
 
-@_disable_dynamo  # torch.compiler.disable would import the compiler now
-def _backward(dout: Tensor, dlast: Tensor | None, saved: Tensor, *inputs: Any) -> list[Tensor]:
-    *fields, kernel = inputs
-    grads = _KERNELS[kernel].backward(dout, dlast, saved, ScanInputs(*fields))
+def _register(name: str, schema: str, run: Callable[..., Any], fake: Callable[..., Any]) -> Any:
+    """Make `clipmamba::name`, an operator that autograd does not know yet."""
+    qualified = f"clipmamba::{name}"
+    tags = (torch.Tag.pt2_compliant_tag,)
+    torch.library.define(qualified, schema, lib=_LIBRARY, tags=tags)
+    torch.library.impl(qualified, "default", run, lib=_LIBRARY)
+    torch.library.register_fake(qualified, fake, lib=_LIBRARY)
+    return getattr(torch.ops.clipmamba, name).default
+
+
+def _keep(ctx: Any, inputs: ScanInputs, saved: Tensor, kernel: str) -> None:
+    """What the way back needs."""
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(saved, *inputs.tensors)
+    ctx.options, ctx.kernel = inputs[len(TENSORS) :], kernel
+
+
+# What the operators do: arguments as in their schemas.
+
+
+def _forward(*arguments: Any) -> Results:
+    *fields, save_states, kernel = arguments
+    return run_forward(kernel, ScanInputs(*fields), save_states)
+
+
+def _backward(dout: Tensor, dlast: Tensor | None, saved: Tensor, *arguments: Any) -> list[Tensor]:
+    *fields, kernel = arguments
+    grads = run_backward(kernel, dout, dlast, saved, ScanInputs(*fields))
     # An operator can't return None: an absent input's gradient is an empty tensor here.
     return [dout.new_empty(0) if grad is None else grad for grad in grads]
 
 
-def _fake_forward(*inputs: Any) -> tuple[Tensor, Tensor, Tensor]:
-    *fields, save_states, kernel = inputs
-    u, A = ScanInputs(*fields).u, ScanInputs(*fields).A
-    batch, channels, length = u.shape
-    states, dtype = A.shape[1], compute_dtype(u)
-    chunks = _KERNELS[kernel].chunk_count(length) if save_states else 0
+def _fake_forward(*arguments: Any) -> Results:
+    *fields, save_states, kernel = arguments
+    inputs = ScanInputs(*fields)
+    batch, (channels, states) = inputs.u.shape[0], inputs.A.shape
+    chunks = KERNELS[kernel].chunk_count(inputs) if save_states else 0
+    dtype = compute_dtype(inputs.u)
     return (
-        u.new_empty(u.shape),
-        u.new_empty((batch, channels, states), dtype=dtype),
-        u.new_empty((batch, chunks, states, channels), dtype=dtype),
+        result_like(inputs.u),
+        inputs.u.new_empty((batch, channels, states), dtype=dtype),
+        inputs.u.new_empty((batch, chunks, states, channels), dtype=dtype),
     )
 
 
-def _fake_backward(dout: Tensor, dlast: Tensor | None, saved: Tensor, *inputs: Any) -> list[Tensor]:
-    tensors = ScanInputs(*inputs[:-1]).tensors
-    return [dout.new_empty(0) if t is None else t.new_empty(t.shape) for t in tensors]
+def _fake_backward(
+    dout: Tensor, dlast: Tensor | None, saved: Tensor, *arguments: Any
+) -> list[Tensor]:
+    inputs = ScanInputs(*arguments[:-1])
+    rest = [dout.new_empty(0) if t is None else t.new_empty(t.shape) for t in inputs.tensors[1:]]
+    return [result_like(inputs.u), *rest]
 
 
-class _Scan(torch.autograd.Function):
-    """The operator below autograd, with its derivative."""
+sequence_scan = make_op("selective_scan")
+"""Of sequences: u (B, D, L)."""
 
-    @staticmethod
-    def forward(ctx: Any, *inputs: Any) -> tuple[Tensor, Tensor, Tensor]:
-        *tensors, delta_softplus, least_delta, _, kernel = inputs
-        out, last, saved = _below_autograd(*inputs)
-        ctx.mark_non_differentiable(saved)
-        ctx.set_materialize_grads(False)
-        ctx.save_for_backward(saved, *tensors)
-        ctx.options = delta_softplus, least_delta, kernel
-        return out, last, saved
-
-    @staticmethod
-    @once_differentiable
-    def backward(
-        ctx: Any, dout: Tensor | None, dlast: Tensor | None, _: Tensor | None
-    ) -> tuple[Tensor | None, ...]:
-        saved, *tensors = ctx.saved_tensors
-        if dout is None:
-            dout = torch.zeros_like(tensors[0])
-        run = backward_op if _watched(dout) else _backward
-        grads = run(dout, dlast, saved, *tensors, *ctx.options)
-        return (
-            *(None if t is None else grad for t, grad in zip(tensors, grads, strict=True)),
-            *(None, None, None, None),
-        )
-
-
-def _watched(tensor: Tensor) -> bool:
-    """Whether someone looks at operators: a subclass, a tracer or other mode, vmap, a profiler.
-
-    Only then must a scan be one. Else its kernels are called directly, which spares 10 us.
-    """
-    return (
-        type(tensor) not in (Tensor, Parameter)
-        or torch._C._len_torch_dispatch_stack() > 0
-        or torch._C._functorch.peek_interpreter_stack() is not None
-        or torch._C._autograd._profiler_enabled()
-    )
-
-
-def _below_autograd(*inputs: Any) -> tuple[Tensor, Tensor, Tensor]:
-    if not _watched(inputs[0]):
-        result: tuple[Tensor, Tensor, Tensor] = _forward(*inputs)
-        return result
-    with torch._C._AutoDispatchBelowAutograd():
-        result = forward_op(*inputs)
-    return result
-
-
-def _autograd(*inputs: Any) -> tuple[Tensor, Tensor, Tensor]:
-    wanted = torch.is_grad_enabled() and any(
-        isinstance(t, Tensor) and t.requires_grad for t in inputs
-    )
-    result: tuple[Tensor, Tensor, Tensor] = (_Scan.apply if wanted else _below_autograd)(*inputs)
-    return result
-
-
-# torch.library.custom_op would do the same; its autograd takes 60 us more at every call.
-_library: Any = torch.library.Library("clipmamba", "FRAGMENT")  # type: ignore[no-untyped-call]
-for _name, _kernel, _fake in (
-    ("selective_scan", _forward, _fake_forward),
-    ("selective_scan_backward", _backward, _fake_backward),
-):
-    _library.define(_name + _SCHEMAS[_name], tags=(torch.Tag.pt2_compliant_tag,))
-    _library.impl(_name, _kernel, "CompositeExplicitAutograd")
-    torch.library.register_fake(f"clipmamba::{_name}", _fake, lib=_library)
-_library.impl("selective_scan", _autograd, "Autograd")
-
-forward_op = torch.ops.clipmamba.selective_scan.default
-backward_op = torch.ops.clipmamba.selective_scan_backward.default
-
-
-def scan_with(kernel: str) -> ScanFunction:
-    """The differentiable scan through one of the kernels: "cpu", "triton" or "torch"."""
-
-    def scan(inputs: ScanInputs, needs_grad: bool) -> tuple[Tensor, Tensor]:
-        direct = not (needs_grad or torch.compiler.is_compiling())  # spares 10 us
-        out, last, _ = (_below_autograd if direct else forward_op)(*inputs, needs_grad, kernel)
-        return out, last
-
-    return scan
+picture_scan = make_op("cross_selective_scan")
+"""Of pictures in four directions, which are the groups: u (B, D / 4, H, W)."""

@@ -17,9 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..interface import ScanInputs
-from ..torch_scan import Gradients
-from . import CHUNK, kernels
+from ...interface import Gradients, Results, ScanInputs, ceil_div, from_line, reach, to_line
+from . import CHUNK, MOST_REACH, kernels
 
 Launch = Callable[[Any, tuple[int, int, int], dict[str, Any], int], None]
 """Runs a kernel: kernel, grid, arguments by name, warps a program."""
@@ -56,10 +55,12 @@ def run(kernel: Any, grid: tuple[int, int, int], arguments: dict[str, Any], warp
 class _Scan:
     """One call: its sizes, and its launches."""
 
-    def __init__(
-        self, inputs: ScanInputs, tiles: Tiles, launch: Launch, picture: tuple[int, int] | None
-    ) -> None:
+    def __init__(self, inputs: ScanInputs, tiles: Tiles, launch: Launch) -> None:
+        picture = inputs.picture
+        if picture and (inputs.z is not None or inputs.initial_state is not None):
+            raise ValueError("a picture's scan takes neither a gate nor an initial state")
         self.inputs = inputs._replace(
+            u=to_line(inputs.u),
             A=inputs.A.contiguous(),
             D=None if inputs.D is None else inputs.D.contiguous(),
             delta_bias=None if inputs.delta_bias is None else inputs.delta_bias.contiguous(),
@@ -69,12 +70,19 @@ class _Scan:
         self.batch, self.channels, self.steps = inputs.delta.shape
         self.groups, self.states = inputs.B.shape[1:3]
         self.rows = self.channels // self.groups
-        self.blocks = -(-self.rows // tiles.channels)
-        self.chunks = -(-self.steps // tiles.steps)
+        self.blocks = ceil_div(self.rows, tiles.channels)
+        self.chunks = ceil_div(self.steps, tiles.steps)
         self.ways = [kernels.ROWS, kernels.COLUMNS] if picture else [kernels.SEQUENCE]
 
     def empty(self, *shape: int) -> Tensor:
         return torch.empty(shape, dtype=torch.float32, device=self.inputs.u.device)
+
+    def result(self) -> Tensor:
+        """Memory for out or du, laid out as `interface.result_like` says."""
+        u = self.inputs.u
+        if self.height:
+            return torch.empty_like(u)
+        return torch.empty_like(u, memory_format=torch.contiguous_format)
 
     def states_at_chunks(self) -> Tensor:
         return self.empty(self.batch, self.chunks, self.states, self.channels)
@@ -138,11 +146,12 @@ class _Scan:
 
     def common(self) -> dict[str, Any]:
         """Arguments that `scan_chunks` and `differentiate_chunks` share."""
-        u, delta, A, B, C, D, z, delta_bias, *_ = self.inputs
-        tensors = {"u": u, "delta": delta, "A": A, "B": B, "C": C, "D": D, "z": z}
-        strides = _strides("u", u) | _strides("delta", delta) | _strides("z", z)
-        strides |= _strides("B", B, _ROWS) | _strides("C", C, _ROWS)
-        return tensors | {"bias": delta_bias} | strides
+        inputs = self.inputs
+        tensors = {name: getattr(inputs, name) for name in ("u", "delta", "A", "B", "C", "D", "z")}
+        strides: dict[str, int] = {}
+        for name in ("u", "delta", "z", "B", "C"):
+            strides |= _strides(name, tensors[name])
+        return tensors | {"bias": inputs.delta_bias} | strides
 
     def out(self, starts: Tensor, out: Tensor) -> None:
         """Fill out (B, D, L) from the chunks' starts."""
@@ -151,7 +160,7 @@ class _Scan:
             self._run(kernels.scan_chunks, way, self.common() | arguments)
 
     def differentiate(self, dout: Tensor, saved: Tensor, arriving: Tensor, du: Tensor) -> Gradients:
-        """Fill du, make the other gradients of `ScanInputs` but the initial state's."""
+        """Fill du, make the other gradients but the initial state's."""
         inputs = self.inputs
         ddelta, dz = (
             None if t is None else torch.empty(t.shape, dtype=t.dtype, device=t.device)
@@ -174,7 +183,8 @@ class _Scan:
         # Sums over chunks in float64, or they would lose digits at a million steps.
         dA, dD, dbias = (t.sum((0, 1), dtype=torch.float64) for t in (dA, dD, dbias))
         dB, dC = (t[0] if len(t) == 1 else t.sum(0) for t in (dB, dC))
-        return du, ddelta, dA.T.contiguous(), dB, dC, dD, dz, dbias
+        grads = {"u": du, "delta": ddelta, "A": dA.T.contiguous(), "B": dB, "C": dC}
+        return grads | {"D": dD, "z": dz, "delta_bias": dbias}
 
 
 def _sums(result: Tensor, launches: int) -> tuple[list[Tensor], list[Tensor | None]]:
@@ -197,6 +207,11 @@ def _strides(name: str, tensor: Tensor | None, axes: tuple[str, ...] = ()) -> di
     return {f"{name}_{axis}": stride for axis, stride in zip(axes, strides, strict=True)}
 
 
+def _near(gradient: Tensor) -> Tensor:
+    """What comes back may be a view of anything, which no `supports` has seen: see MOST_REACH."""
+    return gradient.contiguous() if reach(gradient, 1) >= MOST_REACH else gradient
+
+
 def _device(t: Tensor) -> AbstractContextManager[None]:
     """Triton launches on the current device, not on the tensors'."""
     return torch.cuda.device(t.device) if t.is_cuda else nullcontext()
@@ -204,16 +219,16 @@ def _device(t: Tensor) -> AbstractContextManager[None]:
 
 def forward(
     inputs: ScanInputs, save_states: bool, tiles: Tiles = TILES, launch: Launch = run
-) -> tuple[Tensor, Tensor, Tensor]:
-    """As `torch_scan.forward`, for tensors of any strides; states are saved every `tiles.steps`."""
+) -> Results:
+    """As `Kernel.forward`, for tensors of any strides; states are saved every `tiles.steps`."""
     u = inputs.u
     with _device(u):
-        scan = _Scan(inputs, tiles, launch, None)
-        out = torch.empty_like(u, memory_format=torch.contiguous_format)
+        scan = _Scan(inputs, tiles, launch)
+        out = scan.result()
         last = scan.empty(len(u), *inputs.A.shape)
         starts = scan.arrivals(None, inputs.initial_state, last)
         scan.out(starts, out)
-    return out, last, starts if save_states else starts[:, :0].clone()
+    return from_line(out, u), last, starts if save_states else starts[:, :0].clone()
 
 
 def backward(
@@ -224,55 +239,13 @@ def backward(
     tiles: Tiles = TILES,
     launch: Launch = run,
 ) -> Gradients:
-    """As `torch_scan.backward`, from what `forward` saved with the same tiles."""
+    """As `Kernel.backward`, from what `forward` saved with the same tiles."""
     u = inputs.u
     with _device(u):
-        scan = _Scan(inputs, tiles, launch, None)
+        scan = _Scan(inputs, tiles, launch)
         dfirst = scan.empty(len(u), *inputs.A.shape)
-        arriving = scan.arrivals(dout, dlast, dfirst)
-        du = torch.empty_like(u, memory_format=torch.contiguous_format)
-        return _typed((*scan.differentiate(dout, saved, arriving, du), dfirst), inputs)
-
-
-def cross_forward(
-    inputs: ScanInputs,
-    height: int,
-    width: int,
-    save_states: bool,
-    tiles: Tiles = TILES,
-    launch: Launch = run,
-) -> tuple[Tensor, Tensor]:
-    """As `cpu.cross_forward`, with the sum in u's type."""
-    u = inputs.u
-    with _device(u):
-        scan = _Scan(inputs, tiles, launch, (height, width))
-        out = torch.empty_like(u)
-        starts = scan.arrivals(None, None, scan.empty(len(u), *inputs.A.shape))
-        scan.out(starts, out)
-    return out, starts if save_states else starts[:, :0].clone()
-
-
-def cross_backward(
-    dout: Tensor,
-    saved: Tensor,
-    inputs: ScanInputs,
-    height: int,
-    width: int,
-    tiles: Tiles = TILES,
-    launch: Launch = run,
-) -> Gradients:
-    """Gradients of the inputs of `cross_forward`, from what it saved with the same tiles."""
-    u = inputs.u
-    with _device(u):
-        scan = _Scan(inputs, tiles, launch, (height, width))
-        arriving = scan.arrivals(dout, None, scan.empty(len(u), *inputs.A.shape))
-        du = torch.empty_like(u)
-        return _typed((*scan.differentiate(dout, saved, arriving, du), None), inputs)
-
-
-def _typed(grads: Gradients, inputs: ScanInputs) -> Gradients:
-    """Each gradient in its input's type, none for an input that is missing."""
-    return tuple(
-        None if t is None or grad is None else grad.to(t.dtype)
-        for t, grad in zip(inputs.tensors, grads, strict=True)
-    )
+        dout = _near(to_line(dout))
+        arriving = scan.arrivals(dout, None if dlast is None else _near(dlast), dfirst)
+        du = scan.result()
+        grads = scan.differentiate(dout, saved, arriving, du)
+    return grads | {"u": from_line(du, u), "initial_state": dfirst}

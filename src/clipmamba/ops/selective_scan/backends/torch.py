@@ -15,9 +15,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .interface import CHUNK, ScanCall, ScanInputs, Verdict, chunk_count, compute_dtype
+from ..interface import (
+    Gradients,
+    Results,
+    ScanCall,
+    ScanInputs,
+    Verdict,
+    ceil_div,
+    compute_dtype,
+    no_tangents,
+)
 
-Gradients = tuple[Tensor | None, ...]
+CHUNK = 256
+"""Steps between two saved states."""
 
 
 def available() -> Verdict:
@@ -26,8 +36,14 @@ def available() -> Verdict:
 
 
 def supports(call: ScanCall) -> Verdict:
-    """Every call."""
-    return True, "runs everything"
+    """Every call but one that wants a forward-mode derivative."""
+    reason = no_tangents(call)
+    return reason is None, reason or "runs everything"
+
+
+def chunk_count(inputs: ScanInputs) -> int:
+    """How many chunk-start states `forward` saves."""
+    return ceil_div(inputs.delta.shape[2], CHUNK)
 
 
 def linear_scan(log_decay: Tensor, decay: Tensor, drive: Tensor, start: Tensor) -> Tensor:
@@ -71,20 +87,19 @@ class _Chunk:
     """One chunk of the inputs in the compute type, time first, channels split by group."""
 
     def __init__(self, inputs: ScanInputs, steps: slice) -> None:
-        u, delta, A, B, C, _, _, delta_bias, _, delta_softplus, least = inputs
-        dtype = compute_dtype(u)
-        groups = B.shape[1]
-        self.u = split(u[..., steps].to(dtype), groups)  # (T, B, G, P)
-        raw = delta[..., steps].to(dtype)
-        if delta_bias is not None:
-            raw = raw + delta_bias.to(dtype)[:, None]
+        dtype = compute_dtype(inputs.u)
+        groups = inputs.B.shape[1]
+        self.u = split(inputs.u[..., steps].to(dtype), groups)  # (T, B, G, P)
+        raw = inputs.delta[..., steps].to(dtype)
+        if inputs.delta_bias is not None:
+            raw = raw + inputs.delta_bias.to(dtype)[:, None]
         self.raw_delta = split(raw, groups)
-        self.delta = F.softplus(self.raw_delta) if delta_softplus else self.raw_delta
-        if least:
-            self.delta = self.delta + least
-        self.A = torch.unflatten(A.to(dtype), 0, (groups, -1))  # (G, P, N)
-        self.B = B[..., steps].to(dtype).permute(3, 0, 1, 2)  # (T, B, G, N)
-        self.C = C[..., steps].to(dtype).permute(3, 0, 1, 2)
+        self.delta = F.softplus(self.raw_delta) if inputs.delta_softplus else self.raw_delta
+        if inputs.least_delta:
+            self.delta = self.delta + inputs.least_delta
+        self.A = torch.unflatten(inputs.A.to(dtype), 0, (groups, -1))  # (G, P, N)
+        self.B = inputs.B[..., steps].to(dtype).permute(3, 0, 1, 2)  # (T, B, G, N)
+        self.C = inputs.C[..., steps].to(dtype).permute(3, 0, 1, 2)
         self.log_decay = self.delta[..., None] * self.A  # (T, B, G, P, N)
         self.decay = torch.exp(self.log_decay)
         self.x = self.delta * self.u
@@ -105,27 +120,21 @@ def _chunk_slices(length: int) -> list[slice]:
     return [slice(start, min(start + CHUNK, length)) for start in range(0, length, CHUNK)]
 
 
-def forward(inputs: ScanInputs, save_states: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """Run the scan.
-
-    Returns:
-        out (B, D, L) in u's type, the last state (B, D, N) and the states at the chunk starts
-        (B, chunks, N, D), with no chunks unless save_states.
-    """
-    u, _, A, B, _, D, z, _, initial_state, _, _ = inputs
+def forward(inputs: ScanInputs, save_states: bool) -> Results:
+    """As `Kernel.forward`, for sequences of any type on any device."""
+    u, D, z = inputs.u, inputs.D, inputs.z
     with torch.autocast(u.device.type, enabled=False):
         batch, channels, length = u.shape
-        groups, states = B.shape[1], A.shape[1]
+        groups, states = inputs.B.shape[1], inputs.A.shape[1]
         dtype = compute_dtype(u)
         out = torch.empty(u.shape, dtype=u.dtype, device=u.device)
-        saved = u.new_empty(
-            batch, chunk_count(length) if save_states else 0, states, channels, dtype=dtype
-        )
+        chunks = chunk_count(inputs) if save_states else 0
+        saved = u.new_empty(batch, chunks, states, channels, dtype=dtype)
         shape = (batch, groups, channels // groups, states)
-        if initial_state is None:
+        if inputs.initial_state is None:
             state = u.new_zeros(shape, dtype=dtype)
         else:
-            state = initial_state.to(dtype).reshape(shape)
+            state = inputs.initial_state.to(dtype).reshape(shape)
         for index, steps in enumerate(_chunk_slices(length)):
             if save_states:
                 saved[:, index] = state.flatten(1, 2).transpose(1, 2)
@@ -142,20 +151,14 @@ def forward(inputs: ScanInputs, save_states: bool) -> tuple[Tensor, Tensor, Tens
 
 
 def backward(dout: Tensor, dlast: Tensor | None, saved: Tensor, inputs: ScanInputs) -> Gradients:
-    """Gradients of the inputs' tensors in their order, each in its input's type; None for None.
-
-    Args:
-        dout: (B, D, L), gradient of out.
-        dlast: (B, D, N) or None, gradient of the last state.
-        saved: (B, chunks, N, D), the chunk-start states of `forward`.
-        inputs: those of `forward`.
-    """
-    u, delta, A, B, C, D, z, delta_bias, initial_state, delta_softplus, _ = inputs
+    """As `Kernel.backward`, from the states that `forward` saved."""
+    u, A, D, z = inputs.u, inputs.A, inputs.D, inputs.z
     with torch.autocast(u.device.type, enabled=False):
-        groups = B.shape[1]
+        groups = inputs.B.shape[1]
         dtype = compute_dtype(u)
         du, ddelta, dB, dC = (
-            torch.empty(t.shape, dtype=t.dtype, device=t.device) for t in (u, delta, B, C)
+            torch.empty(t.shape, dtype=t.dtype, device=t.device)
+            for t in (u, inputs.delta, inputs.B, inputs.C)
         )
         dz = None if z is None else torch.empty(z.shape, dtype=z.dtype, device=z.device)
         dA = torch.zeros(A.shape, dtype=dtype, device=A.device)
@@ -191,7 +194,7 @@ def backward(dout: Tensor, dlast: Tensor | None, saved: Tensor, inputs: ScanInpu
             through_decay = dh * (h - chunk.drive)  # dh_t a_t h_(t-1)
             dx = (dh @ chunk.B[..., None]).squeeze(-1)
             draw = (through_decay * chunk.A).sum(-1) + dx * chunk.u
-            if delta_softplus:
+            if inputs.delta_softplus:
                 draw = draw * torch.sigmoid(chunk.raw_delta)
             dstep = dx * chunk.delta
             if skip is not None:
@@ -203,14 +206,14 @@ def backward(dout: Tensor, dlast: Tensor | None, saved: Tensor, inputs: ScanInpu
             dA += torch.einsum("tbgpn,tbgp->gpn", through_decay, chunk.delta).flatten(0, 1)
             dD += (dy * chunk.u).sum((0, 1)).flatten()
             dbias += draw.sum((0, 1)).flatten()
-        return (
-            du,
-            ddelta,
-            dA.to(A.dtype),
-            dB,
-            dC,
-            None if D is None else dD.to(D.dtype),
-            dz,
-            None if delta_bias is None else dbias.to(delta_bias.dtype),
-            None if initial_state is None else carry.flatten(1, 2).to(initial_state.dtype),
-        )
+        return {
+            "u": du,
+            "delta": ddelta,
+            "A": dA,
+            "B": dB,
+            "C": dC,
+            "D": dD,
+            "z": dz,
+            "delta_bias": dbias,
+            "initial_state": carry.flatten(1, 2),
+        }

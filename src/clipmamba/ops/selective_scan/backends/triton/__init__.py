@@ -7,7 +7,6 @@ tests hold them against the reference without a GPU. docs/kernels.md says how th
 
 from __future__ import annotations
 
-import functools
 import importlib.util
 import os
 import subprocess
@@ -15,16 +14,23 @@ import subprocess
 import torch
 from torch import Tensor
 
-from ..interface import ScanCall, ScanInputs, Verdict
-from ..torch_scan import Gradients
-from ..torch_scan import backward as plain_backward
-from ..torch_scan import forward as plain_forward
+from ...interface import (
+    Gradients,
+    Results,
+    ScanCall,
+    ScanInputs,
+    Verdict,
+    ceil_div,
+    decline,
+)
+from .. import torch as plain
+from ..probe import Probe
 
 CHUNK = 64
 """Steps of a chunk: each is a program of its own, and the state at its start is saved."""
 
 _ELEMENTS = frozenset({torch.float32, torch.float16, torch.bfloat16})
-_MOST_BATCHES = 65535  # a limit of CUDA's grids
+_MOST_OF_A_GRID = 65535  # CUDA's limit for all axes of a grid but the first
 _INSTALLED = importlib.util.find_spec("triton") is not None
 _INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 
@@ -37,39 +43,35 @@ def available() -> Verdict:
         return True, "Triton's interpreter on the CPU, for tests"
     if not torch.cuda.is_available():
         return False, "no CUDA device"
-    if torch.compiler.is_compiling():  # a graph in the making can't run anything
-        return True, "not tried: torch.compile is at work"
-    return _probe()
+    if _probe.outcome is None and torch.compiler.is_compiling():
+        return True, "not tried: torch.compile is at work"  # it can't run anything, yet must choose
+    works, reason = _probe()
+    return bool(works), reason
 
 
 def supports(call: ScanCall) -> Verdict:
-    """float32, float16 and bfloat16 tensors on a CUDA device."""
-    wanted = "cpu" if _INTERPRETED else "cuda"
-    if call.device.type != wanted:
-        return False, f"the tensors are on {call.device}, not on a {wanted} device"
-    other = call.dtypes - _ELEMENTS
-    if other:
-        names = ", ".join(sorted(map(str, other)))
-        return False, f"takes float32, float16 and bfloat16, not {names}"
-    if call.batch > _MOST_BATCHES:
-        return False, f"takes at most {_MOST_BATCHES} batch elements, not {call.batch}"
-    if call.channels * call.length >= 2**31:
-        return False, "takes fewer than 2^31 elements of u and delta for each batch element"
+    """float32, float16 and bfloat16 tensors on a CUDA device, within what 32 bits can address."""
+    if reason := decline(call, "cpu" if _INTERPRETED else "cuda", _ELEMENTS):
+        return False, reason
+    grids = {"batch elements": call.batch, "groups": call.groups, "states": call.states}
+    for name, size in grids.items():
+        if size > _MOST_OF_A_GRID:
+            return False, f"takes at most {_MOST_OF_A_GRID} {name}, not {size}"
+    if call.reach(1) >= MOST_REACH:
+        return False, "takes fewer than 2^31 elements of a tensor for each batch element"
     return True, "float32 state"
 
 
-def chunk_count(length: int) -> int:
-    """How many chunk-start states a sequence of this length has."""
-    return (length + CHUNK - 1) // CHUNK
+MOST_REACH = 2**31
+"""Offsets within a batch element are 32-bit; those of a batch element are 64-bit."""
 
 
-def picture_chunks(height: int, width: int) -> int:
-    """How many chunk-start states each of a picture's directions has."""
-    return chunk_count(height * width)
+def chunk_count(inputs: ScanInputs) -> int:
+    """How many chunk-start states `forward` saves, for a sequence or each of four directions."""
+    return ceil_div(inputs.delta.shape[2], CHUNK)
 
 
-@functools.cache
-def _probe() -> Verdict:
+def _try(device: torch.device) -> tuple[bool, str]:
     """One tiny scan, forward and backward, compiled and compared.
 
     A Triton that imports can still lack a compiler for its launcher or know nothing of the device.
@@ -79,7 +81,7 @@ def _probe() -> Verdict:
     except ImportError as failure:
         return False, f"triton does not import: {failure}"
     try:
-        error = _tiny_error()
+        error = _tiny_error(device)
     except (
         *(ImportError, OSError, RuntimeError, AttributeError, TypeError, ValueError),
         *(TritonError, subprocess.SubprocessError),
@@ -90,12 +92,15 @@ def _probe() -> Verdict:
     return True, "our Triton kernels"
 
 
-def _tiny_error() -> float:
+_probe = Probe(_try)
+
+
+def _tiny_error(device: torch.device) -> float:
     """Largest error of any result or gradient, relative to its largest value."""
     generator = torch.Generator().manual_seed(0)
 
     def normal(*shape: int) -> Tensor:
-        return torch.randn(*shape, generator=generator).to("cuda")
+        return torch.randn(shape, generator=generator, dtype=torch.float32).to(device)
 
     channels, steps, states = 20, 2 * CHUNK + 5, 4
     u, delta, z, dout = (normal(1, channels, steps) for _ in range(4))
@@ -105,14 +110,15 @@ def _tiny_error() -> float:
     inputs = ScanInputs(
         u, delta, -normal(channels, states).exp(), B, C, D, z, bias, first, delta_softplus=True
     )
-    results = []
-    for ahead, back in ((forward, backward), (plain_forward, plain_backward)):
+    results: list[dict[str, Tensor | None]] = []
+    for ahead, back in ((forward, backward), (plain.forward, plain.backward)):
         out, last, saved = ahead(inputs, True)
-        results.append((out, last, *back(dout, dlast, saved, inputs)))
+        results.append(back(dout, dlast, saved, inputs) | {"out": out, "last": last})
+    ours, truth = results
     errors = [
-        float((ours - truth).abs().max() / truth.abs().max())
-        for ours, truth in zip(*results, strict=True)
-        if ours is not None and truth is not None
+        float((t - exact).abs().max() / exact.abs().max())
+        for name, t in ours.items()
+        if t is not None and (exact := truth[name]) is not None
     ]
     return float("nan") if any(error != error for error in errors) else max(errors)
 
@@ -120,33 +126,15 @@ def _tiny_error() -> float:
 # The kernels' module imports triton, which takes a while, and need not be there.
 
 
-def forward(inputs: ScanInputs, save_states: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """As `torch_scan.forward`."""
+def forward(inputs: ScanInputs, save_states: bool) -> Results:
+    """As `Kernel.forward`, for tensors of any strides."""
     from . import launch
 
     return launch.forward(inputs, save_states)
 
 
 def backward(dout: Tensor, dlast: Tensor | None, saved: Tensor, inputs: ScanInputs) -> Gradients:
-    """As `torch_scan.backward`."""
+    """As `Kernel.backward`, for tensors of any strides."""
     from . import launch
 
     return launch.backward(dout, dlast, saved, inputs)
-
-
-def cross_forward(
-    inputs: ScanInputs, height: int, width: int, save_states: bool
-) -> tuple[Tensor, Tensor]:
-    """As `cpu.cross_forward`, with the sum in u's type."""
-    from . import launch
-
-    return launch.cross_forward(inputs, height, width, save_states)
-
-
-def cross_backward(
-    dout: Tensor, saved: Tensor, inputs: ScanInputs, height: int, width: int
-) -> Gradients:
-    """Gradients of the inputs of `cross_forward`."""
-    from . import launch
-
-    return launch.cross_backward(dout, saved, inputs, height, width)

@@ -122,19 +122,26 @@ def chunk_ends(
             z = tl.load(gate_at, mask=mask, other=0.0).to(tl.float32)
             value *= z * tl.sigmoid(z)
         mine = group * rows + channel
+        shift = _row(bias, mine, live)
+        top = group * rows + block * BD
         size = _step_sizes(
-            _tile(
-                delta, batch, group * rows + block * BD, origin, i,
-                delta_batch, delta_channel, delta_step, BD,
-            ),
-            mask, _row(bias, mine, live), SOFTPLUS, LEAST,
+            _tile(delta, batch, top, origin, i, delta_batch, delta_channel, delta_step, BD),
+            mask, shift, SOFTPLUS, LEAST,
         )[1]  # fmt: skip
         if BACKWARD:
             drive = value
             until = tl.cumsum(size, 1)
         else:
             drive = value * size
-            until = tl.cumsum(size, 1, reverse=True) - size
+            # Sums of the steps after each: taken from those with each, they would lose digits.
+            followed = inside & (i < BT - 1)
+            if k == 0:
+                followed = followed & (chunk * BT + at + 1 < steps)
+            after = _step_sizes(
+                _tile(delta, batch, top, origin + 1, i, delta_batch, delta_channel, delta_step, BD),
+                live[:, None] & followed[None, :], shift, SOFTPLUS, LEAST,
+            )[1]  # fmt: skip
+            until = tl.cumsum(after, 1, reverse=True)
         line = (batch.to(tl.int64) * chunks + chunk) * channels
         tl.store(sums + line + mine, tl.sum(size, 1), mask=live)
         weight_at = (

@@ -1,0 +1,1 @@
+"""The ways to run the scan; `dispatch` chooses between them."""

@@ -1,0 +1,1 @@
+"""The scan in other programs: ONNX, and other packages' Mamba."""

@@ -1,0 +1,139 @@
+"""The selective scan over a picture: rows and columns, both ways."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from clipmamba.errors import InputError
+
+from .dispatch import choose
+from .interface import DIRECTIONS, Backend, ScanInputs, check_inputs
+
+
+def cross_scan(x: Tensor) -> Tensor:
+    """Read a feature map in four orders.
+
+    Args:
+        x: (B, D, H, W), any values.
+
+    Returns:
+        (B, 4, D, H * W): row by row, row by row from the end, column by column, column by column
+        from the end. The adjoint of `cross_merge`.
+
+    Raises:
+        InputError: x does not have four axes.
+    """
+    if x.ndim != 4:
+        raise InputError(f"cross_scan wants (B, D, H, W), not {tuple(x.shape)}")
+    rows = x.flatten(2)
+    columns = x.transpose(2, 3).flatten(2)
+    return torch.stack([rows, rows.flip(-1), columns, columns.flip(-1)], dim=1)
+
+
+def cross_merge(y: Tensor, height: int, width: int) -> Tensor:
+    """Add four sequences up where `cross_scan` read them.
+
+    Args:
+        y: (B, 4, D, H * W), in the orders of `cross_scan`.
+        height: H.
+        width: W.
+
+    Returns:
+        (B, D, H * W), row by row: the sum of the four directions.
+
+    Raises:
+        InputError: y does not have four directions of height * width steps.
+    """
+    if y.ndim != 4 or y.shape[1] != DIRECTIONS or y.shape[3] != height * width:
+        raise InputError(f"cross_merge wants (B, 4, D, {height} * {width}), not {tuple(y.shape)}")
+    rows = y[:, 0] + y[:, 1].flip(-1)
+    columns = y[:, 2] + y[:, 3].flip(-1)
+    return rows + torch.unflatten(columns, -1, (width, height)).transpose(2, 3).flatten(2)
+
+
+def cross_selective_scan(
+    x: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None = None,
+    delta_bias: Tensor | None = None,
+    delta_softplus: bool = False,
+    *,
+    least_delta: float = 0.0,
+    backend: str = "auto",
+) -> Tensor:
+    r"""Scan a picture in four directions and add the results up.
+
+    The same as `selective_scan` between `cross_scan` and `cross_merge`:
+
+    .. math:: y = \text{merge}(\text{scan}(\text{cross}(x), \delta, A, B, C, D))
+
+    but the fused kernels, `cpu` and `triton`, read x where it lies, in either memory format, and
+    add the directions up where they end; neither four copies of x nor four results are made. Only
+    the inputs that differ by direction, delta, B and C, come in each direction's own order:
+    row by row, row by row from the end, column by column, column by column from the end.
+
+    Liu et al., "VMamba: Visual State Space Model", NeurIPS 2024 (its SS2D). Differentiable in every
+    tensor; state and arithmetic are float32, for a float64 x float64.
+
+    Args:
+        x: (B, D, H, W), floating.
+        delta: (B, 4, D, H * W), step sizes in the directions' orders; positive after bias and
+            softplus.
+        A: (4 * D, N), real, negative for a stable state; the directions' channels one after the
+            other, as in D and delta_bias.
+        B: (B, 4, N, H * W), in the directions' orders.
+        C: (B, 4, N, H * W), likewise.
+        D: (4 * D), skip connection of each direction.
+        delta_bias: (4 * D), added to delta.
+        delta_softplus: pass delta through softplus.
+        least_delta: added to the step sizes after that, at least 0.
+        backend: "auto" or a name of `backend_table()`.
+
+    Returns:
+        (B, D, H, W) in x's type.
+
+    Raises:
+        InputError: shapes that don't fit, complex or integer tensors, an unknown backend.
+        BackendError: the named backend can't run this call.
+    """
+    if x.ndim != 4 or delta.ndim != 4 or 0 in x.shape:
+        raise InputError(
+            "cross_selective_scan wants x (B, D, H, W) and delta (B, 4, D, H * W), none of them "
+            f"empty, not {tuple(x.shape)} and {tuple(delta.shape)}"
+        )
+    batch, channels, height, width = x.shape
+    if delta.shape != (batch, DIRECTIONS, channels, height * width) or B.shape[1:2] != (4,):
+        raise InputError(
+            f"cross_selective_scan: delta is {tuple(delta.shape)} and B {tuple(B.shape)}, not "
+            f"{(batch, DIRECTIONS, channels, height * width)} and (B, 4, N, {height * width})"
+        )
+    inputs = ScanInputs(
+        u=x,
+        delta=delta.flatten(1, 2),
+        A=A,
+        B=B,
+        C=C,
+        D=D,
+        delta_bias=delta_bias,
+        delta_softplus=delta_softplus,
+        least_delta=least_delta,
+    )
+    check_inputs(inputs, "cross_selective_scan")
+    call = inputs.call(last_state=False)
+    chosen = choose(call, backend)
+    if chosen.scan_picture is None:
+        return _composed(chosen, inputs, call.needs_grad)
+    return chosen.scan_picture(inputs, call.needs_grad)[0]
+
+
+def _composed(backend: Backend, inputs: ScanInputs, needs_grad: bool) -> Tensor:
+    """Four copies through the scan of sequences."""
+    x = inputs.u
+    height, width = x.shape[2:]
+    y, _ = backend.scan(inputs._replace(u=cross_scan(x).flatten(1, 2)), needs_grad)
+    y = torch.unflatten(y, 1, (DIRECTIONS, -1))
+    return torch.unflatten(cross_merge(y, height, width), 2, (height, width))
