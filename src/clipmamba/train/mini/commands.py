@@ -330,7 +330,7 @@ def read_painted(folder: Path) -> list[Picture]:
     pictures = []
     for file in sorted(folder.glob("*.png")):
         words = PAINTERS[file.name.split("--")[0]].prompts
-        pictures.append(Picture(file, "painted", words[0], words, "", file.stem))
+        pictures.append(Picture(file, "painted", words[0], words, ""))
     return pictures
 
 
