@@ -155,7 +155,7 @@ TRANSLATIONS: dict[str, tuple[str, ...]] = {
     "engraving": (
         "Kupferstich", "Stahlstich", "gravure", "gravure sur cuivre", "grabado", "incisione",
         "gravura", "kopergravure", "miedzioryt", "rycina", "гравюра", "gravür", "銅版画", "동판화",
-        "铜版画", "銅版畫", "نقش",
+        "铜版画", "銅版畫",
     ),
     "lithograph": (
         "Lithografie", "Lithographie", "Steindruck", "litografía", "litografia", "litho",
@@ -165,7 +165,7 @@ TRANSLATIONS: dict[str, tuple[str, ...]] = {
         "Siebdruck", "sérigraphie", "serigrafía", "serigrafia", "zeefdruk", "sitodruk", "шелкография",
         "serigrafi", "シルクスクリーン", "실크스크린", "丝网版画", "絲網印刷",
     ),
-    "halftone": ("Halbtonraster", "Rasterdruck", "trame de demi-teintes", "semitono", "mezzatinta a retino", "полутона", "網点", "ハーフトーン", "망점", "半色调"),
+    "halftone": ("Halbtonraster", "Rasterdruck", "trame de demi-teintes", "полутона", "網点", "ハーフトーン", "망점", "半色调"),
     "risograph": ("Risografie", "risographie", "risografía", "risografia", "ризография", "リソグラフ", "리소그래프"),
     "pencil sketch": (
         "Bleistiftzeichnung", "Bleistiftskizze", "dessin au crayon", "croquis au crayon",
@@ -184,7 +184,7 @@ TRANSLATIONS: dict[str, tuple[str, ...]] = {
     "charcoal drawing": (
         "Kohlezeichnung", "fusain", "dessin au fusain", "dibujo al carboncillo", "carboncillo",
         "disegno a carboncino", "carboncino", "desenho a carvão", "houtskool", "houtskooltekening",
-        "rysunek węglem", "рисунок углём", "рисунок углем", "kara kalem füzen", "木炭画", "木炭デッサン",
+        "rysunek węglem", "рисунок углём", "рисунок углем", "木炭画", "木炭デッサン",
         "목탄화", "炭笔画", "炭筆畫",
     ),
     "pastel": (
@@ -265,11 +265,11 @@ TRANSLATIONS: dict[str, tuple[str, ...]] = {
     "constructivism": ("Konstruktivismus", "constructivisme", "constructivismo", "costruttivismo", "construtivismo", "konstruktywizm", "конструктивизм", "советский плакат", "構成主義", "구성주의", "构成主义", "構成主義海報"),
     "psychedelic art": ("psychedelische Kunst", "art psychédélique", "arte psicodélico", "arte psichedelica", "arte psicodélica", "психоделическое искусство", "психоделика", "サイケデリック", "사이키델릭", "迷幻艺术", "迷幻"),
     "flat design": ("flaches Design", "Vektorgrafik", "art vectoriel", "diseño plano", "arte vectorial", "grafica vettoriale", "arte vetorial", "векторная графика", "плоский дизайн", "フラットデザイン", "플랫 디자인", "扁平化", "扁平插画", "矢量图"),
-    "blueprint": ("Blaupause", "technische Zeichnung", "plan d'architecte", "plano técnico", "cianografica", "planta técnica", "blauwdruk", "чертёж", "чертеж", "синька", "ozalit", "青写真", "設計図", "청사진", "蓝图", "藍圖"),
+    "blueprint": ("Blaupause", "technische Zeichnung", "plan d'architecte", "plano técnico", "cianografica", "planta técnica", "blauwdruk", "чертёж", "чертеж", "ozalit", "青写真", "設計図", "청사진", "蓝图", "藍圖"),
     "pixel art": ("Pixelkunst", "Pixelgrafik", "art du pixel", "arte de píxeles", "arte pixel", "arte em pixel", "пиксель-арт", "пиксельная графика", "piksel sanatı", "فن البكسل", "ドット絵", "ピクセルアート", "픽셀 아트", "도트 그림", "像素画", "像素艺术", "像素風"),
     "low poly": ("Polygonkunst", "лоу поли", "низкополигональный", "ローポリ", "ローポリゴン", "로우폴리", "低多边形", "低多邊形"),
     "digital painting": ("digitale Malerei", "peinture numérique", "pintura digital", "pittura digitale", "digitale schilderkunst", "цифровая живопись", "dijital resim", "デジタル絵画", "デジタルイラスト", "디지털 페인팅", "数字绘画", "數位繪畫"),
-    "concept art": ("Konzeptkunst", "Konzeptzeichnung", "arte conceptual", "концепт-арт", "コンセプトアート", "컨셉 아트", "概念艺术", "概念设计"),
+    "concept art": ("Konzeptkunst", "Konzeptzeichnung", "концепт-арт", "コンセプトアート", "컨셉 아트", "概念艺术", "概念设计"),
     "cyberpunk": ("киберпанк", "سايبربانك", "サイバーパンク", "사이버펑크", "赛博朋克", "賽博龐克"),
     "vaporwave": ("вейпорвейв", "ヴェイパーウェイヴ", "베이퍼웨이브", "蒸汽波"),
     "steampunk": ("стимпанк", "スチームパンク", "스팀펑크", "蒸汽朋克"),

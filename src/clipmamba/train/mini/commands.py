@@ -23,6 +23,7 @@ from clipmamba.clip import TEMPLATES, Clip, encode_prompt
 from clipmamba.styles import Style, StylePrior
 from clipmamba.train.loop import LoopConfig, train
 from clipmamba.train.mini import model as mini
+from clipmamba.train.mini.looks import own_words
 from clipmamba.train.mini.pairs import (
     PairBatches,
     PairTask,
@@ -152,40 +153,6 @@ def average(folder: Path, earlier: Path, share: float, output: Path) -> None:
         }
     )
     mini.save(model, output)
-
-
-@main.command()
-@data_option
-@click.option("--model", "folder", type=ExistingFolder, required=True, help="Folder of a `mini`.")
-@click.option("--text", "text_run", type=ExistingFolder, required=True, help="Output of `text`.")
-@click.option("--painted", type=ExistingFolder, required=True, help="Painted pictures of `pairs`.")
-@click.option("--batch", default=256, show_default=True, help="Pictures a step, all processes.")
-@loop_options(steps=120, learning_rate=5e-4, weight_decay=0.05)
-def refine(
-    data: Path,
-    folder: Path,
-    text_run: Path,
-    painted: Path,
-    batch: int,
-    config: LoopConfig,
-) -> None:
-    """Go on from `pairs` with a new view of each picture at every step."""
-    pictures = read_pictures(data)
-    phrases = _training_phrases(pictures, config.seed)
-    targets = sentence_embeddings(phrases, text_run / "sentence.pt")
-    learned = [picture for picture in pictures if not picture.held_out] + read_painted(painted)
-    model = mini.load(folder)
-    tokens = mini.tokenize(phrases)
-    some = random.Random(config.seed).sample(range(len(phrases)), 4096)
-    embedded = text_embeddings(model, [phrases[row] for row in some])
-    to_teacher = torch.nn.Linear(embedded.shape[1], targets.shape[1])
-    solution = torch.linalg.lstsq(
-        torch.cat([embedded, torch.ones(len(some), 1)], dim=1), targets[some].float()
-    ).solution
-    to_teacher.load_state_dict({"weight": solution[:-1].T, "bias": solution[-1]})
-    task = PairTask(model, to_teacher)
-    train_pairs(task, PairBatches(learned, None, None, tokens, targets, batch, config.seed), config)
-    mini.save(model, config.folder / "mini")
 
 
 def train_pairs(task: PairTask, source: PairBatches, config: LoopConfig) -> None:
@@ -329,7 +296,7 @@ def read_painted(folder: Path) -> list[Picture]:
     """The pictures that `paint_photos` left in `folder`, with their painters' words."""
     pictures = []
     for file in sorted(folder.glob("*.png")):
-        words = PAINTERS[file.name.split("--")[0]].prompts
+        words = own_words(PAINTERS[file.name.split("--")[0]].prompts)
         pictures.append(Picture(file, "painted", words[0], words, ""))
     return pictures
 

@@ -44,8 +44,8 @@ PREPROCESS_CONFIG: dict[str, Any] = {
 }
 TEXTURE_BLOCKS = 3  # of the image tower, edges and textures: stay as ImageNet taught them
 TEXTURE = (48, 28, 28)  # what they give
-FROZEN_BLOCKS = 5  # are not trained on: their output is computed once
-FEATURES = (120, 14, 14)  # what they give
+FROZEN_BLOCKS = 6  # are not trained on: their output is computed once
+FEATURES = (208, 7, 7)  # what they give
 
 
 def build() -> CLIP:
@@ -106,7 +106,7 @@ def frozen_features(model: CLIP, images: Tensor) -> tuple[Tensor, Tensor]:
     """What the blocks that are not trained on see in images (B, 3, 224, 224) in [0, 1].
 
     Returns:
-        Features (B, 120, 14, 14), and `texture_features`, (B, 48, 28, 28), on the way to them.
+        Features (B, 208, 7, 7), and `texture_features`, (B, 48, 28, 28), on the way to them.
     """
     texture = texture_features(model, images)
     return _through(model.visual.trunk.blocks[TEXTURE_BLOCKS:FROZEN_BLOCKS], texture), texture
