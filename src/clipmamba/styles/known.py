@@ -201,7 +201,9 @@ def _key(word: str) -> str:
 @cache
 def _endings() -> tuple[str, ...]:
     """A closing "style" in languages that write it without a space before."""
-    return tuple("".join(_words(word)) for word in ("スタイル", "스타일", "风格", "風格", "風", "风", "풍"))
+    return tuple(
+        "".join(_words(word)) for word in ("スタイル", "스타일", "风格", "風格", "風", "风", "풍")
+    )
 
 
 def _words(text: str) -> list[str]:

@@ -77,7 +77,7 @@ def test_the_two_halves_of_the_image_tower_are_the_whole(model: CLIP, images: Te
 @torch.no_grad()
 def test_what_is_trained_is_what_is_run(model: CLIP, images: Tensor):
     trained = copy.deepcopy(model)
-    task = PairTask(trained, torch.nn.Identity()).eval()
+    task = PairTask(trained).eval()
     for shown in (images, images[..., :223, :191]):  # padding depends on the size
         expected = whole(model, shown)
         assert torch.equal(whole(task.model, shown), expected)
@@ -136,7 +136,7 @@ def test_a_saved_model_is_an_open_clip_folder(model: CLIP, images: Tensor, tmp_p
 
 
 def test_the_frozen_blocks_keep_weights_and_statistics(model: CLIP, images: Tensor):
-    task = PairTask(model, torch.nn.Linear(256, 384))
+    task = PairTask(model)
     assert task.train() is task
     assert task.model.transformer.training
     before = {name: value.clone() for name, value in model.visual.state_dict().items()}
@@ -175,7 +175,7 @@ def pair_batches() -> PairBatches:
     maps = rng.normal(size=(16, *mini.FEATURES)).astype(np.float16)
     features = Features(maps, first, torch.randn(12, STATISTICS))
     phrases = mini.tokenize(["one", "two", "three"])
-    targets = torch.nn.functional.normalize(torch.randn(3, 384), dim=1)
+    targets = torch.nn.functional.normalize(torch.randn(3, 256), dim=1)
     return PairBatches(pictures, features, phrases, targets, 6, seed=1)
 
 
@@ -200,7 +200,7 @@ def test_a_picture_that_a_text_fits_is_no_negative(
 ):
     monkeypatch.setattr(mini, "encode_features", lambda model, features: torch.eye(2, 256))
     monkeypatch.setattr(mini, "encode_tokens", lambda model, tokens: torch.eye(1, 256).repeat(2, 1))
-    task = PairTask(model, torch.nn.Linear(256, 384)).eval()
+    task = PairTask(model).eval()
     batch = {
         "features": torch.zeros(2, *mini.FEATURES),
         "tokens": torch.zeros(2, 1, dtype=torch.long),
@@ -208,7 +208,7 @@ def test_a_picture_that_a_text_fits_is_no_negative(
         "movement": torch.tensor([-1, -1]),
         "movement_tokens": torch.zeros(2, 1, dtype=torch.long),
         "phrases": torch.zeros(2, 1, dtype=torch.long),
-        "targets": torch.zeros(2, 384),
+        "targets": torch.zeros(2, 256),
     }
     losses = []
     for fits in (False, True):  # the second text lies at the first picture
@@ -219,7 +219,7 @@ def test_a_picture_that_a_text_fits_is_no_negative(
 
 
 def test_pair_losses_reach_both_towers(model: CLIP, pair_batches: PairBatches):
-    task = PairTask(model, torch.nn.Linear(256, 384)).train()
+    task = PairTask(model).train()
     losses = task(pair_batches.batch(0, 0, 1))
     assert set(losses) == {"contrastive", "movement", "statistics", "distill"}
     losses["contrastive"].backward(retain_graph=True)

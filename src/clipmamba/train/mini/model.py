@@ -140,16 +140,17 @@ class _InFloat32(nn.Module):
 
 
 @functools.cache
-def _in_float32(kind: type[nn.Module]) -> type[nn.Module]:
+def _in_float32(kind: Any) -> Any:
     return type(f"{kind.__name__}InFloat32", (_InFloat32, kind), {})
 
 
 def keep_depthwise_in_float32(network: nn.Module) -> None:
     """Takes a network's depthwise convolutions out of autocast; what they compute stays."""
     for module in network.modules():
-        if isinstance(module, nn.Conv2d) and module.groups > 1:
-            if not isinstance(module, _InFloat32):
-                module.__class__ = _in_float32(type(module))
+        depthwise = isinstance(module, nn.Conv2d) and module.groups > 1
+        if depthwise and not isinstance(module, _InFloat32):
+            kind: Any = type(module)
+            module.__class__ = _in_float32(kind)
 
 
 def freeze_first_blocks(model: CLIP) -> None:

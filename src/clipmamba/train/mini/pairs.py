@@ -1,8 +1,7 @@
 """Contrastive training of `mini` on pictures with words.
 
-The image tower's first blocks stay as ImageNet taught them, so their output is computed once per
-picture and view and kept on disk; a step then costs a fifth of a full pass. A few last steps with
-a new view of each picture at every step undo what two fixed views a picture overfit.
+The image tower's first blocks stay as they are, so their output is computed once per picture and
+view and kept on disk; a step then costs a fraction of a full pass.
 """
 
 from __future__ import annotations
@@ -134,7 +133,9 @@ def compute_features(
                     maps, shallow = encode(model, images)
                 place = slice(first[start] + row, first[start] + row + len(part))
                 store[place] = maps[: len(part)].half().numpy()
-                texture[row : row + len(part)] = style_statistics(shallow.float(), images)[: len(part)]
+                texture[row : row + len(part)] = style_statistics(shallow.float(), images)[
+                    : len(part)
+                ]
             statistics[start : start + len(indices)] = texture[centres]
     store.flush()
     np.save(statistics_file, statistics.numpy())
@@ -246,7 +247,10 @@ class PairBatches:
         known = [{picture.caption, *picture.texts} for picture in chosen]
         applies = torch.tensor(
             [
-                [look is says if says else text in own for text, says in zip(texts, named, strict=True)]
+                [
+                    look is says if says else text in own
+                    for text, says in zip(texts, named, strict=True)
+                ]
                 for own, look in zip(known, looks, strict=True)
             ]
         )
@@ -286,14 +290,12 @@ class PairTask(nn.Module):
 
     Args:
         model: A `mini` whose text tower was distilled.
-        to_teacher: Map from its text embeddings to the teacher's.
         dropout: Share of the pooled features that the embedding does without at a step.
     """
 
-    def __init__(self, model: CLIP, to_teacher: nn.Module, dropout: float = 0.2):
+    def __init__(self, model: CLIP, dropout: float = 0.2):
         super().__init__()
         self.model = model
-        self.to_teacher = to_teacher
         self.to_statistics = nn.Linear(mini.MODEL_CONFIG["embed_dim"], STATISTICS)
         model.visual.trunk.drop_rate = dropout
         mini.keep_depthwise_in_float32(model.visual)
@@ -316,18 +318,14 @@ class PairTask(nn.Module):
         applies = batch["applies"].float()
         logits = scale * image @ text.T
         by_row, by_column = (F.normalize(target, p=1, dim=1) for target in (applies, applies.T))
-        contrastive = sum(
-            F.cross_entropy(score, target, label_smoothing=SMOOTHING)
-            for score, target in ((logits, by_row), (logits.T, by_column))
-        )
+        contrastive = _cross_entropy(logits, by_row) + _cross_entropy(logits.T, by_column)
         names = self._encode(batch["movement_tokens"])
         known = batch["movement"] >= 0
-        movement = F.cross_entropy(
-            (scale * image @ names.T)[known], batch["movement"][known],
-            label_smoothing=SMOOTHING, reduction="sum"
-        ) / known.sum().clamp(min=1)
-        statistics = F.smooth_l1_loss(self.to_statistics(image * image.shape[1] ** 0.5), batch["statistics"])
-        remembered = F.normalize(self.to_teacher(self._encode(batch["phrases"])), dim=-1)
+        told = _cross_entropy((scale * image @ names.T)[known], batch["movement"][known], "sum")
+        movement = told / known.sum().clamp(min=1)
+        predicted = self.to_statistics(image * image.shape[1] ** 0.5)
+        statistics = F.smooth_l1_loss(predicted, batch["statistics"])
+        remembered = self._encode(batch["phrases"])
         distill = 1 - (remembered * batch["targets"].float()).sum(-1).mean()
         return {
             "contrastive": contrastive / 2,
@@ -338,3 +336,7 @@ class PairTask(nn.Module):
 
     def _encode(self, tokens: Tensor) -> Tensor:
         return F.normalize(mini.encode_tokens(self.model, tokens).float(), dim=-1)
+
+
+def _cross_entropy(logits: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
+    return F.cross_entropy(logits, target, reduction=reduction, label_smoothing=SMOOTHING)
