@@ -67,11 +67,13 @@ def whole(model: CLIP, images: Tensor) -> Tensor:
 
 @torch.no_grad()
 def test_the_two_halves_of_the_image_tower_are_the_whole(model: CLIP, images: Tensor):
-    features, texture = mini.frozen_features(model, images)
-    assert (features.shape, texture.shape) == ((2, *mini.FEATURES), (2, *mini.TEXTURE))
-    torch.testing.assert_close(
-        mini.encode_features(model, features), whole(model, images), rtol=1e-4, atol=1e-5
-    )
+    expected = whole(model, images)
+    for blocks, shape in mini.MAPS.items():
+        features, texture = mini.frozen_features(model, images, blocks)
+        assert (features.shape, texture.shape) == ((2, *shape), (2, *mini.MAPS[3]))
+        torch.testing.assert_close(
+            mini.encode_features(model, features), expected, rtol=1e-4, atol=1e-5
+        )
 
 
 @torch.no_grad()
@@ -172,7 +174,7 @@ def pair_batches() -> PairBatches:
     ]
     rng = np.random.default_rng(0)
     first = np.array([*range(0, 8, 2), *range(8, 17)])  # two views of the first four
-    maps = rng.normal(size=(16, *mini.FEATURES)).astype(np.float16)
+    maps = rng.normal(size=(16, *mini.MAPS[6])).astype(np.float16)
     features = Features(maps, first, torch.randn(12, STATISTICS))
     phrases = mini.tokenize(["one", "two", "three"])
     targets = torch.nn.functional.normalize(torch.randn(3, 256), dim=1)
@@ -184,7 +186,7 @@ def test_pair_batches_are_the_same_whenever_asked_for(pair_batches: PairBatches)
     for name, value in first.items():
         assert torch.equal(value, again[name]), name
     assert not torch.equal(first["features"], other["features"])
-    assert first["features"].shape == (6, *mini.FEATURES)
+    assert first["features"].shape == (6, *mini.MAPS[6])
 
 
 def test_a_text_applies_to_every_picture_that_has_it(pair_batches: PairBatches):
@@ -202,7 +204,7 @@ def test_a_picture_that_a_text_fits_is_no_negative(
     monkeypatch.setattr(mini, "encode_tokens", lambda model, tokens: torch.eye(1, 256).repeat(2, 1))
     task = PairTask(model).eval()
     batch = {
-        "features": torch.zeros(2, *mini.FEATURES),
+        "features": torch.zeros(2, *mini.MAPS[6]),
         "tokens": torch.zeros(2, 1, dtype=torch.long),
         "statistics": torch.zeros(2, STATISTICS),
         "movement": torch.tensor([-1, -1]),
@@ -240,7 +242,7 @@ def test_features_are_those_of_each_pictures_own_views(model: CLIP, tmp_path: Pa
         pictures.append(Picture(tmp_path / f"{number}.png", kind, "c", (), ""))
     made = compute_features(model, pictures, tmp_path / "f.npy", seed=0, views=3)
     assert made.first.tolist() == [0, 3, 4, 7]
-    assert made.maps.shape == (7, *mini.FEATURES)
+    assert made.maps.shape == (7, *mini.MAPS[6])
     for picture, row in zip(pictures, made.first, strict=False):
         with Image.open(picture.path) as opened:
             view = torch.from_numpy(np.array(center_view(opened)))
@@ -264,7 +266,7 @@ def test_features_are_those_of_each_pictures_own_views(model: CLIP, tmp_path: Pa
 
 def test_style_statistics_see_palette_and_texture_but_not_the_place():
     generator = torch.Generator().manual_seed(0)
-    maps = torch.rand(1, *mini.TEXTURE, generator=generator)
+    maps = torch.rand(1, *mini.MAPS[3], generator=generator)
     images = torch.rand(1, 3, 16, 16, generator=generator)
     own = style_statistics(maps, images)
     assert own.shape == (1, STATISTICS)

@@ -16,17 +16,20 @@ import click
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from open_clip.model import CLIP
 from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
 from clipmamba.clip import TEMPLATES, Clip, encode_prompt
+from clipmamba.errors import InputError
 from clipmamba.styles import Style, StylePrior
 from clipmamba.train.loop import LoopConfig, train
 from clipmamba.train.mini import model as mini
 from clipmamba.train.mini.looks import everyday, look_of, own_words, plain_meanings
 from clipmamba.train.mini.pairs import (
+    Features,
     PairBatches,
     PairTask,
     center_view,
@@ -36,7 +39,7 @@ from clipmamba.train.mini.pairs import (
 from clipmamba.train.mini.phrases import composed, phrase_list
 from clipmamba.train.options import ExistingFolder, PoliteGroup, data_option, loop_options
 from clipmamba.train.painters import PAINTERS
-from clipmamba.train.pictures import MOVEMENTS, Picture, draw_by_look, read_pictures
+from clipmamba.train.pictures import MOVEMENTS, Picture, read_pictures
 
 RENDERS = 1  # painted versions of each photo
 EVERYDAY = 6  # everyday names that the prior learns of each picture with a look
@@ -113,10 +116,17 @@ def text(data: Path, batch: int, config: LoopConfig) -> None:
     "folder",
     type=ExistingFolder,
     required=True,
-    help="Folder of a `mini` to start from; its blocks before the last stay as they are.",
+    help="Folder of a `mini` to start from.",
 )
 @click.option("--batch", default=256, show_default=True, help="Pictures per step, all processes.")
 @click.option("--views", default=4, show_default=True, help="Views of each picture of a style.")
+@click.option(
+    "--frozen",
+    type=click.IntRange(3, 6),
+    default=mini.FROZEN_BLOCKS,
+    show_default=True,
+    help="How many of the image tower's seven blocks stay as they are.",
+)
 @click.option(
     "--pictures",
     "limit",
@@ -137,27 +147,34 @@ def pairs(
     folder: Path,
     batch: int,
     views: int,
+    frozen: int,
     limit: int,
     renders: int,
     compiled: bool,
     config: LoopConfig,
 ) -> None:
     """Train both towers on pictures with words."""
-    learned = [picture for picture in read_pictures(data) if not picture.held_out]
-    photos = [picture for picture in learned if picture.kind == "photo"]
-    learned += paint_photos(photos, renders, config.output / "painted", config.seed)
-    if limit:
-        learned = draw_evenly(learned, limit, config.seed)
+    learned = learned_pictures(data, config.output / "painted", limit, config.seed, renders)
     model = mini.load(folder)
     features = compute_features(
-        model, learned, config.output / "features.npy", config.seed, views, compiled
+        model, learned, config.output / "features.npy", config.seed, views, compiled, frozen
     )
     phrases, targets = remembered_phrases(model, learned, config.seed)
     torch.manual_seed(config.seed)
-    task = PairTask(model)
+    task = PairTask(model, blocks=frozen)
     source = PairBatches(learned, features, mini.tokenize(phrases), targets, batch, config.seed)
     train_pairs(task, source, config)
     mini.save(model, config.folder / "mini")
+
+
+def learned_pictures(
+    data: Path, painted: Path, limit: int, seed: int, renders: int = RENDERS
+) -> list[Picture]:
+    """The pictures that are trained on and painted photos; `limit` of them unless it is 0."""
+    learned = [picture for picture in read_pictures(data) if not picture.held_out]
+    photos = [picture for picture in learned if picture.kind == "photo"]
+    learned += paint_photos(photos, renders, painted, seed)
+    return draw_evenly(learned, limit, seed) if limit else learned
 
 
 def draw_evenly(pictures: Sequence[Picture], count: int, seed: int) -> list[Picture]:
@@ -230,45 +247,74 @@ def train_pairs(task: PairTask, source: PairBatches, config: LoopConfig) -> None
 @data_option
 @click.option("--model", "folder", type=ExistingFolder, required=True, help="Folder of a `mini`.")
 @click.option(
-    "--painted",
+    "--run",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Painted photos, as `pairs` leaves them; painted anew where missing.",
+    required=True,
+    help="Folder of `pairs`: painted photos and, with the same options, the kept features.",
 )
 @click.option("--output", type=click.Path(path_type=Path), required=True)
 @click.option("--rank", default=16, show_default=True, help="Directions along which seeds vary.")
 @click.option("--ridge", default=1e-3, show_default=True)
-@click.option("--limit", default=6000, show_default=True, help="Pictures, and painted ones.")
+@click.option("--pictures", "limit", default=0, show_default=True, help="As in `pairs`.")
+@click.option("--views", default=4, show_default=True, help="As in `pairs`.")
+@click.option("--frozen", default=mini.FROZEN_BLOCKS, show_default=True, help="As in `pairs`.")
+@click.option("--seed", default=0, show_default=True, help="As in `pairs`.")
+@click.option("--compile", "compiled", is_flag=True, help="As in `pairs`.")
 def prior(
     data: Path,
     folder: Path,
-    painted: Path | None,
+    run: Path,
     output: Path,
     rank: int,
     ridge: float,
     limit: int,
+    views: int,
+    frozen: int,
+    seed: int,
+    compiled: bool,
 ) -> None:
     """Fit the map from a text to where pictures of it lie."""
     model = mini.load(folder)
-    known = [p for p in read_pictures(data) if not p.held_out and p.kind != "pair"]
-    learned = [picture for picture, _ in draw_by_look(known, limit, seed=0)]
-    if painted:
-        photos = [picture for picture in known if picture.kind == "photo"]
-        pictures = paint_photos(photos, RENDERS, painted, seed=0)
-        learned += random.Random(0).sample(pictures, min(limit, len(pictures)))
-    images = image_embeddings(model, learned)
+    pictures = learned_pictures(data, run / "painted", limit, seed)
+    features = compute_features(
+        model, pictures, run / "features.npy", seed, views, compiled, frozen
+    )
+    fit_prior(model, pictures, features, ridge, rank).save(output)
+
+
+@torch.no_grad()
+def fit_prior(
+    model: CLIP, pictures: Sequence[Picture], features: Features, ridge: float, rank: int
+) -> StylePrior:
+    """Of the centre views; objects with names show no style."""
+    shown = [(p, row) for p, row in zip(pictures, features.first, strict=False) if p.kind != "pair"]
+    learned = [picture for picture, _ in shown]
+    images = torch.cat(
+        [
+            encode_maps(model, features.maps[[row for _, row in shown[start : start + 64]]])
+            for start in range(0, len(shown), 64)
+        ]
+    )
     texts = [(words, row) for row, p in enumerate(learned) for words in p.texts[:12]]
     rng = random.Random(0)
     looks = [(look_of(picture), row) for row, picture in enumerate(learned)]
     texts += [(everyday(look, rng), row) for look, row in looks if look for _ in range(EVERYDAY)]
     captions = [picture.caption for picture in learned]
-    embedded = torch.cat(
-        [text_embeddings(model, captions), prompt_embeddings(model, [text for text, _ in texts])]
-    )
+    unique = list(dict.fromkeys(text for text, _ in texts))
+    place = {text: number for number, text in enumerate(unique)}
+    prompts = prompt_embeddings(model, unique)[[place[text] for text, _ in texts]]
+    embedded = torch.cat([text_embeddings(model, captions), prompts])
     rows = [*range(len(learned)), *(row for _, row in texts)]
     fitted = StylePrior.fit(embedded, images[rows], ridge=ridge, rank=rank, clip_name="mini")
-    fitted.save(output)
     cosine = F.cosine_similarity(fitted(embedded), images[rows]).mean().item()
     logging.info("%d pairs, mean cosine to the pictures %.3f", len(rows), cosine)
+    return fitted
+
+
+def encode_maps(model: CLIP, maps: NDArray[np.float16]) -> Tensor:
+    """Unit embeddings (B, E) of kept features."""
+    features = torch.from_numpy(maps).float().contiguous(memory_format=torch.channels_last)
+    return F.normalize(mini.encode_features(model, features), dim=1)
 
 
 @main.command()
@@ -332,6 +378,8 @@ def wordings(
             shown[look.name].append(picture)
     asked = everyday_prompts()
     names = sorted({family for family, _ in asked})
+    if missing := [name for name in names if not shown[name]]:
+        raise InputError(f"{data} and {painted} show no {', '.join(missing)}")
     rng = random.Random(0)
     chosen = [rng.sample(shown[name], min(each, len(shown[name]))) for name in names]
     images = image_embeddings(model, [picture for group in chosen for picture in group])

@@ -43,9 +43,9 @@ PREPROCESS_CONFIG: dict[str, Any] = {
     "resize_mode": "shortest",
 }
 TEXTURE_BLOCKS = 3  # of the image tower, edges and textures: stay as ImageNet taught them
-TEXTURE = (48, 28, 28)  # what they give
-FROZEN_BLOCKS = 6  # are not trained on: their output is computed once
-FEATURES = (208, 7, 7)  # what they give
+MAPS = {3: (48, 28, 28), 4: (88, 14, 14), 5: (120, 14, 14), 6: (208, 7, 7)}
+"""What the first 3 to 6 of the image tower's seven blocks give."""
+FROZEN_BLOCKS = 6  # by default only the last one is trained on
 
 
 def build() -> CLIP:
@@ -96,20 +96,22 @@ def encode_tokens(model: CLIP, tokens: Tensor) -> Tensor:
 
 
 def texture_features(model: CLIP, images: Tensor) -> Tensor:
-    """What the first blocks see in images (B, 3, 224, 224) in [0, 1]: (B, 48, 28, 28)."""
+    """What the first three blocks see in images (B, 3, 224, 224) in [0, 1]: (B, 48, 28, 28)."""
     trunk = model.visual.trunk
     images = (images - PREPROCESS_CONFIG["mean"][0]) / PREPROCESS_CONFIG["std"][0]
     return _through(trunk.blocks[:TEXTURE_BLOCKS], trunk.bn1(trunk.conv_stem(images)))
 
 
-def frozen_features(model: CLIP, images: Tensor) -> tuple[Tensor, Tensor]:
-    """What the blocks that are not trained on see in images (B, 3, 224, 224) in [0, 1].
+def frozen_features(
+    model: CLIP, images: Tensor, blocks: int = FROZEN_BLOCKS
+) -> tuple[Tensor, Tensor]:
+    """What the first `blocks` see in images (B, 3, 224, 224) in [0, 1].
 
     Returns:
-        Features (B, 208, 7, 7), and `texture_features`, (B, 48, 28, 28), on the way to them.
+        Features (B, *MAPS[blocks]), and `texture_features`, (B, 48, 28, 28), on the way to them.
     """
     texture = texture_features(model, images)
-    return _through(model.visual.trunk.blocks[TEXTURE_BLOCKS:FROZEN_BLOCKS], texture), texture
+    return _through(model.visual.trunk.blocks[TEXTURE_BLOCKS:blocks], texture), texture
 
 
 def _through(blocks: nn.Sequential, x: Tensor) -> Tensor:
@@ -119,9 +121,10 @@ def _through(blocks: nn.Sequential, x: Tensor) -> Tensor:
 
 
 def encode_features(model: CLIP, features: Tensor) -> Tensor:
-    """Image embeddings (B, E), not normalised, from the last frozen block's."""
+    """Image embeddings (B, E), not normalised, from `frozen_features` of any number of blocks."""
     trunk = model.visual.trunk
-    x = _through(trunk.blocks[FROZEN_BLOCKS:], features)
+    blocks = next(count for count, shape in MAPS.items() if shape[0] == features.shape[1])
+    x = _through(trunk.blocks[blocks:], features)
     x = trunk.forward_head(trunk.bn2(trunk.conv_head(x)))
     embedding: Tensor = model.visual.head(x)
     return embedding
@@ -153,10 +156,10 @@ def keep_depthwise_in_float32(network: nn.Module) -> None:
             module.__class__ = _in_float32(kind)
 
 
-def freeze_first_blocks(model: CLIP) -> None:
-    """Stops gradients of the blocks before `FROZEN_BLOCKS`, and all batch statistics."""
+def freeze_first_blocks(model: CLIP, blocks: int = FROZEN_BLOCKS) -> None:
+    """Stops gradients of the first blocks, and all batch statistics."""
     trunk = model.visual.trunk
-    for module in (trunk.conv_stem, trunk.bn1, *trunk.blocks[:FROZEN_BLOCKS]):
+    for module in (trunk.conv_stem, trunk.bn1, *trunk.blocks[:blocks]):
         module.requires_grad_(False)
     for module in model.visual.modules():
         if isinstance(module, nn.BatchNorm2d):

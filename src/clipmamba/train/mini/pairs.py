@@ -34,7 +34,9 @@ SMOOTHING = 0.1  # of labels, against overfitting
 EVERYDAY = 0.4  # share of the texts that are a look's everyday names
 _NUMBERS = {name: number for number, name in enumerate(MOVEMENTS)}
 _NAMED = ("{}", "{} painting", "a {} painting", "{} style", "in the style of {}", "{} art")
-STATISTICS = 2 * mini.TEXTURE[0] + 9  # means and deviations of maps and RGB, RGB correlations
+STATISTICS = (
+    2 * mini.MAPS[mini.TEXTURE_BLOCKS][0] + 9
+)  # means and deviations of maps and RGB, RGB correlations
 
 
 def center_view(image: Image.Image) -> Image.Image:
@@ -60,7 +62,7 @@ class Features:
     """What the frozen blocks see in the views of a list of pictures.
 
     Attributes:
-        maps: (V, 208, 7, 7), views of one picture in a row; in memory or a file's map.
+        maps: (V, C, H, W), views of one picture in a row; in memory or a file's map.
         first: First row of each picture and, at the end, V: (P + 1,).
         statistics: Style statistics (P, 105) of the centre views.
     """
@@ -77,6 +79,7 @@ def compute_features(
     seed: int,
     views: int = 2,
     compiled: bool = False,
+    blocks: int = mini.FROZEN_BLOCKS,
 ) -> Features:
     """Frozen features of a centre view and random views of each picture.
 
@@ -91,9 +94,10 @@ def compute_features(
         views: Of a picture of a style, the centre view among them; others have that one.
         compiled: Let `torch.compile` fuse the blocks, which needs a C++ compiler: five times as
             fast on a CPU.
+        blocks: How many of the image tower's seven blocks are frozen, 3 to 6.
     """
     names = (picture.path.name for picture in pictures)
-    key = fingerprint([str(seed), str(views), _frozen_weights(model), *names])
+    key = fingerprint([str(seed), str(views), _frozen_weights(model, blocks), *names])
     file = file.with_stem(f"{file.stem}-{key}")
     counts = [views if picture.kind == "style" else 1 for picture in pictures]
     first = np.cumsum([0, *counts])
@@ -102,7 +106,7 @@ def compute_features(
         maps = np.load(file, mmap_mode="r")
         return Features(maps, first, torch.from_numpy(np.load(statistics_file)))
     file.parent.mkdir(parents=True, exist_ok=True)
-    shape = (int(first[-1]), *mini.FEATURES)
+    shape = (int(first[-1]), *mini.MAPS[blocks])
     store = np.lib.format.open_memmap(file, mode="w+", dtype=np.float16, shape=shape)
     statistics = torch.empty(len(pictures), STATISTICS)
     model.eval()
@@ -130,7 +134,7 @@ def compute_features(
                 images[: len(part)] = torch.from_numpy(part).float() / 255
                 images = images.permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
                 with torch.autocast("cpu", dtype=torch.bfloat16):
-                    maps, shallow = encode(model, images)
+                    maps, shallow = encode(model, images, blocks)
                 place = slice(first[start] + row, first[start] + row + len(part))
                 store[place] = maps[: len(part)].half().numpy()
                 texture[row : row + len(part)] = style_statistics(shallow.float(), images)[
@@ -142,13 +146,13 @@ def compute_features(
     return Features(store, first, statistics)
 
 
-def _frozen_weights(model: CLIP) -> str:
+def _frozen_weights(model: CLIP, blocks: int) -> str:
     """Fingerprint of the blocks whose output is kept."""
     trunk = model.visual.trunk
-    blocks = (trunk.conv_stem, trunk.bn1, *trunk.blocks[: mini.FROZEN_BLOCKS])
+    frozen = (trunk.conv_stem, trunk.bn1, *trunk.blocks[:blocks])
     return fingerprint(
         hashlib.blake2b(value.numpy().tobytes()).hexdigest()
-        for block in blocks
+        for block in frozen
         for value in block.state_dict().values()
     )
 
@@ -291,20 +295,22 @@ class PairTask(nn.Module):
     Args:
         model: A `mini` whose text tower was distilled.
         dropout: Share of the pooled features that the embedding does without at a step.
+        blocks: How many of the image tower's seven blocks are frozen.
     """
 
-    def __init__(self, model: CLIP, dropout: float = 0.2):
+    def __init__(self, model: CLIP, dropout: float = 0.2, blocks: int = mini.FROZEN_BLOCKS):
         super().__init__()
+        self.blocks = blocks
         self.model = model
         self.to_statistics = nn.Linear(mini.MODEL_CONFIG["embed_dim"], STATISTICS)
         model.visual.trunk.drop_rate = dropout
         mini.keep_depthwise_in_float32(model.visual)
-        mini.freeze_first_blocks(model)
+        mini.freeze_first_blocks(model, blocks)
 
     def train(self, mode: bool = True) -> PairTask:
         """Keeps the frozen blocks in eval mode."""
         super().train(mode)
-        mini.freeze_first_blocks(self.model)
+        mini.freeze_first_blocks(self.model, self.blocks)
         return self
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
