@@ -9,6 +9,7 @@ from clipmamba.errors import InputError
 from clipmamba.evaluate.sheet import PROMPTS
 from clipmamba.styles import KNOWN_STYLES, find_style, lookup_style, search_styles, suggest_styles
 from clipmamba.styles.known import misspelt
+from clipmamba.styles.translations import TRANSLATIONS
 
 
 @pytest.mark.parametrize(
@@ -22,6 +23,22 @@ from clipmamba.styles.known import misspelt
         ("Art Déco", "art deco"),
         ("art deco style", "art deco"),
         ("bande dessinee", "comic book"),
+        ("AQUARELL", "watercolor"),
+        ("acuarela", "watercolor"),
+        ("水彩画", "watercolor"),
+        ("수채화 스타일", "watercolor"),
+        ("Olgemalde", "oil painting"),
+        ("Kubismus-Stil", "cubism"),
+        ("noir et blanc", "black and white photograph"),
+        ("浮世絵", "ukiyo-e"),
+        ("浮世絵風", "ukiyo-e"),
+        ("우키요에", "ukiyo-e"),
+        ("アニメ風", "anime"),
+        ("像素风格", "pixel art"),
+        ("Витраж", "stained glass"),
+        ("فسيفساء", "mosaic"),
+        ("karakalem", "pencil sketch"),
+        ("disegno a matita", "pencil sketch"),
     ],
 )
 def test_names_aliases_and_spellings(word: str, name: str) -> None:
@@ -56,9 +73,16 @@ def test_a_slip_of_the_pen_is_told_from_words_of_ones_own(word: str, meant: str 
 
 def test_no_word_means_two_styles() -> None:
     for style in KNOWN_STYLES:
-        for word in (style.name, *style.aliases):
-            assert find_style(word) is style
+        for word in (style.name, *style.aliases, *TRANSLATIONS[style.name]):
+            assert find_style(word) is style, word
+    assert set(TRANSLATIONS) == {style.name for style in KNOWN_STYLES}
     assert len({style.name for style in KNOWN_STYLES}) == len(KNOWN_STYLES) >= 60
+
+
+def test_a_closing_style_alone_is_no_style():
+    assert lookup_style("style") is None
+    assert lookup_style("風") is None
+    assert lookup_style("台風") is None
 
 
 def test_the_list_loads_no_torch() -> None:

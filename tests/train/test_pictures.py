@@ -17,6 +17,7 @@ from clipmamba.train.pictures import (
     draw_by_look,
     group_near_duplicates,
     read_pictures,
+    split_fingerprint,
 )
 
 STYLE = ("file", "title", "artist", "style_words", "genre", "kind", "caption")
@@ -76,11 +77,67 @@ def test_pictures_come_with_their_words(data: Path):
     assert all(picture.path.is_file() for picture in (monet, again, anon, pair, fox))
 
 
-def test_the_same_painting_is_one_group_however_it_was_saved(data: Path):
-    monet, again, *others = read_pictures(data)
-    assert monet.group == again.group == "monet"
-    assert len({p.group for p in (monet, *others)}) == 4
-    assert monet.held_out == again.held_out
+def name(held_out: bool, start: int) -> str:
+    """A file name that is held out or not."""
+    return next(
+        f"{n}"
+        for n in range(start, start + 1000)
+        if Picture(Path(f"{n}"), "style", "", (), "").held_out is held_out
+    )
+
+
+def write_styles(folder: Path, files: list[str]) -> None:
+    rows = [(file, "", "", "cubism", "", "made", "") for file in files]
+    write(folder / "style.csv", STYLE, rows)
+    write(folder / "pairs.csv", ("file", "caption"), [])
+    write(folder / "content.csv", ("file", "what"), [])
+
+
+def test_rows_that_are_added_never_move_a_picture_across_the_split(tmp_path: Path):
+    """Whatever is added, in whatever order, near-duplicates of both sides among it."""
+    rng = random.Random(0)
+    files = []
+    for n in range(60):  # three files each of twenty pictures
+        files.append(f"{n}.{'png' if n < 40 else 'jpg'}")
+        scene(n % 20).resize((90 + n, 90 + n)).save(tmp_path / files[-1])
+    assert {Picture(Path(file), "style", "", (), "").held_out for file in files} == {True, False}
+    for _ in range(8):
+        order = rng.sample(files, len(files))
+        learned: set[str] = set()
+        held_out: set[str] = set()
+        for count in (10, 25, 60):
+            write_styles(tmp_path, rng.sample(order[:count], count))
+            pictures = read_pictures(tmp_path)
+            now = {p.path.name for p in pictures if not p.held_out}
+            tested = {p.path.name for p in pictures if p.held_out}
+            assert learned <= now  # what was trained on still is
+            assert not learned & tested
+            assert not held_out & now
+            learned, held_out = now, held_out | tested
+            scenes = [{int(file.split(".")[0]) % 20 for file in side} for side in (now, tested)]
+            assert not scenes[0] & scenes[1]  # no painting on both sides
+
+
+def test_a_near_duplicate_in_training_leaves_a_held_out_picture_out(tmp_path: Path):
+    lone, twin, other = name(True, 0), name(False, 1000), name(False, 2000)
+    scene(1).save(tmp_path / f"{lone}.png")
+    scene(2).save(tmp_path / f"{other}.png")
+    scene(1).resize((90, 90)).save(tmp_path / f"{twin}.jpg", quality=70)
+    write_styles(tmp_path, [f"{lone}.png", f"{other}.png"])
+    before = {p.path.stem: p.held_out for p in read_pictures(tmp_path)}
+    assert before == {lone: True, other: False}
+    write_styles(tmp_path, [f"{twin}.jpg", f"{lone}.png", f"{other}.png"])
+    assert {p.path.stem: p.held_out for p in read_pictures(tmp_path)} == {twin: False, other: False}
+
+
+def test_a_split_has_a_fingerprint():
+    def split(*names: str) -> str:
+        return split_fingerprint([Picture(Path(n), "style", "", (), "") for n in names])
+
+    assert split("1.png", "2.png") == split("2.png", "1.png") != split("1.png")
+    assert split("1.png") == split("elsewhere/1.png")
+    assert split(f"{name(True, 0)}.png") != split(f"{name(False, 0)}.png")
+    assert len(split()) == 16
 
 
 def test_a_missing_list_is_named(data: Path):
@@ -114,7 +171,7 @@ def test_groups_are_transitive():
 
 
 def test_a_tenth_is_held_out_and_always_the_same():
-    pictures = [Picture(Path(f"{n}.png"), "style", "", (), "", f"name-{n}") for n in range(2000)]
+    pictures = [Picture(Path(f"name-{n}.png"), "style", "", (), "") for n in range(2000)]
     held_out = [n for n, picture in enumerate(pictures) if picture.held_out]
     assert 150 < len(held_out) < 250
     assert held_out[:6] == [7, 8, 13, 21, 25, 48]  # on every machine

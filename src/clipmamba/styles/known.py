@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from clipmamba.errors import InputError
+from clipmamba.styles.translations import TRANSLATIONS
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,9 @@ KNOWN_STYLES: tuple[KnownStyle, ...] = (
 
 
 def find_style(word: str) -> KnownStyle:
-    """The known style with this name or alias, whatever its case, hyphens and accents.
+    """The known style with this name, alias or name in another language.
+
+    Case, hyphens, accents and a closing "style" make no difference.
 
     Raises:
         InputError: None has it; the message names the nearest.
@@ -142,7 +145,7 @@ def find_style(word: str) -> KnownStyle:
 
 
 def lookup_style(word: str) -> KnownStyle | None:
-    """The known style with this name or alias, or None: any other words are a prompt too."""
+    """As `find_style`, or None: any other words are a prompt too."""
     return _index().get(_key(word))
 
 
@@ -181,18 +184,32 @@ def search_styles(word: str) -> list[KnownStyle]:
 
 @cache
 def _index() -> dict[str, KnownStyle]:
-    return {_key(word): s for s in KNOWN_STYLES for word in (s.name, *s.aliases)}
+    return {
+        _key(word): style
+        for style in KNOWN_STYLES
+        for word in (style.name, *style.aliases, *TRANSLATIONS.get(style.name, ()))
+    }
 
 
 def _key(word: str) -> str:
     """Letters and digits only, without accents; a closing "style" says nothing."""
-    return "".join(_words(word))
+    key = "".join(_words(word))
+    ending = next((end for end in _endings() if key.endswith(end) and key != end), "")
+    return key.removesuffix(ending)
+
+
+@cache
+def _endings() -> tuple[str, ...]:
+    """A closing "style" in languages that write it without a space before."""
+    return tuple(
+        "".join(_words(word)) for word in ("スタイル", "스타일", "风格", "風格", "風", "风", "풍")
+    )
 
 
 def _words(text: str) -> list[str]:
     plain = unicodedata.normalize("NFKD", text.casefold())
     words = "".join(c if c.isalnum() else " " for c in plain if not unicodedata.combining(c))
     kept = words.split()
-    if len(kept) > 1 and kept[-1] == "style":
+    if len(kept) > 1 and kept[-1] in ("style", "stil"):
         kept.pop()
     return kept

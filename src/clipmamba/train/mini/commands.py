@@ -1,10 +1,12 @@
-"""The steps of `scripts/train_clip.py`: text, pairs, average or refine, prior, evaluate."""
+"""The steps of `scripts/train_clip.py`: text, pairs, average, prior, evaluate, wordings."""
 
 from __future__ import annotations
 
+import csv
 import json
 import logging
 import random
+from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -14,28 +16,33 @@ import click
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from open_clip.model import CLIP
 from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
 from clipmamba.clip import TEMPLATES, Clip, encode_prompt
+from clipmamba.errors import InputError
 from clipmamba.styles import Style, StylePrior
 from clipmamba.train.loop import LoopConfig, train
 from clipmamba.train.mini import model as mini
+from clipmamba.train.mini.looks import everyday, look_of, own_words, plain_meanings
 from clipmamba.train.mini.pairs import (
+    Features,
     PairBatches,
     PairTask,
     center_view,
     compute_features,
     fingerprint,
 )
-from clipmamba.train.mini.phrases import phrase_list
+from clipmamba.train.mini.phrases import composed, phrase_list
 from clipmamba.train.options import ExistingFolder, PoliteGroup, data_option, loop_options
 from clipmamba.train.painters import PAINTERS
-from clipmamba.train.pictures import MOVEMENTS, Picture, draw_by_look, read_pictures
+from clipmamba.train.pictures import MOVEMENTS, Picture, read_pictures
 
-RENDERS = 2  # painted versions of each photo
+RENDERS = 1  # painted versions of each photo
+EVERYDAY = 6  # everyday names that the prior learns of each picture with a look
 
 
 @click.group(cls=PoliteGroup)
@@ -100,38 +107,107 @@ def text(data: Path, batch: int, config: LoopConfig) -> None:
     source = PhraseBatches(mini.tokenize(phrases), targets, batch, config.seed)
     train(task, source, config, weights={"distill": 1.0, "match": 0.2})
     mini.save(model, config.folder / "mini")
-    torch.save(task.to_teacher.state_dict(), config.folder / "to_teacher.pt")
 
 
 @main.command()
 @data_option
-@click.option("--text", "text_run", type=ExistingFolder, required=True, help="Output of `text`.")
-@click.option("--batch", default=256, show_default=True, help="Pictures a step, all processes.")
 @click.option(
-    "--renders", default=RENDERS, show_default=True, help="Painted versions of each photo."
+    "--init",
+    "folder",
+    type=ExistingFolder,
+    required=True,
+    help="Folder of a `mini` to start from.",
 )
-@loop_options(steps=800, learning_rate=1e-3, weight_decay=0.05)
-def pairs(data: Path, text_run: Path, batch: int, renders: int, config: LoopConfig) -> None:
+@click.option("--batch", default=256, show_default=True, help="Pictures per step, all processes.")
+@click.option("--views", default=4, show_default=True, help="Views of each picture of a style.")
+@click.option(
+    "--frozen",
+    type=click.IntRange(3, 6),
+    default=mini.FROZEN_BLOCKS,
+    show_default=True,
+    help="How many of the image tower's seven blocks stay as they are.",
+)
+@click.option(
+    "--pictures",
+    "limit",
+    default=0,
+    show_default=True,
+    help="Pictures to learn from, rare looks first; 0 for all.",
+)
+@click.option("--renders", default=1, show_default=True, help="Painted versions of each photo.")
+@click.option(
+    "--compile",
+    "compiled",
+    is_flag=True,
+    help="Compile the frozen blocks; needs a C++ compiler, five times as fast on a CPU.",
+)
+@loop_options(steps=800, learning_rate=1.5e-3, weight_decay=0.05, warmup=15, ema=0.97)
+def pairs(
+    data: Path,
+    folder: Path,
+    batch: int,
+    views: int,
+    frozen: int,
+    limit: int,
+    renders: int,
+    compiled: bool,
+    config: LoopConfig,
+) -> None:
     """Train both towers on pictures with words."""
-    pictures = read_pictures(data)
-    phrases = _training_phrases(pictures, config.seed)
-    targets = sentence_embeddings(phrases, text_run / "sentence.pt")
-    learned = [picture for picture in pictures if not picture.held_out]
-    photos = [picture for picture in learned if picture.kind == "photo"]
-    learned += paint_photos(photos, renders, config.output / "painted", config.seed)
-    model = mini.load(text_run / "mini")
-    to_teacher = torch.nn.Linear(mini.MODEL_CONFIG["embed_dim"], targets.shape[1])
-    to_teacher.load_state_dict(torch.load(text_run / "to_teacher.pt", weights_only=True))
-    features, statistics = compute_features(
-        model, learned, config.output / "features.npy", config.seed
+    learned = learned_pictures(data, config.output / "painted", limit, config.seed, renders)
+    model = mini.load(folder)
+    features = compute_features(
+        model, learned, config.output / "features.npy", config.seed, views, compiled, frozen
     )
-    statistics = (statistics - statistics.mean(0)) / statistics.std(0)
-    task = PairTask(model, to_teacher)
-    source = PairBatches(
-        learned, features, statistics, mini.tokenize(phrases), targets, batch, config.seed
-    )
+    phrases, targets = remembered_phrases(model, learned, config.seed)
+    torch.manual_seed(config.seed)
+    task = PairTask(model, blocks=frozen)
+    source = PairBatches(learned, features, mini.tokenize(phrases), targets, batch, config.seed)
     train_pairs(task, source, config)
     mini.save(model, config.folder / "mini")
+
+
+def learned_pictures(
+    data: Path, painted: Path, limit: int, seed: int, renders: int = RENDERS
+) -> list[Picture]:
+    """The pictures that are trained on and painted photos; `limit` of them unless it is 0."""
+    learned = [picture for picture in read_pictures(data) if not picture.held_out]
+    photos = [picture for picture in learned if picture.kind == "photo"]
+    learned += paint_photos(photos, renders, painted, seed)
+    return draw_evenly(learned, limit, seed) if limit else learned
+
+
+def draw_evenly(pictures: Sequence[Picture], count: int, seed: int) -> list[Picture]:
+    """Some pictures, rare looks whole and as many of each common one as then fit."""
+    groups: dict[str, list[Picture]] = defaultdict(list)
+    for picture in pictures:
+        look = look_of(picture)
+        groups[picture.movement or (look.name if look else picture.kind)].append(picture)
+    rng = random.Random(seed)
+    drawn: list[Picture] = []
+    for left, name in zip(
+        range(len(groups), 0, -1), sorted(groups, key=lambda n: (len(groups[n]), n)), strict=True
+    ):
+        share = min(len(groups[name]), (count - len(drawn)) // left)
+        drawn += rng.sample(groups[name], share)
+    rng.shuffle(drawn)
+    return drawn
+
+
+def remembered_phrases(
+    model: CLIP, pictures: Sequence[Picture], seed: int, own: int = 12_000
+) -> tuple[list[str], Tensor]:
+    """Phrases with the unit embeddings (Q, E) that the text tower shall have for them.
+
+    Captions and composed phrases stay where `model` has them now; everyday words and names in
+    other languages go to where it has their plain English meaning.
+    """
+    captions = {t.lower() for p in pictures for t in (p.caption, *p.texts)}
+    known = sorted(captions | set(composed(8_000, seed)))
+    kept = random.Random(seed).sample(known, min(own, len(known)))
+    meant = [*plain_meanings() * 2, *((text, text) for text in kept)]
+    targets = text_embeddings(model, [meaning for _, meaning in meant])
+    return [phrase for phrase, _ in meant], targets
 
 
 @main.command()
@@ -154,40 +230,6 @@ def average(folder: Path, earlier: Path, share: float, output: Path) -> None:
     mini.save(model, output)
 
 
-@main.command()
-@data_option
-@click.option("--model", "folder", type=ExistingFolder, required=True, help="Folder of a `mini`.")
-@click.option("--text", "text_run", type=ExistingFolder, required=True, help="Output of `text`.")
-@click.option("--painted", type=ExistingFolder, required=True, help="Painted pictures of `pairs`.")
-@click.option("--batch", default=256, show_default=True, help="Pictures a step, all processes.")
-@loop_options(steps=120, learning_rate=5e-4, weight_decay=0.05)
-def refine(
-    data: Path,
-    folder: Path,
-    text_run: Path,
-    painted: Path,
-    batch: int,
-    config: LoopConfig,
-) -> None:
-    """Go on from `pairs` with a new view of each picture at every step."""
-    pictures = read_pictures(data)
-    phrases = _training_phrases(pictures, config.seed)
-    targets = sentence_embeddings(phrases, text_run / "sentence.pt")
-    learned = [picture for picture in pictures if not picture.held_out] + read_painted(painted)
-    model = mini.load(folder)
-    tokens = mini.tokenize(phrases)
-    some = random.Random(config.seed).sample(range(len(phrases)), 4096)
-    embedded = text_embeddings(model, [phrases[row] for row in some])
-    to_teacher = torch.nn.Linear(embedded.shape[1], targets.shape[1])
-    solution = torch.linalg.lstsq(
-        torch.cat([embedded, torch.ones(len(some), 1)], dim=1), targets[some].float()
-    ).solution
-    to_teacher.load_state_dict({"weight": solution[:-1].T, "bias": solution[-1]})
-    task = PairTask(model, to_teacher)
-    train_pairs(task, PairBatches(learned, None, None, tokens, targets, batch, config.seed), config)
-    mini.save(model, config.folder / "mini")
-
-
 def train_pairs(task: PairTask, source: PairBatches, config: LoopConfig) -> None:
     """Trains on pictures with words, the towers at half the learning rate of their ends."""
     model = task.model
@@ -196,7 +238,7 @@ def train_pairs(task: PairTask, source: PairBatches, config: LoopConfig) -> None
     kept = {id(p) for p in fast}
     groups = [
         {"params": [p for p in slow if id(p) not in kept], "lr": config.learning_rate / 2},
-        {"params": [*fast, *task.to_teacher.parameters()], "lr": config.learning_rate},
+        {"params": fast, "lr": config.learning_rate},
     ]
     train(task, source, config, weights={"statistics": 0.5, "distill": 1.0}, groups=groups)
 
@@ -205,42 +247,74 @@ def train_pairs(task: PairTask, source: PairBatches, config: LoopConfig) -> None
 @data_option
 @click.option("--model", "folder", type=ExistingFolder, required=True, help="Folder of a `mini`.")
 @click.option(
-    "--painted",
+    "--run",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Painted photos, as `pairs` leaves them; painted anew where missing.",
+    required=True,
+    help="Folder of `pairs`: painted photos and, with the same options, the kept features.",
 )
 @click.option("--output", type=click.Path(path_type=Path), required=True)
 @click.option("--rank", default=16, show_default=True, help="Directions along which seeds vary.")
 @click.option("--ridge", default=1e-3, show_default=True)
-@click.option("--limit", default=6000, show_default=True, help="Pictures, and painted ones.")
+@click.option("--pictures", "limit", default=0, show_default=True, help="As in `pairs`.")
+@click.option("--views", default=4, show_default=True, help="As in `pairs`.")
+@click.option("--frozen", default=mini.FROZEN_BLOCKS, show_default=True, help="As in `pairs`.")
+@click.option("--seed", default=0, show_default=True, help="As in `pairs`.")
+@click.option("--compile", "compiled", is_flag=True, help="As in `pairs`.")
 def prior(
     data: Path,
     folder: Path,
-    painted: Path | None,
+    run: Path,
     output: Path,
     rank: int,
     ridge: float,
     limit: int,
+    views: int,
+    frozen: int,
+    seed: int,
+    compiled: bool,
 ) -> None:
     """Fit the map from a text to where pictures of it lie."""
     model = mini.load(folder)
-    known = [p for p in read_pictures(data) if not p.held_out and p.kind != "pair"]
-    learned = [picture for picture, _ in draw_by_look(known, limit, seed=0)]
-    if painted:
-        photos = [picture for picture in known if picture.kind == "photo"]
-        pictures = paint_photos(photos, RENDERS, painted, seed=0)
-        learned += random.Random(0).sample(pictures, min(limit, len(pictures)))
-    images = image_embeddings(model, learned)
-    texts = [(words, row) for row, p in enumerate(learned) for words in p.texts[:12]]
-    captions = [picture.caption for picture in learned]
-    embedded = torch.cat(
-        [text_embeddings(model, captions), prompt_embeddings(model, [text for text, _ in texts])]
+    pictures = learned_pictures(data, run / "painted", limit, seed)
+    features = compute_features(
+        model, pictures, run / "features.npy", seed, views, compiled, frozen
     )
+    fit_prior(model, pictures, features, ridge, rank).save(output)
+
+
+@torch.no_grad()
+def fit_prior(
+    model: CLIP, pictures: Sequence[Picture], features: Features, ridge: float, rank: int
+) -> StylePrior:
+    """Of the centre views; objects with names show no style."""
+    shown = [(p, row) for p, row in zip(pictures, features.first, strict=False) if p.kind != "pair"]
+    learned = [picture for picture, _ in shown]
+    images = torch.cat(
+        [
+            encode_maps(model, features.maps[[row for _, row in shown[start : start + 64]]])
+            for start in range(0, len(shown), 64)
+        ]
+    )
+    texts = [(words, row) for row, p in enumerate(learned) for words in p.texts[:12]]
+    rng = random.Random(0)
+    looks = [(look_of(picture), row) for row, picture in enumerate(learned)]
+    texts += [(everyday(look, rng), row) for look, row in looks if look for _ in range(EVERYDAY)]
+    captions = [picture.caption for picture in learned]
+    unique = list(dict.fromkeys(text for text, _ in texts))
+    place = {text: number for number, text in enumerate(unique)}
+    prompts = prompt_embeddings(model, unique)[[place[text] for text, _ in texts]]
+    embedded = torch.cat([text_embeddings(model, captions), prompts])
     rows = [*range(len(learned)), *(row for _, row in texts)]
     fitted = StylePrior.fit(embedded, images[rows], ridge=ridge, rank=rank, clip_name="mini")
-    fitted.save(output)
     cosine = F.cosine_similarity(fitted(embedded), images[rows]).mean().item()
     logging.info("%d pairs, mean cosine to the pictures %.3f", len(rows), cosine)
+    return fitted
+
+
+def encode_maps(model: CLIP, maps: NDArray[np.float16]) -> Tensor:
+    """Unit embeddings (B, E) of kept features."""
+    features = torch.from_numpy(maps).float().contiguous(memory_format=torch.channels_last)
+    return F.normalize(mini.encode_features(model, features), dim=1)
 
 
 @main.command()
@@ -279,6 +353,62 @@ def evaluate(data: Path, folder: Path, output: Path | None) -> None:
     click.echo(json.dumps(result, indent=2))
     if output:
         output.write_text(json.dumps(result, indent=2) + "\n")
+
+
+@main.command()
+@data_option
+@click.option("--model", "folder", type=ExistingFolder, required=True, help="Folder of a `mini`.")
+@click.option("--prior", "prior_folder", type=ExistingFolder, required=True, help="Its prior.")
+@click.option(
+    "--painted", type=ExistingFolder, required=True, help="Painted photos, as `pairs` leaves them."
+)
+@click.option("--each", default=60, show_default=True, help="Pictures per look at most.")
+@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="JSON file.")
+def wordings(
+    data: Path, folder: Path, prior_folder: Path, painted: Path, each: int, output: Path | None
+) -> None:
+    """Say which look everyday prompts land nearest to.
+
+    A look lies at the mean of its pictures, a prompt where the prior puts it.
+    """
+    model, fitted = mini.load(folder), StylePrior.load(prior_folder)
+    shown: dict[str, list[Picture]] = defaultdict(list)
+    for picture in (*read_pictures(data), *read_painted(painted)):
+        if (look := look_of(picture)) is not None:
+            shown[look.name].append(picture)
+    asked = everyday_prompts()
+    names = sorted({family for family, _ in asked})
+    if missing := [name for name in names if not shown[name]]:
+        raise InputError(f"{data} and {painted} show no {', '.join(missing)}")
+    rng = random.Random(0)
+    chosen = [rng.sample(shown[name], min(each, len(shown[name]))) for name in names]
+    images = image_embeddings(model, [picture for group in chosen for picture in group])
+    parts = torch.split(images, [len(group) for group in chosen])
+    means = torch.stack([part.mean(0) for part in parts])
+    points = fitted(prompt_embeddings(model, [prompt.lower() for _, prompt in asked]))
+    order = (points @ F.normalize(means, dim=1).T).argsort(1, descending=True)
+    place = [names.index(family) for family, _ in asked]
+    first = [row.tolist().index(own) for row, own in zip(order, place, strict=True)]
+    result = {
+        "prompts": len(asked),
+        "nearest": round(sum(n == 0 for n in first) / len(asked), 4),
+        "among_three": round(sum(n < 3 for n in first) / len(asked), 4),
+        "missed": {
+            prompt: names[int(row[0])]
+            for (_, prompt), row, n in zip(asked, order, first, strict=True)
+            if n
+        },
+    }
+    click.echo(json.dumps(result, indent=2, ensure_ascii=False))
+    if output:
+        text = json.dumps(result, indent=2, ensure_ascii=False) + "\n"
+        output.write_text(text, encoding="utf-8")
+
+
+def everyday_prompts() -> list[tuple[str, str]]:
+    """(name of the look, prompt) of the prompts that no training phrase repeats."""
+    with Path(__file__).with_name("everyday.csv").open(encoding="utf-8", newline="") as file:
+        return [(row["family"], row["prompt"]) for row in csv.DictReader(file)]
 
 
 def own_ranks(texts: Tensor, images: Tensor) -> Tensor:
@@ -329,8 +459,8 @@ def read_painted(folder: Path) -> list[Picture]:
     """The pictures that `paint_photos` left in `folder`, with their painters' words."""
     pictures = []
     for file in sorted(folder.glob("*.png")):
-        words = PAINTERS[file.name.split("--")[0]].prompts
-        pictures.append(Picture(file, "painted", words[0], words, "", file.stem))
+        words = own_words(PAINTERS[file.name.split("--")[0]].prompts)
+        pictures.append(Picture(file, "painted", words[0], words, ""))
     return pictures
 
 
@@ -338,14 +468,15 @@ def read_painted(folder: Path) -> list[Picture]:
 def image_embeddings(model: CLIP, pictures: Sequence[Picture]) -> Tensor:
     """Unit embeddings (P, E) of the centre views."""
     rows = []
-    for start in tqdm(range(0, len(pictures), 64), desc="pictures", mininterval=10):
+    # eight at a time stay in the cache of the processor: twice as fast as sixty-four
+    for start in tqdm(range(0, len(pictures), 8), desc="pictures", mininterval=10):
         views = []
-        for picture in pictures[start : start + 64]:
+        for picture in pictures[start : start + 8]:
             with Image.open(picture.path) as opened:
                 views.append(np.asarray(center_view(opened.convert("RGB"))))
         images = torch.from_numpy(np.stack(views)).permute(0, 3, 1, 2).float() / 255
         images = images.contiguous(memory_format=torch.channels_last)
-        features = mini.frozen_features(model, images)
+        features, _ = mini.frozen_features(model, images)
         rows.append(F.normalize(mini.encode_features(model, features), dim=1))
     return torch.cat(rows)
 

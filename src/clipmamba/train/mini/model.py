@@ -42,8 +42,10 @@ PREPROCESS_CONFIG: dict[str, Any] = {
     "interpolation": "bicubic",
     "resize_mode": "shortest",
 }
-FROZEN_BLOCKS = 3  # of the image tower, edges and textures: stay as ImageNet taught them
-FEATURES = (48, 28, 28)  # what they give
+TEXTURE_BLOCKS = 3  # of the image tower, edges and textures: stay as ImageNet taught them
+MAPS = {3: (48, 28, 28), 4: (88, 14, 14), 5: (120, 14, 14), 6: (208, 7, 7)}
+"""What the first 3 to 6 of the image tower's seven blocks give."""
+FROZEN_BLOCKS = 6  # by default only the last one is trained on
 
 
 def build() -> CLIP:
@@ -93,46 +95,71 @@ def encode_tokens(model: CLIP, tokens: Tensor) -> Tensor:
     return embedding
 
 
-def frozen_features(model: CLIP, images: Tensor) -> Tensor:
-    """What the frozen first blocks see in images (B, 3, 224, 224) in [0, 1]: (B, 48, 28, 28)."""
+def texture_features(model: CLIP, images: Tensor) -> Tensor:
+    """What the first three blocks see in images (B, 3, 224, 224) in [0, 1]: (B, 48, 28, 28)."""
     trunk = model.visual.trunk
     images = (images - PREPROCESS_CONFIG["mean"][0]) / PREPROCESS_CONFIG["std"][0]
-    x: Tensor = trunk.bn1(trunk.conv_stem(images))
-    for block in trunk.blocks[:FROZEN_BLOCKS]:
+    return _through(trunk.blocks[:TEXTURE_BLOCKS], trunk.bn1(trunk.conv_stem(images)))
+
+
+def frozen_features(
+    model: CLIP, images: Tensor, blocks: int = FROZEN_BLOCKS
+) -> tuple[Tensor, Tensor]:
+    """What the first `blocks` see in images (B, 3, 224, 224) in [0, 1].
+
+    Returns:
+        Features (B, *MAPS[blocks]), and `texture_features`, (B, 48, 28, 28), on the way to them.
+    """
+    texture = texture_features(model, images)
+    return _through(model.visual.trunk.blocks[TEXTURE_BLOCKS:blocks], texture), texture
+
+
+def _through(blocks: nn.Sequential, x: Tensor) -> Tensor:
+    for block in blocks:
         x = block(x)
     return x
 
 
 def encode_features(model: CLIP, features: Tensor) -> Tensor:
-    """Image embeddings (B, E), not normalised, from the last frozen block's."""
+    """Image embeddings (B, E), not normalised, from `frozen_features` of any number of blocks."""
     trunk = model.visual.trunk
-    x = features
-    for block in trunk.blocks[FROZEN_BLOCKS:]:
-        x = block(x)
+    blocks = next(count for count, shape in MAPS.items() if shape[0] == features.shape[1])
+    x = _through(trunk.blocks[blocks:], features)
     x = trunk.forward_head(trunk.bn2(trunk.conv_head(x)))
     embedding: Tensor = model.visual.head(x)
     return embedding
 
 
-class _DepthwiseInFloat32(nn.Conv2d):
-    """On a CPU the backward pass of small depthwise maps is slow in bf16."""
+class _InFloat32(nn.Module):
+    """Mixed in before a convolution's own class, whose forward (padding and all) stays.
+
+    On a CPU the backward pass of small depthwise maps is slow in bf16.
+    """
 
     def forward(self, input: Tensor) -> Tensor:
         with torch.autocast(input.device.type, enabled=False):
-            return super().forward(input.float())
+            output: Tensor = super().forward(input.float())
+        return output
+
+
+@functools.cache
+def _in_float32(kind: Any) -> Any:
+    return type(f"{kind.__name__}InFloat32", (_InFloat32, kind), {})
 
 
 def keep_depthwise_in_float32(network: nn.Module) -> None:
-    """Takes a network's depthwise convolutions out of autocast; weights stay as they are."""
+    """Takes a network's depthwise convolutions out of autocast; what they compute stays."""
     for module in network.modules():
-        if isinstance(module, nn.Conv2d) and module.groups > 1:
-            module.__class__ = _DepthwiseInFloat32
+        depthwise = isinstance(module, nn.Conv2d) and module.groups > 1
+        if depthwise and not isinstance(module, _InFloat32):
+            kind: Any = type(module)
+            module.__class__ = _in_float32(kind)
 
 
-def freeze_first_blocks(model: CLIP) -> None:
-    """Stops gradients of the blocks before `FROZEN_BLOCKS`, and all batch statistics."""
+def freeze_first_blocks(model: CLIP, blocks: int = FROZEN_BLOCKS) -> None:
+    """Stops gradients of the first blocks, and all batch statistics."""
     trunk = model.visual.trunk
-    for module in (trunk.conv_stem, trunk.bn1, *trunk.blocks[:FROZEN_BLOCKS]):
+    for module in (trunk.conv_stem, trunk.bn1, *trunk.blocks[:blocks]):
         module.requires_grad_(False)
     for module in model.visual.modules():
         if isinstance(module, nn.BatchNorm2d):

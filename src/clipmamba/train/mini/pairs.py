@@ -1,12 +1,12 @@
 """Contrastive training of `mini` on pictures with words.
 
-The image tower's first blocks stay as ImageNet taught them, so their output is computed once per
-picture and view and kept on disk; a step then costs a fifth of a full pass. A few last steps with
-a new view of each picture at every step undo what two fixed views a picture overfit.
+The image tower's first blocks stay as they are, so their output is computed once per picture and
+view and kept on disk; a step then costs a fraction of a full pass.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import random
 import re
@@ -26,12 +26,17 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from clipmamba.train.mini import model as mini
+from clipmamba.train.mini.looks import everyday, look_of
 from clipmamba.train.pictures import MOVEMENTS, Picture
 
 SIZE: int = mini.MODEL_CONFIG["vision_cfg"]["image_size"]
+SMOOTHING = 0.1  # of labels, against overfitting
+EVERYDAY = 0.4  # share of the texts that are a look's everyday names
 _NUMBERS = {name: number for number, name in enumerate(MOVEMENTS)}
 _NAMED = ("{}", "{} painting", "a {} painting", "{} style", "in the style of {}", "{} art")
-STATISTICS = 2 * mini.FEATURES[0] + 9  # means and deviations of maps and RGB, RGB correlations
+STATISTICS = (
+    2 * mini.MAPS[mini.TEXTURE_BLOCKS][0] + 9
+)  # means and deviations of maps and RGB, RGB correlations
 
 
 def center_view(image: Image.Image) -> Image.Image:
@@ -52,48 +57,104 @@ def crop_view(image: Image.Image, rng: random.Random) -> Image.Image:
     return image.resize((SIZE, SIZE), Image.Resampling.BICUBIC, box=box)
 
 
-def compute_features(
-    model: CLIP, pictures: Sequence[Picture], file: Path, seed: int
-) -> tuple[NDArray[np.float16], Tensor]:
-    """First-block features of a centre and a random view of each picture.
+@dataclasses.dataclass(frozen=True)
+class Features:
+    """What the frozen blocks see in the views of a list of pictures.
 
-    They are kept beside `file`, under a name of these pictures' and this seed's own.
-
-    Returns:
-        Features (P, 2, 48, 28, 28) as a memory map, and style statistics (P, 105).
+    Attributes:
+        maps: (V, C, H, W), views of one picture in a row; in memory or a file's map.
+        first: First row of each picture and, at the end, V: (P + 1,).
+        statistics: Style statistics (P, 105) of the centre views.
     """
-    names = (str(picture.path) for picture in pictures)
-    file = file.with_stem(f"{file.stem}-{fingerprint([str(seed), *names])}")
-    shape = (len(pictures), 2, *mini.FEATURES)
+
+    maps: NDArray[np.float16]
+    first: NDArray[np.int64]
+    statistics: Tensor
+
+
+def compute_features(
+    model: CLIP,
+    pictures: Sequence[Picture],
+    file: Path,
+    seed: int,
+    views: int = 2,
+    compiled: bool = False,
+    blocks: int = mini.FROZEN_BLOCKS,
+) -> Features:
+    """Frozen features of a centre view and random views of each picture.
+
+    They are kept beside `file`, under a name of the frozen weights', these pictures', this seed's
+    and these numbers' own.
+
+    Args:
+        model: A `mini`.
+        pictures: The pictures, in the order of the result.
+        file: Where to keep them.
+        seed: Of the random views.
+        views: Of a picture of a style, the centre view among them; others have that one.
+        compiled: Let `torch.compile` fuse the blocks, which needs a C++ compiler: five times as
+            fast on a CPU.
+        blocks: How many of the image tower's seven blocks are frozen, 3 to 6.
+    """
+    names = (picture.path.name for picture in pictures)
+    key = fingerprint([str(seed), str(views), _frozen_weights(model, blocks), *names])
+    file = file.with_stem(f"{file.stem}-{key}")
+    counts = [views if picture.kind == "style" else 1 for picture in pictures]
+    first = np.cumsum([0, *counts])
     statistics_file = file.with_suffix(".statistics.npy")
     if statistics_file.is_file():  # written last: the features are whole
-        return np.load(file, mmap_mode="r"), torch.from_numpy(np.load(statistics_file))
+        maps = np.load(file, mmap_mode="r")
+        return Features(maps, first, torch.from_numpy(np.load(statistics_file)))
     file.parent.mkdir(parents=True, exist_ok=True)
+    shape = (int(first[-1]), *mini.MAPS[blocks])
     store = np.lib.format.open_memmap(file, mode="w+", dtype=np.float16, shape=shape)
     statistics = torch.empty(len(pictures), STATISTICS)
     model.eval()
+    encode = mini.frozen_features
+    if compiled:
+        encode = torch.compile(encode, options={"freezing": True})
 
-    def views(index: int) -> NDArray[np.uint8]:
+    def look(index: int) -> NDArray[np.uint8]:
         with Image.open(pictures[index].path) as opened:
             image = opened.convert("RGB")
         rng = random.Random(f"{seed}-{pictures[index].path.name}")
-        return np.stack([np.asarray(center_view(image)), np.asarray(crop_view(image, rng))])
+        others = [crop_view(image, rng) for _ in range(counts[index] - 1)]
+        return np.stack([np.asarray(view) for view in (center_view(image), *others)])
 
-    with ThreadPoolExecutor(2) as pool, torch.no_grad():
-        for start in tqdm(range(0, len(pictures), 32), desc="features", mininterval=10):
-            indices = range(start, min(start + 32, len(pictures)))
-            batch = torch.from_numpy(np.stack(list(pool.map(views, indices))))
-            images = batch.flatten(0, 1).permute(0, 3, 1, 2).float() / 255
-            with torch.autocast("cpu", dtype=torch.bfloat16):
-                maps = mini.frozen_features(
-                    model, images.contiguous(memory_format=torch.channels_last)
-                )
-            place = slice(start, start + len(indices))
-            store[place] = maps.half().reshape(-1, 2, *mini.FEATURES).numpy()
-            statistics[place] = style_statistics(maps[::2].float(), images[::2])  # centre views
+    group = 8  # small batches stay in the cache of the processor
+    with ThreadPoolExecutor(1) as pool, torch.no_grad():
+        for start in tqdm(range(0, len(pictures), 64), desc="features", mininterval=20):
+            indices = range(start, min(start + 64, len(pictures)))
+            shown = np.concatenate(list(pool.map(look, indices)))
+            centres = first[start : start + len(indices)] - first[start]
+            texture = torch.empty(len(shown), STATISTICS)
+            for row in range(0, len(shown), group):
+                part = shown[row : row + group]
+                images = torch.zeros(group, *part.shape[1:])  # one shape, compiled once
+                images[: len(part)] = torch.from_numpy(part).float() / 255
+                images = images.permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
+                with torch.autocast("cpu", dtype=torch.bfloat16):
+                    maps, shallow = encode(model, images, blocks)
+                place = slice(first[start] + row, first[start] + row + len(part))
+                store[place] = maps[: len(part)].half().numpy()
+                texture[row : row + len(part)] = style_statistics(shallow.float(), images)[
+                    : len(part)
+                ]
+            statistics[start : start + len(indices)] = texture[centres]
     store.flush()
     np.save(statistics_file, statistics.numpy())
-    return store, statistics
+    return Features(store, first, statistics)
+
+
+def _frozen_weights(model: CLIP, blocks: int) -> str:
+    """Fingerprint of the blocks whose output is kept."""
+    trunk = model.visual.trunk
+    frozen = (trunk.conv_stem, trunk.bn1, *trunk.blocks[:blocks])
+    return fingerprint(
+        hashlib.blake2b(value.numpy().tobytes()).hexdigest()
+        for block in frozen
+        for value in block.state_dict().values()
+    )
 
 
 def fingerprint(texts: Iterable[str]) -> str:
@@ -132,14 +193,13 @@ def misspell(text: str, rng: random.Random) -> str:
 
 
 class PairBatches:
-    """Batches of (features, text) with rare styles drawn more often, and phrases to remember.
+    """Batches of (features, text) with rare looks drawn more often, and phrases to remember.
 
     Args:
         pictures: The training pictures.
-        features: Their cached features, (P, 2, 48, 28, 28); None: new views at every step.
-        statistics: Standardised style statistics, (P, 105), of the cached features.
+        features: What the frozen blocks see in them.
         phrases: Token ids of the distillation phrases, (Q, T).
-        targets: The sentence encoder's embeddings of them, (Q, 384).
+        targets: Unit embeddings that these shall have, (Q, D).
         batch: Pictures a step, of all processes together.
         seed: Seed of the draw.
     """
@@ -147,45 +207,65 @@ class PairBatches:
     def __init__(
         self,
         pictures: Sequence[Picture],
-        features: NDArray[np.float16] | None,
-        statistics: Tensor | None,
+        features: Features,
         phrases: Tensor,
         targets: Tensor,
         batch: int,
         seed: int,
     ):
-        self.pictures, self.features, self.statistics = pictures, features, statistics
+        self.pictures, self.features = pictures, features
         self.phrases, self.targets = phrases, targets
         self.size, self.seed = batch, seed
-        count = Counter(picture.family for picture in pictures)
-        self.weights = torch.tensor([_share(p) * count[p.family] ** -0.25 for p in pictures])
+        mean, deviation = features.statistics.mean(0), features.statistics.std(0)
+        self.statistics = (features.statistics - mean) / (deviation + 1e-3)
+        self.looks = [look_of(picture) for picture in pictures]
+        families = [
+            look.name if look else picture.family
+            for picture, look in zip(pictures, self.looks, strict=True)
+        ]
+        count = Counter(families)
+        self.weights = torch.tensor(
+            [_share(p) * count[f] ** -0.4 for p, f in zip(pictures, families, strict=True)]
+        )
 
     def batch(self, step: int, process: int, processes: int) -> dict[str, Any]:
         """The tensors of a step.
 
         Returns:
-            `features` (B, 48, 28, 28) with `statistics` (B, 105), or new views `images`
-            (B, 3, 224, 224), bytes; `tokens` (B, T) of a text of each, `applies` (B, B): whether a
-            picture (row) may be called by a text (column), `movement` (B,) with -1 for none and
-            `movement_tokens` (M, T) that name them, and `phrases` with their `targets` to
-            remember.
+            `features` (B, C, H, W) with `statistics` (B, 105); `tokens` (B, T) of a text of each,
+            `applies` (B, B): whether a picture (row) may be called by a text (column), `movement`
+            (B,) with -1 for none and `movement_tokens` (M, T) that name them, and `phrases` with
+            their `targets` to remember.
         """
         rng = random.Random(f"{self.seed}-{step}-{process}")
         generator = torch.Generator().manual_seed(rng.getrandbits(62))
         size = self.size // processes
         index = torch.multinomial(self.weights, size, replacement=False, generator=generator)
         chosen = [self.pictures[i] for i in index.tolist()]
-        texts = [pick_text(picture, rng) for picture in chosen]
-        seen = self._views(index, rng)
+        looks = [self.looks[i] for i in index.tolist()]
+        texts, named = [], []  # a text, and the look that it is an everyday name of
+        for picture, look in zip(chosen, looks, strict=True):
+            named.append(look if look and rng.random() < EVERYDAY else None)
+            spoken = named[-1]
+            texts.append(everyday(spoken, rng) if spoken else pick_text(picture, rng))
+        known = [{picture.caption, *picture.texts} for picture in chosen]
+        applies = torch.tensor(
+            [
+                [
+                    look is says if says else text in own
+                    for text, says in zip(texts, named, strict=True)
+                ]
+                for own, look in zip(known, looks, strict=True)
+            ]
+        )
+        views = torch.from_numpy(np.stack([self._view(i, rng) for i in index.tolist()]))
         flip = torch.rand(size, generator=generator) < 0.5
-        for views in (seen[name] for name in ("features", "images") if name in seen):
-            views[flip] = views[flip].flip(-1)
-        names = [{picture.caption, *picture.texts} for picture in chosen]
-        applies = torch.tensor([[text in known for text in texts] for known in names])
+        views[flip] = views[flip].flip(-1)
         typed = [misspell(text, rng) if rng.random() < 0.1 else text for text in texts]
         remember = torch.randint(len(self.phrases), (size // 2,), generator=generator)
         return {
-            **seen,
+            "features": views,
+            "statistics": self.statistics[index],
             "tokens": mini.tokenize([text.lower() for text in typed]),
             "applies": applies,
             "movement": torch.tensor([_NUMBERS.get(picture.movement, -1) for picture in chosen]),
@@ -194,24 +274,19 @@ class PairBatches:
             "targets": self.targets[remember],
         }
 
-    def _views(self, index: Tensor, rng: random.Random) -> dict[str, Tensor]:
-        """What the pictures of a batch look like this time."""
-        if self.features is not None and self.statistics is not None:
-            views = [self.features[i, rng.randrange(2)] for i in index.tolist()]
-            return {
-                "features": torch.from_numpy(np.stack(views)),
-                "statistics": self.statistics[index],
-            }
-        crops = []
-        for i in index.tolist():
-            with Image.open(self.pictures[i].path) as opened:
-                crops.append(np.asarray(crop_view(opened.convert("RGB"), rng)))
-        return {"images": torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2)}
+    def _view(self, index: int, rng: random.Random) -> NDArray[np.float16]:
+        first, end = self.features.first[index : index + 2].tolist()
+        view: NDArray[np.float16] = self.features.maps[rng.randrange(first, end)]
+        return view
 
 
 def _share(picture: Picture) -> float:
-    """Real paintings are what a style is learnt from; objects and painted photos go beside."""
-    return 3.0 if picture.movement else {"pair": 0.5, "painted": 0.6}.get(picture.kind, 1.0)
+    """Real paintings are what a style is learnt from; objects and painted photos go beside.
+
+    Pictures in black and white are many among the rare looks, which must not come to mean grey.
+    """
+    share = 3.0 if picture.movement else {"pair": 0.5, "painted": 0.6}.get(picture.kind, 1.0)
+    return share / 2 if re.search(r"black|b&w|monochrome", picture.caption.lower()) else share
 
 
 class PairTask(nn.Module):
@@ -219,26 +294,28 @@ class PairTask(nn.Module):
 
     Args:
         model: A `mini` whose text tower was distilled.
-        to_teacher: Linear map from its text embeddings to the sentence encoder's.
+        dropout: Share of the pooled features that the embedding does without at a step.
+        blocks: How many of the image tower's seven blocks are frozen.
     """
 
-    def __init__(self, model: CLIP, to_teacher: nn.Linear):
+    def __init__(self, model: CLIP, dropout: float = 0.2, blocks: int = mini.FROZEN_BLOCKS):
         super().__init__()
+        self.blocks = blocks
         self.model = model
-        self.to_teacher = to_teacher
         self.to_statistics = nn.Linear(mini.MODEL_CONFIG["embed_dim"], STATISTICS)
+        model.visual.trunk.drop_rate = dropout
         mini.keep_depthwise_in_float32(model.visual)
-        mini.freeze_first_blocks(model)
+        mini.freeze_first_blocks(model, blocks)
 
     def train(self, mode: bool = True) -> PairTask:
         """Keeps the frozen blocks in eval mode."""
         super().train(mode)
-        mini.freeze_first_blocks(self.model)
+        mini.freeze_first_blocks(self.model, self.blocks)
         return self
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Named losses of a batch of `PairBatches`."""
-        features, wanted = self._seen(batch)
+        features = batch["features"].float().contiguous(memory_format=torch.channels_last)
         image = F.normalize(mini.encode_features(self.model, features).float(), dim=-1)
         text = self._encode(batch["tokens"])
         scale = self.model.logit_scale.exp().clamp(max=100)
@@ -247,14 +324,14 @@ class PairTask(nn.Module):
         applies = batch["applies"].float()
         logits = scale * image @ text.T
         by_row, by_column = (F.normalize(target, p=1, dim=1) for target in (applies, applies.T))
-        contrastive = F.cross_entropy(logits, by_row) + F.cross_entropy(logits.T, by_column)
+        contrastive = _cross_entropy(logits, by_row) + _cross_entropy(logits.T, by_column)
         names = self._encode(batch["movement_tokens"])
         known = batch["movement"] >= 0
-        movement = F.cross_entropy(
-            (scale * image @ names.T)[known], batch["movement"][known], reduction="sum"
-        ) / known.sum().clamp(min=1)
-        statistics = F.smooth_l1_loss(self.to_statistics(image * image.shape[1] ** 0.5), wanted)
-        remembered = F.normalize(self.to_teacher(self._encode(batch["phrases"])), dim=-1)
+        told = _cross_entropy((scale * image @ names.T)[known], batch["movement"][known], "sum")
+        movement = told / known.sum().clamp(min=1)
+        predicted = self.to_statistics(image * image.shape[1] ** 0.5)
+        statistics = F.smooth_l1_loss(predicted, batch["statistics"])
+        remembered = self._encode(batch["phrases"])
         distill = 1 - (remembered * batch["targets"].float()).sum(-1).mean()
         return {
             "contrastive": contrastive / 2,
@@ -263,19 +340,9 @@ class PairTask(nn.Module):
             "distill": distill,
         }
 
-    @torch.no_grad()
-    def _seen(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """First-block features of a batch and its standardised style statistics."""
-        if "features" in batch:
-            features, statistics = batch["features"], batch["statistics"]
-        else:
-            images = batch["images"].float() / 255
-            features = mini.frozen_features(
-                self.model, images.contiguous(memory_format=torch.channels_last)
-            )
-            statistics = style_statistics(features.float(), images)
-            statistics = (statistics - statistics.mean(0)) / (statistics.std(0) + 1e-3)
-        return features.float().contiguous(memory_format=torch.channels_last), statistics
-
     def _encode(self, tokens: Tensor) -> Tensor:
         return F.normalize(mini.encode_tokens(self.model, tokens).float(), dim=-1)
+
+
+def _cross_entropy(logits: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
+    return F.cross_entropy(logits, target, reduction=reduction, label_smoothing=SMOOTHING)
