@@ -21,7 +21,7 @@ from clipmamba.errors import InputError, WeightsError
 from clipmamba.io.color import from_srgb, to_srgb
 from clipmamba.io.mask import read_mask
 from clipmamba.io.picture import read_picture
-from clipmamba.models.registry import released, verify
+from clipmamba.weights import ROOT, released, verify
 from clipmamba.pipelines.options import StylizeOptions
 from clipmamba.styles.request import StyleRequest
 
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     Styles = list[tuple[torch.Tensor, Picture | None]]  # points (1, E), each with its mask
 
 _STYLE_OPTIONS = ("style_image", "style", "avoid", "source", "templates", "mask", "regions")
-_WEIGHTS = Path(__file__).parent.parent / "weights"
 _INDEX = "model_index.json"
 _MARGIN = 16  # pixels shown to the network beyond each edge, where its scans have seen nothing yet
 _DEVICE = re.compile(r"auto|cpu|mps|(cuda|xpu)(:\d+)?")
@@ -111,7 +110,7 @@ class StylizePipeline:
             WeightsError: weights are missing, damaged or do not fit.
         """
         target = resolve_device(device)
-        root = _WEIGHTS if path is None else Path(path)
+        root = ROOT if path is None else Path(path)
         if path is None:
             for weights in released(root):
                 verify(weights, root)

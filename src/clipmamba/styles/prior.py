@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from clipmamba.errors import InputError, WeightsError
-from clipmamba.styles._files import read_tensors, write_tensors
+from clipmamba.weights import read_tensors, write_tensors
 
 if TYPE_CHECKING:
     from clipmamba.clip import Clip

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from clipmamba.clip import Clip
 from clipmamba.models import Stylizer
-from clipmamba.models.registry import ROOT
+from clipmamba.weights import ROOT
 from clipmamba.pipelines import StylizePipeline
 from clipmamba.styles import StylePrior
 from clipmamba.train.loop import latest_checkpoint, read_log
