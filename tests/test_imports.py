@@ -13,8 +13,8 @@ import clipmamba
 
 ROOT = Path(clipmamba.__file__).parent
 
-# Layer -> the layers it may import. `errors`, `weights` and the package itself (its version) are free
-# to all.
+# Layer -> the layers it may import. `errors`, `weights` and the package itself (its version) are
+# free to all.
 _MODEL = {"ops", "nn", "models"}
 _BESIDE = {"clip", "styles", "losses", "io"}
 ALLOWED = {

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from clipmamba import weights as registry
 from clipmamba.cli.models import models
 from clipmamba.errors import WeightsError
-from clipmamba import weights as registry
 
 
 def test_what_ships_is_what_the_manifest_says():

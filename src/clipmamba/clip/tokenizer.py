@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import gzip
 import html
+import itertools
 import re
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -37,7 +38,7 @@ class Tokenizer:
         self._ranks, self._ids = _vocabulary()
 
     def __call__(self, texts: Sequence[str]) -> Tensor:
-        """Ids (B, context_length), int64: start, the text's tokens, end, zeros; long ones are cut."""
+        """Ids (B, context_length), int64: start, tokens, end, zeros; long texts are cut."""
         rows = torch.zeros(len(texts), self.context_length, dtype=torch.int64)
         for row, text in zip(rows, texts, strict=True):
             ids = [self._ids[_START], *self.encode(text)][: self.context_length - 1]
@@ -66,9 +67,9 @@ class Tokenizer:
         return data.decode("utf-8", "replace")
 
     def _merge(self, parts: list[str]) -> list[str]:
-        """Join neighbours, the pair of the lowest rank first, until no pair is in the vocabulary."""
+        """Join neighbours, the pair of the lowest rank first, until no pair is known."""
         while len(parts) > 1:
-            pairs = [f"{first} {second}" for first, second in zip(parts, parts[1:], strict=False)]
+            pairs = [f"{first} {second}" for first, second in itertools.pairwise(parts)]
             best = min(pairs, key=lambda pair: self._ranks.get(pair, _MERGES))
             if best not in self._ranks:
                 break

@@ -118,7 +118,7 @@ class Pretrained(nn.Module):
         return model.eval()
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write `config.json` and the weights, in their own types; the folder is made if missing."""
+        """Write `config.json` and the weights, in their own types, to a folder, made if missing."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         write_tensors(folder / WEIGHTS_NAME, self.state_dict(), {"format": "pt"})

@@ -21,9 +21,9 @@ from clipmamba.errors import InputError, WeightsError
 from clipmamba.io.color import from_srgb, to_srgb
 from clipmamba.io.mask import read_mask
 from clipmamba.io.picture import read_picture
-from clipmamba.weights import ROOT, released, verify
 from clipmamba.pipelines.options import StylizeOptions
 from clipmamba.styles.request import StyleRequest
+from clipmamba.weights import ROOT, released, verify
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

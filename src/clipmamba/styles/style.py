@@ -16,9 +16,9 @@ from torch import Tensor
 from clipmamba.errors import InputError, WeightsError
 from clipmamba.io import read_picture, to_srgb
 from clipmamba.io.convert import array_to_tensor
-from clipmamba.weights import read_tensors, write_tensors
 from clipmamba.styles.known import lookup_style
 from clipmamba.styles.request import STYLE_FORMAT
+from clipmamba.weights import read_tensors, write_tensors
 
 if TYPE_CHECKING:
     from clipmamba.clip import Clip
