@@ -103,7 +103,7 @@ def test_import_is_light_and_silent(statement):
 
 def test_public_names():
     assert set(clipmamba.__all__) == {
-        "Style", "StylizePipeline", "Stylizer", "__version__", "stylize",
+        "Photo", "Style", "StylizePipeline", "Stylizer", "__version__", "stylize", "warm_up",
     }  # fmt: skip
     for name in clipmamba.__all__:
         assert getattr(clipmamba, name) is not None

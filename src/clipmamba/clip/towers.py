@@ -54,7 +54,8 @@ class MiniTowers(nn.Module):
         x = self.token_embedding(tokens) + self.positional_embedding
         x = self.ln_final(self.transformer(x))
         ends = tokens.argmax(dim=1)  # the end token has the largest id
-        return x[torch.arange(len(x), device=x.device), ends] @ self.text_projection
+        embeddings: Tensor = x[torch.arange(len(x), device=x.device), ends] @ self.text_projection
+        return embeddings
 
     def encode_image(self, images: Tensor) -> Tensor:
         """Embeddings (B, E), not normalized, of preprocessed pictures (B, 3, H, W)."""
@@ -128,8 +129,8 @@ class _CausalAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Maps (B, L, C) to the same shape; a place sees those up to it."""
         projected = F.linear(x, self.in_proj_weight, self.in_proj_bias)
-        split = projected.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        mixed = F.scaled_dot_product_attention(*split, is_causal=True)
+        split = projected.view(*x.shape[:2], 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        mixed = F.scaled_dot_product_attention(split[0], split[1], split[2], is_causal=True)
         out: Tensor = self.out_proj(mixed.transpose(1, 2).flatten(2))
         return out
 
@@ -151,7 +152,8 @@ class _EfficientNetLite2(nn.Module):
         super().__init__()
         self.conv_stem = nn.Conv2d(3, _STEM, 3, 2, bias=False)
         self.bn1 = nn.BatchNorm2d(_STEM, eps=1e-3)
-        stages, before = [], _STEM
+        stages: list[nn.Module] = []
+        before = _STEM
         for channels, count, kernel, stride in _STAGES:
             blocks: list[nn.Module] = []
             for number in range(count):
@@ -204,7 +206,8 @@ class _Inverted(nn.Module):
         y = F.relu6(self.bn1(self.conv_pw(x)))
         y = F.relu6(self.bn2(_same(self.conv_dw, y)))
         y = self.bn3(self.conv_pwl(y))
-        return x + y if self.residual else y
+        out: Tensor = x + y if self.residual else y
+        return out
 
 
 def _same(conv: nn.Conv2d, x: Tensor) -> Tensor:

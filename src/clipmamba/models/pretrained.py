@@ -59,7 +59,7 @@ def configured(
             {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
         )
 
-    return keeping
+    return keeping  # type: ignore[return-value]  # mypy takes the first argument for a keyword
 
 
 class Pretrained(nn.Module):
