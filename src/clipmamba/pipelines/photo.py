@@ -159,6 +159,8 @@ class Mask:
     def __init__(self, source: Picture):
         if isinstance(source, Tensor):
             source = source.detach().cpu()
+            while source.ndim > 2 and source.shape[0] == 1:  # channels first, as in torch
+                source = source[0]
             source = (source.float() if source.is_floating_point() else source).numpy()
         if isinstance(source, np.ndarray):
             source = _shades(source)
@@ -194,7 +196,7 @@ def _image(source: Any) -> Image.Image:
 def _shades(values: NDArray[Any]) -> Image.Image:
     """An array as an 8-bit grey image."""
     while values.ndim > 2 and 1 in (values.shape[0], values.shape[-1]):
-        values = values[0] if values.shape[0] == 1 else values[..., 0]
+        values = values[..., 0] if values.shape[-1] == 1 else values[0]
     if values.ndim != 2:
         raise InputError(f"a mask must be (H, W), not {values.shape}")
     if np.issubdtype(values.dtype, np.integer) and values.size and set(np.unique(values)) <= {0, 1}:
