@@ -9,17 +9,19 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import os
 import threading
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from clipmamba.errors import WeightsError
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from torch.overrides import TorchFunctionMode
 
 ROOT = Path(__file__).parent / "weights"
 MANIFEST = "manifest.json"
@@ -113,6 +115,26 @@ def loading() -> Iterator[None]:
         yield
 
 
+def uninitialized() -> TorchFunctionMode:
+    """A context, of this thread alone, in which `torch.nn.init` leaves new parameters as they are.
+
+    For modules whose weights are loaded next. The meta device would serve as well, but its random
+    numbers import torch's compiler, which takes longer than torch itself.
+    """
+    from torch.overrides import TorchFunctionMode
+
+    class Uninitialized(TorchFunctionMode):
+        def __torch_function__(
+            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            kwargs = kwargs or {}
+            if getattr(func, "__module__", None) == "torch.nn.init":
+                return args[0] if args else kwargs["tensor"]
+            return func(*args, **kwargs)
+
+    return Uninitialized()
+
+
 def read_tensors(
     path: Path, names: Collection[str] | None = None
 ) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -148,7 +170,7 @@ def read_tensors(
     for name, value in tensors.items():
         if value.is_floating_point():
             tensors[name] = value = value.to(torch.float32)
-            if not value.isfinite().all():
+            if value.numel() and not math.isfinite(sum(float(end) for end in value.aminmax())):
                 raise WeightsError(f"{path}: {name} holds values that are not finite")
     return tensors, metadata
 

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from clipmamba.weights import check_shapes, read_tensors
+from clipmamba.weights import check_shapes, read_tensors, uninitialized
 
 # EfficientNet-Lite2 (Tan & Le, ICML 2019, scaled by 1.1 and 1.2; without squeeze and excitation)
 _STEM, _HEAD, _EXPAND = 32, 1280, 6
@@ -81,7 +81,7 @@ class MiniTowers(nn.Module):
         Raises:
             WeightsError: Broken, or not the weights of this configuration.
         """
-        with torch.device("meta"):
+        with uninitialized():
             towers = cls(model_config["embed_dim"], model_config["text_cfg"])
         tensors, _ = read_tensors(weights)
         check_shapes(weights, tensors, towers.state_dict())

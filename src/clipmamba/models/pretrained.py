@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from clipmamba.errors import WeightsError
-from clipmamba.weights import check_shapes, loading, read_tensors, write_tensors
+from clipmamba.weights import check_shapes, loading, read_tensors, uninitialized, write_tensors
 
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "diffusion_pytorch_model.safetensors"  # diffusers' name: its tools find the file
@@ -105,7 +105,7 @@ class Pretrained(nn.Module):
         config = {**_read_config(cls, folder / CONFIG_NAME), **changes}
         with loading():
             try:
-                with torch.device("meta"):
+                with uninitialized():
                     model = cls(**config)
             except (ValueError, TypeError) as error:
                 raise WeightsError(f"can't build the {_name(cls)} of {folder}: {error}") from error

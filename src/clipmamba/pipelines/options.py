@@ -26,7 +26,7 @@ class StylizeOptions:
 
     Args:
         strength: 0 gives the photo back unchanged, 1 the full style, up to 1.5 exaggerates.
-        preserve_color: Keep the photo's colours and take only light and shade from the style.
+        preserve_color: Keep the photo's colors and take only light and shade from the style.
         detail: Size of strokes and texture whatever the size of the photo: 1 as on a picture of
             1024 pixels, 2 half as large, 0.5 twice. None: as the network draws them on the
             photo's own pixels, the finer the larger the photo.

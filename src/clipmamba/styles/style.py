@@ -49,7 +49,7 @@ class Style:
 
     def __post_init__(self) -> None:
         vector = self.embedding.float()
-        length = float(vector.norm())
+        length = float(vector.detach().norm())
         if vector.ndim != 1 or not math.isfinite(length) or length < 1e-6:
             raise InputError(
                 f"a style needs a non-zero finite vector (E,), not {tuple(vector.shape)} of length "
@@ -159,7 +159,7 @@ class Style:
         total = self.weight * self.embedding + other.weight * other.embedding.to(
             self.embedding.device
         )
-        length = float(total.norm())
+        length = float(total.detach().norm())
         if length < 1e-6:
             raise InputError(f"{self.label!r} and {other.label!r} cancel; change their weights")
         return Style(total, f"{self.label} + {other.label}", self.clip or other.clip, length)
