@@ -3,7 +3,7 @@
 python scripts/update_manifest.py
 """
 
-from clipmamba.models.registry import released, write_manifest
+from clipmamba.weights import released, write_manifest
 
 if __name__ == "__main__":
     write_manifest()

@@ -7,7 +7,7 @@ import importlib
 import pytest
 
 PUBLIC = {
-    "clipmamba": "Style StylizePipeline Stylizer __version__ stylize",
+    "clipmamba": "Photo Style StylizePipeline Stylizer __version__ stylize warm_up",
     "clipmamba.clip": "SOURCE_TEXT TEMPLATES VIEWS Clip encode_picture encode_prompt preprocess",
     "clipmamba.errors": "BackendError ClipmambaError InputError WeightsError",
     "clipmamba.io": "MAX_PIXELS WRITABLE check_output from_srgb read_mask read_picture "
@@ -23,9 +23,10 @@ PUBLIC = {
     "clipmamba.models": "Stylizer",
     "clipmamba.ops": "BackendStatus backend_table cross_merge cross_scan "
     "cross_selective_scan scan_backend selective_scan selective_scan_blocks selective_scan_step",
-    "clipmamba.pipelines": "MAX_STRENGTH StylizeOptions StylizeOutput StylizePipeline stylize",
-    "clipmamba.styles": "KNOWN_STYLES KnownStyle Style StylePrior StyleRequest "
-    "find_style lookup_style search_styles suggest_styles",
+    "clipmamba.pipelines": "MAX_STRENGTH Photo StylizeOptions StylizeOutput StylizePipeline "
+    "stylize warm_up",
+    "clipmamba.styles": "KNOWN_STYLES KnownStyle ResolvedStyle Style StylePrior StyleRequest "
+    "find_style lookup_style resolve_style search_styles suggest_styles",
 }
 
 

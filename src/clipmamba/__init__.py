@@ -15,16 +15,28 @@ __version__ = "0.1.0"
 
 _LAZY = {
     "stylize": "clipmamba.pipelines.stylize",
-    "StylizePipeline": "clipmamba.pipelines.stylize",
+    "warm_up": "clipmamba.pipelines.stylize",
+    "StylizePipeline": "clipmamba.pipelines.pipeline",
+    "Photo": "clipmamba.pipelines.photo",
     "Stylizer": "clipmamba.models",
     "Style": "clipmamba.styles",
 }
 
-__all__ = ["Style", "StylizePipeline", "Stylizer", "__version__", "stylize"]
+__all__ = [
+    "Photo",
+    "Style",
+    "StylizePipeline",
+    "Stylizer",
+    "__version__",
+    "stylize",
+    "warm_up",
+]
 
 if TYPE_CHECKING:
     from clipmamba.models import Stylizer
-    from clipmamba.pipelines.stylize import StylizePipeline, stylize
+    from clipmamba.pipelines.photo import Photo
+    from clipmamba.pipelines.pipeline import StylizePipeline
+    from clipmamba.pipelines.stylize import stylize, warm_up
     from clipmamba.styles import Style
 
 

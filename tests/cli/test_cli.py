@@ -186,7 +186,8 @@ def test_a_word_nearly_known_is_asked_about_and_taken(folder, tiny_pipeline_fold
             *("--model", tiny_pipeline_folder, "--device", "cpu"),
         )
         assert result.exit_code == 0, result.stderr
-        said = f"Warning: {prompt!r} is taken as it is; did you mean {meant!r}?\n"
+        hint = f"{prompt!r} is not a known style; used literally. Did you mean {meant!r}?"
+        said = f"Warning: {hint}\n"
         assert result.stderr == ("" if meant is None else said)
 
 

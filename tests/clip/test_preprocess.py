@@ -110,7 +110,8 @@ def test_embeddings_agree(mode: str, write_clip, tmp_path: Path) -> None:
     folder = write_clip(tmp_path / "tiny", resize_mode=mode)
     clip = Clip.from_pretrained(str(folder))
     transform = image_transform_v2(
-        PreprocessCfg(**clip.model.visual.preprocess_cfg), is_train=False
+        PreprocessCfg(**{"size": clip.image_size, "mode": "RGB", **clip._preprocess_config}),
+        is_train=False,
     )
     for height, width in SIZES:
         image = picture(height, width)

@@ -14,7 +14,8 @@ from clipmamba.errors import InputError, WeightsError
 from clipmamba.io import from_srgb, to_srgb
 from clipmamba.models.gamut import into_gamut
 from clipmamba.pipelines import StylizePipeline
-from clipmamba.pipelines.stylize import resolve_device, stylize
+from clipmamba.pipelines.devices import resolve_device
+from clipmamba.pipelines.stylize import stylize
 
 
 def bytes_of(image: Image.Image) -> bytes:
@@ -75,7 +76,7 @@ def test_all_kinds_show_the_same_picture(tiny_pipeline, photo, tmp_path):
 
 
 def test_what_the_network_does_at_its_edges_is_not_seen(tiny_pipeline, photo, monkeypatch):
-    def framed(seen, *_):
+    def framed(seen, *_, **__):
         result = torch.zeros_like(seen)
         result[..., 8:-8, 8:-8] = seen[..., 8:-8, 8:-8]
         return result
@@ -433,13 +434,19 @@ def test_a_guided_pipeline_saves_its_guidance(tmp_path):
     assert StylizePipeline.from_pretrained(tmp_path / "saved", device="cpu").guidance == 1.18
 
 
-def test_a_stylizer_keeps_no_guidance_of_another_pipeline(tiny_pipeline, photo):
+def test_pipelines_with_other_guidance_may_share_a_stylizer(photo):
+    one = StylizePipeline.from_pretrained(device="cpu")
+    before = bytes_of(one(photo, prompt="mosaic").images[0])
+    other = StylizePipeline(one.stylizer, one.clip, one.prior, guidance=1.6)
+    assert bytes_of(other(photo, prompt="mosaic").images[0]) != before
+    assert bytes_of(one(photo, prompt="mosaic").images[0]) == before
+
+
+@pytest.mark.parametrize("guidance", [0, -1, 1e308, float("inf"), float("nan"), True, "1"])
+def test_a_senseless_guidance_is_refused(tiny_pipeline, guidance):
     parts = (tiny_pipeline.stylizer, tiny_pipeline.clip, tiny_pipeline.prior)
-    before = tiny_pipeline(photo, prompt="mosaic").images[0]
-    parts[0].style.guide(torch.nn.functional.normalize(torch.randn(9, parts[1].embed_dim)), 1.5)
-    assert bytes_of(tiny_pipeline(photo, prompt="mosaic").images[0]) != bytes_of(before)
-    again = StylizePipeline(*parts)
-    assert bytes_of(again(photo, prompt="mosaic").images[0]) == bytes_of(before)
+    with pytest.raises(WeightsError, match="guidance must"):
+        StylizePipeline(*parts, guidance=guidance)
 
 
 def test_guidance_needs_a_prior_that_knows_styles(tiny_pipeline):

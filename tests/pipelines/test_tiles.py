@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from clipmamba.errors import InputError
@@ -21,12 +23,17 @@ def landscape() -> torch.Tensor:
     return (ramp + 0.05 * torch.randn(1, 3, 400, 720, generator=generator)).clamp(0, 1)
 
 
-@pytest.mark.parametrize(("length", "tile"), [(100, 128), (129, 128), (1000, 256), (6732, 1024)])
+@settings(deadline=None, max_examples=300)
+@given(length=st.integers(1, 3000), tile=st.integers(8, 64).map(lambda number: 16 * number))
+@example(length=193, tile=128)  # two overlaps in one tile
+@example(length=208, tile=128)
+@example(length=6732, tile=1024)
 def test_spans_cover_every_pixel_once(length: int, tile: int) -> None:
     total = torch.zeros(length)
     for span in spans(length, tile):
         assert len(span.weights) <= tile
         assert span.start % 16 == 0
+        assert (span.weights > 0).all()
         total[span.place] += span.weights
     assert total.allclose(torch.ones(length))
 
@@ -70,6 +77,9 @@ def test_large_pictures_are_tiled_unasked() -> None:
     assert StylizeOptions(tile=None).tile_side(9000, 6700) is None
     assert StylizeOptions(tile=500).tile_side(1600, 1200) == 512
     assert StylizeOptions(tile=500).tile_side(400, 300) is None
+    enlarged = StylizeOptions(detail=2)
+    assert enlarged.tile_side(2048, 1536, enlarged.working_scale(640, 480)) == 1024
+    assert enlarged.tile_side(1600, 1200, scale=1.0) is None
 
 
 @pytest.mark.parametrize("tile", [0, 64, -1, 300.5, "big", True])

@@ -203,3 +203,26 @@ def test_misspelt_styles_lie_where_the_right_ones_do() -> None:
         best = max(range(len(names)), key=near.__getitem__)
         assert names[best] == meant, (said, names[best])
         assert near[best] > 0.7, (said, near[best])
+
+
+def test_the_number_of_threads_moves_no_bit() -> None:
+    prior = StylePrior.load()
+    texts = torch.nn.functional.normalize(
+        torch.randn(3, prior.embed_dim, generator=torch.Generator().manual_seed(0)), dim=1
+    )
+    threads = torch.get_num_threads()
+    try:
+        points = []
+        for count in (1, 2, 3):
+            torch.set_num_threads(count)
+            points.append(prior(texts, seed=3))
+    finally:
+        torch.set_num_threads(threads)
+    assert all(torch.equal(point, points[0]) for point in points)
+    assert torch.equal(prior(texts[1:2], seed=3), points[0][1:2])  # nor does the batch
+
+
+def test_familiarity_is_1_for_a_known_text_and_less_for_others() -> None:
+    prior = StylePrior.load()
+    assert prior.familiarity(prior.texts[5:6]) == pytest.approx(1, abs=1e-5)
+    assert prior.familiarity(-prior.texts.mean(0, keepdim=True)) < 0.3

@@ -25,8 +25,10 @@ from clipmamba.cli.options import (
 )
 from clipmamba.cli.terminal import plain_warnings, status
 from clipmamba.errors import InputError
+from clipmamba.pipelines.devices import check_device
 from clipmamba.pipelines.options import StylizeOptions
-from clipmamba.pipelines.stylize import StylizePipeline, check_device, read_index
+from clipmamba.pipelines.pipeline import StylizePipeline
+from clipmamba.pipelines.saved import read_index
 from clipmamba.styles.request import StyleRequest
 
 

@@ -25,7 +25,8 @@ from clipmamba.cli.options import (
 from clipmamba.cli.terminal import plain_warnings, status
 from clipmamba.errors import InputError
 from clipmamba.pipelines.options import StylizeOptions
-from clipmamba.pipelines.stylize import StylizePipeline, read_index
+from clipmamba.pipelines.pipeline import StylizePipeline
+from clipmamba.pipelines.saved import read_index
 from clipmamba.styles.request import StyleRequest
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from clipmamba.models.registry import released, verify
+from clipmamba.weights import released, verify
 
 
 @click.command()

@@ -9,10 +9,11 @@ from typing import Any, cast
 import click
 from click.shell_completion import CompletionItem
 
+from clipmamba.errors import InputError
 from clipmamba.io import MAX_PIXELS, read_picture
 from clipmamba.pipelines.options import MAX_STRENGTH, StylizeOptions
-from clipmamba.styles.known import KNOWN_STYLES, misspelt
-from clipmamba.styles.request import StyleRequest, check_style_file
+from clipmamba.styles.known import KNOWN_STYLES, lookup_style, misspelt
+from clipmamba.styles.request import StyleRequest, check_style_file, list_in_one
 
 PATH = click.Path(path_type=Path)
 FORMATS = ("png", "jpg", "webp", "tif", "avif", "heic")
@@ -123,7 +124,7 @@ STYLE = section(
     option(
         "--source",
         metavar="TEXT",
-        help="What photo or style picture show ('a church'), so that it is not taken for style.",
+        help="What the photo or style picture shows ('a church'); removed from the style.",
     ),
     option(
         "--template",
@@ -157,7 +158,7 @@ LOOK = section(
         metavar="F",
         default=StylizeOptions.detail,
         help="Size of strokes, whatever the photo's: 1 as on a picture of 1024 pixels, 2 half as "
-        "large, 0.5 twice.  [default: as they come at the photo's own pixels]",
+        "large, 0.5 twice.  [default: native stroke size, in pixels]",
     ),
     option(
         "--no-grain",
@@ -200,7 +201,7 @@ MAX_PIXELS_OPTION = option(
     metavar="N",
     default=MAX_PIXELS,
     show_default=True,
-    help="Refuse pictures with more: a small file may unfold to more than the memory holds.",
+    help="Refuse pictures with more: a small file can decompress to more than fits in memory.",
 )
 OVERWRITE = option("--overwrite", is_flag=True, help="Replace OUT if it is there.")
 
@@ -235,8 +236,27 @@ def open_pictures(keywords: dict[str, Any], max_pixels: int) -> dict[str, Any]:
 
 
 def hint_spelling(prompts: Collection[str]) -> None:
-    """Ask about a word that is nearly a known style's; it is a prompt all the same."""
+    """Ask about words that may mean something else; they are a prompt all the same."""
+    for written in prompts:
+        if several := list_in_one(written):
+            options = " ".join(f'-p "{part}"' for part in several)
+            click.echo(f"Warning: {written!r} is one prompt; to mix, use {options}", err=True)
     for text, _ in StyleRequest.parse(list(prompts)).prompts if prompts else ():
         meant = misspelt(text)
         if meant is not None:
-            click.echo(f"Warning: {text!r} is taken as it is; did you mean {meant!r}?", err=True)
+            click.echo(
+                f"Warning: {text!r} is not a known style; used literally. Did you mean {meant!r}?",
+                err=True,
+            )
+
+
+def refuse_words_as_files(inputs: Collection[str]) -> None:
+    """Name the option for words that stand where files are expected.
+
+    Raises:
+        InputError: One of the inputs is no file but may be a style.
+    """
+    for text in inputs:
+        looks_like_file = "/" in text or "\\" in text or bool(Path(text).suffix)
+        if not Path(text).exists() and (lookup_style(text) or not looks_like_file) and text != "-":
+            raise InputError(f'no style given; is {text!r} one? Use -p "{text}"')

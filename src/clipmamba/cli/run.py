@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import itertools
 import json
+import logging
 import os
 import signal
 import sys
@@ -26,10 +28,13 @@ from clipmamba.cli.terminal import plain_warnings, progress, say, status
 from clipmamba.errors import BackendError, InputError
 from clipmamba.io import read_picture, write_picture
 from clipmamba.io.mask import check_shape
-from clipmamba.pipelines.stylize import StylizePipeline
+from clipmamba.pipelines.pipeline import StylizeOutput, StylizePipeline
+from clipmamba.styles.request import StyleRequest
 
 if TYPE_CHECKING:
     import torch
+
+    from clipmamba.styles.resolve import ResolvedStyle
 
 _STREAM_FORMATS = {
     "png": "PNG",
@@ -41,16 +46,22 @@ _STREAM_FORMATS = {
 }
 
 
+logger = logging.getLogger("clipmamba")
+
+UNFAMILIAR = 0.6  # cosine to the nearest text that the prior knows: words below are hardly known
+
+
 @dataclass(frozen=True)
 class Batch:
     """Everything a run needs to know.
 
     Attributes:
         jobs: the pictures to make, those of one photo side by side.
-        keywords: what the pipeline is told beside picture and seed.
+        request: the style that is asked for, its pictures and masks read.
+        keywords: what the pipeline is told beside picture and style.
         masks: those among them that must have the shape of every photo, by what they are called.
         look: the options that make the style, for results that say how they were made; no paths.
-        prompt: the style in words, for reports.
+        prompt: the style in the words that were typed, for reports; None without any.
         device: where to compute.
         model: a saved pipeline, or None for the default one.
         exist: what to do about a result that is there already.
@@ -63,10 +74,11 @@ class Batch:
     """
 
     jobs: Sequence[Job]
+    request: StyleRequest
     keywords: Mapping[str, Any]
     masks: Mapping[str, Image.Image]
     look: Mapping[str, Any]
-    prompt: str
+    prompt: str | None
     device: str
     model: Path | None
     exist: Exist
@@ -87,7 +99,7 @@ class Batch:
         if not self.keep_settings:
             return None
         return {
-            "prompt": self.prompt,
+            **({} if self.prompt is None else {"prompt": self.prompt}),
             **self.look,
             "seed": job.seed,
             "model": self.model_name,
@@ -107,6 +119,7 @@ class Report:
         self._count = {"written": 0, "skipped": 0, "failed": 0, "planned": 0}
         self.device: str | None = None
         self.backend: str | None = None
+        self.familiarity: float | None = None
         self.unreadable = 0
 
     def tell(
@@ -133,6 +146,7 @@ class Report:
                 "seed": job.seed,
                 "device": self.device,
                 "backend": self.backend,
+                "familiarity": self.familiarity,
                 "seconds": None if seconds is None else round(seconds, 3),
                 "error": error,
             }
@@ -198,6 +212,7 @@ def _make_all(
     batch: Batch, groups: list[list[Job]], report: Report, helper: ThreadPoolExecutor
 ) -> None:
     pipeline: StylizePipeline | None = None
+    style: ResolvedStyle | None = None
     last: _Writing | _Failure | None = None
     made = 0
     ahead = helper.submit(_read, groups[0][0].photo, batch) if groups else None
@@ -216,14 +231,18 @@ def _make_all(
             if picture is not None and pipeline is None:
                 with status("loading the model"):
                     pipeline = StylizePipeline.from_pretrained(batch.model, batch.device)
+                seeds = list(dict.fromkeys(job.seed for group in groups for job in group))
+                style = pipeline.prepare(batch.request, seeds)  # once for all photos
+                report.familiarity = _familiarity(batch, style)
                 report.device = str(pipeline.device)
                 report.backend = _scan_backend(pipeline.device)
             if advance is None:
                 advance = stack.enter_context(progress(sum(map(len, groups))))
             for job in jobs:
                 now: _Writing | _Failure = _Failure(job, problem)
-                if picture is not None and pipeline is not None:
-                    now = _make(batch, job, picture, pipeline, helper, _from(made, advance))
+                if picture is not None and pipeline is not None and style is not None:
+                    make = functools.partial(pipeline, style=style.only(job.seed))
+                    now = _make(batch, job, picture, make, helper, _from(made, advance))
                 if last is not None:
                     last.settle(report)  # in the order of the pictures
                 last = now
@@ -231,6 +250,20 @@ def _make_all(
                 advance(made)
         if last is not None:
             last.settle(report)
+
+
+def _familiarity(batch: Batch, style: ResolvedStyle) -> float | None:
+    """How well the words are known, for the report; a warning where they are hardly."""
+    if style.familiarity is None:
+        return None
+    if style.familiarity < UNFAMILIAR:
+        logger.warning(
+            "%r is far from every style that the model learned (%.2f of 1): the result may "
+            "have little of it; 'clipmamba styles' lists what is known",
+            batch.prompt,
+            style.familiarity,
+        )
+    return round(style.familiarity, 3)
 
 
 def _from(made: int, advance: Callable[[float], None]) -> Callable[[float, int], None]:
@@ -273,14 +306,14 @@ def _make(
     batch: Batch,
     job: Job,
     picture: Image.Image,
-    pipeline: StylizePipeline,
+    make: Callable[..., StylizeOutput],
     helper: ThreadPoolExecutor,
     callback: Callable[[float, int], None],
 ) -> _Writing | _Failure:
     """Restyle one picture and hand it to the writer."""
     started = time.perf_counter()
     try:
-        result = pipeline(picture, seed=job.seed, callback=callback, **batch.keywords).images[0]
+        result = make(picture, callback=callback, **batch.keywords).images[0]
     except BackendError:
         raise
     except InputError as error:

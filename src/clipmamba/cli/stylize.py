@@ -20,6 +20,7 @@ from clipmamba.cli.options import (
     hint_spelling,
     open_pictures,
     option,
+    refuse_words_as_files,
     section,
     style_keywords,
 )
@@ -27,11 +28,13 @@ from clipmamba.cli.run import Batch, rehearse, run
 from clipmamba.cli.terminal import plain_warnings
 from clipmamba.errors import InputError
 from clipmamba.io import read_picture
+from clipmamba.pipelines.devices import check_device
 from clipmamba.pipelines.options import StylizeOptions
-from clipmamba.pipelines.stylize import check_device, read_index, style_requests
+from clipmamba.pipelines.saved import read_index
+from clipmamba.styles.request import StyleRequest
 
 _PLACES = section(
-    "Where in the picture",
+    "Masks and regions",
     option("--mask", metavar="IMG", type=PATH,
            help="White is restyled, black stays the photo, grey lies between."),
     option("--region", metavar="MASK=PROMPT", multiple=True,
@@ -51,7 +54,8 @@ _PICTURES = section(
     option("--format", "file_format", type=click.Choice(FORMATS),
            help="Format of the results.  [default: as OUT or the photo says, else png]"),
     option("--quality", type=click.IntRange(1, 100), metavar="1-100",
-           help="Of JPEG, WebP, AVIF and HEIC.  [default: 95; 90 for AVIF and HEIC]"),
+           help="Encoder quality for JPEG, WebP, AVIF and HEIC.  [default: 95; 90 for AVIF and "
+           "HEIC]"),
     option("--keep-metadata", type=click.Choice(["all", "color", "none"]), default="all",
            show_default=True, help="What a result keeps: EXIF, XMP and colour profile, the "
            "profile alone, or nothing."),
@@ -65,7 +69,7 @@ _PICTURES = section(
 )  # fmt: skip
 _REPORTS = section(
     "Reports",
-    option("--json", "as_json", is_flag=True, help="A JSON object a picture, one a line."),
+    option("--json", "as_json", is_flag=True, help="One JSON object per picture, one per line."),
     option("--dry-run", is_flag=True, help="Say what would be written where, and stop."),
 )
 
@@ -122,7 +126,9 @@ def stylize(
     options = StylizeOptions(**look)
     keywords = style_keywords(prompt, style_image, style, avoid, source, templates)
     regions = [_region(text) for text in region]
-    requests = style_requests(**keywords, mask=mask, regions=regions)
+    if not (any(value is not None for value in keywords.values()) or regions):
+        refuse_words_as_files(inputs)
+    request = StyleRequest.parse(**keywords, mask=mask, regions=regions)
     check_device(device)
     if model is not None:
         read_index(model)
@@ -130,7 +136,7 @@ def stylize(
     jobs = plan(
         collect(inputs, recursive=recursive, output=output),
         output,
-        label="+".join(request.label for request, _ in requests),
+        label=request.label,
         suffix=None if file_format is None else f".{file_format}",
         exist=keep,
         seeds=[seed or 0 for seed in options.seeds] if options.variants > 1 else options.seeds,
@@ -143,17 +149,21 @@ def stylize(
     with plain_warnings():
         keywords = open_pictures(keywords, max_pixels)
         masks = {path: read_picture(path, max_pixels=max_pixels) for path in paths}
-    keywords["mask"] = None if mask is None else masks[mask]
-    keywords["regions"] = [(masks[area], words) for area, words in regions]
-    for name in ("strength", "preserve_color", "detail", "grain", "max_size", "tile"):
-        keywords[name] = getattr(options, name)
-    hint_spelling([*prompt, *(words for _, words in regions)])
+    words = [*prompt, *(wanted for _, wanted in regions)]
+    hint_spelling(words)
+    request = StyleRequest.parse(
+        **keywords,
+        mask=None if mask is None else masks[mask],
+        regions=[(masks[area], wanted) for area, wanted in regions],
+    )
+    names = ("strength", "preserve_color", "detail", "grain", "max_size", "tile")
     batch = Batch(
         jobs=jobs,
-        keywords=keywords,
+        request=request,
+        keywords={name: getattr(options, name) for name in names},
         masks={f"mask {path}": picture for path, picture in masks.items()},
         look=made_with,
-        prompt=" + ".join([*prompt, *(words for _, words in regions)]) or requests[0][0].label,
+        prompt=" + ".join(words) or None,
         device=device,
         model=model,
         exist=keep,

@@ -1,5 +1,6 @@
-"""From a name to an open_clip model with all of its trained weights, or an error.
+"""From a name to a CLIP model with all of its trained weights, or an error.
 
+Folders in the format of `mini` load into `towers`; every other model is open_clip's.
 open_clip gives a random model for an empty folder, resizes position tables that don't fit and
 retries an unreachable hub for 23 seconds. Here each of these is a `WeightsError` at once.
 """
@@ -10,9 +11,6 @@ import contextlib
 import difflib
 import json
 import os
-import pickle
-import urllib.error
-import urllib.request
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +18,8 @@ from typing import Any
 
 import torch
 
+from clipmamba.clip.tokenizer import Tokenizer
+from clipmamba.clip.towers import MiniTowers
 from clipmamba.errors import InputError, WeightsError
 
 MINI = "mini"
@@ -32,20 +32,38 @@ FOLDER_PREFIX = "local-dir:"
 CONNECT_SECONDS = 5.0
 
 _PREPROCESS_KEYS = {"size", "mode", "mean", "std", "interpolation", "resize_mode", "fill_color"}
+_WEIGHTS_NAMES = (  # in open_clip's order
+    SAFE_WEIGHTS_NAME,
+    "open_clip_pytorch_model.safetensors",
+    PICKLED_WEIGHTS_NAME,
+    "open_clip_pytorch_model.pth",
+    "model.safetensors",
+    "pytorch_model.bin",
+    "pytorch_model.pth",
+    "model.pth",
+)
 _TOKENIZER_FILES = ["*token*", "vocab*", "merges.txt", "*.model", "*.spm"]
 
 
 @dataclass(frozen=True)
 class LoadedClip:
-    """An open_clip model with its weights, its tokenizer and the width of its embeddings."""
+    """A CLIP model with its weights, its tokenizer, and what pictures look like for it.
+
+    Attributes:
+        model: Has `encode_text`, `encode_image` and `context_length` as open_clip's models do.
+        tokenizer: Turns a list of texts into ids.
+        embed_dim: Width E of the embeddings.
+        preprocess_config: open_clip's `preprocess_cfg`, with the size.
+    """
 
     model: torch.nn.Module
     tokenizer: Any
     embed_dim: int
+    preprocess_config: dict[str, Any]
 
 
 def load_clip(name: str, cache_dir: str | None, local_files_only: bool | None) -> LoadedClip:
-    """Loads an open_clip model strictly.
+    """Load a CLIP model strictly.
 
     Args:
         name: "mini", "ARCH/TAG", "hf-hub:org/name" or a local folder.
@@ -72,17 +90,41 @@ def load_clip(name: str, cache_dir: str | None, local_files_only: bool | None) -
 
 def _load_folder(folder: Path) -> LoadedClip:
     config = _read_config(folder)
-    weights = [path for s in ("safetensors", "bin", "pth") for path in folder.glob(f"*.{s}")]
-    if not weights:
-        raise WeightsError(f"no weights in {folder}: {SAFE_WEIGHTS_NAME} is missing")
+    model_config = config["model_cfg"]
+    weights = _weights_file(folder)
+    if weights.suffix == ".safetensors" and MiniTowers.fits(model_config):
+        preprocess = {"size": model_config["vision_cfg"]["image_size"], **config["preprocess_cfg"]}
+        towers = MiniTowers.load(weights, model_config)
+        return LoadedClip(
+            towers, Tokenizer(towers.context_length), model_config["embed_dim"], preprocess
+        )
     location = f"{FOLDER_PREFIX}{folder}"
     with _broken_weights(str(folder)):
         import open_clip
 
         model = open_clip.create_model(location, require_pretrained=True)
-        _refuse_resized(model, folder / SAFE_WEIGHTS_NAME)  # the file open_clip takes first
-        tokenizer = open_clip.get_tokenizer(location)
-    return LoadedClip(model, tokenizer, config["model_cfg"]["embed_dim"])
+        _refuse_resized(model, weights)
+        _refuse_not_finite(model, weights)
+        offline = {"local_files_only": True} if _hf_tokenizer(model_config) else {}
+        tokenizer = open_clip.get_tokenizer(location, **offline)
+    return LoadedClip(
+        model, tokenizer, model_config["embed_dim"], dict(model.visual.preprocess_cfg)
+    )
+
+
+def _weights_file(folder: Path) -> Path:
+    """The file that open_clip takes from a folder: by name, else the first, safetensors before."""
+    kinds = ("safetensors", "bin", "pth")
+    files = [path for kind in kinds for path in sorted(folder.glob(f"*.{kind}"))]
+    if not files:
+        raise WeightsError(f"no weights in {folder}: {SAFE_WEIGHTS_NAME} is missing")
+    by_name = {path.name: path for path in files}
+    return next((by_name[name] for name in _WEIGHTS_NAMES if name in by_name), files[0])
+
+
+def _hf_tokenizer(model_config: dict[str, Any]) -> str:
+    """Name of a Hugging Face tokenizer; open_clip's own where empty."""
+    return str(model_config["text_cfg"].get("hf_tokenizer_name") or "")
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
@@ -113,7 +155,7 @@ def _load_hub(repo: str, cache_dir: str | None, local_files_only: bool | None) -
             f"the cache holds weights and config of {repo} from two versions; "
             f"run: hf download {repo}"
         )
-    if _read_config(folder)["model_cfg"]["text_cfg"].get("hf_tokenizer_name"):
+    if _hf_tokenizer(_read_config(folder)["model_cfg"]):
         _fetch(repo, ("tokenizer_config.json",), cache_dir, local_files_only, _TOKENIZER_FILES)
     return _load_folder(folder)
 
@@ -152,8 +194,17 @@ def _load_tag(name: str, cache_dir: str | None, local_files_only: bool | None) -
             force_quick_gelu=bool(release.get("quick_gelu")),
             force_preprocess_cfg={k: v for k, v in release.items() if k in _PREPROCESS_KEYS},
         )
-        tokenizer = open_clip.get_tokenizer(architecture, cache_dir=cache_dir)
-    return LoadedClip(model, tokenizer, config["embed_dim"])
+        _refuse_not_finite(model, weights)
+        offline = {"local_files_only": _offline(local_files_only)} if _hf_tokenizer(config) else {}
+        tokenizer = open_clip.get_tokenizer(architecture, cache_dir=cache_dir, **offline)
+    return LoadedClip(model, tokenizer, config["embed_dim"], dict(model.visual.preprocess_cfg))
+
+
+def _offline(local_files_only: bool | None) -> bool:
+    """Whether the network is forbidden."""
+    import huggingface_hub as hub
+
+    return hub.constants.HF_HUB_OFFLINE if local_files_only is None else local_files_only
 
 
 def _fetch(
@@ -178,7 +229,7 @@ def _fetch(
         raise WeightsError(f"{repo!r} is not a hub repository; use hf-hub:org/name") from error
     wanted = " or ".join(names)
     remedy = f"with a network, run: hf download {repo} {' '.join(names[:1])} {CONFIG_NAME}"
-    if hub.constants.HF_HUB_OFFLINE if local_files_only is None else local_files_only:
+    if _offline(local_files_only):
         raise WeightsError(f"{wanted} of {repo} is not in the local cache; {remedy}")
     _knock(hub.constants.ENDPOINT, f"{wanted} of {repo} is not in the local cache", remedy)
     for name in names:
@@ -196,6 +247,9 @@ def _fetch(
 
 def _knock(url: str, problem: str, remedy: str) -> None:
     """Asks once whether the hub answers, since its own client retries for 23 seconds."""
+    import urllib.error
+    import urllib.request
+
     request = urllib.request.Request(url, method="HEAD")
     try:
         urllib.request.urlopen(request, timeout=CONNECT_SECONDS).close()
@@ -206,30 +260,37 @@ def _knock(url: str, problem: str, remedy: str) -> None:
 
 
 def _refuse_resized(model: torch.nn.Module, weights: Path) -> None:
-    """Refuses tensors that open_clip stretched to fit, such as a position table."""
-    if not weights.is_file():
-        return
-    from safetensors import safe_open
+    """Refuse tensors that open_clip stretched to fit, such as a position table."""
+    from open_clip.factory import load_state_dict
 
     expected = model.state_dict()
-    with safe_open(str(weights), framework="pt") as file:
-        for key in file.keys():  # noqa: SIM118  (not a dict)
-            shape = tuple(file.get_slice(key).get_shape())
-            # A scalar may be stored as one element; anything else must fit as it is.
-            if key in expected and shape != tuple(expected[key].shape) and shape not in ((), (1,)):
-                raise WeightsError(
-                    f"{weights}: {key} has shape {shape}, the config asks for "
-                    f"{tuple(expected[key].shape)}"
-                )
+    for key, value in load_state_dict(str(weights)).items():
+        shape = tuple(value.shape)
+        # A scalar may be stored as one element; anything else must fit as it is.
+        if key in expected and shape != tuple(expected[key].shape) and shape not in ((), (1,)):
+            raise WeightsError(
+                f"{weights}: {key} has shape {shape}, the config asks for "
+                f"{tuple(expected[key].shape)}"
+            )
+
+
+def _refuse_not_finite(model: torch.nn.Module, weights: Path) -> None:
+    for name, value in model.state_dict().items():
+        if value.is_floating_point() and not value.isfinite().all():
+            raise WeightsError(f"{weights}: {name} holds values that are not finite")
 
 
 @contextlib.contextmanager
 def _broken_weights(where: str) -> Iterator[None]:
     """Turns what open_clip, safetensors and torch raise for bad files into a `WeightsError`."""
+    import pickle
+
     from safetensors import SafetensorError
 
     try:
         yield
+    except WeightsError:
+        raise
     except (
         RuntimeError,
         ValueError,

@@ -1,4 +1,4 @@
-"""The one wrapper around open_clip."""
+"""Unit embeddings of texts and pictures, from our own towers or open_clip's."""
 
 from __future__ import annotations
 
@@ -11,22 +11,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from clipmamba.clip.loading import load_clip
+from clipmamba.clip.loading import LoadedClip, load_clip
 from clipmamba.clip.preprocess import preprocess
 from clipmamba.errors import InputError
+from clipmamba.weights import loading
 
 
 class Clip(torch.nn.Module):
-    """A frozen open_clip model that gives unit embeddings of texts and pictures.
+    """A frozen CLIP model that gives unit embeddings of texts and pictures.
 
     Always in evaluation mode; no parameter asks for a gradient, but `encode_image` passes
     gradients on to the pixels.
 
     Args:
-        model: An open_clip model with its weights loaded.
-        tokenizer: Its tokenizer.
+        loaded: A model with its weights, and its tokenizer.
         name: What `from_pretrained` was asked for.
-        embed_dim: Width E of the embeddings.
 
     Attributes:
         name: What `from_pretrained` was asked for.
@@ -37,17 +36,17 @@ class Clip(torch.nn.Module):
 
     model: Any
 
-    def __init__(self, model: torch.nn.Module, tokenizer: Any, *, name: str, embed_dim: int):
+    def __init__(self, loaded: LoadedClip, *, name: str):
         super().__init__()
-        self.model = model.float().requires_grad_(False)
+        self.model = loaded.model.float().requires_grad_(False)
         self.name = name
-        self.embed_dim = embed_dim
+        self.embed_dim = loaded.embed_dim
         self.context_length = int(self.model.context_length)
-        self._tokenizer = tokenizer
-        self._preprocess_config = dict(self.model.visual.preprocess_cfg)
+        self._tokenizer = loaded.tokenizer
+        self._preprocess_config = dict(loaded.preprocess_config)
         size = self._preprocess_config.pop("size")
         self._size: tuple[int, int] = (size, size) if isinstance(size, int) else tuple(size)
-        self._preprocess_config.pop("mode")  # always RGB
+        self._preprocess_config.pop("mode", None)  # always RGB
         self.image_size = max(self._size)
         self._warned: set[str] = set()
         self.train(False)
@@ -60,7 +59,7 @@ class Clip(torch.nn.Module):
         cache_dir: str | Path | None = None,
         local_files_only: bool | None = None,
     ) -> Clip:
-        """Loads a model with all its weights, strictly, in fp32.
+        """Load a model with all its weights, strictly, in fp32.
 
         Args:
             name: "mini" (in this package), "ARCH/TAG" as in open_clip
@@ -78,11 +77,9 @@ class Clip(torch.nn.Module):
             target = torch.device(device)
         except RuntimeError as error:
             raise InputError(f"unknown device {str(device)!r}; use cpu, cuda or mps") from error
-        loaded = load_clip(
-            str(name), None if cache_dir is None else str(cache_dir), local_files_only
-        )
-        clip = cls(loaded.model, loaded.tokenizer, name=str(name), embed_dim=loaded.embed_dim)
-        return clip.to(target)
+        cache = None if cache_dir is None else str(cache_dir)
+        with loading():
+            return cls(load_clip(str(name), cache, local_files_only), name=str(name)).to(target)
 
     @property
     def device(self) -> torch.device:

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
-import json
-import re
-from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
-from diffusers import ConfigMixin, ModelMixin
-from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
-from clipmamba.errors import WeightsError
+from clipmamba.models.pretrained import Pretrained, configured
 from clipmamba.nn import (
     ConvStage,
     Head,
@@ -26,10 +20,9 @@ from clipmamba.nn import (
 )
 
 STRIDE = 8  # pixels of the photo to one place of the deepest feature map
-_HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
 
-class Stylizer(ModelMixin, ConfigMixin):  # type: ignore[misc]
+class Stylizer(Pretrained):
     """Restyles a photo in one pass; linear in its pixels with the default mixer.
 
     A convolutional stem goes down to an eighth of the size, blocks mix there over the whole
@@ -53,9 +46,11 @@ class Stylizer(ModelMixin, ConfigMixin):  # type: ignore[misc]
             larger than those of the training looks like them.
     """
 
-    _keep_in_fp32_modules: ClassVar[list[str]] = ["A_log", "delta_bias", "D"]
+    keep_in_float32: ClassVar[tuple[str, ...]] = ("A_log", "delta_bias", "D")
+    margin = 16  # pixels to show beyond each edge, where the scans have seen nothing yet
+    stride = STRIDE
 
-    @register_to_config  # type: ignore[untyped-decorator]
+    @configured
     def __init__(
         self,
         style_dim: int = 256,
@@ -73,7 +68,6 @@ class Stylizer(ModelMixin, ConfigMixin):  # type: ignore[misc]
         least_step: float = 0.05,
     ):
         super().__init__()
-        self.register_to_config(widths=tuple(widths))
         half, quarter, eighth = widths
 
         def blocks(dim: int, count: int) -> nn.ModuleList:
@@ -183,7 +177,9 @@ class Stylizer(ModelMixin, ConfigMixin):  # type: ignore[misc]
         """
         size = [-(-side // STRIDE) * STRIDE // 2 for side in (height, width)]
         generator = torch.Generator().manual_seed(seed)
-        return torch.randn(batch, self.config.noise, *size, generator=generator)
+        return torch.randn(
+            batch, self.config.noise, *size, generator=generator, dtype=torch.float32, device="cpu"
+        )
 
     def _check(self, photo: Tensor, style: Tensor) -> None:
         if photo.ndim != 4 or photo.shape[1] != 3 or 0 in photo.shape:
@@ -193,51 +189,6 @@ class Stylizer(ModelMixin, ConfigMixin):  # type: ignore[misc]
             raise ValueError(
                 f"style must be {wanted}, one point for each photo, not {tuple(style.shape)}"
             )
-
-    @classmethod
-    def from_pretrained(cls, path: str | Path, **options: Any) -> Stylizer:
-        """Loads a model from a folder or hub id; every weight must fit, none may be missing.
-
-        Args:
-            path: Folder written by `save_pretrained`, or a hub id.
-            options: Passed to diffusers' `ModelMixin.from_pretrained`.
-
-        Raises:
-            WeightsError: Weights are missing, left over, of another shape, or can't be read; or
-                the config has an unknown key.
-        """
-        folder = Path(path).expanduser()
-        if folder.is_dir():
-            _refuse_unknown_keys(cls, folder / "config.json")
-            path = folder
-        elif not _HUB_ID.fullmatch(str(path)):  # diffusers would look for it on the hub
-            raise WeightsError(f"no stylizer folder at {path}")
-        options = {"torch_dtype": torch.float32} | options | {"output_loading_info": True}
-        try:
-            model, info = super().from_pretrained(str(path), **options)
-        except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
-            reason = " ".join(str(error).split()).split(". ")[0] or type(error).__name__
-            raise WeightsError(f"can't load the stylizer from {path}: {reason}") from error
-        for problem in ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs"):
-            if info[problem]:
-                names = ", ".join(str(name) for name in list(info[problem])[:3])
-                raise WeightsError(
-                    f"the weights in {path} do not fit the model: "
-                    f"{problem.replace('_', ' ')}: {names}; get the folder again"
-                )
-        loaded: Stylizer = model
-        return loaded
-
-
-def _refuse_unknown_keys(model: type[Stylizer], config: Path) -> None:
-    """Refuses what diffusers would ignore with a warning."""
-    try:
-        keys = {key for key in json.loads(config.read_text("utf-8")) if not key.startswith("_")}
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise WeightsError(f"can't read {config}: {error}") from error
-    unknown = keys - set(inspect.signature(model.__init__).parameters)
-    if unknown:
-        raise WeightsError(f"{config} has unknown keys: {', '.join(sorted(unknown))}")
 
 
 def _run(blocks: nn.ModuleList, x: Tensor, code: Tensor) -> Tensor:

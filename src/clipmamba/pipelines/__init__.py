@@ -1,8 +1,30 @@
-"""Photo and words in, picture out."""
+"""Photo and words in, picture out; torch loads at first use."""
 
 from __future__ import annotations
 
-from clipmamba.pipelines.options import MAX_STRENGTH, StylizeOptions
-from clipmamba.pipelines.stylize import StylizeOutput, StylizePipeline, stylize
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["MAX_STRENGTH", "StylizeOptions", "StylizeOutput", "StylizePipeline", "stylize"]
+from clipmamba.pipelines.options import MAX_STRENGTH, StylizeOptions
+from clipmamba.pipelines.pipeline import StylizeOutput, StylizePipeline
+from clipmamba.pipelines.stylize import stylize, warm_up
+
+if TYPE_CHECKING:
+    from clipmamba.pipelines.photo import Photo
+
+__all__ = [
+    "MAX_STRENGTH",
+    "Photo",
+    "StylizeOptions",
+    "StylizeOutput",
+    "StylizePipeline",
+    "stylize",
+    "warm_up",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Photo":
+        from clipmamba.pipelines.photo import Photo
+
+        return Photo
+    raise AttributeError(f"module 'clipmamba.pipelines' has no attribute {name!r}")

@@ -1,10 +1,12 @@
-"""How a restyled picture is laid over its photo: colours and masks."""
+"""How a restyled picture is laid over its photo: colors and masks."""
 
 from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from clipmamba.models.gamut import into_gamut
 
 _LUMA = (0.2126, 0.7152, 0.0722)  # Rec. 709
 
@@ -19,14 +21,14 @@ def resize(pictures: Tensor, height: int, width: int) -> Tensor:
 
 
 def keep_color(restyled: Tensor, photo: Tensor) -> Tensor:
-    """The photo's colours in the restyled picture's light.
+    """Put the photo's colors in the restyled picture's light.
 
     Args:
         restyled: (B, 3, H, W) in [0, 1].
         photo: The same shape and range.
 
     Returns:
-        Pictures with the brightness (Rec. 709) of `restyled` and the colour differences of
+        Pictures with the brightness (Rec. 709) of `restyled` and the color differences of
         `photo`; may leave [0, 1] where both can't be had.
     """
     weights = torch.tensor(_LUMA, device=photo.device, dtype=photo.dtype)[:, None, None]
@@ -35,7 +37,7 @@ def keep_color(restyled: Tensor, photo: Tensor) -> Tensor:
 
 
 def lay_over(below: Tensor, above: Tensor, mask: Tensor) -> Tensor:
-    """Lays a picture over another where a mask says so.
+    """Lay a picture over another where a mask says so.
 
     Args:
         below: (B, 3, H, W) in [0, 1]; stays to the bit where the mask is 0.
@@ -46,3 +48,8 @@ def lay_over(below: Tensor, above: Tensor, mask: Tensor) -> Tensor:
         (B, 3, H, W) in [0, 1].
     """
     return torch.where(mask > 0, torch.lerp(below, above, mask), below)
+
+
+def within_gamut(picture: Tensor) -> Tensor:
+    """`into_gamut`, some rows at a time: of a large picture each step's memory counts."""
+    return torch.cat([into_gamut(rows) for rows in torch.split(picture, 256, dim=2)], dim=2)

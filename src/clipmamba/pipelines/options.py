@@ -12,8 +12,12 @@ from clipmamba.errors import InputError
 MAX_STRENGTH = 1.5
 DETAIL_SIDE = 1024  # pixels of the long side at detail 1
 AUTO_TILE = 1024  # side of the tiles that are chosen for large pictures
-AUTO_PIXELS = 2048 * 2048  # a picture is large from here on
+AUTO_PIXELS = 2048 * 2048  # a picture is large from here on,
+AUTO_ENLARGED = 1024 * 1024  # and one that `detail` enlarges from here on
 MIN_TILE = 128
+_KINDS = {"strength": float, "preserve_color": bool, "detail": float, "grain": bool,
+          "max_size": int, "tile": int, "seed": int, "variants": int}  # fmt: skip
+_BOOLEANS = ("True", "False")  # numpy's, without importing numpy
 
 
 @dataclass(frozen=True)
@@ -22,7 +26,7 @@ class StylizeOptions:
 
     Args:
         strength: 0 gives the photo back unchanged, 1 the full style, up to 1.5 exaggerates.
-        preserve_color: Keep the photo's colours and take only light and shade from the style.
+        preserve_color: Keep the photo's colors and take only light and shade from the style.
         detail: Size of strokes and texture whatever the size of the photo: 1 as on a picture of
             1024 pixels, 2 half as large, 0.5 twice. None: as the network draws them on the
             photo's own pixels, the finer the larger the photo.
@@ -31,7 +35,8 @@ class StylizeOptions:
         max_size: Longest side of the result in pixels; a smaller photo is not enlarged.
         tile: Longest side of the tiles that a picture is worked on in, in pixels (rounded up to
             a multiple of 16): less memory, nearly the same picture. "auto": 1024 for pictures of
-            more than 4 million pixels. None: always the whole picture at once.
+            more than 4 million pixels, or of more than 1 million that `detail` enlarges. None:
+            always the whole picture at once.
         seed: Chooses among the variants of a prompt; the same seed gives the same bytes.
         variants: How many pictures of each photo, with seeds seed, seed + 1, …
 
@@ -65,6 +70,12 @@ class StylizeOptions:
             raise InputError(f"variants must be a whole number from 1 to 100, not {self.variants}")
         if self.seed is not None and not (_is_whole(self.seed) and 0 <= self.seed < 2**63 - 100):
             raise InputError(f"seed must be an integer from 0 to 2**63 - 101, not {self.seed}")
+        for name in ("preserve_color", "grain"):
+            if not (isinstance(value := getattr(self, name), bool) or str(value) in _BOOLEANS):
+                raise InputError(f"{name} must be True or False, not {value!r}")
+        for name, kind in _KINDS.items():  # numbers of numpy become Python's
+            if (value := getattr(self, name)) not in (None, "auto"):
+                object.__setattr__(self, name, kind(value))
 
     @property
     def seeds(self) -> list[int | None]:
@@ -79,12 +90,19 @@ class StylizeOptions:
         """How much larger the network sees a photo of this size; 1 where `detail` is None."""
         return 1.0 if self.detail is None else self.detail * DETAIL_SIDE / max(width, height)
 
-    def tile_side(self, width: int, height: int) -> int | None:
-        """Longest side of the tiles for a picture of this size; None: it is worked on whole."""
+    def tile_side(self, width: int, height: int, scale: float = 1.0) -> int | None:
+        """Longest side of the tiles for a working picture; None: it is worked on whole.
+
+        Args:
+            width: Of what the network sees, in pixels.
+            height: The same.
+            scale: How much larger that is than the photo.
+        """
         if self.tile is None:
             return None
         if self.tile == "auto":
-            return AUTO_TILE if width * height > AUTO_PIXELS else None
+            limit = AUTO_ENLARGED if scale > 1 else AUTO_PIXELS
+            return AUTO_TILE if width * height > limit else None
         side = -(-self.tile // 16) * 16
         return side if max(width, height) > side else None
 

@@ -48,28 +48,31 @@ class Span:
 
 
 def spans(length: int, tile: int) -> list[Span]:
-    """Covers `length` pixels with overlapping tiles of about equal length, at most `tile`.
+    """Cover `length` pixels with overlapping tiles of about equal length, at most `tile`.
 
     Args:
         length: Pixels of a side.
         tile: A multiple of 16, at least 64.
     """
     if length <= tile:
-        return [Span(0, torch.ones(length))]
+        return [Span(0, torch.ones(length, dtype=torch.float32))]
     overlap = _round_up(max(tile // _OVERLAP, min(_CONTEXT, tile // 2)))
     count = math.ceil((length - overlap) / (tile - overlap))
     step = _round_up(math.ceil((length - overlap) / count))
-    rise = (torch.arange(overlap) + 0.5) / overlap
+    rise = (torch.arange(overlap, dtype=torch.float32) + 0.5) / overlap
     rise = rise * rise * (3 - 2 * rise)
-    covered = []
+    places = []
     for start in range(0, length - overlap, step):
-        weights = torch.ones(min(step + overlap, length - start))
+        weights = torch.ones(min(step + overlap, length - start), dtype=torch.float32)
         if start > 0:
-            weights[:overlap] = rise
+            weights[:overlap] *= rise
         if start + len(weights) < length:
-            weights[-overlap:] = 1 - rise
-        covered.append(Span(start, weights))
-    return covered
+            weights[-overlap:] *= 1 - rise
+        places.append(Span(start, weights))
+    total = torch.zeros(length, dtype=torch.float32)
+    for span in places:
+        total[span.place] += span.weights
+    return [Span(span.start, span.weights / total[span.place]) for span in places]
 
 
 def restyle_in_tiles(
@@ -80,7 +83,7 @@ def restyle_in_tiles(
     tile: int,
     progress: Callable[[float], None] = lambda part: None,
 ) -> Tensor:
-    """Restyles photos tile by tile.
+    """Restyle photos tile by tile.
 
     Args:
         stylizer: The network.

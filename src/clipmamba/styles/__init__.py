@@ -20,18 +20,26 @@ from clipmamba.styles.request import StyleRequest
 
 if TYPE_CHECKING:
     from clipmamba.styles.prior import StylePrior
+    from clipmamba.styles.resolve import ResolvedStyle, resolve_style
     from clipmamba.styles.style import Style
 
-_LAZY = {"Style": "clipmamba.styles.style", "StylePrior": "clipmamba.styles.prior"}
+_LAZY = {
+    "ResolvedStyle": "clipmamba.styles.resolve",
+    "Style": "clipmamba.styles.style",
+    "StylePrior": "clipmamba.styles.prior",
+    "resolve_style": "clipmamba.styles.resolve",
+}
 
 __all__ = [
     "KNOWN_STYLES",
     "KnownStyle",
+    "ResolvedStyle",
     "Style",
     "StylePrior",
     "StyleRequest",
     "find_style",
     "lookup_style",
+    "resolve_style",
     "search_styles",
     "suggest_styles",
 ]

@@ -9,6 +9,7 @@ both leave gives seeded variants of a style.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from clipmamba.errors import InputError, WeightsError
-from clipmamba.styles._files import read_tensors, write_tensors
+from clipmamba.weights import read_tensors, write_tensors
 
 if TYPE_CHECKING:
     from clipmamba.clip import Clip
@@ -116,20 +117,29 @@ class StylePrior(torch.nn.Module):
                 f"the prior takes text embeddings (B, {self.embed_dim}), not "
                 f"{tuple(text_embedding.shape)}"
             )
-        point = self._mean(text_embedding.float())
+        point = torch.cat([self._mean(row[None], _in_order) for row in text_embedding.float()])
         if seed is not None:
             # Drawn on the CPU: the same variant on every device.
-            noise = torch.randn(self.rank, generator=torch.Generator().manual_seed(seed))
-            point = point + (noise.to(point.device) * self.scale) @ self.components
+            generator = torch.Generator("cpu").manual_seed(int(seed))
+            noise = torch.randn(
+                1, self.rank, generator=generator, dtype=torch.float32, device="cpu"
+            )
+            point = point + _in_order(noise.to(point.device) * self.scale, self.components)
         return F.normalize(point, dim=-1)
 
-    def _mean(self, text: Tensor) -> Tensor:
-        """Where pictures of the texts (B, E) lie on average, not normalised."""
-        point = F.linear(text, self.weight, self.bias)
+    def familiarity(self, text_embedding: Tensor) -> float:
+        """How near a text embedding (1, E) lies to the nearest known text, as a cosine."""
+        return float((text_embedding.float() @ self.texts.T).max()) if self.known else 0.0
+
+    def _mean(
+        self, text: Tensor, multiply: Callable[[Tensor, Tensor], Tensor] = torch.matmul
+    ) -> Tensor:
+        """Where pictures of the texts (B, E) lie on average, not normalized."""
+        point = multiply(text, self.weight.T) + self.bias
         if not self.known:
             return point
-        near = text @ self.texts.T / TEMPERATURE + self.counts.log() / 2
-        return (point + near.softmax(dim=1) @ self.pictures) / 2
+        near = multiply(text, self.texts.T) / TEMPERATURE + self.counts.log() / 2
+        return (point + multiply(near.softmax(dim=1), self.pictures)) / 2
 
     @classmethod
     def fit(
@@ -232,6 +242,18 @@ class StylePrior(torch.nn.Module):
             prior.check_clip(clip)
             prior = prior.to(clip.device)
         return prior
+
+
+def _in_order(row: Tensor, matrix: Tensor) -> Tensor:
+    """The product of (1, K) and (K, N) in one order of sums, whatever the number of threads.
+
+    Libraries of linear algebra share a sum out among threads, and the last bit hangs on how many.
+    """
+    terms = row.T * matrix
+    while len(terms) > 1:
+        half = len(terms) // 2
+        terms = torch.cat([terms[:half] + terms[half : 2 * half], terms[2 * half :]])
+    return terms if len(terms) else matrix.new_zeros(1, matrix.shape[1])
 
 
 def _read_config(path: Path) -> dict[str, Any]:

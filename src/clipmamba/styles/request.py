@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,15 +17,11 @@ from typing import TYPE_CHECKING, Any
 from clipmamba.errors import InputError
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from clipmamba.clip import Clip
-    from clipmamba.styles.prior import StylePrior
     from clipmamba.styles.style import Style
 
 STYLE_FORMAT = "clipmamba.style.v1"
-PUSH = 0.3  # how far `avoid` pushes beyond what the style shares with it; unit points are ~1 apart
-_WEIGHTED = re.compile(r"(?P<text>.*\S)\s*:\s*(?P<weight>[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?)\s*")
+_NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)(e[-+]?\d+)?")
+_LIST = re.compile(r"[^:,]*[^:,\s]\s*:\s*[\d.]+\s*(,[^:,]*[^:,\s]\s*:\s*[\d.]+\s*)+")
 
 
 @dataclass(frozen=True)
@@ -40,10 +36,13 @@ class StyleRequest:
         source: Words for what the photo or the style picture shows; its content is taken out of
             the style.
         templates: Sentences around the words, with {} in their place; none for the usual ones.
+        mask: Where the style goes, white in a picture of any kind; None for the whole picture.
+        regions: Styles with masks of their own, later ones over earlier ones. With regions alone
+            the rest stays the photo.
 
     Raises:
         InputError: Nothing asked for, an empty text, a weight that is not above 0, a template
-            without {}.
+            without {}, a mask without a style of its own.
     """
 
     prompts: tuple[tuple[str, float], ...] = ()
@@ -52,12 +51,20 @@ class StyleRequest:
     avoid: str | None = None
     source: str | None = None
     templates: tuple[str, ...] = ()
+    mask: Any = None
+    regions: tuple[StyleRequest, ...] = ()
 
     def __post_init__(self) -> None:
-        if not (self.prompts or self.pictures or self.styles):
+        if not (self._has_style or self.regions):
             raise InputError("no style given: add a prompt or a style image")
+        if self.mask is not None and not self._has_style:
+            raise InputError("a mask needs a style of its own: add a prompt or a style image")
         for text, _ in self.prompts:
-            if not isinstance(text, str) or not text.strip():
+            if not isinstance(text, str):
+                raise InputError(
+                    f"a prompt must be words, or a list of them, not {type(text).__name__}"
+                )
+            if not text.strip():
                 raise InputError("the prompt is empty: say a style, for example 'watercolor'")
         for name in ("avoid", "source"):
             text = getattr(self, name)
@@ -86,8 +93,10 @@ class StyleRequest:
         avoid: str | None = None,
         source: str | None = None,
         templates: str | Sequence[str] | None = None,
+        mask: Any = None,
+        regions: Sequence[tuple[Any, Any]] = (),
     ) -> StyleRequest:
-        """Reads what people write.
+        """Read what people write.
 
         Args:
             prompt: Words, or several; `"ukiyo-e:0.7"` carries a weight. A colon that no number
@@ -98,6 +107,8 @@ class StyleRequest:
             avoid: See the class.
             source: See the class.
             templates: See the class; one, or several.
+            mask: See the class.
+            regions: Pairs of a mask and the words, or the `Style`, that go there.
 
         Raises:
             InputError: See the class.
@@ -107,71 +118,47 @@ class StyleRequest:
         styles = tuple(
             _weighted(item) if isinstance(item, str) else (item, 1.0) for item in _several(style)
         )
-        return cls(prompts, pictures, styles, avoid, source, tuple(_several(templates)))
+        named: dict[str, Any] = {"avoid": avoid, "source": source, "templates": templates}
+        parts = []
+        for area, wanted in regions:
+            keyword = "prompt" if isinstance(wanted, str) else "style"
+            parts.append(cls.parse(**{keyword: wanted}, **named, mask=area))
+        return cls(
+            prompts, pictures, styles, avoid, source, tuple(_several(templates)), mask, tuple(parts)
+        )
+
+    @property
+    def layers(self) -> tuple[StyleRequest, ...]:
+        """The styles that are laid over one another, each with its mask."""
+        return (self, *self.regions) if self._has_style else self.regions
 
     @property
     def label(self) -> str:
         """A short name for files and reports, for example "ukiyo-e + watercolor"."""
+        return " + ".join(layer.own_label for layer in self.layers)
+
+    @property
+    def files(self) -> list[tuple[str, str | os.PathLike[str]]]:
+        """The files named in it, each with what it is called."""
+        named: list[tuple[str, Any]] = []
+        for layer in self.layers:
+            named += [("style picture", picture) for picture, _ in layer.pictures]
+            named += [("style file", style) for style, _ in layer.styles]
+            named.append(("mask", layer.mask))
+        return [(kind, file) for kind, file in named if isinstance(file, str | os.PathLike)]
+
+    @property
+    def _has_style(self) -> bool:
+        return bool(self.prompts or self.pictures or self.styles)
+
+    @property
+    def own_label(self) -> str:
+        """The label without the regions."""
         names = [text.strip() for text, _ in self.prompts]
         for what, _ in (*self.pictures, *self.styles):
             is_file = isinstance(what, str | os.PathLike)
             names.append(Path(what).stem if is_file else getattr(what, "label", "") or "picture")
         return " + ".join(names) + (f" without {self.avoid.strip()}" if self.avoid else "")
-
-    def resolve(
-        self,
-        clip: Clip,
-        prior: StylePrior | None = None,
-        seed: int | None = None,
-        to_tensor: Callable[[Any], Tensor] | None = None,
-    ) -> Style:
-        """Finds the style's point.
-
-        `avoid` takes out what the style has in common with the avoided one, as seen from a plain
-        photo, and goes a little further; `source` takes out the direction in which "a photo of"
-        that thing lies from "a photo".
-
-        Args:
-            clip: Gives words and pictures their points.
-            prior: Carries a text's point to where pictures of it lie.
-            seed: A variant of the prompts, drawn by the prior.
-            to_tensor: Brings a picture to (B, 3, H, W) in [0, 1]; needed if there are pictures.
-
-        Raises:
-            InputError: The ingredients cancel, or are points of another CLIP.
-            WeightsError: A saved style can't be read.
-        """
-        from clipmamba.styles.style import Style
-
-        def point(text: str, variant: int | None = None) -> Style:
-            return Style.text(text, clip, prior, variant, self.templates or None)
-
-        parts = [weight * point(text, seed) for text, weight in self.prompts]
-        for picture, weight in self.pictures:
-            if to_tensor is None:
-                raise InputError("a style picture needs to_tensor= to be read")
-            parts.append(weight * Style.image(to_tensor(picture), clip))
-        for style, weight in self.styles:
-            parts.append(weight * (style if isinstance(style, Style) else Style.load(Path(style))))
-        mixed = parts[0]
-        for part in parts[1:]:
-            mixed = mixed + part
-        if len(mixed.embedding) != clip.embed_dim or mixed.clip not in ("", clip.name):
-            raise InputError(
-                f"the style {mixed.label!r} belongs to CLIP {mixed.clip!r}, not to {clip.name!r}; "
-                "make it anew with this model"
-            )
-        if self.avoid is None and self.source is None:
-            return Style(mixed.embedding, self.label, clip.name)
-
-        plain = point("photo").embedding
-        vector = mixed.embedding.to(plain.device)
-        if self.source is not None:
-            content = point(f"photo of {self.source}").embedding - plain
-            vector = _without(vector, plain, content, push=0.0)
-        if self.avoid is not None:
-            vector = _without(vector, plain, point(self.avoid).embedding - plain, push=PUSH)
-        return Style(vector, self.label, clip.name)
 
 
 def check_style_file(path: str | os.PathLike[str]) -> None:
@@ -194,16 +181,6 @@ def check_style_file(path: str | os.PathLike[str]) -> None:
         raise InputError(f"{path} is not a whole style file; {remedy}")
 
 
-def _without(vector: Tensor, plain: Tensor, direction: Tensor, push: float) -> Tensor:
-    """Takes out what `vector` has of a direction, seen from `plain`, and `push` more."""
-    length = direction.norm()
-    if length < 1e-6:  # the words mean a plain photo: there is nothing to take out
-        return vector
-    direction = direction / length
-    shared = ((vector - plain) @ direction).clamp(min=0)
-    return vector - (shared + push) * direction
-
-
 def _several(value: Any) -> list[Any]:
     """None as no item, one item as a list of one."""
     if value is None:
@@ -211,6 +188,15 @@ def _several(value: Any) -> list[Any]:
     return list(value) if isinstance(value, list | tuple) else [value]
 
 
-def _weighted(text: str) -> tuple[str, float]:
-    match = _WEIGHTED.fullmatch(text) if isinstance(text, str) else None
-    return (match["text"], float(match["weight"])) if match else (text, 1.0)
+def _weighted(text: Any) -> tuple[Any, float]:
+    """The text before a last colon, and the number behind it, if it is one."""
+    if isinstance(text, str):
+        words, _, number = text.rpartition(":")
+        if words.strip() and _NUMBER.fullmatch(number.strip()):
+            return words.rstrip(), float(number)
+    return text, 1.0
+
+
+def list_in_one(text: str) -> list[str]:
+    """The prompts that somebody wrote as one, "ukiyo-e:0.7,watercolor:0.3"; else none."""
+    return [part.strip() for part in text.split(",")] if _LIST.fullmatch(text) else []

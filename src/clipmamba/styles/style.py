@@ -9,16 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
 from PIL import Image
 from torch import Tensor
 
 from clipmamba.errors import InputError, WeightsError
 from clipmamba.io import read_picture, to_srgb
 from clipmamba.io.convert import array_to_tensor
-from clipmamba.styles._files import read_tensors, write_tensors
 from clipmamba.styles.known import lookup_style
 from clipmamba.styles.request import STYLE_FORMAT
+from clipmamba.weights import read_tensors, write_tensors
 
 if TYPE_CHECKING:
     from clipmamba.clip import Clip
@@ -49,8 +48,8 @@ class Style:
     weight: float = 1.0
 
     def __post_init__(self) -> None:
-        vector = self.embedding.detach().float()
-        length = float(vector.norm())
+        vector = self.embedding.float()
+        length = float(vector.detach().norm())
         if vector.ndim != 1 or not math.isfinite(length) or length < 1e-6:
             raise InputError(
                 f"a style needs a non-zero finite vector (E,), not {tuple(vector.shape)} of length "
@@ -84,18 +83,17 @@ class Style:
             InputError: An empty prompt, or a seed without a prior.
             WeightsError: The default weights are missing, or the prior is not this CLIP's.
         """
-        from clipmamba.clip import TEMPLATES, Clip, encode_prompt
+        from clipmamba.clip import Clip
         from clipmamba.styles.prior import StylePrior
 
-        known = lookup_style(prompt)
         if clip is None:
             clip = Clip.from_pretrained()
             prior = prior or StylePrior.load(clip=clip)
         if prior is not None:
             prior.check_clip(clip)
-        if prior is None and seed is not None:
+        elif seed is not None:
             raise InputError("a seed draws a style's variant from a prior; give prior=")
-        embedding = encode_prompt(clip, known.prompt if known else prompt, templates or TEMPLATES)
+        embedding = embed_words(clip, prompt, templates)
         if prior is not None:
             embedding = prior(embedding, seed)
         return cls(embedding[0], prompt.strip(), clip.name)
@@ -108,6 +106,8 @@ class Style:
         label: str = "picture",
     ) -> Style:
         """The style of a picture, the mean over its views (`clipmamba.clip.VIEWS`).
+
+        Differentiable in a tensor's pixels.
 
         Args:
             image: A path, a PIL image, or a float tensor (3, H, W) or (B, 3, H, W) in [0, 1] whose
@@ -126,8 +126,7 @@ class Style:
             image = array_to_tensor(pixels)
         if clip is None:
             clip = Clip.from_pretrained()
-        with torch.no_grad():
-            rows = encode_picture(clip, image[None] if image.ndim == 3 else image)
+        rows = encode_picture(clip, image[None] if image.ndim == 3 else image)
         return cls(rows.mean(0), label, clip.name)
 
     def __mul__(self, factor: float) -> Style:
@@ -160,7 +159,7 @@ class Style:
         total = self.weight * self.embedding + other.weight * other.embedding.to(
             self.embedding.device
         )
-        length = float(total.norm())
+        length = float(total.detach().norm())
         if length < 1e-6:
             raise InputError(f"{self.label!r} and {other.label!r} cancel; change their weights")
         return Style(total, f"{self.label} + {other.label}", self.clip or other.clip, length)
@@ -197,3 +196,11 @@ class Style:
             )
         except (KeyError, ValueError) as error:
             raise WeightsError(f"{path} is not a whole style: {error}") from error
+
+
+def embed_words(clip: Clip, words: str, templates: Sequence[str] | None = None) -> Tensor:
+    """The text embedding (1, E) of a style in words; a known one is read as its `prompt`."""
+    from clipmamba.clip import TEMPLATES, encode_prompt
+
+    known = lookup_style(words)
+    return encode_prompt(clip, known.prompt if known else words, templates or TEMPLATES)

@@ -16,13 +16,13 @@ from torch import Tensor
 
 from clipmamba.clip import Clip
 from clipmamba.models import Stylizer
-from clipmamba.models.registry import ROOT
 from clipmamba.pipelines import StylizePipeline
 from clipmamba.styles import StylePrior
 from clipmamba.train.loop import latest_checkpoint, read_log
 from clipmamba.train.pictures import Picture
 from clipmamba.train.stylizer import commands as stylizer_commands
 from clipmamba.train.stylizer.pairs import PairStore
+from clipmamba.weights import ROOT
 
 SMALL = {
     "widths": (8, 8, 8), "depth": 1, "quarter_depth": 1, "head_width": 8, "state": 4, "expand": 1,

@@ -330,7 +330,7 @@ def evaluate(data: Path, folder: Path, output: Path | None) -> None:
     held_out = [p for p in read_pictures(data) if p.held_out and p.kind in ("style", "pair")]
     shown = tqdm(held_out, desc="pictures", mininterval=10)
     images = torch.stack([Style.image(picture.path, clip).embedding for picture in shown])
-    texts = text_embeddings(clip.model, [picture.caption.lower() for picture in held_out])
+    texts = clip.encode_text([picture.caption.lower() for picture in held_out])
     rank = own_ranks(texts, images)
     classes = encode_prompt(clip, MOVEMENTS)
     painted = [index for index, picture in enumerate(held_out) if picture.movement]

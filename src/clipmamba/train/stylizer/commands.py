@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 import logging
 import random
 import warnings
@@ -165,7 +164,12 @@ def train_command(
         stores.append(StyleStore(pairs_folder / "styles", stores[-1].photos))
     points = [style_points(store, clip, prior) for store in stores]
     source = photo_point(stores, clip)
-    options = {"mixer": mixer, "bend": bend, "depth": depth, "least_step": least_step}
+    options: dict[str, Any] = {
+        "mixer": mixer,
+        "bend": bend,
+        "depth": depth,
+        "least_step": least_step,
+    }
     given = {name: value for name, value in options.items() if value is not None}
     if init is None:
         stylizer = Stylizer(style_dim=clip.embed_dim, clip=clip_name, **given)
@@ -251,16 +255,12 @@ def export(
     model: Path, prior_folder: Path | None, output: Path, least_step: float | None, guidance: float
 ) -> None:
     """Join a trained stylizer, in fp16, with its prior and the name of its CLIP."""
-    given = {} if least_step is None else {"least_step": least_step}
+    given: dict[str, Any] = {} if least_step is None else {"least_step": least_step}
     stylizer = Stylizer.from_pretrained(model, **given)
     clip = Clip.from_pretrained(stylizer.config["clip"])
     pipeline = StylizePipeline(stylizer, clip, StylePrior.load(prior_folder, clip), guidance)
     stylizer.half()
     pipeline.save_pretrained(output)
-    file = output / "stylizer" / "config.json"
-    config = json.loads(file.read_text(encoding="utf-8"))
-    config.pop("_name_or_path", None)  # a folder of this machine
-    file.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
 @main.command()
@@ -297,7 +297,7 @@ def adapt(
     first = stylizer.style.net[0]
     wider = after.shape[1] / before.shape[1]
     first.weight.data = first.weight.data @ carried.T * wider**-0.5  # it scales points by its width
-    stylizer.register_to_config(style_dim=after.shape[1], clip=new)
+    stylizer.config.update(style_dim=after.shape[1], clip=new)
     stylizer.save_pretrained(output)
 
 

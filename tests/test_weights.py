@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from clipmamba import weights as registry
 from clipmamba.cli.models import models
 from clipmamba.errors import WeightsError
-from clipmamba.models import registry
 
 
 def test_what_ships_is_what_the_manifest_says():
@@ -63,7 +63,7 @@ def test_the_default_pipeline_refuses_damaged_weights(root: Path, monkeypatch):
 
     (root / "prior" / "prior.safetensors").write_bytes(b"cut")
     monkeypatch.setattr(registry, "ROOT", root)
-    monkeypatch.setattr(sys.modules[StylizePipeline.__module__], "_WEIGHTS", root)
+    monkeypatch.setattr(sys.modules[StylizePipeline.__module__], "ROOT", root)
     with pytest.raises(WeightsError, match="damaged"):
         StylizePipeline.from_pretrained(device="cpu")
 

@@ -1,0 +1,177 @@
+"""Models that know how they were built and are saved as a folder: config.json and safetensors."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import json
+import math
+import re
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar, Concatenate, ParamSpec, Self, TypeVar
+
+import torch
+from torch import nn
+
+from clipmamba.errors import WeightsError
+from clipmamba.weights import check_shapes, loading, read_tensors, uninitialized, write_tensors
+
+CONFIG_NAME = "config.json"
+WEIGHTS_NAME = "diffusion_pytorch_model.safetensors"  # diffusers' name: its tools find the file
+_HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
+
+_Model = TypeVar("_Model", bound="Pretrained")
+_Options = ParamSpec("_Options")
+
+
+class Config(dict[str, Any]):
+    """The arguments that a model was built with; `config.depth` is `config["depth"]`."""
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(f"the config has no {name!r}") from None
+
+
+def configured(
+    init: Callable[Concatenate[_Model, _Options], None],
+) -> Callable[Concatenate[_Model, _Options], None]:
+    """Have an `__init__` keep its arguments, defaults included, as `self.config`.
+
+    Raises:
+        ValueError: An argument is a number that is not finite.
+    """
+    signature = inspect.signature(init)
+
+    @functools.wraps(init)
+    def keeping(self: _Model, *args: _Options.args, **kwargs: _Options.kwargs) -> None:
+        bound = signature.bind(self, *args, **kwargs)
+        bound.apply_defaults()
+        values = dict(list(bound.arguments.items())[1:])
+        for name, value in values.items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ValueError(f"{name} must be a finite number, not {value}")
+        init(self, *args, **kwargs)
+        self.config = Config(
+            {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+        )
+
+    return keeping  # type: ignore[return-value]  # mypy takes the first argument for a keyword
+
+
+class Pretrained(nn.Module):
+    """A module with `from_pretrained` and `save_pretrained`; its `__init__` is `configured`.
+
+    The folder has the format of diffusers' models. Loading patches nothing outside the model, so
+    that other threads may build and load models meanwhile.
+
+    Attributes:
+        config: The arguments of `__init__`.
+        keep_in_float32: Last names of the parameters that no `torch_dtype` narrows.
+    """
+
+    config: Config
+    keep_in_float32: ClassVar[tuple[str, ...]] = ()
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        path: str | Path,
+        *,
+        torch_dtype: torch.dtype = torch.float32,
+        cache_dir: str | Path | None = None,
+        local_files_only: bool = False,
+        **changes: Any,
+    ) -> Self:
+        """Load a model, in evaluation mode; every weight must fit, none may be missing.
+
+        Args:
+            path: A folder written by `save_pretrained`, or a hub id such as "name/model".
+            torch_dtype: Type of the parameters.
+            cache_dir: Where hub files are kept; the hub's own default if None.
+            local_files_only: Never use the network.
+            changes: Arguments of `__init__` in place of the saved ones.
+
+        Raises:
+            WeightsError: Weights are missing, left over, of another shape, not finite or can't be
+                read; the config can't be read or has an unknown key.
+        """
+        folder = Path(path).expanduser()
+        if not folder.is_dir():
+            folder = _from_hub(cls, str(path), cache_dir, local_files_only)
+        config = {**_read_config(cls, folder / CONFIG_NAME), **changes}
+        with loading():
+            try:
+                with uninitialized():
+                    model = cls(**config)
+            except (ValueError, TypeError) as error:
+                raise WeightsError(f"can't build the {_name(cls)} of {folder}: {error}") from error
+            tensors, _ = read_tensors(folder / WEIGHTS_NAME)
+            check_shapes(folder / WEIGHTS_NAME, tensors, model.state_dict())
+            for name, value in tensors.items():
+                if value.is_floating_point() and name.split(".")[-1] not in cls.keep_in_float32:
+                    tensors[name] = value.to(torch_dtype)
+            model.load_state_dict(tensors, assign=True)
+        return model.eval()
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write `config.json` and the weights, in their own types, to a folder, made if missing."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_tensors(folder / WEIGHTS_NAME, self.state_dict(), {"format": "pt"})
+        config = {"_class_name": type(self).__name__, **self.config}
+        text = json.dumps(config, indent=2, sort_keys=True) + "\n"
+        (folder / CONFIG_NAME).write_text(text, encoding="utf-8")
+
+    def push_to_hub(self, repo_id: str, *, private: bool | None = None, token: Any = None) -> str:
+        """Upload the folder of `save_pretrained` to a hub repository, made if missing.
+
+        Returns:
+            The address of the commit.
+        """
+        import huggingface_hub as hub
+
+        api = hub.HfApi(token=token)
+        repo = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(folder)
+            return str(api.upload_folder(repo_id=repo, folder_path=folder).commit_url)
+
+
+def _from_hub(
+    model: type[Pretrained], repo: str, cache_dir: str | Path | None, local_files_only: bool
+) -> Path:
+    if not _HUB_ID.fullmatch(repo):
+        raise WeightsError(f"no {_name(model)} folder at {repo}")
+    import huggingface_hub as hub
+
+    try:
+        folder = hub.snapshot_download(
+            repo,
+            allow_patterns=[CONFIG_NAME, WEIGHTS_NAME],
+            cache_dir=cache_dir,
+            local_files_only=local_files_only,
+        )
+    except (OSError, ValueError, hub.errors.HfHubHTTPError) as error:
+        reason = " ".join(str(error).split()).split(". ")[0] or type(error).__name__
+        raise WeightsError(f"can't load the {_name(model)} from {repo}: {reason}") from error
+    return Path(folder)
+
+
+def _read_config(model: type[Pretrained], path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text("utf-8"))
+        config = {key: value for key, value in values.items() if not key.startswith("_")}
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise WeightsError(f"can't read {path}: {' '.join(str(error).split())}") from error
+    unknown = set(config) - set(inspect.signature(model.__init__).parameters)
+    if unknown:
+        raise WeightsError(f"{path} has unknown keys: {', '.join(sorted(unknown))}")
+    return config
+
+
+def _name(model: type[Pretrained]) -> str:
+    return model.__name__.lower()

@@ -1,0 +1,215 @@
+"""From what was asked to points in CLIP's space: done once per run, then carried as a value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from clipmamba.errors import InputError
+from clipmamba.styles.request import StyleRequest
+from clipmamba.styles.style import Style, embed_words
+
+if TYPE_CHECKING:
+    from clipmamba.clip import Clip
+    from clipmamba.styles.prior import StylePrior
+
+PUSH = 0.3  # how far `avoid` pushes beyond what the style shares with it; unit points are ~1 apart
+
+
+@dataclass(frozen=True, eq=False)
+class StyleLayer:
+    """A style and where it goes.
+
+    Attributes:
+        styles: The style's variant for each seed.
+        mask: Of any kind, white where the style goes; None for the whole picture.
+    """
+
+    styles: Mapping[int | None, Style]
+    mask: Any = None
+
+
+@dataclass(frozen=True, eq=False)
+class ResolvedStyle:
+    """All that a pipeline needs to know of a style, without words or models.
+
+    `0.7 * a + 0.3 * b` mixes two of them as `Style` does.
+
+    Attributes:
+        layers: Laid over one another in this order.
+        seeds: The variants that the layers hold.
+        label: A short name for files and reports.
+        familiarity: How near the least known of the words lie to a text that the prior knows, as a
+            cosine; None without words or without known texts.
+    """
+
+    layers: tuple[StyleLayer, ...]
+    seeds: tuple[int | None, ...] = (None,)
+    label: str = ""
+    familiarity: float | None = None
+
+    def only(self, seed: int | None) -> ResolvedStyle:
+        """The same with one variant.
+
+        Raises:
+            InputError: It was not resolved for this seed.
+        """
+        if seed not in self.seeds:
+            raise InputError(
+                f"the style was prepared for the seeds {list(self.seeds)}, not for {seed}; "
+                "prepare it with that seed"
+            )
+        layers = (replace(layer, styles={seed: layer.styles[seed]}) for layer in self.layers)
+        return replace(self, layers=tuple(layers), seeds=(seed,))
+
+    def __mul__(self, factor: float) -> ResolvedStyle:
+        """The same with another weight in a mix."""
+        layers = tuple(
+            replace(layer, styles={seed: factor * style for seed, style in layer.styles.items()})
+            for layer in self.layers
+        )
+        return replace(self, layers=layers)
+
+    __rmul__ = __mul__
+
+    def __add__(self, other: ResolvedStyle) -> ResolvedStyle:
+        """The mix of two, each as heavy as its weight.
+
+        Raises:
+            InputError: Other seeds, or more than one layer, or a mask.
+        """
+        if not isinstance(other, ResolvedStyle):
+            return NotImplemented
+        pair = (self, other)
+        if self.seeds != other.seeds or any(
+            len(style.layers) != 1 or style.layers[0].mask is not None for style in pair
+        ):
+            raise InputError("only styles of the whole picture, with the same seeds, can be mixed")
+        first, second = (style.layers[0].styles for style in pair)
+        mixed = {seed: first[seed] + second[seed] for seed in self.seeds}
+        known = [style.familiarity for style in pair if style.familiarity is not None]
+        label = f"{self.label} + {other.label}"
+        return ResolvedStyle((StyleLayer(mixed),), self.seeds, label, min(known, default=None))
+
+
+def resolve_style(
+    request: StyleRequest,
+    clip: Clip,
+    prior: StylePrior | None = None,
+    seeds: Sequence[int | None] = (None,),
+    to_tensor: Callable[[Any], Tensor] | None = None,
+) -> ResolvedStyle:
+    """Find the points of a request; every text and every picture is encoded once.
+
+    `avoid` takes out what the style has in common with the avoided one, as seen from a plain
+    photo, and goes a little further; `source` takes out the direction in which "a photo of"
+    that thing lies from "a photo".
+
+    Args:
+        request: What was asked.
+        clip: Gives words and pictures their points.
+        prior: Carries a text's point to where pictures of it lie.
+        seeds: Variants of the prompts, drawn by the prior; None is the usual one.
+        to_tensor: Brings a picture to (B, 3, H, W) in [0, 1]; needed if there are pictures.
+
+    Returns:
+        The style; differentiable in style pictures that are tensors.
+
+    Raises:
+        InputError: The ingredients cancel, or are points of another CLIP.
+        WeightsError: A saved style can't be read.
+    """
+    maker = _Maker(clip, prior, to_tensor)
+    layers = []
+    for part in request.layers:
+        made = maker.ingredients(part)
+        layers.append(
+            StyleLayer({seed: maker.style(part, made, seed) for seed in seeds}, part.mask)
+        )
+    return ResolvedStyle(tuple(layers), tuple(seeds), request.label, maker.familiarity)
+
+
+class _Maker:
+    """Encodes texts, each once."""
+
+    def __init__(
+        self,
+        clip: Clip,
+        prior: StylePrior | None,
+        to_tensor: Callable[[Any], Tensor] | None,
+    ):
+        if prior is not None:
+            prior.check_clip(clip)
+        self.clip, self.prior, self.to_tensor = clip, prior, to_tensor
+        self.familiarity: float | None = None
+        self._embeddings: dict[tuple[str, tuple[str, ...]], Tensor] = {}
+
+    def words(self, text: str, templates: tuple[str, ...], seed: int | None = None) -> Style:
+        """The style that words name, in the variant of a seed."""
+        key = (text, templates)
+        if key not in self._embeddings:
+            self._embeddings[key] = embed_words(self.clip, text, templates or None)
+        embedding = self._embeddings[key]
+        if self.prior is not None:
+            embedding = self.prior(embedding, seed)
+        elif seed is not None:
+            raise InputError("a seed draws a style's variant from a prior; give prior=")
+        return Style(embedding[0], text.strip(), self.clip.name)
+
+    def ingredients(self, request: StyleRequest) -> list[Style]:
+        """The pictures and saved styles of a request, weighted."""
+        styles = []
+        for picture, weight in request.pictures:
+            if self.to_tensor is None:
+                raise InputError("a style picture needs to_tensor= to be read")
+            styles.append(weight * Style.image(self.to_tensor(picture), self.clip))
+        for style, weight in request.styles:
+            styles.append(weight * (style if isinstance(style, Style) else Style.load(Path(style))))
+        return styles
+
+    def style(self, request: StyleRequest, others: list[Style], seed: int | None) -> Style:
+        """The mix of a request's words and other ingredients."""
+        templates = request.templates
+        parts = [weight * self.words(text, templates, seed) for text, weight in request.prompts]
+        parts += others
+        self._measure(request)
+        mixed = parts[0]
+        for part in parts[1:]:
+            mixed = mixed + part
+        if len(mixed.embedding) != self.clip.embed_dim or mixed.clip not in ("", self.clip.name):
+            raise InputError(
+                f"the style {mixed.label!r} belongs to CLIP {mixed.clip!r}, not to "
+                f"{self.clip.name!r}; make it anew with this model"
+            )
+        label, vector = request.own_label, mixed.embedding
+        if request.avoid is not None or request.source is not None:
+            plain = self.words("photo", templates).embedding
+            vector = vector.to(plain.device)
+            if request.source is not None:
+                content = self.words(f"photo of {request.source}", templates).embedding - plain
+                vector = _without(vector, plain, content, push=0.0)
+            if request.avoid is not None:
+                avoided = self.words(request.avoid, templates).embedding - plain
+                vector = _without(vector, plain, avoided, push=PUSH)
+        return Style(vector, label, self.clip.name)
+
+    def _measure(self, request: StyleRequest) -> None:
+        if self.prior is None or not self.prior.known:
+            return
+        for text, _ in request.prompts:
+            near = self.prior.familiarity(self._embeddings[text, request.templates])
+            self.familiarity = min(near, 1.0 if self.familiarity is None else self.familiarity)
+
+
+def _without(vector: Tensor, plain: Tensor, direction: Tensor, push: float) -> Tensor:
+    length = torch.linalg.vector_norm(direction)
+    if length < 1e-6:  # the words mean a plain photo: there is nothing to take out
+        return vector
+    direction = direction / length
+    shared = ((vector - plain) @ direction).clamp(min=0)
+    return vector - (shared + push) * direction
