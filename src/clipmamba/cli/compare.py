@@ -62,7 +62,9 @@ def compare(
             )
             for label, picture in zip((before.name, after.name), pair, strict=True)
         ]
-        write_picture(labelled_sheet(cells, columns=2), output, overwrite=overwrite)
+        made_of = {"compared": [before.name, after.name]}
+        sheet = labelled_sheet(cells, columns=2)
+        write_picture(sheet, output, overwrite=overwrite, settings=made_of)
     click.echo(os.fsencode(output))
 
 

@@ -123,7 +123,9 @@ def sheet(
                 made = pipeline(small, prompt=text, strength=strength, seed=seed).images[0]
                 cells.append((text, made))
                 advance(count)
-        write_picture(labelled_sheet(cells, columns), output, overwrite=overwrite)
+        made_of = {"sheet_of": photo.name, "prompts": wanted, "strength": strength, "seed": seed}
+        sheet = labelled_sheet(cells, columns)
+        write_picture(sheet, output, overwrite=overwrite, settings=made_of)
     click.echo(os.fsencode(output))
 
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from clipmamba.errors import InputError
+from clipmamba.files import one_line
 from clipmamba.io.alpha import fill_hidden
 from clipmamba.io.deep import deep_levels, high_bytes
-from clipmamba.io.metadata import one_line
 
 if TYPE_CHECKING:
     import numpy as np
