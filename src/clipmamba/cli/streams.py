@@ -13,6 +13,7 @@ import click
 
 from clipmamba.errors import InputError
 from clipmamba.files import reason
+from clipmamba.io.picture import MAX_STREAM
 
 _CHUNK = 1 << 20
 _closed: set[str] = set()  # streams that this process was started without
@@ -127,8 +128,10 @@ def _read_all(source: int | str | os.PathLike[str]) -> bytes:
     def read() -> None:
         try:
             number = source if isinstance(source, int) else os.open(source, os.O_RDONLY)
-            while part := os.read(number, _CHUNK):
+            size = 0
+            while size <= MAX_STREAM and (part := os.read(number, _CHUNK)):
                 parts.append(part)
+                size += len(part)
             if not isinstance(source, int):
                 os.close(number)
         except OSError as error:
@@ -142,6 +145,8 @@ def _read_all(source: int | str | os.PathLike[str]) -> bytes:
             raise InputError("interrupted while waiting for a pipe")
     if problems:
         raise problems[0]
+    if sum(map(len, parts)) > MAX_STREAM:
+        raise InputError(f"a pipe gives more than {MAX_STREAM >> 30} GiB: that is no picture")
     return b"".join(parts)
 
 

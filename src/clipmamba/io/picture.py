@@ -20,7 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any, BinaryIO, cast
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from clipmamba.errors import InputError
 from clipmamba.files import one_line, reason
@@ -33,7 +33,8 @@ from clipmamba.io.xmp import without_stale
 logger = logging.getLogger("clipmamba")
 
 MAX_PIXELS = 200_000_000
-_MAX_STREAM = 1 << 32  # bytes that a pipe may give
+MAX_STREAM = 1 << 32  # bytes that a pipe may give
+_CHUNK = 1 << 20
 _LIMIT_LOCK = threading.Lock()
 
 
@@ -123,10 +124,12 @@ def is_result(path: str | os.PathLike[str]) -> bool:
 
 
 def _kept(file: IO[bytes], name: str) -> io.BytesIO:
-    data = file.read(_MAX_STREAM)
-    if len(data) == _MAX_STREAM:
-        raise InputError(f"{name} gives more than {_MAX_STREAM >> 30} GiB; save it as a file first")
-    return io.BytesIO(data)
+    kept = io.BytesIO()
+    while part := file.read(_CHUNK):
+        if kept.tell() + len(part) > MAX_STREAM:
+            raise InputError(f"{name} gives more than {MAX_STREAM >> 30} GiB: that is no picture")
+        kept.write(part)
+    return kept
 
 
 def _name(source: object) -> str:
@@ -191,8 +194,9 @@ def open_picture(file: IO[bytes], name: str) -> Image.Image:
     with _without_pillows_limit():
         try:
             return Image.open(file, formats=READABLE)
-        except UnidentifiedImageError:
-            pass
+        except OSError as error:  # Pillow's word for what it does not know, or the system's
+            if error.errno is not None:
+                raise
         file.seek(0)
         header = file.read(16)
         file.seek(0)
@@ -315,7 +319,7 @@ def _orientation(image: Image.Image) -> int:
     return cast("int", value) if value in range(1, 9) else 1
 
 
-def _carried(source: Image.Image, upright: Image.Image, turned: bool) -> dict[str, Any]:
+def _carried(source: Image.Image, upright: Image.Image, turned: bool) -> dict[Any, Any]:
     """What a picture carries on, from the file it was opened from."""
     info = upright.info if upright.info else source.info
     xmp = metadata.xmp_bytes(upright) or metadata.xmp_bytes(source)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    Samples = NDArray[np.uint8] | NDArray[np.uint16]
+    Samples = NDArray[np.unsignedinteger[Any]]
 
 _MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _MAX_PAGES = 64  # looked at
@@ -208,7 +208,8 @@ def _directories(file: IO[bytes]) -> Iterator[Any]:
     """The pages' directories; damage ends the list."""
     header = _header(file)
     head = ImageFileDirectory_v2(header)
-    place, seen = head.next, set()
+    place = head.next
+    seen: set[int] = set()
     while place and place not in seen and len(seen) < _MAX_PAGES:
         seen.add(place)
         directory = _directory(file, header, place)
@@ -324,7 +325,11 @@ def _as_grey(
 ) -> Image.Image:
     """Open a plane as a grey picture whose width counts samples, not pixels."""
     old = layout.tags
-    numbers = {_BITS: (layout.bits,), _SAMPLES: (1,), _PHOTOMETRIC: (1,)}
+    numbers: dict[int, tuple[int, ...]] = {
+        _BITS: (layout.bits,),
+        _SAMPLES: (1,),
+        _PHOTOMETRIC: (1,),
+    }
     for tag in (_WIDTH, _TILE_WIDTH):
         if tag in old:
             numbers[tag] = (old[tag] * per_plane,)
