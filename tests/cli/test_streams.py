@@ -21,15 +21,35 @@ from clipmamba.io import read_picture
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="streams and pipes of Unix")
 
 
+# The real command, but for the network, whose start would take each test seconds of torch.
+WITHOUT_TORCH = """
+from types import SimpleNamespace
+from PIL import ImageOps
+from clipmamba.__main__ import main
+from clipmamba.cli import run
+
+class Negative:
+    device = "cpu"
+    from_pretrained = classmethod(lambda cls, *_: cls())
+
+    def __call__(self, picture, **_):
+        return SimpleNamespace(images=[ImageOps.invert(picture.convert("RGB"))])
+
+run.StylizePipeline = Negative
+run._scan_backend = lambda device: "none"
+main(prog_name="clipmamba")
+"""
+
+
 @pytest.fixture
-def shell(here: Path, photo: Image.Image, tiny_pipeline_folder: Path):
-    """Run a line of the shell in which $S is ``clipmamba stylize`` with the tiny model."""
+def shell(here: Path, photo: Image.Image):
+    """Run a line of the shell in which $C is ``clipmamba`` and $S restyles."""
     photo.save("photo.png")
-    command = f"{sys.executable} -m clipmamba"
-    tiny = f"--model {tiny_pipeline_folder} --device cpu -p mosaic"
+    Path("program.py").write_text(WITHOUT_TORCH)
+    command = f"{sys.executable} {here}/program.py"
 
     def run(line: str) -> subprocess.CompletedProcess[str]:
-        line = line.replace("$S", f"{command} stylize {tiny}").replace("$C", command)
+        line = line.replace("$S", f"{command} stylize -p mosaic").replace("$C", command)
         return subprocess.run(
             ["bash", "-c", line], capture_output=True, text=True, check=False, timeout=240
         )
@@ -137,7 +157,7 @@ def test_waiting_for_a_pipe_ends_at_the_first_interrupt(here, source: str) -> No
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=120) == 130
     assert process.stderr is not None
-    assert process.stderr.read() == "Interrupted.\n"
+    assert process.stderr.read().strip() == "Interrupted."
     for stream in (process.stdin, process.stdout, process.stderr):
         assert stream is not None
         stream.close()

@@ -38,7 +38,7 @@ from clipmamba.styles.request import StyleRequest
         "--prompts",
         metavar="FILE",
         type=PATH,
-        help="A text file with a style a line; # begins a remark.",
+        help="A text file with one style per line; # starts a comment.",
     ),
     option(
         "--strength",
@@ -135,9 +135,9 @@ def _read_prompts(file: Path) -> list[str]:
     except OSError as error:
         raise InputError(f"can't read {file}: {error.strerror or error}") from error
     except UnicodeDecodeError:
-        raise InputError(f"{file} is not a text file in UTF-8; give one style a line") from None
+        raise InputError(f"{file} is not a text file in UTF-8; give one style per line") from None
     texts = [line.partition("#")[0].strip() for line in lines]
     found = [text for text in texts if text]
     if not found:
-        raise InputError(f"{file} names no style; give one a line")
+        raise InputError(f"{file} names no style; give one per line")
     return found
