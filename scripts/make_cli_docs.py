@@ -33,7 +33,7 @@ PICTURES = """\
   transparency. Floating-point and signed numbers, 32 bits and CIE Lab are refused by name. Of
   several pages the first that is no thumbnail is read.
 - Written: PNG, JPEG, WebP, TIFF, AVIF, HEIC. A result that the format can't hold (WebP: 16,383
-  pixels per side, HEIC: 16,384, JPEG: 65,500) is refused before the work.
+  pixels per side, AVIF and HEIC: 32,768, JPEG: 65,500) is refused before the work.
 - The orientation is applied; the rest of EXIF is kept, without the old thumbnail; so are XMP and
   the resolution. Sizes in EXIF and XMP become those of the result. What XMP says of a gain map, a
   motion photo or a depth map is left out, as they are.

@@ -17,6 +17,8 @@ USAGE_ERROR = 2
 NO_WEIGHTS = 3
 INTERRUPTED = 130
 
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
+
 EXIT_CODES = {
     0: "everything asked for was done",
     SOME_FAILED: "some pictures failed, the others are written; or standard output is full",
@@ -61,7 +63,7 @@ class PoliteGroup(click.Group):
         except ClipmambaError as error:
             _fail(str(error), USAGE_ERROR)
         except OSError as error:  # of files it is said where they are opened
-            if error.filename is not None or error.errno == errno.EPIPE:
+            if error.filename is not None or error.errno not in _NO_ROOM:
                 raise
             lose_output(error)
         code = code if isinstance(code, int) else 0

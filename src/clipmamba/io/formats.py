@@ -72,7 +72,7 @@ _TIFF = Writer(
     frozenset({"L", "RGB", "RGBA", "CMYK", "I;16"}),
     holds=frozenset({"exif", "xmp", "iptc"}),
 )
-_HEIF = Writer("HEIF", {"chroma": "444"}, frozenset({"RGB", "RGBA"}), 90, longest_side=16_384)
+_HEIF = Writer("HEIF", {"chroma": "444"}, frozenset({"RGB", "RGBA"}), 90, longest_side=32_768)
 _PNG = Writer(
     "PNG",
     {},
@@ -80,8 +80,8 @@ _PNG = Writer(
     holds=frozenset({"exif", "xmp", "text"}),
 )
 _WEBP = Writer("WEBP", {}, frozenset({"RGB", "RGBA"}), 95, longest_side=16_383)
-_AVIF = Writer(
-    "AVIF", {"subsampling": "4:4:4"}, frozenset({"RGB", "RGBA"}), 90, longest_side=65_536
+_AVIF = Writer(  # its longest side is what readers take, below the format's
+    "AVIF", {"subsampling": "4:4:4"}, frozenset({"RGB", "RGBA"}), 90, longest_side=32_768
 )
 WRITERS: dict[str, Writer] = {
     ".png": _PNG,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from PIL import Image
 
@@ -34,7 +34,7 @@ def check_shape(mask: Image.Image, size: tuple[int, int], name: str = "the mask"
 
 
 def read_mask(
-    source: str | os.PathLike[str] | Image.Image, size: tuple[int, int]
+    source: str | os.PathLike[str] | Image.Image | bytes | BinaryIO, size: tuple[int, int]
 ) -> NDArray[np.float32]:
     """Read a mask and bring it to a photo's size.
 
@@ -52,8 +52,8 @@ def read_mask(
     """
     import numpy as np
 
+    name = f"mask {os.fspath(source)}" if isinstance(source, str | os.PathLike) else "the mask"
     picture = read_picture(source)
-    name = "the mask" if isinstance(source, Image.Image) else f"mask {os.fspath(source)}"
     check_shape(picture, size, name)
     pixels, alpha = to_srgb(picture)
     values: NDArray[np.floating[Any]] = pixels @ np.array(LUMA)
