@@ -164,11 +164,11 @@ STALE = {  # what a phone or an editor says of a file that the result no longer 
     "ImageWidth": 'xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:ImageWidth="9" tiff:Make="Cam"',
     "PixelXDimension": 'xmlns:exif="http://ns.adobe.com/exif/1.0/" exif:PixelXDimension="9"',
     "HasExtendedXMP": 'xmlns:n="http://ns.adobe.com/xmp/note/" n:HasExtendedXMP="0123"',
-    "Container": None,
+    "container": None,
     "Thumbnails": None,
 }
 ELEMENTS = {
-    "Container": '<k:Directory xmlns:k="http://ns.google.com/photos/1.0/container/"><rdf:Seq/>'
+    "container": '<k:Directory xmlns:k="http://ns.google.com/photos/1.0/container/"><rdf:Seq/>'
     "</k:Directory>",
     "Thumbnails": '<xmp:Thumbnails xmlns:xmp="http://ns.adobe.com/xap/1.0/"><rdf:Alt/>'
     '</xmp:Thumbnails><xmp:Rating xmlns:xmp="http://ns.adobe.com/xap/1.0/">5</xmp:Rating>',

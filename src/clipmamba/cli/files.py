@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from clipmamba.cli.terminal import warn
+from clipmamba.cli.terminal import say, warn
 from clipmamba.errors import InputError
 from clipmamba.files import check_name, reason
 from clipmamba.io import WRITABLE, check_output
@@ -106,7 +106,8 @@ def collect(
             else:
                 photos.setdefault(_key(photo.path) if photo.path else STREAM, photo)
     if raw:
-        warn(f"{_count(len(raw), 'RAW file')} passed over, the first is {min(raw)}; develop first")
+        count = _count(len(raw), "RAW file")
+        warn(f"{count} passed over, the first is {min(raw)}; develop them to JPEG or TIFF first")
     if not photos:
         raise InputError(f"no pictures in {' '.join(inputs)}")
     return _without_results(list(photos.values()))
@@ -276,7 +277,8 @@ def _without_results(photos: list[Photo]) -> list[Photo]:
     kept = [photo for photo in photos if str(photo) not in results]
     if not results or not kept:
         return photos
-    warn(f"{_count(len(results), 'result')} of earlier runs passed over; name one to restyle it")
+    count = _count(len(results), "result")
+    say(f"{count} of earlier runs passed over; name one to restyle it", err=True)
     return kept
 
 
