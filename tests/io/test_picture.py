@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import logging
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image, ImageCms
 from profiles import cmyk_profile, swapped_profile
 
@@ -230,10 +232,21 @@ def test_a_decompression_bomb_is_refused_with_a_way_out(tmp_path, photo):
     assert read_picture(tmp_path / "bomb.png", max_pixels=1536).size == photo.size
 
 
-def test_pillows_own_limit_neither_warns_nor_is_lost(tmp_path, monkeypatch, recwarn):
+@pytest.mark.parametrize("extension", ["png", "tif", "gif", "jpg"])
+def test_pillows_own_limit_neither_warns_nor_is_lost(tmp_path, monkeypatch, recwarn, extension):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    Image.new("L", (64, 64)).save(tmp_path / "large.png")
-    assert read_picture(tmp_path / "large.png").size == (64, 64)
+    file = tmp_path / f"large.{extension}"
+    Image.new("L", (64, 64)).save(file)
+    assert read_picture(file).size == (64, 64)
+    if extension == "tif":
+        levels = np.zeros((64, 64, 4), np.uint16)
+        tifffile.imwrite(file, levels, photometric="rgb", extrasamples=["unassalpha"])
+        assert read_picture(file).size == (64, 64)
+    threads = [threading.Thread(target=read_picture, args=(file,)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
     assert not recwarn.list
     assert Image.MAX_IMAGE_PIXELS == 100
 

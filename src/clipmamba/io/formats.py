@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Any
+
+from PIL import Image
 
 from clipmamba.errors import InputError
 
@@ -95,6 +99,36 @@ WRITERS: dict[str, Writer] = {
     ".heif": _HEIF,
 }
 WRITABLE = frozenset(WRITERS)
+
+
+class _Limit:
+    """Pillow's limit while threads work without it, and how many do."""
+
+    lock = threading.Lock()
+    users = 0
+    before: int | None = None
+
+
+_limit = _Limit()
+
+
+@contextmanager
+def any_size() -> Iterator[None]:
+    """Open and decode without Pillow's limit: ours is checked between, and can be raised for one.
+
+    The limit is Pillow's for the whole process: the last thread that is in here gives it back.
+    """
+    with _limit.lock:
+        if not _limit.users:
+            _limit.before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        _limit.users += 1
+    try:
+        yield
+    finally:
+        with _limit.lock:
+            _limit.users -= 1
+            if not _limit.users:
+                Image.MAX_IMAGE_PIXELS = _limit.before
 
 
 def same_format(one: str, other: str) -> bool:

@@ -12,7 +12,6 @@ import io
 import logging
 import os
 import stat
-import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,7 +25,15 @@ from clipmamba.errors import InputError
 from clipmamba.files import one_line, reason
 from clipmamba.io import metadata, png, tiff
 from clipmamba.io.deep import attach, deep_levels, high_bytes, join_bytes, swap_bytes, with_levels
-from clipmamba.io.formats import ANIMATED, READABLE, enable, guess, is_raw, looks_like_heif
+from clipmamba.io.formats import (
+    ANIMATED,
+    READABLE,
+    any_size,
+    enable,
+    guess,
+    is_raw,
+    looks_like_heif,
+)
 from clipmamba.io.profiles import ADOBE_RGB, make_profile
 from clipmamba.io.xmp import without_stale
 
@@ -35,7 +42,6 @@ logger = logging.getLogger("clipmamba")
 MAX_PIXELS = 200_000_000
 MAX_STREAM = 1 << 32  # bytes that a pipe may give
 _CHUNK = 1 << 20
-_LIMIT_LOCK = threading.Lock()
 
 
 def read_picture(
@@ -191,7 +197,7 @@ def open_picture(file: IO[bytes], name: str) -> Image.Image:
     Raises:
         InputError: it is of no known format.
     """
-    with _without_pillows_limit():
+    with any_size():
         try:
             return Image.open(file, formats=READABLE)
         except OSError as error:  # Pillow's word for what it does not know, or the system's
@@ -213,23 +219,12 @@ def open_picture(file: IO[bytes], name: str) -> Image.Image:
     )
 
 
-@contextmanager
-def _without_pillows_limit() -> Iterator[None]:
-    """Ours is checked at once after opening, and can be raised for a single picture."""
-    with _LIMIT_LOCK:
-        before = Image.MAX_IMAGE_PIXELS
-        Image.MAX_IMAGE_PIXELS = None
-        try:
-            yield
-        finally:
-            Image.MAX_IMAGE_PIXELS = before
-
-
 def _decode(image: Image.Image, name: str) -> Image.Image:
     """Decode all pixels, apply the orientation and keep only the metadata that is carried on."""
-    with _decoding(name):
+    with _decoding(name), any_size():
+        turned = _orientation(image) != 1  # Pillow turns a TIFF as it loads
         image.load()
-        turned = _orientation(image) != 1  # before Pillow applies it
+        turned = turned or _orientation(image) != 1  # a PNG may say it behind its pixels
         upright = ImageOps.exif_transpose(image)
         if upright.mode in ("La", "RGBa"):  # colours multiplied by their opacity
             upright = upright.convert(upright.mode.upper())
@@ -245,7 +240,7 @@ def _from_samples(file: IO[bytes], layout: tiff.Layout, name: str) -> Image.Imag
 
     if layout.pages > 1 and layout.page == 0:
         logger.warning("%s has several pages: the first is taken", name)
-    with _decoding(name), _without_pillows_limit():
+    with _decoding(name), any_size():
         color, opacity, carrier = tiff.read_samples(file, layout)
     if color.shape[2] == 4 and color.dtype == np.uint16:  # Pillow's inks have 8 bits
         color = ((color.astype(np.uint32) + 128) // 257).astype(np.uint8)
@@ -280,13 +275,13 @@ def _iptc(file: IO[bytes], layout: tiff.Layout | None) -> bytes | None:
 
 def _with_all_bits(file: IO[bytes], picture: Image.Image, name: str) -> Image.Image:
     """Decode a 16-bit PNG once more for what Pillow leaves out."""
-    with _decoding(name):
+    with _decoding(name), any_size():
         levels = png.grey_alpha_levels(file)
         if levels is not None:
             import numpy as np
 
             file.seek(0)
-            with Image.open(file, formats=("PNG",)) as image:
+            with open_picture(file, name) as image:
                 turned = tiff.turned(levels, _orientation(image))
             deep = high_bytes(np.ascontiguousarray(turned[..., [0, 0, 0, 1]]))
             deep.info = picture.info

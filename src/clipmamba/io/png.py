@@ -121,9 +121,10 @@ def grey_alpha_levels(file: IO[bytes]) -> NDArray[np.uint16] | None:
     import numpy as np
 
     file.seek(0)
-    data = bytearray(file.read())
+    data = bytearray(file.read(33))
     if len(data) < 33 or (data[24], data[25]) != (16, 4):
         return None
+    data += file.read()
     data[24], data[25] = 8, 6
     struct.pack_into(">I", data, 29, zlib.crc32(data[12:29]))
     with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
