@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
 
 from clipmamba.cli.files import collect, plan
 from clipmamba.cli.photos import check_result, write_result
@@ -204,6 +204,17 @@ def test_a_result_of_a_photo_with_its_own_comment_is_known_too(tree, photo) -> N
     photo.info["exif"] = exif.tobytes()
     a_result("holiday/a-mosaic.jpg", photo)
     assert "holiday/a-mosaic.jpg" not in map(str, collect(["holiday"], recursive=True))
+
+
+@pytest.mark.parametrize("extension", ["jpg", "png", "tif", "webp", "avif"])
+def test_to_know_a_result_no_picture_is_decoded(here, photo, monkeypatch, extension) -> None:
+    photo.save(f"a.{extension}")
+    a_result(f"b.{extension}", photo)
+    decoded = []
+    for kind in {type(Image.open(f"a.{extension}")), ImageFile.ImageFile}:
+        monkeypatch.setattr(kind, "load", lambda self: decoded.append(self))
+    assert [str(found) for found in collect(["*"])] == [f"a.{extension}"]
+    assert not decoded
 
 
 def test_a_folder_of_nothing_but_results_is_meant(here, photo, capsys) -> None:

@@ -177,7 +177,12 @@ def read_settings(picture: Image.Image) -> dict[str, Any] | None:
 
 
 def is_ours(image: Image.Image) -> bool:
-    """Tell whether an opened picture was made here, by what :func:`add_settings` left."""
+    """Tell whether an opened picture was made here, by what :func:`add_settings` left.
+
+    Nothing is decoded: Pillow would do that to look for EXIF behind a PNG's pixels.
+    """
+    if image.format == "PNG" and "exif" not in image.info:
+        return False
     try:
         exif = image.getexif()
         program = exif.get(_PROGRAM)

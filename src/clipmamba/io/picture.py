@@ -222,9 +222,10 @@ def open_picture(file: IO[bytes], name: str) -> Image.Image:
 def _decode(image: Image.Image, name: str) -> Image.Image:
     """Decode all pixels, apply the orientation and keep only the metadata that is carried on."""
     with _decoding(name), any_size():
-        turned = _orientation(image) != 1  # Pillow turns a TIFF as it loads
+        # Pillow turns a TIFF as it loads; to ask a PNG loads it, and would hide its damage.
+        turned = image.format == "TIFF" and _orientation(image) != 1
         image.load()
-        turned = turned or _orientation(image) != 1  # a PNG may say it behind its pixels
+        turned = turned or _orientation(image) != 1
         upright = ImageOps.exif_transpose(image)
         if upright.mode in ("La", "RGBa"):  # colours multiplied by their opacity
             upright = upright.convert(upright.mode.upper())
