@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 from running import fresh, invoke
 
+from clipmamba.io.picture import is_result
 from clipmamba.styles.known import KNOWN_STYLES
 
 
@@ -42,6 +43,7 @@ def test_a_sheet_shows_the_photo_and_each_style(here, photo, tiny_pipeline_folde
     )
     assert result.exit_code == 0, result.stderr
     assert result.stdout == "sheet.png\n"
+    assert is_result("sheet.png")  # no photo to be restyled
     sheet = Image.open("sheet.png").convert("RGB")
     assert sheet.width == 8 + 2 * (48 + 8)  # two columns, two rows of four pictures
     top = sheet.height // 2 - 2 * 8 - 32
@@ -75,6 +77,7 @@ def test_compare_puts_both_at_one_height(here, photo):
     bottom = both.height - 2 * 8
     assert both.getpixel((8 + 32 + 12, bottom - 8)) == (255, 0, 0)
     assert both.getpixel((8 + 12, bottom - 8)) not in ((255, 0, 0), (255, 255, 255))
+    assert is_result("after-compare.png")  # no photo to be restyled
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -392,3 +392,40 @@ def test_a_saved_style_gives_the_same_picture(tree, stylize, tiny_pipeline_folde
     stylize("holiday/a.png", "-p", "ukiyo-e", "-p", "mosaic:0.2", "-o", "said.png")
     difference = ImageChops.difference(read_picture("saved.png"), read_picture("said.png"))
     assert max(high for _, high in difference.getextrema()) <= 1
+
+
+# -- beside other programs, and at limits ------------------------------------------------------
+
+
+def test_a_result_of_another_run_is_skipped_not_failed(tree, stylize, monkeypatch):
+    call = StylizePipeline.__call__
+
+    def meanwhile(self, *arguments, **options):
+        Path("x.png").write_bytes(b"theirs")
+        return call(self, *arguments, **options)
+
+    monkeypatch.setattr(StylizePipeline, "__call__", meanwhile)
+    options = ("holiday/a.png", "-p", "mosaic", "-o", "x.png", "--json")
+    result = stylize(*options, "--exist", "skip")
+    assert (result.exit_code, lines(result.stdout)[0]["state"]) == (0, "skipped")
+    Path("x.png").unlink()
+    result = stylize(*options)
+    assert (result.exit_code, lines(result.stdout)[0]["state"]) == (1, "failed")
+    assert Path("x.png").read_bytes() == b"theirs"
+
+
+def test_what_the_format_can_not_hold_is_refused_before_the_work(here, stylize, monkeypatch):
+    Image.new("RGB", (16_384, 2)).save("wide.png")
+    monkeypatch.setattr(StylizePipeline, "__call__", lambda *_, **__: pytest.fail("it worked"))
+    result = stylize("wide.png", "-p", "mosaic", "-o", "out.webp")
+    assert result.exit_code == 1
+    assert "WEBP holds at most 16,383 pixels per side" in result.stderr
+
+
+def test_another_style_in_the_same_folder_restyles_the_photos_alone(tree, stylize):
+    for style in ("mosaic", "woodcut"):
+        result = stylize("-r", "holiday", "-p", style)
+        assert result.exit_code == 0, result.stderr
+        names = (f"a-{style}.jpg", f"a-{style}.png", f"sub/b-{style}.png")
+        assert result.stdout.splitlines() == [f"holiday/{name}" for name in names]
+    assert "3 results of earlier runs passed over" in result.stderr

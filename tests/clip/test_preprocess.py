@@ -9,11 +9,13 @@ no float transform can be nearer than that in every pixel. So we compare
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 from PIL.Image import Resampling
@@ -21,6 +23,7 @@ from skimage import data
 
 from clipmamba.clip import Clip, preprocess
 
+module = importlib.import_module("clipmamba.clip.preprocess")  # not the function of that name
 SIZES = [(512, 512), (400, 600), (333, 217), (1024, 700), (97, 150), (160, 160), (64, 48)]
 MODES = ["shortest", "squash", "longest"]
 
@@ -97,6 +100,43 @@ def test_normalises_and_pads() -> None:
     )
     torch.testing.assert_close(x[0, :, 10, 10], torch.tensor([1.0, 2.4, 7.0]))
     torch.testing.assert_close(x[0, :, 0, 0], torch.tensor([-0.6, -0.8, -1.0]))
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("sides", [(1, 600), (600, 1), (1, 16384), (3, 2999), (1, 1000), (700, 31)])
+def test_thin_pictures_cost_no_more_than_others(mode: str, sides: tuple[int, int], monkeypatch):
+    largest = 0
+    interpolate = F.interpolate
+
+    def measured(x: torch.Tensor, *arguments: object, **options: object) -> torch.Tensor:
+        nonlocal largest
+        result = interpolate(x, *arguments, **options)
+        largest = max(largest, result.numel())
+        return result
+
+    monkeypatch.setattr(F, "interpolate", measured)
+    ramp = torch.linspace(0, 1, max(sides))  # grey where the middle is
+    images = ramp.reshape(1, 1, *((-1, 1) if sides[0] > sides[1] else (1, -1))).expand(1, 3, *sides)
+    result = preprocess(images, 160, mean=(0,) * 3, std=(1,) * 3, resize_mode=mode)
+    assert result.shape == (1, 3, 160, 160)
+    assert largest < 3 * 160 * 160 * 30
+    if mode == "shortest":
+        assert (result.mean() - 0.5).abs() < 0.01
+    if mode == "longest":
+        assert result.amax() > 0.9  # something is seen, between the padding
+
+
+@pytest.mark.parametrize(("height", "width"), [(300, 6000), (5003, 251), (200, 1801)])
+@pytest.mark.parametrize("size", [160, (96, 160)])
+def test_the_middle_of_a_long_picture_is_what_it_was(
+    height: int, width: int, size, monkeypatch
+) -> None:
+    image = torch.rand(1, 3, height // 8, width // 8, generator=torch.Generator().manual_seed(0))
+    image = F.interpolate(image, (height, width), mode="bicubic").clamp(0, 1)
+    ours = preprocess(image, size, mean=(0,) * 3, std=(1,) * 3)
+    monkeypatch.setattr(module, "_without_far_ends", lambda images, _: images)
+    expected = preprocess(image, size, mean=(0,) * 3, std=(1,) * 3)
+    assert (ours - expected).abs().mean() < 0.02
 
 
 def test_unknown_options() -> None:

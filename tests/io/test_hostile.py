@@ -95,7 +95,7 @@ PIXELS = zlib.compress(bytes(4 * 13))
         (png((b"IHDR", HEADER), (b"IDAT", b"no zlib"), (b"IEND", b"")), "damaged"),
         (b"GIF89a" + b"\xff" * 400, "damaged|pixels|known format"),
         (b"P6 99999999 99999999 255\n", "pixels"),
-        (b"II*\0\x08\0\0\0\xff\xff" + b"\xff" * 500, "standard input"),
+        (b"II*\0\x08\0\0\0\xff\xff" + b"\xff" * 500, "no pages"),
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "known format"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n(evil) print", "known format"),
     ],

@@ -22,6 +22,19 @@ def test_white_is_one_and_black_is_nothing(tmp_path: Path):
         assert (values[:, 4:] == 0).all()
 
 
+@pytest.mark.parametrize("mode", ["L", "P", "I;16"])
+def test_zeros_and_ones_of_a_segmentation_are_black_and_white(mode: str):
+    levels = np.zeros((4, 8), np.uint16 if mode == "I;16" else np.uint8)
+    levels[:, :4] = 1
+    mask = Image.fromarray(levels)
+    if mode == "P":
+        mask = mask.convert("P")
+    values = read_mask(mask, (8, 4))
+    assert (values[:, :4] == 1).all()
+    assert (values[:, 4:] == 0).all()
+    assert (read_mask(Image.new("L", (8, 4)), (8, 4)) == 0).all()
+
+
 def test_transparency_alone_is_a_mask_and_beside_grey_it_counts_too():
     mask = Image.new("RGBA", (4, 4), (9, 9, 9, 255))
     mask.paste((9, 9, 9, 0), (0, 0, 2, 4))

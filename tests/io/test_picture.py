@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import logging
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image, ImageCms
 from profiles import cmyk_profile, swapped_profile
 
@@ -230,10 +232,21 @@ def test_a_decompression_bomb_is_refused_with_a_way_out(tmp_path, photo):
     assert read_picture(tmp_path / "bomb.png", max_pixels=1536).size == photo.size
 
 
-def test_pillows_own_limit_neither_warns_nor_is_lost(tmp_path, monkeypatch, recwarn):
+@pytest.mark.parametrize("extension", ["png", "tif", "gif", "jpg"])
+def test_pillows_own_limit_neither_warns_nor_is_lost(tmp_path, monkeypatch, recwarn, extension):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    Image.new("L", (64, 64)).save(tmp_path / "large.png")
-    assert read_picture(tmp_path / "large.png").size == (64, 64)
+    file = tmp_path / f"large.{extension}"
+    Image.new("L", (64, 64)).save(file)
+    assert read_picture(file).size == (64, 64)
+    if extension == "tif":
+        levels = np.zeros((64, 64, 4), np.uint16)
+        tifffile.imwrite(file, levels, photometric="rgb", extrasamples=["unassalpha"])
+        assert read_picture(file).size == (64, 64)
+    threads = [threading.Thread(target=read_picture, args=(file,)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
     assert not recwarn.list
     assert Image.MAX_IMAGE_PIXELS == 100
 
@@ -321,3 +334,127 @@ def test_same_picture_same_bytes(tmp_path, photo):
         pixels, _ = to_srgb(photo)
         write_picture(from_srgb(pixels, like=photo), tmp_path / name)
     assert (tmp_path / "a.jpg").read_bytes() == (tmp_path / "b.jpg").read_bytes()
+
+
+# -- what people hand over --------------------------------------------------------------------
+
+
+class OneWay(io.RawIOBase):
+    """A stream that can't go back, as a socket's."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = io.BytesIO(data)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer) -> int:
+        return self._data.readinto(buffer)
+
+
+@pytest.mark.parametrize("extension", ["jpg", "png", "tif", "webp", "heic"])
+@pytest.mark.parametrize("hand_over", [bytes, bytearray, memoryview, io.BytesIO, OneWay])
+def test_bytes_and_files_are_pictures_too(tmp_path, photo, extension, hand_over):
+    write_picture(photo, tmp_path / f"in.{extension}")
+    data = (tmp_path / f"in.{extension}").read_bytes()
+    picture = read_picture(hand_over(data))
+    assert picture.tobytes() == read_picture(tmp_path / f"in.{extension}").tobytes()
+
+
+def test_a_stream_without_end_is_no_picture(monkeypatch):
+    monkeypatch.setattr("clipmamba.io.picture.MAX_STREAM", 1 << 22)
+    with pytest.raises(InputError, match="gives more than"):
+        read_picture(OneWay(bytes(1 << 23)))
+
+
+def test_an_open_file_is_read_from_its_start_and_named(tmp_path, photo):
+    photo.save(tmp_path / "in.png")
+    with (tmp_path / "in.png").open("rb") as file:
+        file.read(20)
+        assert read_picture(file).size == photo.size
+        assert read_picture(file).size == photo.size
+    (tmp_path / "bad.png").write_text("no picture")
+    with (tmp_path / "bad.png").open("rb") as file, pytest.raises(InputError, match=r"bad\.png"):
+        read_picture(file)
+    with (
+        (tmp_path / "in.png").open(encoding="latin-1") as file,
+        pytest.raises(InputError, match="'rb'"),
+    ):
+        read_picture(file)
+
+
+@pytest.mark.parametrize("nothing", [None, 3, [], {}, object()])
+def test_what_is_no_picture_is_called_so(nothing):
+    with pytest.raises(
+        InputError, match="must be a path, bytes, an open file or an image"
+    ) as caught:
+        read_picture(nothing)
+    assert "standard input" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"", "is empty"),
+        (b"\x89PNG\r\n\x1a\n" + b"x" * 40, "a PNG file"),
+        (b"\xff\xd8\xff\xe0" + b"x" * 40, "a JPEG file"),
+        (b"words", "known format"),
+    ],
+)
+def test_a_message_says_what_the_file_is(data, words):
+    with pytest.raises(InputError, match=words) as caught:
+        read_picture(data, name="the upload")
+    assert str(caught.value).startswith("the upload ")
+
+
+@pytest.mark.parametrize("name", ["a.nef", "a.CR3", "a.dng"])
+def test_a_raw_file_is_called_so(tmp_path, name):
+    (tmp_path / name).write_bytes(b"FUJIFILM or anything")
+    with pytest.raises(InputError, match="RAW file; develop it"):
+        read_picture(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    "file_format", ["png", "PNG", ".png", "jpg", "JPEG", "tif", "TIFF", "heic"]
+)
+def test_a_format_has_more_than_one_name(photo, file_format):
+    file = io.BytesIO()
+    write_picture(photo, file, file_format=file_format)
+    assert read_picture(file).size == photo.size
+
+
+def test_an_unknown_format_is_refused(photo):
+    with pytest.raises(InputError, match="can't write the format 'gif'; use one of PNG, JPEG"):
+        write_picture(photo, io.BytesIO(), file_format="gif")
+
+
+@pytest.mark.parametrize(
+    ("extension", "side"), [("webp", 16_384), ("jpg", 65_501), ("heic", 32_769), ("avif", 32_769)]
+)
+def test_format_limits_are_known_before_the_work(tmp_path, extension, side):
+    for size in ((side, 1), (1, side)):
+        with pytest.raises(InputError, match="pixels per side"):
+            check_output(tmp_path / f"out.{extension}", size=size)
+    check_output(tmp_path / f"out.{extension}", size=(side - 1, 1))
+
+
+@pytest.mark.parametrize(
+    ("extension", "side"), [("webp", 16_383), ("jpg", 65_500), ("avif", 32_768)]
+)
+def test_a_format_holds_what_it_is_said_to_hold(tmp_path, extension, side):
+    write_picture(Image.new("RGB", (side, 1)), tmp_path / f"out.{extension}")
+    assert read_picture(tmp_path / f"out.{extension}").size == (side, 1)
+
+
+def test_a_link_and_a_mode_survive_overwriting(tmp_path, photo):
+    write_picture(photo, tmp_path / "real.png")
+    (tmp_path / "real.png").chmod(0o604)
+    (tmp_path / "link.png").symlink_to("real.png")
+    write_picture(photo.rotate(180), tmp_path / "link.png", overwrite=True)
+    assert (tmp_path / "link.png").is_symlink()
+    assert (tmp_path / "real.png").stat().st_mode & 0o777 == 0o604
+    assert read_picture(tmp_path / "real.png").tobytes() == photo.rotate(180).tobytes()
+    (tmp_path / "dangling.png").symlink_to("nowhere.png")
+    with pytest.raises(InputError, match="exists already"):
+        write_picture(photo, tmp_path / "dangling.png")
+    assert not (tmp_path / "nowhere.png").exists()

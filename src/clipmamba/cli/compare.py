@@ -43,7 +43,7 @@ def compare(
     max_pixels: int,
     overwrite: bool,
 ) -> None:
-    """Put two pictures side by side, as high as the lower one.
+    """Put two pictures side by side, scaled to the height of the smaller one.
 
     \b
     clipmamba compare photo.jpg photo-ukiyo-e.jpg -o both.png
@@ -62,7 +62,9 @@ def compare(
             )
             for label, picture in zip((before.name, after.name), pair, strict=True)
         ]
-        write_picture(labelled_sheet(cells, columns=2), output, overwrite=overwrite)
+        made_of = {"compared": [before.name, after.name]}
+        sheet = labelled_sheet(cells, columns=2)
+        write_picture(sheet, output, overwrite=overwrite, settings=made_of)
     click.echo(os.fsencode(output))
 
 

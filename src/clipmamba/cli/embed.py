@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from clipmamba.cli.files import check_place, slug
+from clipmamba.cli.files import slug
 from clipmamba.cli.options import (
     MAX_PIXELS_OPTION,
     MODEL,
@@ -25,6 +25,7 @@ from clipmamba.cli.options import (
 )
 from clipmamba.cli.terminal import plain_warnings, status
 from clipmamba.errors import InputError
+from clipmamba.files import check_place, one_line
 from clipmamba.pipelines.devices import check_device
 from clipmamba.pipelines.options import StylizeOptions
 from clipmamba.pipelines.pipeline import StylizePipeline
@@ -71,10 +72,12 @@ def embed(
     if model is not None:
         read_index(model)
     output = output or Path(f"{slug(label)}.safetensors")
-    check_place(output, overwrite)
+    check_place(output, overwrite=overwrite)
     hint_spelling(style["prompt"])
     with plain_warnings():
         keywords = open_pictures(keywords, max_pixels)
+
+        from safetensors import SafetensorError
 
         from clipmamba.styles import Style
 
@@ -83,6 +86,6 @@ def embed(
         point = pipeline.encode_style(**keywords, seed=seed)[0]
         try:
             Style(point.cpu(), label, pipeline.clip.name).save(output)
-        except OSError as error:
-            raise InputError(f"can't write {output}: {error.strerror or error}") from error
+        except (OSError, SafetensorError) as error:
+            raise InputError(f"can't write {output}: {one_line(error)}") from error
     click.echo(os.fsencode(output))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from typing import Any, NoReturn
 
 import click
 
+from clipmamba.cli.streams import echo, lose_output, open_standard_streams, output_is_lost
 from clipmamba.errors import ClipmambaError, WeightsError
 
 SOME_FAILED = 1
@@ -15,9 +17,11 @@ USAGE_ERROR = 2
 NO_WEIGHTS = 3
 INTERRUPTED = 130
 
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
+
 EXIT_CODES = {
     0: "everything asked for was done",
-    SOME_FAILED: "some pictures failed, the others are written",
+    SOME_FAILED: "some pictures failed, the others are written; or standard output is full",
     USAGE_ERROR: "nothing was done: an option or every picture given can't be used",
     NO_WEIGHTS: "weights are missing, damaged or do not fit",
     INTERRUPTED: "interrupted by Ctrl-C; no picture is half written",
@@ -36,16 +40,18 @@ class PoliteGroup(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find a command; a picture in its place is told what was forgotten."""
         if args and self.get_command(ctx, args[0]) is None and os.path.lexists(args[0]):
-            ctx.fail(f'{args[0]} is no command; try: clipmamba stylize {args[0]} -p "ukiyo-e"')
+            ctx.fail(f'{args[0]} is not a command; try: clipmamba stylize {args[0]} -p "ukiyo-e"')
         return super().resolve_command(ctx, args)
 
     def main(self, *args: Any, **kwargs: Any) -> NoReturn:  # type: ignore[override]
         """Run a command and exit; see :data:`EXIT_CODES`."""
+        open_standard_streams()
         kwargs["standalone_mode"] = False
+        code: Any = SOME_FAILED
         try:
             code = super().main(*args, **kwargs)
         except (click.Abort, KeyboardInterrupt):
-            click.echo("Interrupted.", err=True)
+            echo("Interrupted.", err=True)
             sys.exit(INTERRUPTED)
         except click.UsageError as error:
             command = error.ctx.command_path if error.ctx else "clipmamba"
@@ -56,7 +62,12 @@ class PoliteGroup(click.Group):
             _fail(str(error), NO_WEIGHTS)
         except ClipmambaError as error:
             _fail(str(error), USAGE_ERROR)
-        sys.exit(code if isinstance(code, int) else 0)
+        except OSError as error:  # of files it is said where they are opened
+            if error.filename is not None or error.errno not in _NO_ROOM:
+                raise
+            lose_output(error)
+        code = code if isinstance(code, int) else 0
+        sys.exit(code or (SOME_FAILED if output_is_lost() else 0))
 
 
 def error_line(message: str) -> str:
@@ -65,5 +76,5 @@ def error_line(message: str) -> str:
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    click.echo(error_line(message), err=True)
+    echo(error_line(message), err=True)
     sys.exit(code)

@@ -8,7 +8,6 @@ from typing import Any
 
 import click
 
-from clipmamba.cli.files import check_place
 from clipmamba.cli.options import (
     MAX_PIXELS_OPTION,
     OVERWRITE,
@@ -24,6 +23,7 @@ from clipmamba.cli.options import (
 )
 from clipmamba.cli.terminal import plain_warnings, status
 from clipmamba.errors import InputError
+from clipmamba.files import check_place
 from clipmamba.pipelines.options import StylizeOptions
 from clipmamba.pipelines.pipeline import StylizePipeline
 from clipmamba.pipelines.saved import read_index
@@ -71,7 +71,7 @@ def export(
         read_index(model)
     if output.suffix.lower() != ".onnx":
         raise InputError(f"give OUTPUT the extension .onnx, as in {output.stem}.onnx")
-    check_place(output, overwrite)
+    check_place(output, overwrite=overwrite)
     _check_packages()
     hint_spelling(style["prompt"])
 

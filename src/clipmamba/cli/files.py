@@ -1,7 +1,7 @@
-"""Which pictures a command reads, and where each result goes. Nothing is opened here.
+"""Which pictures a command reads, and where each result goes.
 
 Three rules keep photos safe: no two results share a file, no result replaces a photo that the
-same run reads, and a file that the run writes is not taken for a photo.
+same run reads, and a result, of this run or of an earlier one, is not taken for a photo.
 """
 
 from __future__ import annotations
@@ -15,9 +15,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from clipmamba.cli.terminal import say, warn
 from clipmamba.errors import InputError
+from clipmamba.files import check_name, reason
 from clipmamba.io import WRITABLE, check_output
-from clipmamba.io.formats import same_format
+from clipmamba.io.formats import RAW, same_format
+from clipmamba.io.picture import is_result
 
 Exist = Literal["error", "skip", "overwrite"]
 STREAM = "-"
@@ -72,7 +75,9 @@ def collect(
     """Find the pictures that arguments stand for.
 
     A named file is taken as it is, there or not. Folders are walked in order of names; hidden
-    files, other files than pictures and the output folder inside them are passed over.
+    files, other files than pictures and the output folder inside them are passed over. So are RAW
+    files and results of earlier runs, which a warning counts; but where there is nothing except
+    results, they are meant.
 
     Args:
         inputs: files, folders, globs (``**`` goes through folders) and ``-`` for standard input.
@@ -83,8 +88,9 @@ def collect(
         Each picture once.
 
     Raises:
-        InputError: a folder without ``recursive``, ``-`` twice, nothing found.
+        InputError: a folder without ``recursive``, ``-`` twice, an empty name, nothing found.
     """
+    _check_names([*inputs, *([] if output is None else [output])])
     if inputs.count(STREAM) > 1:
         raise InputError("standard input can be read once only: give - once")
     folders = [name for name in inputs if os.path.isdir(name)]
@@ -92,12 +98,19 @@ def collect(
     if folders and not recursive:
         raise InputError(f"{folders[0]} is a folder; add -r to restyle the pictures in it")
     photos: dict[str, Photo] = {}
+    raw: set[str] = set()
     for name in inputs:
         for photo in _expand(name, inner, prefixed=len(folders) > 1):
-            photos.setdefault(_key(photo.path) if photo.path else STREAM, photo)
+            if not photo.named and photo.place.suffix.lower() in RAW:
+                raw.add(str(photo))
+            else:
+                photos.setdefault(_key(photo.path) if photo.path else STREAM, photo)
+    if raw:
+        count = _count(len(raw), "RAW file")
+        warn(f"{count} passed over, the first is {min(raw)}; develop them to JPEG or TIFF first")
     if not photos:
         raise InputError(f"no pictures in {' '.join(inputs)}")
-    return list(photos.values())
+    return _without_results(list(photos.values()))
 
 
 def plan(
@@ -121,7 +134,8 @@ def plan(
         label: the style in words.
         suffix: extension of the results; None keeps the photo's where it can be written.
         exist: what to do about results that are there already.
-        seeds: one for each variant; several give ``photo-ukiyo-e-seed3.jpg``.
+        seeds: one for each variant. A name after the style has the seed, too: with seed 3 it is
+            ``photo-ukiyo-e-seed3.jpg``; and so has every name where there are several.
 
     Returns:
         Jobs in the order of the photos.
@@ -144,15 +158,23 @@ def plan(
         root = None if output is None else Path(output)
         if root is not None:
             _check_folder(root, len(photos))
-        targets = _targets(photos, root, slug(label), suffix)
-    written = {_key(target) for target in targets}
+        seed = seeds[0] if len(seeds) == 1 else None
+        name = slug(label) + ("" if seed is None else f"-seed{seed}")
+        targets = _targets(photos, root, name, suffix)
     jobs = [
         Job(photo, _with_seed(target, seed) if len(seeds) > 1 else target, seed)
         for photo, target in zip(photos, targets, strict=True)
-        if alone or photo.path is None or _key(photo.path) not in written
         for seed in seeds
     ]
-    return _settle(jobs, exist)
+    written = {_key(job.target) for job in jobs if job.target}
+    jobs = [
+        job
+        for job in jobs
+        if alone or job.photo.path is None or _key(job.photo.path) not in written
+    ]
+    jobs = _settle(jobs, exist)
+    _check_targets([job.target for job in jobs if job.target and not job.skip])
+    return jobs
 
 
 def _expand(name: str, inner: str | None, prefixed: bool) -> Iterator[Photo]:
@@ -169,10 +191,13 @@ def _expand(name: str, inner: str | None, prefixed: bool) -> Iterator[Photo]:
             raise InputError(f"nothing matches {name}")
         fixed = _MAGIC.split(name)[0]
         base = os.path.dirname(fixed)
+        # OUT is passed over where it lies below what is searched, not where it is that or above.
+        below = inner is not None and _inside(Path(inner).parent, os.path.realpath(base or "."))
         for path in map(Path, found):
-            outside = inner is None or not _inside(path, inner)
-            if path.is_file() and path.suffix.lower() in PICTURES and outside:
-                yield Photo(path, path.relative_to(base) if base else path, named=False)
+            outside = inner is None or not below or not _inside(path, inner)
+            if path.is_file() and path.suffix.lower() in PICTURES | RAW and outside:
+                place = path.relative_to(base) if base else path
+                yield Photo(path, _downwards(place), named=False)
     else:
         yield Photo(Path(name), Path(Path(name).name), named=True)
 
@@ -186,7 +211,8 @@ def _walk(folder: str, inner: str | None) -> Iterator[Path]:
         folders[:] = sorted(x for x in kept if os.path.realpath(os.path.join(here, x)) != inner)
         for name in sorted(files):
             path = Path(here, name)
-            if not name.startswith(".") and path.suffix.lower() in PICTURES:
+            known = not name.startswith(".") and path.suffix.lower() in PICTURES | RAW
+            if known and (path.is_file() or not path.exists()):  # a pipe would never end
                 yield path
 
 
@@ -232,6 +258,57 @@ def _meeting(targets: Sequence[Path]) -> list[int]:
     return [index for index, target in enumerate(targets) if count[_key(target)] > 1]
 
 
+def _check_names(names: Sequence[str]) -> None:
+    """Refuse empty names, and relative ones where there is no folder they are relative to."""
+    if not all(names):
+        raise InputError("a name is empty: give a file, a folder or a pattern")
+    try:
+        os.getcwd()
+    except OSError:
+        if not all(name == STREAM or os.path.isabs(name) for name in names):
+            raise InputError(
+                "the working folder is gone: change into one that is there, or give whole paths"
+            ) from None
+
+
+def _without_results(photos: list[Photo]) -> list[Photo]:
+    """Pass over what an earlier run made, unless the user named it or there is nothing else."""
+    results = {str(p) for p in photos if not p.named and p.path and is_result(p.path)}
+    kept = [photo for photo in photos if str(photo) not in results]
+    if not results or not kept:
+        return photos
+    count = _count(len(results), "result")
+    say(f"{count} of earlier runs passed over; name one to restyle it", err=True)
+    return kept
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def _downwards(place: Path) -> Path:
+    """A path below a pattern's folder that leads nowhere else: without any ``..``."""
+    parts = Path(os.path.normpath(place)).parts
+    return Path(*(part for part in parts if part not in ("..", os.sep, place.anchor)))
+
+
+def _check_targets(targets: Sequence[Path]) -> None:
+    """Refuse names that are too long and folders that can't be written, before any work."""
+    seen: set[Path] = set()
+    for target in targets:
+        try:
+            check_name(target)
+        except OSError as error:
+            remedy = "give a file or a folder to -o"
+            raise InputError(f"can't write {target}: {reason(error)}; {remedy}") from error
+        folder = target.parent
+        if folder not in seen and folder.is_dir() and not os.access(folder, os.W_OK):
+            raise InputError(
+                f"can't write {target}: the folder {folder} is not writable; give another to -o"
+            )
+        seen.add(folder)
+
+
 def _settle(jobs: list[Job], exist: Exist) -> list[Job]:
     """Apply ``--exist``."""
     there = [bool(job.target and os.path.lexists(job.target)) for job in jobs]
@@ -246,14 +323,6 @@ def _settle(jobs: list[Job], exist: Exist) -> list[Job]:
             "--exist skip to go on where a run ended, or --exist overwrite"
         )
     return jobs
-
-
-def check_place(output: Path, overwrite: bool) -> None:
-    """Refuse a file, no picture, that can't be written or is there already."""
-    if not output.parent.is_dir() or output.is_dir():
-        raise InputError(f"can't write {output}: give a file in a folder that is there")
-    if output.exists() and not overwrite:
-        raise InputError(f"{output} exists already; choose another name or add --overwrite")
 
 
 def _is_folder(output: str) -> bool:

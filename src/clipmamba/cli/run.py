@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import io
 import itertools
 import json
 import logging
@@ -24,10 +23,12 @@ from PIL import Image
 from clipmamba import __version__
 from clipmamba.cli.exits import SOME_FAILED, USAGE_ERROR, error_line
 from clipmamba.cli.files import Exist, Job, Photo
+from clipmamba.cli.photos import check_result, read_photo, write_result
+from clipmamba.cli.streams import stop_reading
 from clipmamba.cli.terminal import plain_warnings, progress, say, status
 from clipmamba.errors import BackendError, InputError
-from clipmamba.io import read_picture, write_picture
 from clipmamba.io.mask import check_shape
+from clipmamba.pipelines.options import StylizeOptions
 from clipmamba.pipelines.pipeline import StylizeOutput, StylizePipeline
 from clipmamba.styles.request import StyleRequest
 
@@ -35,15 +36,6 @@ if TYPE_CHECKING:
     import torch
 
     from clipmamba.styles.resolve import ResolvedStyle
-
-_STREAM_FORMATS = {
-    "png": "PNG",
-    "jpg": "JPEG",
-    "webp": "WEBP",
-    "tif": "TIFF",
-    "avif": "AVIF",
-    "heic": "HEIF",
-}
 
 
 logger = logging.getLogger("clipmamba")
@@ -93,6 +85,10 @@ class Batch:
     def model_name(self) -> str:
         """The model's name without its path."""
         return "default" if self.model is None else self.model.resolve().name
+
+    def result_size(self, picture: Image.Image) -> tuple[int, int]:
+        """Width and height of what a picture becomes."""
+        return StylizeOptions(max_size=self.keywords.get("max_size")).result_size(*picture.size)
 
     def settings(self, job: Job) -> dict[str, Any] | None:
         """How a result was made, for the result itself."""
@@ -175,7 +171,7 @@ def rehearse(batch: Batch) -> int:
     """
     report = Report(batch)
     for job in batch.jobs:
-        missing = job.photo.path is not None and not job.photo.path.is_file()
+        missing = job.photo.path is not None and not job.photo.path.exists()
         if missing:
             report.unreadable += 1
             report.tell(job, "failed", error=f"no such file: {job.photo}")
@@ -276,18 +272,18 @@ class _Writing:
     """A result on its way to the disk."""
 
     job: Job
-    future: Future[None]
+    future: Future[str]
     size: tuple[int, int]
     seconds: float
 
     def settle(self, report: Report) -> None:
         """Wait until it is written, and report."""
         try:
-            self.future.result()
+            state = self.future.result()
         except InputError as error:
             report.tell(self.job, "failed", error=str(error))
         else:
-            report.tell(self.job, "written", size=self.size, seconds=self.seconds)
+            report.tell(self.job, state, size=self.size, seconds=self.seconds)
 
 
 @dataclass
@@ -313,6 +309,7 @@ def _make(
     """Restyle one picture and hand it to the writer."""
     started = time.perf_counter()
     try:
+        check_result(job, batch.result_size(picture), batch.stream_format)
         result = make(picture, callback=callback, **batch.keywords).images[0]
     except BackendError:
         raise
@@ -328,12 +325,7 @@ def _make(
 
 
 def _read(photo: Photo, batch: Batch) -> Image.Image:
-    source: Path | io.BytesIO | None = photo.path
-    if source is None:
-        source = io.BytesIO(sys.stdin.buffer.read())
-        if not source.getbuffer():
-            raise InputError("the standard input is empty: pipe a picture into it")
-    picture = read_picture(source, max_pixels=batch.max_pixels)
+    picture = read_photo(photo, batch.max_pixels)
     for name, mask in batch.masks.items():
         try:
             check_shape(mask, picture.size, name)
@@ -342,25 +334,16 @@ def _read(photo: Photo, batch: Batch) -> Image.Image:
     return picture
 
 
-def _write(batch: Batch, job: Job, result: Image.Image) -> None:
-    options: dict[str, Any] = {
-        "metadata": batch.metadata,
-        "quality": batch.quality,
-        "settings": batch.settings(job),
-    }
-    if job.target is None:
-        buffer = io.BytesIO()
-        kind = _STREAM_FORMATS[batch.stream_format]
-        write_picture(result, buffer, file_format=kind, **options)
-        sys.stdout.buffer.write(buffer.getbuffer())
-        sys.stdout.buffer.flush()
-        return
-    try:
-        job.target.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"can't make {job.target.parent}: {error.strerror or error}") from error
-    overwrite = batch.exist == "overwrite"
-    write_picture(result, job.target, overwrite=overwrite, **options)
+def _write(batch: Batch, job: Job, result: Image.Image) -> str:
+    return write_result(
+        job,
+        result,
+        exist=batch.exist,
+        stream_format=batch.stream_format,
+        metadata=batch.metadata,
+        quality=batch.quality,
+        settings=batch.settings(job),
+    )
 
 
 def _scan_backend(device: torch.device) -> str:
@@ -380,6 +363,9 @@ def _helper() -> Iterator[ThreadPoolExecutor]:
     helper = ThreadPoolExecutor(1)
     try:
         yield helper
+    except BaseException:
+        stop_reading()
+        raise
     finally:
         helper.shutdown(wait=True, cancel_futures=True)
 

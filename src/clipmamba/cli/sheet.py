@@ -40,7 +40,7 @@ from clipmamba.styles.request import StyleRequest
         "--prompts",
         metavar="FILE",
         type=PATH,
-        help="A text file with a style a line; # begins a remark.",
+        help="A text file with one style per line; # starts a comment.",
     ),
     option(
         "--strength",
@@ -125,7 +125,9 @@ def sheet(
                 made = pipeline(small, prompt=text, strength=strength, seed=seed).images[0]
                 cells.append((text, made))
                 advance(count)
-        write_picture(labelled_sheet(cells, columns), output, overwrite=overwrite)
+        made_of = {"sheet_of": photo.name, "prompts": wanted, "strength": strength, "seed": seed}
+        sheet = labelled_sheet(cells, columns)
+        write_picture(sheet, output, overwrite=overwrite, settings=made_of)
     click.echo(os.fsencode(output))
 
 
@@ -135,9 +137,9 @@ def _read_prompts(file: Path) -> list[str]:
     except OSError as error:
         raise InputError(f"can't read {file}: {error.strerror or error}") from error
     except UnicodeDecodeError:
-        raise InputError(f"{file} is not a text file in UTF-8; give one style a line") from None
+        raise InputError(f"{file} is not a text file in UTF-8; give one style per line") from None
     texts = [line.partition("#")[0].strip() for line in lines]
     found = [text for text in texts if text]
     if not found:
-        raise InputError(f"{file} names no style; give one a line")
+        raise InputError(f"{file} names no style; give one per line")
     return found

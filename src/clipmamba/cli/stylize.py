@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any, cast, get_args
 
@@ -24,6 +23,7 @@ from clipmamba.cli.options import (
     section,
     style_keywords,
 )
+from clipmamba.cli.photos import check_stdout
 from clipmamba.cli.run import Batch, rehearse, run
 from clipmamba.cli.terminal import plain_warnings
 from clipmamba.errors import InputError
@@ -142,7 +142,7 @@ def stylize(
         seeds=[seed or 0 for seed in options.seeds] if options.variants > 1 else options.seeds,
     )
     if jobs[0].target is None:
-        _check_stream(as_json, dry_run)
+        check_stdout(as_json=as_json, dry_run=dry_run)
 
     made_with = _made_with(options, keywords, mask, regions)
     paths = [*([mask] if mask else []), *(area for area, _ in regions)]
@@ -203,10 +203,3 @@ def _region(text: str) -> tuple[Path, str]:
     if place < 1 or not words.strip():
         raise InputError(f"--region takes MASK=PROMPT, as in sky.png='pastel', not {text!r}")
     return Path(mask), words
-
-
-def _check_stream(as_json: bool, dry_run: bool) -> None:
-    if as_json and not dry_run:
-        raise InputError("--json and the picture both want standard output: give -o a file")
-    if sys.stdout.isatty() and not dry_run:
-        raise InputError("a picture is nothing for a terminal: give -o a file, or redirect it")

@@ -10,12 +10,14 @@ from collections.abc import Callable, Iterator
 
 import click
 
+from clipmamba.cli.streams import echo
+
 
 class _OneLine(logging.Handler):
     """Logged warnings in the form of this program's other lines."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        _warn(record.getMessage())
+        warn(record.getMessage())
 
 
 @contextlib.contextmanager
@@ -23,7 +25,7 @@ def plain_warnings() -> Iterator[None]:
     """Say a warning as one line, without the place in the source that Python puts before it."""
 
     def show(message: Warning | str, *_: object, **__: object) -> None:
-        _warn(str(message))
+        warn(str(message))
 
     logger, handler = logging.getLogger("clipmamba"), _OneLine(logging.WARNING)
     logger.addHandler(handler)
@@ -77,8 +79,9 @@ def say(text: str | bytes, *, err: bool = False) -> None:
     from tqdm import tqdm
 
     with tqdm.external_write_mode():
-        click.echo(text, err=err)
+        echo(text, err=err)
 
 
-def _warn(message: str) -> None:
+def warn(message: str) -> None:
+    """Say a warning as one line on stderr."""
     say("Warning: " + " ".join(message.split()), err=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -43,17 +44,49 @@ def preprocess(
     if interpolation not in INTERPOLATIONS:
         raise ValueError(f"interpolation must be one of {INTERPOLATIONS}, not {interpolation!r}")
     height, width = (size, size) if isinstance(size, int) else size
+    if resize_mode == "shortest":
+        images = _without_far_ends(images, (height, width))
     resized = _resized_size((images.shape[-2], images.shape[-1]), (height, width), resize_mode)
     x = images.float()
     for pass_size in ((x.shape[-2], resized[1]), resized):  # rows first, as Pillow does
         if pass_size != tuple(x.shape[-2:]):
-            x = F.interpolate(x, pass_size, mode=interpolation, antialias=True)
+            x = _resize(x, pass_size, interpolation)
             # Bicubic overshoots at edges; Pillow clips that, so we do. The gradient goes straight
             # through: a pixel beside the range must not lose its way back.
             x = x + (x.detach().clamp(0, 1) - x.detach())
     x = _center_crop_or_pad(x, height, width, fill_color / 255)
     shape = (3, 1, 1)
     return (x - _constant(mean, x).view(shape)) / _constant(std, x).view(shape)
+
+
+def _without_far_ends(images: Tensor, target: tuple[int, int]) -> Tensor:
+    """Cut off what the crop after the resize would, where that is most of a long picture.
+
+    Resized whole, a picture of 1 x 16,384 pixels would be 160 x 2,621,440. Kept is about twice what
+    is seen, for the filter's reach, and as much at both ends, so that the middle stays.
+    """
+    source = (images.shape[-2], images.shape[-1])
+    scale = min(source[0] / target[0], source[1] / target[1])
+    whole = _resized_size(source, target, "shortest")
+    for axis in (0, 1):
+        length = source[axis]
+        kept = math.ceil(2 * target[axis] * scale) + 8
+        kept += (length - kept) % 2
+        if length <= 2 * kept:
+            continue
+        for longer in range(kept, kept + 16, 2):  # even or odd after the resize, as the whole is
+            sides = (longer, source[1]) if axis == 0 else (source[0], longer)
+            if (_resized_size(sides, target, "shortest")[axis] - whole[axis]) % 2 == 0:
+                kept = longer
+                break
+        images = images.narrow(axis - 2, (length - kept) // 2, kept)
+    return images
+
+
+def _resize(x: Tensor, size: tuple[int, int], interpolation: str) -> Tensor:
+    if x.shape[-1] == size[1] == 1:  # PyTorch 2.14 resizes a single column as if it were a row
+        return _resize(x.expand(*x.shape[:-1], 2), (size[0], 2), interpolation)[..., :1]
+    return F.interpolate(x, size, mode=interpolation, antialias=True)
 
 
 def _constant(values: Sequence[float], like: Tensor) -> Tensor:
@@ -77,7 +110,7 @@ def _resized_size(
             )
         return round(height / min(ratios)), round(width / min(ratios))
     if resize_mode == "longest":
-        return round(height / max(ratios)), round(width / max(ratios))
+        return max(1, round(height / max(ratios))), max(1, round(width / max(ratios)))
     raise ValueError(f"resize_mode must be one of {RESIZE_MODES}, not {resize_mode!r}")
 
 

@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from clipmamba.io.color import LUMA
+
 Array = NDArray[np.float32]
 
 GRID_PERIODS = (2, 4, 8)  # pixels; where upsampling leaves its mark
@@ -20,7 +22,7 @@ def pixels(image: Image.Image) -> Array:
 
 def brightness(image: Image.Image) -> Array:
     """Rec. 709 luma (H, W) in [0, 1]."""
-    luma: Array = (pixels(image) @ np.array([0.2126, 0.7152, 0.0722])).astype(np.float32)
+    luma: Array = (pixels(image) @ np.array(LUMA)).astype(np.float32)
     return luma
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
+
+from clipmamba.evaluate.lettering import Font, lettering
 
 PROMPTS = (
     "ukiyo-e", "impressionist oil painting", "pencil sketch", "watercolor", "cubism",
@@ -34,12 +36,13 @@ def contact_sheet(
         raise ValueError("every row needs one picture for each label")
     width = max(picture.width for row in rows for picture in row)
     height = max(picture.height for row in rows for picture in row)
-    font = ImageFont.load_default(max(10, width // 14))
+    letters = max(10, width // 14)
     head = 2 * max(12, width // 10)
     size = (len(labels) * (width + gap) + gap, head + len(rows) * (height + gap) + gap)
     sheet = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(sheet)
     for column, label in enumerate(labels):
+        label, font = lettering(label, letters)
         text = _wrap(label, draw, font, width)
         draw.multiline_text((gap + column * (width + gap), 2), text, fill="black", font=font)
     for y, row in enumerate(rows):
@@ -89,8 +92,7 @@ def labelled_sheet(
     return sheet
 
 
-def _wrap(label: str, draw: ImageDraw.ImageDraw, font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
-          width: int) -> str:  # fmt: skip
+def _wrap(label: str, draw: ImageDraw.ImageDraw, font: Font, width: int) -> str:
     lines = [""]
     for word in label.split():
         longer = f"{lines[-1]} {word}".strip()

@@ -6,7 +6,8 @@ from clipmamba.io.color import from_srgb, srgb_profile, to_srgb
 from clipmamba.io.formats import WRITABLE
 from clipmamba.io.mask import read_mask
 from clipmamba.io.metadata import read_settings
-from clipmamba.io.picture import MAX_PIXELS, check_output, read_picture, write_picture
+from clipmamba.io.picture import MAX_PIXELS, read_picture
+from clipmamba.io.save import check_output, write_picture
 
 __all__ = [
     "MAX_PIXELS",

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from clipmamba.errors import InputError
+from clipmamba.files import one_line
 from clipmamba.io.alpha import fill_hidden
 from clipmamba.io.deep import deep_levels, high_bytes
-from clipmamba.io.metadata import one_line
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("clipmamba")
 
+LUMA = (0.2126, 0.7152, 0.0722)  # Rec. 709: parts of red, green and blue in brightness
 _ROWS = 256  # worked on at a time: no copies of a large picture
 _PLACES = 86  # of the table for 16-bit colour: every third of the 256 levels
 _SIXTEEN_BIT = frozenset({"I", "I;16", "I;16B", "I;16L", "I;16N"})

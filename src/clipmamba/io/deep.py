@@ -1,8 +1,9 @@
 """Colour with sixteen bits a channel, which Pillow reads and writes with eight.
 
-Pillow decodes such a file to the high bytes. Decoded once more as if its bytes were swapped, the
-file gives the low ones. Both together are kept beside the 8-bit picture, in a place that Pillow's
-own operations do not copy: a picture that was changed since is an ordinary 8-bit picture.
+Pillow decodes a PNG to the high bytes. Decoded once more as if its bytes were swapped, the file
+gives the low ones; a TIFF is read by :mod:`clipmamba.io.tiff`. The levels are kept beside the 8-bit
+picture, in a place that Pillow's own operations do not copy: a picture that was changed since is an
+ordinary 8-bit picture.
 """
 
 from __future__ import annotations

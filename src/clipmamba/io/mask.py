@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from PIL import Image
 
 from clipmamba.errors import InputError
-from clipmamba.io.color import to_srgb
+from clipmamba.io.color import LUMA, to_srgb
 from clipmamba.io.picture import read_picture
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+_ONE_LEVEL = 1.5 / 255
 _TOLERANCE = 0.02  # of the aspect ratio: a mask drawn on a rounded preview still fits
 
 
@@ -33,13 +34,14 @@ def check_shape(mask: Image.Image, size: tuple[int, int], name: str = "the mask"
 
 
 def read_mask(
-    source: str | os.PathLike[str] | Image.Image, size: tuple[int, int]
+    source: str | os.PathLike[str] | Image.Image | bytes | BinaryIO, size: tuple[int, int]
 ) -> NDArray[np.float32]:
     """Read a mask and bring it to a photo's size.
 
     Args:
         source: a picture; white is restyled, black left, grey between. A picture with
-            transparency and a single colour speaks by its transparency.
+            transparency and a single colour speaks by its transparency; one of the levels 0 and 1
+            alone means black and white.
         size: width and height of the photo.
 
     Returns:
@@ -50,15 +52,17 @@ def read_mask(
     """
     import numpy as np
 
+    name = f"mask {os.fspath(source)}" if isinstance(source, str | os.PathLike) else "the mask"
     picture = read_picture(source)
-    name = "the mask" if isinstance(source, Image.Image) else f"mask {os.fspath(source)}"
     check_shape(picture, size, name)
     pixels, alpha = to_srgb(picture)
-    values: NDArray[np.floating[Any]] = pixels @ np.array([0.2126, 0.7152, 0.0722])
+    values: NDArray[np.floating[Any]] = pixels @ np.array(LUMA)
     if alpha is not None:
         opacity = np.asarray(alpha, np.float32) / 255
         flat = float(values[opacity > 0].std()) < 1e-3 if (opacity > 0).any() else True
         values = opacity if flat else values * opacity
+    if 0 < values.max() < _ONE_LEVEL:  # 0 and 1, as segmentation gives them
+        values = values / values.max()
     mask = Image.fromarray(np.ascontiguousarray(values, np.float32))
     if mask.size != size:
         mask = mask.resize(size, Image.Resampling.BILINEAR)

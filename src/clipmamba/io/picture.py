@@ -1,306 +1,335 @@
-"""Read and write pictures without harming what a photo carries.
+"""Read pictures without harming what a photo carries.
 
 A ``PIL.Image.Image`` is the carrier throughout: its pixels in their own mode, and in ``.info`` what
-must survive: ``"exif"`` (bytes, orientation already applied and removed), ``"xmp"`` (bytes),
-``"dpi"`` and ``"icc_profile"`` (bytes, describing exactly the pixels beside it).
+must survive: see :func:`read_picture`.
 
 Only Pillow is imported here at load time, so that the command line can refuse a bad file at once.
 """
 
 from __future__ import annotations
 
+import io
 import logging
 import os
-import secrets
-import threading
-from collections.abc import Iterator, Mapping
+import stat
+import warnings
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import IO, Any, BinaryIO
+from typing import IO, Any, BinaryIO, cast
 
-from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from clipmamba.errors import InputError
-from clipmamba.io.color import as_srgb
-from clipmamba.io.deep import (
-    DEEP_FORMATS,
-    attach,
-    deep_levels,
-    join_bytes,
-    save_png,
-    save_tiff,
-    swap_bytes,
-    with_levels,
+from clipmamba.files import one_line, reason
+from clipmamba.io import metadata, png, tiff
+from clipmamba.io.deep import attach, deep_levels, high_bytes, join_bytes, swap_bytes, with_levels
+from clipmamba.io.formats import (
+    ANIMATED,
+    READABLE,
+    any_size,
+    enable,
+    guess,
+    is_raw,
+    looks_like_heif,
 )
-from clipmamba.io.formats import ANIMATED, READABLE, WRITERS, Writer, enable, looks_like_heif
-from clipmamba.io.metadata import add_settings, exif_bytes, one_line, resolution, xmp_bytes
+from clipmamba.io.profiles import ADOBE_RGB, make_profile
+from clipmamba.io.xmp import without_stale
 
 logger = logging.getLogger("clipmamba")
 
 MAX_PIXELS = 200_000_000
-_KEPT = {"all": ("exif", "xmp", "dpi", "icc_profile"), "color": ("icc_profile",), "none": ()}
-_XMP_TAG = 700  # of TIFF
-_LIMIT_LOCK = threading.Lock()
+MAX_STREAM = 1 << 32  # bytes that a pipe may give
+_CHUNK = 1 << 20
 
 
 def read_picture(
-    source: str | os.PathLike[str] | Image.Image | BinaryIO, *, max_pixels: int = MAX_PIXELS
+    source: str | os.PathLike[str] | Image.Image | bytes | BinaryIO,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    name: str | None = None,
 ) -> Image.Image:
     """Read a picture completely and turn it upright.
 
     Args:
-        source: a path, an open binary file that can seek, or an image from Pillow (left
-            untouched). Of an animation the first frame, which a warning says.
-        max_pixels: a file with more is refused before it is decoded: a small file may unfold to
-            more than the memory holds.
+        source: a path, the bytes of a file, an open binary file, or an image from Pillow (left
+            untouched). Only the first frame of an animation is read; a warning is logged.
+        max_pixels: a file with more is refused before it is decoded: a small file can decompress to
+            more than fits in memory.
+        name: what messages call it; None for the path or the file's own name.
 
     Returns:
         An image in its own mode, with ``info`` holding at most ``"exif"`` (no orientation),
-        ``"xmp"``, ``"dpi"``, ``"icc_profile"`` and ``"transparency"``. 16-bit grey stays; 16-bit
-        colour of PNG and TIFF has its low bytes beside it (see :mod:`clipmamba.io.deep`).
+        ``"xmp"``, ``"iptc"``, ``"comment"`` (bytes all), ``"text"`` (a PNG's, a dict), ``"dpi"``,
+        ``"icc_profile"`` (bytes; colours that a PNG or a camera describes by numbers get one) and
+        ``"transparency"``. 16-bit grey stays; 16-bit colour of PNG and TIFF has its low bytes
+        beside it (see :mod:`clipmamba.io.deep`).
 
     Raises:
-        InputError: the file is missing, a folder, unreadable, not a picture, damaged or too large.
+        InputError: the file is missing, a folder, unreadable, not a picture, damaged, too large, or
+            of a kind that can't be read rightly.
     """
     if isinstance(source, Image.Image):
-        return attach(_decode(source, "the picture"), deep_levels(source))
-    path = Path(source) if isinstance(source, str | os.PathLike) else Path("the standard input")
-    file = path if isinstance(source, str | os.PathLike) else source
+        return attach(_decode(source, name or "the picture"), deep_levels(source))
+    name = name or _name(source)
     try:
-        with _open(file) as image:
-            pixels = image.width * image.height
-            if pixels > max_pixels:
-                raise InputError(
-                    f"{path} has {pixels:,} pixels, more than {max_pixels:,}; if you trust it, "
-                    f"allow it with --max-pixels {pixels}"
-                )
-            if image.format in ANIMATED and getattr(image, "is_animated", False):
-                logger.warning("%s is animated: its first frame is taken", path)
-            if image.format == "TIFF" and getattr(image, "n_frames", 1) > 1:
-                logger.warning("%s has several pages: the first is taken", path)
-            picture = _decode(image, str(path))
-            if image.format not in DEEP_FORMATS:
-                return picture
-        return _with_low_bytes(picture, file, str(path))
+        with opened(source, name) as file:
+            return _read(file, name, max_pixels)
     except InputError:
         raise
     except FileNotFoundError:
-        raise InputError(f"no such file: {path}") from None
+        raise InputError(f"no such file: {name}") from None
     except IsADirectoryError:
-        raise InputError(f"{path} is a folder; give one picture") from None
-    except UnidentifiedImageError:
-        empty = isinstance(file, Path) and path.stat().st_size == 0
-        reason = "is empty" if empty else "is not a picture of a known format"
-        raise InputError(f"{path} {reason}; give a PNG, JPEG, WebP, TIFF or AVIF file") from None
+        raise InputError(f"{name} is a folder; give one picture") from None
     except OSError as error:
-        raise InputError(f"can't read {path}: {error.strerror or one_line(error)}") from error
+        raise InputError(f"can't read {name}: {reason(error)}") from error
     except Exception as error:  # headers of hostile files make decoders raise anything
-        raise InputError(f"{path} is damaged: {one_line(error)}") from error
-
-
-def check_output(path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-    """Say now, before the work, whether a picture could be written there.
-
-    Raises:
-        InputError: unknown extension, a package for the format is missing, the folder is missing
-            or read-only, or the file exists and may not be replaced.
-    """
-    path = Path(path)
-    if path.suffix.lower() not in WRITERS:
-        what = f"unknown picture extension {path.suffix!r}" if path.suffix else "no extension"
-        raise InputError(f"can't write {path}: {what}; use one of {' '.join(WRITERS)}")
-    enable(WRITERS[path.suffix.lower()].name)
-    try:
-        if path.is_dir():
-            raise InputError(f"can't write {path}: it is a folder; give a file name")
-        if not path.parent.is_dir():
-            raise InputError(f"can't write {path}: there is no folder {path.parent}")
-        if not os.access(path.parent, os.W_OK):
-            raise InputError(f"can't write {path}: the folder {path.parent} is not writable")
-        if path.exists() and not overwrite:
-            raise InputError(f"{path} exists already; choose another name or allow --overwrite")
-    except OSError as error:  # for example a name that is too long
-        raise InputError(f"can't write {path}: {error.strerror or error}") from error
-
-
-def write_picture(
-    image: Image.Image,
-    target: str | os.PathLike[str] | BinaryIO,
-    *,
-    overwrite: bool = False,
-    metadata: str = "all",
-    file_format: str = "PNG",
-    quality: int | None = None,
-    settings: Mapping[str, Any] | None = None,
-) -> None:
-    """Write a picture whole or not at all: into a temporary file beside it, then renamed.
-
-    JPEG, WebP, AVIF and HEIC are written with high quality and full colour resolution. JPEG has
-    no transparency, so a transparent picture is laid on white there. PNG and TIFF keep the 16 bits
-    of a picture that has them.
-
-    Args:
-        image: any image this module returned.
-        target: where to; the extension chooses PNG, JPEG, WebP, TIFF, AVIF or HEIC. Or an open
-            binary file.
-        overwrite: whether an existing file may be replaced.
-        metadata: what of ``image.info`` is kept: "all" (EXIF, XMP, resolution and ICC profile),
-            "color" (the profile) or "none".
-        file_format: Pillow's name of the format of an open binary file, which has no extension.
-        quality: 1 to 100; None: 95 for JPEG and WebP, 90 for AVIF and HEIC. PNG and TIFF lose
-            nothing whatever it says.
-        settings: how the picture was made; with metadata "all" kept in EXIF's user comment, which
-            :func:`read_settings` gives back, unless the photo has a comment of its own.
-
-    Raises:
-        InputError: see :func:`check_output`; or the disk is full, the format can't hold the size.
-    """
-    if metadata not in _KEPT:
-        raise InputError(f"metadata must be one of {', '.join(_KEPT)}, not {metadata!r}")
-    if quality is not None and not 1 <= quality <= 100:
-        raise InputError(f"quality must be 1 to 100, not {quality}")
-    info = {key: image.info[key] for key in _KEPT[metadata] if image.info.get(key)}
-    if settings and metadata == "all":
-        info["exif"] = add_settings(info.get("exif"), settings)
-    if not isinstance(target, str | os.PathLike):
-        enable(file_format)
-        writer = next(writer for writer in WRITERS.values() if writer.name == file_format)
-        with _encoding(f"a {file_format} picture"):
-            _save(image, target, writer, info, quality)
-        return
-    check_output(target, overwrite=overwrite)
-    path = Path(target)
-    extension = path.suffix.lower()
-    temporary = path.with_name(f".clipmamba-{secrets.token_hex(6)}{extension}")
-    try:
-        with _encoding(str(path)):
-            with temporary.open("xb") as file:
-                _save(image, file, WRITERS[extension], info, quality)
-            check_output(path, overwrite=overwrite)  # it may have appeared while the model worked
-            temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        raise InputError(f"{name} is damaged: {one_line(error)}") from error
 
 
 @contextmanager
-def _encoding(name: str) -> Iterator[None]:
-    """Give what a disk or an encoder says as an `InputError`."""
+def opened(
+    source: str | os.PathLike[str] | bytes | BinaryIO, name: str = "the picture"
+) -> Iterator[IO[bytes]]:
+    """Open a picture's bytes so that they can be read again and again.
+
+    A pipe gives its bytes once only: they are kept in memory.
+
+    Raises:
+        InputError: it is none of these.
+        OSError: it can't be opened.
+    """
+    if isinstance(source, bytes | bytearray | memoryview):
+        yield io.BytesIO(source)
+    elif isinstance(source, str | os.PathLike):
+        if not os.fspath(source):
+            raise InputError("a picture's name is empty: give a path")
+        with Path(source).open("rb") as file:
+            regular = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
+            yield file if regular else _kept(file, name)
+    elif hasattr(source, "read"):
+        if isinstance(source, io.TextIOBase):
+            raise InputError(f"{name} is open as text; open it with mode 'rb'")
+        yield source if getattr(source, "seekable", lambda: False)() else _kept(source, name)
+    else:
+        raise InputError(
+            f"a picture must be a path, bytes, an open file or an image, not {source!r:.80}"
+        )
+
+
+def is_result(path: str | os.PathLike[str]) -> bool:
+    """Tell whether a file is a picture made here, by the note that is in it; False if unsure."""
     try:
-        yield
-    except InputError:
-        raise
-    except BrokenPipeError:  # the reader of a stream has left: no fault of the picture
-        raise
-    except OSError as error:
-        raise InputError(f"can't write {name}: {error.strerror or one_line(error)}") from error
-    except (ValueError, RuntimeError) as error:  # an encoder's word for what it can't hold
-        raise InputError(f"can't write {name}: {one_line(error)}") from error
+        with warnings.catch_warnings(), opened(path) as file:
+            warnings.simplefilter("ignore")  # about metadata; said again when the photo is read
+            with open_picture(file, os.fspath(path)) as image:
+                return metadata.is_ours(image)
+    except Exception:  # noqa: BLE001 - what can't be opened is told about when it is read
+        return False
 
 
-def _save(
-    image: Image.Image,
-    file: IO[bytes],
-    writer: Writer,
-    info: dict[str, Any],
-    quality: int | None,
-) -> None:
-    """Encode a picture, converted where the format can't hold it."""
-    if image.mode not in writer.modes or (writer.name == "JPEG" and image.has_transparency_data):
-        image = as_srgb(image)
-        if "icc_profile" in info:
-            info = {**info, "icc_profile": image.info["icc_profile"]}
-        if image.mode == "RGBA" and writer.name == "JPEG":
-            logger.warning("JPEG holds no transparency: laid on white (use .png to keep it)")
-            white = Image.new("RGB", image.size, "white")
-            white.paste(image, mask=image)
-            image = white
-    for key in ("exif", "xmp"):
-        if writer.largest_metadata and len(info.get(key, b"")) > writer.largest_metadata:
-            logger.warning("%s is too long for %s: left out", key.upper(), writer.name)
-            info = {name: value for name, value in info.items() if name != key}
-    options = dict(writer.options)
-    if writer.quality is not None:
-        options["quality"] = writer.quality if quality is None else quality
-    if writer.name == "PNG" and "xmp" in info:
-        text = PngImagePlugin.PngInfo()
-        text.add_itxt("XML:com.adobe.xmp", info.pop("xmp").decode("utf-8", "replace"))
-        options["pnginfo"] = text
-    if writer.name == "TIFF" and "xmp" in info:
-        exif = Image.Exif()
-        exif.load(info.get("exif", b""))
-        exif[_XMP_TAG] = info.pop("xmp")
-        info["exif"] = exif.tobytes()
-    levels = deep_levels(image) if writer.name in DEEP_FORMATS else None
-    if levels is not None:
-        save = save_png if writer.name == "PNG" else save_tiff
-        save(levels, file, {**options, **info})
-        return
-    bare = image.copy()
-    # Pillow would write on its own what is not to be kept
-    bare.info = {key: image.info[key] for key in ("transparency",) if key in image.info}
-    bare.save(file, format=writer.name, **options, **info)
+def _kept(file: IO[bytes], name: str) -> io.BytesIO:
+    kept = io.BytesIO()
+    while part := file.read(_CHUNK):
+        if kept.tell() + len(part) > MAX_STREAM:
+            raise InputError(f"{name} gives more than {MAX_STREAM >> 30} GiB: that is no picture")
+        kept.write(part)
+    return kept
 
 
-def _with_low_bytes(high: Image.Image, file: Path | BinaryIO, name: str) -> Image.Image:
-    """Decode a file of 16-bit colour once more for what the first time left out."""
-    with _open(file) as image:
-        if not swap_bytes(image):
-            return high
-        return with_levels(high, join_bytes(high, _decode(image, name)))
+def _name(source: object) -> str:
+    if isinstance(source, str | os.PathLike):
+        return str(Path(source))
+    name = getattr(source, "name", None)
+    return name if isinstance(name, str) and name else "the picture"
 
 
-def _open(file: Path | BinaryIO) -> Image.Image:
-    """Open a picture of a known format; nothing is decoded yet."""
-    with _without_pillows_limit():
+def _read(file: IO[bytes], name: str, max_pixels: int) -> Image.Image:
+    """Read a picture from a file that can seek."""
+    file.seek(0)
+    header = file.read(16)
+    if not header:
+        raise InputError(f"{name} is empty; give a PNG, JPEG, WebP, TIFF or AVIF file")
+    layout = tiff.inspect(file, name) if tiff.is_tiff(header) else None
+    if layout is not None and layout.ours:
+        check_pixels(layout.size, max_pixels, name)
+        return _from_samples(file, layout, name)
+    iptc = _iptc(file, layout)
+    if layout is not None and layout.samples == 1 and not layout.in_one_plane:
+        file, layout = tiff.without_planes(file, layout), replace(layout, page=0)
+    with open_picture(file, name) as image:
+        check_pixels(image.size, max_pixels, name)
+        if layout is not None:
+            image.seek(layout.page)
+            check_pixels(image.size, max_pixels, name)
+            if layout.pages > 1 and layout.page == 0:
+                logger.warning("%s has several pages: the first is taken", name)
+        elif image.format in ANIMATED and getattr(image, "is_animated", False):
+            logger.warning("%s is animated: its first frame is taken", name)
+        profile = png.color_profile(file, image, name) if image.format == "PNG" else None
+        picture = _decode(image, name)
+        for key, value in (("icc_profile", profile), ("iptc", iptc)):
+            if value is not None:
+                picture.info[key] = value
+        if image.format != "PNG":
+            return picture
+    return _with_all_bits(file, picture, name)
+
+
+def check_pixels(size: tuple[int, int], max_pixels: int, name: str) -> None:
+    """Refuse a picture that is too large.
+
+    Raises:
+        InputError: it has more pixels; says how to allow them.
+    """
+    pixels = size[0] * size[1]
+    if pixels > max_pixels:
+        raise InputError(
+            f"{name} has {pixels:,} pixels, more than {max_pixels:,}; if you trust it, "
+            f"allow it with --max-pixels {pixels}"
+        )
+
+
+def open_picture(file: IO[bytes], name: str) -> Image.Image:
+    """Open a picture of a known format; nothing is decoded yet.
+
+    Raises:
+        InputError: it is of no known format.
+    """
+    with any_size():
         try:
             return Image.open(file, formats=READABLE)
-        except UnidentifiedImageError:
-            if not looks_like_heif(_header(file)):
+        except OSError as error:  # Pillow's word for what it does not know, or the system's
+            if error.errno is not None:
                 raise
-        enable("HEIF")
-        return Image.open(file, formats=("HEIF",))
-
-
-def _header(file: Path | BinaryIO) -> bytes:
-    if isinstance(file, Path):
-        with file.open("rb") as opened:
-            return opened.read(12)
-    file.seek(0)
-    header = file.read(12)
-    file.seek(0)
-    return header
-
-
-@contextmanager
-def _without_pillows_limit() -> Iterator[None]:
-    """Ours is checked at once after opening, and can be raised for a single picture."""
-    with _LIMIT_LOCK:
-        before = Image.MAX_IMAGE_PIXELS
-        Image.MAX_IMAGE_PIXELS = None
-        try:
-            yield
-        finally:
-            Image.MAX_IMAGE_PIXELS = before
+        file.seek(0)
+        header = file.read(16)
+        file.seek(0)
+        if looks_like_heif(header):
+            enable("HEIF")
+            return Image.open(file, formats=("HEIF",))
+    if is_raw(name):
+        raise InputError(f"{name} is a RAW file; develop it first, and give a JPEG or a TIFF")
+    kind = guess(header)
+    if kind:
+        raise InputError(f"{name} is damaged, or a {kind} file of a kind that can't be read")
+    raise InputError(
+        f"{name} is not a picture of a known format; give a PNG, JPEG, WebP, TIFF or AVIF file"
+    )
 
 
 def _decode(image: Image.Image, name: str) -> Image.Image:
     """Decode all pixels, apply the orientation and keep only the metadata that is carried on."""
-    try:
+    with _decoding(name), any_size():
+        # Pillow turns a TIFF as it loads; to ask a PNG loads it, and would hide its damage.
+        turned = image.format == "TIFF" and _orientation(image) != 1
         image.load()
+        turned = turned or _orientation(image) != 1
         upright = ImageOps.exif_transpose(image)
-        exif = exif_bytes(image, upright.size)
+        if upright.mode in ("La", "RGBa"):  # colours multiplied by their opacity
+            upright = upright.convert(upright.mode.upper())
+    if upright.width == 0 or upright.height == 0:
+        raise InputError(f"{name} has no pixels")
+    upright.info = _carried(image, upright, turned)
+    return upright
+
+
+def _from_samples(file: IO[bytes], layout: tiff.Layout, name: str) -> Image.Image:
+    """A TIFF that Pillow would read wrongly."""
+    import numpy as np
+
+    if layout.pages > 1 and layout.page == 0:
+        logger.warning("%s has several pages: the first is taken", name)
+    with _decoding(name), any_size():
+        color, opacity, carrier = tiff.read_samples(file, layout)
+    if color.shape[2] == 4 and color.dtype == np.uint16:  # Pillow's inks have 8 bits
+        color = ((color.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    if opacity is not None and color.shape[2] == 4:
+        logger.warning("%s: the transparency of CMYK is left out", name)
+    elif opacity is not None:
+        if color.shape[2] == 1 and color.dtype == np.uint16:
+            color = np.repeat(color, 3, axis=2)
+        color = np.dstack([color, opacity])
+    pixels = np.ascontiguousarray(tiff.turned(color, layout.orientation))
+    if pixels.dtype == np.uint16 and pixels.shape[2] > 1:
+        picture = high_bytes(pixels)
+    elif pixels.shape[2] == 1:
+        picture = Image.fromarray(pixels[..., 0])
+    else:
+        mode = {2: "LA", 3: "RGB", 4: "RGBA"}[pixels.shape[2]]
+        mode = "CMYK" if layout.is_cmyk else mode
+        picture = Image.frombytes(mode, pixels.shape[1::-1], pixels.tobytes())
+    picture.info = _carried(carrier, picture, layout.orientation != 1)
+    if (iptc := _iptc(file, layout)) is not None:
+        picture.info["iptc"] = iptc
+    return picture
+
+
+def _iptc(file: IO[bytes], layout: tiff.Layout | None) -> bytes | None:
+    if layout is None:
+        return None
+    value = tiff.raw_value(file, layout, metadata.IPTC_TAG)
+    file.seek(0)
+    return metadata.iptc_of_tiff(value)
+
+
+def _with_all_bits(file: IO[bytes], picture: Image.Image, name: str) -> Image.Image:
+    """Decode a 16-bit PNG once more for what Pillow leaves out."""
+    with _decoding(name), any_size():
+        levels = png.grey_alpha_levels(file)
+        if levels is not None:
+            import numpy as np
+
+            file.seek(0)
+            with open_picture(file, name) as image:
+                turned = tiff.turned(levels, _orientation(image))
+            deep = high_bytes(np.ascontiguousarray(turned[..., [0, 0, 0, 1]]))
+            deep.info = picture.info
+            return deep
+    file.seek(0)
+    with open_picture(file, name) as image:
+        if not swap_bytes(image):
+            return picture
+        return with_levels(picture, join_bytes(picture, _decode(image, name)))
+
+
+@contextmanager
+def _decoding(name: str) -> Iterator[None]:
+    """Say what a decoder says as an `InputError`."""
+    try:
+        yield
+    except InputError:
+        raise
     except MemoryError:
         raise InputError(f"{name} does not fit into memory; make it smaller first") from None
     except Exception as error:  # damaged files make decoders raise anything
         raise InputError(f"{name} is damaged or cut short: {one_line(error)}") from error
-    if upright.width == 0 or upright.height == 0:
-        raise InputError(f"{name} has no pixels")
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        value = image.getexif().get(0x0112, 1)
+    except Exception:  # noqa: BLE001 - damaged metadata; exif_bytes says it
+        return 1
+    return cast("int", value) if value in range(1, 9) else 1
+
+
+def _carried(source: Image.Image, upright: Image.Image, turned: bool) -> dict[Any, Any]:
+    """What a picture carries on, from the file it was opened from."""
+    info = upright.info if upright.info else source.info
+    xmp = metadata.xmp_bytes(upright) or metadata.xmp_bytes(source)
+    profile = info.get("icc_profile") or source.info.get("icc_profile")
+    if not profile and upright.mode in ("RGB", "RGBA") and metadata.is_adobe_rgb(source):
+        profile = make_profile(ADOBE_RGB)
     kept = {
-        "icc_profile": upright.info.get("icc_profile"),
-        "transparency": upright.info.get("transparency"),
-        "exif": exif,
-        "xmp": xmp_bytes(upright),
-        "dpi": resolution(upright),
+        "icc_profile": profile,
+        "transparency": info.get("transparency"),
+        "exif": metadata.exif_bytes(source, upright.size),
+        "xmp": None if xmp is None else without_stale(xmp, turned=turned),
+        "dpi": metadata.resolution(source),
+        "iptc": source.info.get("iptc") or metadata.iptc_of_jpeg(source),
+        "comment": metadata.comment_bytes(source),
+        "text": source.info.get("text") or png.texts(source),
     }
-    upright.info = {key: value for key, value in kept.items() if value is not None}
-    return upright
+    return {key: value for key, value in kept.items() if value is not None and value != {}}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clipmamba.errors import InputError
+from clipmamba.files import reason, write_whole
 from clipmamba.models.gamut import into_gamut
 from clipmamba.models.stylizer import Stylizer
 from clipmamba.ops import scan_backend
@@ -90,7 +90,6 @@ def write_onnx(stylizer: Stylizer, path: Path, style: Tensor | None = None) -> t
         shapes.append({0: free})
     names = ["photo", "noise", "style"][: len(given)]
     model = AnySize(stylizer, style).eval()
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     # One operator per scan, however this machine would run it.
     with scan_backend("torch"), torch.no_grad(), _quiet():
         program = torch.onnx.export(
@@ -106,12 +105,10 @@ def write_onnx(stylizer: Stylizer, path: Path, style: Tensor | None = None) -> t
     if program is None:
         raise RuntimeError("torch.onnx.export gave no program")
     try:
-        program.save(str(part))
-        part.replace(path)
+        with write_whole(path) as part:
+            program.save(str(part))
     except OSError as error:
-        raise InputError(f"can't write {path}: {error.strerror or error}") from error
-    finally:
-        part.unlink(missing_ok=True)
+        raise InputError(f"can't write {path}: {reason(error)}") from error
     lines = [
         "photo   (batch, 3, H, W), sRGB in [0, 1]",
         f"noise   (1, {stylizer.config.noise}, 4 * ceil(H / 8), 4 * ceil(W / 8)), standard normal",
