@@ -32,6 +32,9 @@ class Negative:
     device = "cpu"
     from_pretrained = classmethod(lambda cls, *_: cls())
 
+    def prepare(self, request, seeds):
+        return SimpleNamespace(familiarity=None, only=lambda seed: None)
+
     def __call__(self, picture, **_):
         return SimpleNamespace(images=[ImageOps.invert(picture.convert("RGB"))])
 
