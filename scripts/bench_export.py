@@ -26,7 +26,7 @@ from clipmamba import StylizePipeline
 @torch.no_grad()
 def main(file: Path, rounds: int) -> None:
     """Compare FILE, exported from the default weights without a style."""
-    model = StylizePipeline.from_pretrained(device="cpu").stylizer
+    model = StylizePipeline.from_pretrained(device="cpu").network
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     # Idle threads of one library must not take the processors from the other.

@@ -109,6 +109,39 @@ def test_position_table_is_not_stretched(clip_folder: Path) -> None:
     refused(clip_folder, "positional_embedding", "(12, 16)", "(20, 16)")
 
 
+@pytest.mark.parametrize(
+    "name", ["open_clip_pytorch_model.safetensors", "model.safetensors", "mine.safetensors",
+             "open_clip_pytorch_model.bin", "mine.pth"],
+)  # fmt: skip
+def test_no_file_name_lets_a_stretched_table_through(clip_folder: Path, name: str) -> None:
+    file = clip_folder / WEIGHTS
+    if name.endswith(".safetensors"):
+        file.rename(clip_folder / name)
+    else:
+        torch.save(load_file(file), clip_folder / name)
+        file.unlink()
+    assert Clip.from_pretrained(str(clip_folder)).context_length == 12
+    edit_config(clip_folder, lambda c: c["model_cfg"]["text_cfg"].update(context_length=20))
+    refused(clip_folder, "positional_embedding", "(12, 16)", "(20, 16)")
+
+
+def test_numbers_that_are_not_finite_are_refused(clip_folder: Path) -> None:
+    edit_weights(clip_folder, lambda tensors: tensors["ln_final.weight"].fill_(float("nan")))
+    refused(clip_folder, "ln_final.weight", "not finite")
+
+
+def test_a_tokenizer_of_a_folder_never_asks_the_network(
+    clip_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = {}
+    monkeypatch.setattr(
+        open_clip, "get_tokenizer", lambda *_, **options: asked.update(options) or list
+    )
+    edit_config(clip_folder, lambda c: c["model_cfg"]["text_cfg"].update(hf_tokenizer_name="a/b"))
+    Clip.from_pretrained(str(clip_folder))
+    assert asked["local_files_only"] is True
+
+
 def test_missing_or_broken_weights(clip_folder: Path) -> None:
     whole = (clip_folder / WEIGHTS).read_bytes()
     (clip_folder / WEIGHTS).write_bytes(whole[: len(whole) // 2])

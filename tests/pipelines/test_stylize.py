@@ -442,6 +442,16 @@ def test_pipelines_with_other_guidance_may_share_a_stylizer(photo):
     assert bytes_of(one(photo, prompt="mosaic").images[0]) == before
 
 
+def test_the_network_has_the_guidance_and_the_stylizer_has_not():
+    pipe = StylizePipeline.from_pretrained(device="cpu")
+    photo = torch.rand(1, 3, 24, 24, generator=torch.Generator().manual_seed(0))
+    point = pipe.encode_style("mosaic")
+    assert pipe.guidance != 1
+    plain = StylizePipeline(pipe.stylizer, pipe.clip, pipe.prior).network
+    assert torch.equal(pipe.stylizer(photo, point), plain(photo, point))
+    assert not torch.allclose(pipe.stylizer(photo, point), pipe.network(photo, point), atol=1e-3)
+
+
 @pytest.mark.parametrize("guidance", [0, -1, 1e308, float("inf"), float("nan"), True, "1"])
 def test_a_senseless_guidance_is_refused(tiny_pipeline, guidance):
     parts = (tiny_pipeline.stylizer, tiny_pipeline.clip, tiny_pipeline.prior)

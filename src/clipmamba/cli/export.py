@@ -83,7 +83,7 @@ def export(
             pipeline = StylizePipeline.from_pretrained(model, "cpu")
         point = pipeline.encode_style(**keywords, seed=seed) if with_style else None
         with status("tracing the network, about a minute"):
-            lines = write_onnx(pipeline.stylizer, output, point)
+            lines = write_onnx(pipeline.network, output, point)
     click.echo(os.fsencode(output))
     for line in lines:
         click.echo(f"  {line}")

@@ -151,6 +151,11 @@ class StylizePipeline:
         """Where the stylizer computes."""
         return next(self.stylizer.parameters()).device
 
+    @property
+    def network(self) -> Stylizer:
+        """The stylizer as this pipeline runs it: its own parameters, with the guidance applied."""
+        return self._guidance.applied(self.stylizer)
+
     def prepare(
         self, request: StyleRequest, seeds: Sequence[int | None] = (None,)
     ) -> ResolvedStyle:
@@ -367,7 +372,7 @@ class StylizePipeline:
         seen = functional.pad(small, (columns, columns, rows, rows), mode="replicate")
         points = point.to(seen).expand(len(seen), -1)
         noise = self.stylizer.draw_noise(seen.shape[2], seen.shape[3], seed or 0) * options.grain
-        network = self._guidance.applied(self.stylizer)
+        network = self.network
         tile = options.tile_side(small.shape[3], small.shape[2], scale)
         if tile is None:
             restyled = network(seen, points, noise)
