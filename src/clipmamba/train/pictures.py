@@ -10,7 +10,7 @@ import csv
 import dataclasses
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -40,7 +40,6 @@ class Picture:
         caption: Its full caption; style words where the list has no caption.
         texts: Shorter true texts: movement, artist, genre, object.
         movement: One of `MOVEMENTS` for a real painting, else "".
-        group: Name of the first picture of this painting; near-duplicates share it.
     """
 
     path: Path
@@ -48,12 +47,11 @@ class Picture:
     caption: str
     texts: tuple[str, ...]
     movement: str
-    group: str = ""
 
     @property
     def held_out(self) -> bool:
-        """A tenth of the paintings is never trained on."""
-        return int(hashlib.blake2b(self.group.encode()).hexdigest(), 16) % 10 == 0
+        """A tenth of the pictures is never trained on; the file's own name alone decides."""
+        return int(hashlib.blake2b(self.path.stem.encode()).hexdigest(), 16) % 10 == 0
 
     @property
     def family(self) -> str:
@@ -64,7 +62,11 @@ class Picture:
 
 
 def read_pictures(data: Path) -> list[Picture]:
-    """All pictures of the data folder; near-duplicates share a group.
+    """The pictures of the data folder, without held-out ones that training would know.
+
+    A held-out picture with a near-duplicate, or a near-duplicate's, that is trained on is left
+    out. So rows that the lists gain never move a picture from training to the held-out ones or
+    back; all they can do is to leave out a held-out one.
 
     Raises:
         InputError: A list is missing.
@@ -77,10 +79,21 @@ def read_pictures(data: Path) -> list[Picture]:
     with ThreadPoolExecutor() as pool:
         hashes = np.stack(list(pool.map(difference_hash, [p.path for p in rows])))
     groups = group_near_duplicates(hashes)
+    learned = {group for row, group in zip(rows, groups, strict=True) if not row.held_out}
     return [
-        dataclasses.replace(picture, group=rows[group].path.stem)
-        for picture, group in zip(rows, groups, strict=True)
+        row
+        for row, group in zip(rows, groups, strict=True)
+        if not (row.held_out and group in learned)
     ]
+
+
+def split_fingerprint(pictures: Iterable[Picture]) -> str:
+    """Of which files are held out and which are not, in any order: 16 hexadecimal digits.
+
+    What was made of one split must not be trained on under another.
+    """
+    lines = sorted(f"{picture.held_out:d} {picture.path.name}" for picture in pictures)
+    return hashlib.blake2b("\n".join(lines).encode(), digest_size=8).hexdigest()
 
 
 def draw_by_look(pictures: Sequence[Picture], count: int, seed: int) -> list[tuple[Picture, str]]:
