@@ -11,6 +11,7 @@ import ctypes
 import dataclasses
 import json
 import logging
+import os
 import random
 import shutil
 import sys
@@ -119,6 +120,24 @@ def choose_precision(precision: str) -> str:
     return chosen
 
 
+def make_accelerator(precision: str) -> Accelerator:
+    """Accelerate's object for this process, on the CPU unless there is an accelerator.
+
+    Raises:
+        InputError: Several processes were launched, and accelerate serves them as one each.
+    """
+    here = torch.accelerator.is_available()
+    made = Accelerator(mixed_precision=choose_precision(precision), cpu=not here)
+    launched = int(os.environ.get("WORLD_SIZE", "1"))
+    if launched != made.num_processes:
+        raise InputError(
+            f"{launched} processes were launched, and accelerate sees {made.num_processes}"
+        )
+    if not made.is_main_process:
+        logger.setLevel(logging.WARNING)  # one process reports
+    return made
+
+
 def keep_freed_memory() -> None:
     """Has glibc keep what is freed: fresh pages would cost a fifth of each step on a CPU."""
     if sys.platform == "linux":
@@ -158,7 +177,7 @@ def train(
     Returns:
         The task, on the CPU or device it was trained on, in eval mode.
     """
-    accelerator = accelerator or Accelerator(mixed_precision=choose_precision(config.precision))
+    accelerator = accelerator or make_accelerator(config.precision)
     keep_freed_memory()
     output = config.folder
     if config.dry_run and accelerator.is_main_process:

@@ -8,13 +8,12 @@ from pathlib import Path
 
 import click
 import torch
-from accelerate import Accelerator
 
 from clipmamba.clip import Clip
 from clipmamba.errors import InputError
 from clipmamba.losses.vgg import VggFeatures
 from clipmamba.models.second_design import SecondConfig, SecondStylizer
-from clipmamba.train.loop import LoopConfig, choose_precision, train
+from clipmamba.train.loop import LoopConfig, make_accelerator, train
 from clipmamba.train.options import (
     ExistingFolder,
     Folder,
@@ -99,7 +98,7 @@ def train_command(
     config: LoopConfig,
 ) -> None:
     """Train on style pictures, photos and exact pairs."""
-    accelerator = Accelerator(mixed_precision=choose_precision(config.precision))
+    accelerator = make_accelerator(config.precision)
     torch.manual_seed(config.seed)
     prepared = Prepared.load(folder)
     given = {name: value for name, value in {"mixer": mixer, "depth": depth}.items() if value}
