@@ -256,11 +256,11 @@ class SecondStylizer(nn.Module):
         try:
             values = json.loads((folder / "config.json").read_text("utf-8"))
             values = {name: value for name, value in values.items() if name != "design"}
-            config = SecondConfig(**{**values, "widths": tuple(values["widths"])})
+            model = cls(SecondConfig(**{**values, "widths": tuple(values["widths"])}))
             tensors = load_file(folder / cls.WEIGHTS)
-        except (OSError, ValueError, TypeError, KeyError, SafetensorError) as error:
-            raise WeightsError(f"can't load the stylizer from {folder}: {error}") from error
-        model = cls(config)
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, SafetensorError) as error:
+            reason = " ".join(str(error).split())
+            raise WeightsError(f"can't load the stylizer from {folder}: {reason}") from error
         try:
             model.load_state_dict({name: value.float() for name, value in tensors.items()})
         except RuntimeError as error:

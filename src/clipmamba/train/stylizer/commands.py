@@ -1,8 +1,9 @@
-"""The steps of `scripts/train_stylizer.py`: painters, prepare, train, export."""
+"""The steps of `scripts/train_stylizer.py`: prepare, train, export."""
 
 from __future__ import annotations
 
 import dataclasses
+import json
 import logging
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from clipmamba.clip import Clip
 from clipmamba.errors import InputError
 from clipmamba.losses.vgg import VggFeatures
 from clipmamba.models.second_design import SecondConfig, SecondStylizer
-from clipmamba.train.loop import LoopConfig, make_accelerator, train
+from clipmamba.styles import StylePrior
+from clipmamba.train.loop import LoopConfig, Validation, make_accelerator, train
 from clipmamba.train.options import (
     ExistingFolder,
     Folder,
@@ -22,12 +24,16 @@ from clipmamba.train.options import (
     dataclass_options,
     loop_options,
 )
-from clipmamba.train.pictures import read_pictures
+from clipmamba.train.pictures import read_pictures, set_aside
 from clipmamba.train.stylizer.batches import StylizerBatches
 from clipmamba.train.stylizer.pairs import painter_pairs, painter_styles, write_store
 from clipmamba.train.stylizer.prepared import Prepared, prepare
 from clipmamba.train.stylizer.samples import sample_sheet
 from clipmamba.train.stylizer.task import LossWeights, StylizerTask
+from clipmamba.train.stylizer.validation import mean_losses
+
+VALIDATION = "validation"  # folder in a prepared one, of pictures that are not trained on
+VALIDATION_STYLES = 200  # style pictures in it, at most
 
 prepared_option = click.option(
     "--prepared", "folder", type=ExistingFolder, required=True, help="Output of `prepare`."
@@ -50,13 +56,21 @@ def main() -> None:
 def prepare_command(
     data: Path, clip_name: str, styles: int, painters: int, seed: int, output: Path
 ) -> None:
-    """Choose style pictures, encode them, and paint exact pairs."""
-    pictures = [picture for picture in read_pictures(data) if not picture.held_out]
+    """Choose style pictures, encode them, and paint exact pairs.
+
+    A fiftieth of the pictures is set aside for validation, a tenth is held out for the judge.
+    """
+    learned = [picture for picture in read_pictures(data) if not picture.held_out]
+    pictures = [picture for picture in learned if not set_aside(picture)]
+    aside = [picture for picture in learned if set_aside(picture)]
     if painters and not (output / "painters" / "styles.json").is_file():
         photos = [picture for picture in pictures if picture.kind == "photo"]
         pairs = painter_pairs(photos, painters, seed)
         write_store(output / "painters", painter_styles(), pairs, painters)
-    prepare(data, pictures, Clip.from_pretrained(clip_name), output, styles, seed)
+    clip = Clip.from_pretrained(clip_name)
+    if {picture.kind for picture in aside} >= {"style", "photo"}:
+        prepare(data, aside, clip, output / VALIDATION, VALIDATION_STYLES, seed)
+    prepare(data, pictures, clip, output, styles, seed)
 
 
 @main.command("train")
@@ -82,7 +96,7 @@ def prepare_command(
 )
 @click.option("--depth", type=int, help="Of a new stylizer: blocks at an eighth of the size.")
 @dataclass_options(LossWeights)
-@loop_options(steps=60_000, learning_rate=1e-3, workers=1, sample_every=2000)
+@loop_options(steps=60_000, learning_rate=1e-3, workers=1, sample_every=2000, validate_every=1000)
 def train_command(
     data: Path,
     folder: Path,
@@ -109,6 +123,11 @@ def train_command(
         raise InputError("--mixer and --depth are for a new stylizer; that of --init has its own")
     else:
         stylizer = SecondStylizer.from_pretrained(init)
+    if stylizer.config.clip != prepared.clip:
+        raise InputError(
+            f"the stylizer of --init reads style points of CLIP {stylizer.config.clip!r}, "
+            f"{folder} has those of {prepared.clip!r}; prepare with --clip {stylizer.config.clip}"
+        )
     stylizer.to(memory_format=torch.channels_last)
     task = StylizerTask(stylizer, VggFeatures(vgg))
     train(
@@ -117,7 +136,58 @@ def train_command(
         config,
         weights=dataclasses.asdict(weights),
         sample=sample_sheet(data, prepared),
+        validation=_validation(data, folder / VALIDATION, batch, sides, strokes),
         accelerator=accelerator,
     )
     if accelerator.is_main_process:
         stylizer.save_pretrained(config.folder / "stylizer")
+
+
+def _validation(
+    data: Path, folder: Path, batch: int, sides: tuple[int, ...], strokes: tuple[float, float]
+) -> Validation | None:
+    """What measures a task on the pictures set aside, where `prepare` found enough of them."""
+    if not folder.is_dir():
+        logging.info("no pictures are set aside in %s: the best weights are not kept", folder)
+        return None
+    batches = StylizerBatches(data, Prepared.load(folder), batch, sides, strokes, exact=0, seed=0)
+
+    def keep(task: torch.nn.Module, folder: Path) -> None:
+        assert isinstance(task, StylizerTask)
+        task.stylizer.save_pretrained(folder / "stylizer")
+
+    return Validation(mean_losses(batches), keep)
+
+
+@main.command("export")
+@click.option(
+    "--model", type=ExistingFolder, required=True, help="A stylizer folder, such as RUN/stylizer."
+)
+@click.option(
+    "--prior", "prior_folder", type=ExistingFolder, help="Text-to-style prior; the shipped one."
+)
+@click.option("--output", type=Folder, required=True, help="For `clipmamba stylize --model`.")
+@click.option(
+    "--guidance", type=click.FloatRange(min=0, min_open=True), default=1.0, show_default=True,
+    help="How far styles are driven apart; 1 as trained.",
+)  # fmt: skip
+def export_command(model: Path, prior_folder: Path | None, output: Path, guidance: float) -> None:
+    """Join a trained stylizer, in fp16, with its prior and the name of its CLIP."""
+    stylizer = SecondStylizer.from_pretrained(model)
+    clip = Clip.from_pretrained(stylizer.config.clip)
+    prior = StylePrior.load(prior_folder, clip)
+    if clip.embed_dim != stylizer.config.style_dim:
+        raise InputError(
+            f"the stylizer in {model} reads style points of {stylizer.config.style_dim} numbers, "
+            f"CLIP {clip.name!r} gives {clip.embed_dim}"
+        )
+    name = clip.name
+    if Path(name).is_dir():  # found from wherever the model is used
+        name = str(Path(name).resolve())
+        logging.warning("the model needs its CLIP, which stays in %s", name)
+    prior.clip_name = name
+    stylizer.config = dataclasses.replace(stylizer.config, clip=name)
+    stylizer.half().save_pretrained(output / "stylizer")
+    prior.save(output / "prior")
+    index = {"_class_name": "StylizePipeline", "clip": name, "guidance": guidance}
+    (output / "model_index.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")

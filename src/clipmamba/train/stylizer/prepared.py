@@ -89,8 +89,14 @@ def prepare(
         output: Folder; gets a list and a table of points.
         count: Style pictures.
         seed: Seed of the choice.
+
+    Raises:
+        InputError: There are no style pictures, or no photos.
     """
+    photos = [str(p.path.relative_to(data)) for p in pictures if p.kind == "photo"]
     shown = [picture for picture in pictures if picture.kind == "style"]
+    if not shown or not photos:
+        raise InputError(f"{data} has {len(shown)} style pictures and {len(photos)} photos to use")
     drawn = draw_by_look(shown, count, seed)
     files = [str(picture.path.relative_to(data)) for picture, _ in drawn]
     views = (view for picture, _ in drawn for view in _views(picture.path))
@@ -109,7 +115,6 @@ def prepare(
         "shares": shares / shares.sum(),
     }
     save_file(tensors, output / _POINTS)
-    photos = [str(p.path.relative_to(data)) for p in pictures if p.kind == "photo"]
     listed = {"clip": clip.name, "styles": files, "photos": photos}
     (output / _LIST).write_text(json.dumps(listed, indent=1) + "\n", encoding="utf-8")
 

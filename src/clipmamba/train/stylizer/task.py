@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import random
+from collections.abc import Callable
+from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -52,11 +54,12 @@ class StylizerTask(nn.Module):
         self.stylizer = stylizer
         self._frozen = [vgg]  # no part of the trained state
 
-    def _apply(self, fn, recurse: bool = True):  # type: ignore[no-untyped-def]
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Moves the frozen network, too."""
         for module in self._frozen:
-            module._apply(fn, recurse)
-        return super()._apply(fn, recurse)
+            module._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return self
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Losses of a batch of `StylizerBatches`."""
