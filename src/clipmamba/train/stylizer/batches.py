@@ -20,7 +20,7 @@ from clipmamba.train.stylizer.prepared import Prepared
 STYLE_SIDE = 256  # of the square of a style picture, in pixels: about what its file has
 PHOTO_ZOOM = (1.0, 2.5)  # a photo's short side, in sides of the crop
 STYLE_ZOOM = (1.0, 1.15)  # the same of a style picture
-BLUR = 0.03  # deviation of each number of a style point around the picture's own
+BLUR = 0.01  # deviation of each number of a style point around the picture's own
 
 
 class StylizerBatches:
