@@ -23,33 +23,15 @@ def seed() -> None:
     torch.manual_seed(0)
 
 
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """VGG's shapes with small random values."""
-    generator = torch.Generator().manual_seed(0)
-    tensors = {"to_bgr.weight": torch.eye(3).flip(0)[..., None, None], "to_bgr.bias": -0.4}
-    for name, inputs, outputs in (
-        ("conv1_1", 3, 64), ("conv1_2", 64, 64), ("conv2_1", 64, 128), ("conv2_2", 128, 128),
-        ("conv3_1", 128, 256),
-    ):  # fmt: skip
-        shape = (outputs, inputs, 3, 3)
-        tensors[f"{name}.weight"] = torch.randn(shape, generator=generator) * (4.5 * inputs) ** -0.5
-        tensors[f"{name}.bias"] = 0.1 * torch.randn(outputs, generator=generator)
-    tensors["to_bgr.bias"] = torch.full((3,), -0.4)
-    file = tmp_path_factory.mktemp("vgg") / "vgg.safetensors"
-    save_file({name: value.half().contiguous() for name, value in tensors.items()}, file)
-    return file
-
-
 def plain_moments(features: Tensor) -> Moments:
     rows = features.flatten(2)
     return Moments(rows @ rows.transpose(1, 2) / rows.shape[2], rows.mean(2))
 
 
-def test_features_are_those_of_a_plain_network(weights: Path):
-    vgg = VggFeatures(weights)
+def test_features_are_those_of_a_plain_network(vgg_weights: Path):
+    vgg = VggFeatures(vgg_weights)
     images = torch.rand(2, 3, 21, 34)
-    of = {name: value.float() for name, value in load_file(weights).items()}
+    of = {name: value.float() for name, value in load_file(vgg_weights).items()}
 
     def layer(x: Tensor, name: str) -> Tensor:
         return F.conv2d(x, of[f"{name}.weight"], of[f"{name}.bias"], padding=1).relu()
@@ -94,8 +76,8 @@ def test_moments_can_be_taken_for_some_pictures():
     assert all(map(torch.equal, some, texture_moments(features[1:3])))
 
 
-def test_texture_is_0_for_itself_wherever_things_are(weights: Path):
-    vgg = VggFeatures(weights)
+def test_texture_is_0_for_itself_wherever_things_are(vgg_weights: Path):
+    vgg = VggFeatures(vgg_weights)
     picture = torch.rand(2, 3, 32, 32)
 
     def texture(output: Tensor, style: Tensor, reduction="none") -> Tensor:
@@ -138,7 +120,7 @@ def test_structure_is_the_distance_after_instance_normalisation():
     assert output.grad.abs().amax((1, 2, 3)).min() > 0
 
 
-def test_bf16_maps_give_moments_in_float32(weights: Path):
+def test_bf16_maps_give_moments_in_float32(vgg_weights: Path):
     features = torch.rand(2, 16, 32, 32)
     with torch.autocast("cpu", torch.bfloat16):
         narrow = texture_moments(features.bfloat16())
@@ -148,25 +130,25 @@ def test_bf16_maps_give_moments_in_float32(weights: Path):
         assert (a - b).square().mean().sqrt() < 1e-2 * b.square().mean().sqrt()
 
 
-def broken(file: Path, weights: Path) -> None:
-    file.write_bytes(weights.read_bytes()[:500])
+def broken(file: Path, vgg_weights: Path) -> None:
+    file.write_bytes(vgg_weights.read_bytes()[:500])
 
 
-def without_a_layer(file: Path, weights: Path) -> None:
-    tensors = load_file(weights)
+def without_a_layer(file: Path, vgg_weights: Path) -> None:
+    tensors = load_file(vgg_weights)
     tensors.pop("conv2_2.bias")
     save_file(tensors, file)
 
 
-def of_another_shape(file: Path, weights: Path) -> None:
-    save_file(load_file(weights) | {"conv1_1.bias": torch.zeros(7)}, file)
+def of_another_shape(file: Path, vgg_weights: Path) -> None:
+    save_file(load_file(vgg_weights) | {"conv1_1.bias": torch.zeros(7)}, file)
 
 
 @pytest.mark.parametrize("spoil", [broken, without_a_layer, of_another_shape, None])
-def test_wrong_weights_are_one_line(spoil, weights: Path, tmp_path: Path):
+def test_wrong_weights_are_one_line(spoil, vgg_weights: Path, tmp_path: Path):
     file = tmp_path / "other.safetensors"
     if spoil:
-        spoil(file, weights)
+        spoil(file, vgg_weights)
     with pytest.raises(WeightsError, match=str(file)) as caught:
         VggFeatures(file)
     assert "\n" not in str(caught.value)

@@ -89,8 +89,8 @@ class SecondStylizer(nn.Module):
         code = config.code_dim
         self.from_point = nn.Linear(config.style_dim, code)
         self.from_stroke = nn.Linear(3, code)
-        self.to_code = nn.Sequential(nn.SiLU(), nn.Linear(code, code), nn.SiLU())
-        self.to_half = StyledConv(12, half, code)
+        self.to_code = nn.Sequential(nn.SiLU(), nn.Linear(code, code))
+        self.to_half = StyledConv(12, half, code, normalize=True)
         self.to_quarter = StyledConv(half, quarter, code, stride=2, normalize=True)
         self.grain = Grain(config.noise, quarter, code)
         self.to_eighth = StyledConv(quarter, eighth, code, stride=2, normalize=True)
@@ -162,7 +162,8 @@ class SecondStylizer(nn.Module):
         size = style.new_zeros(len(style)) if stroke is None else stroke.to(style).log2()
         size = torch.stack([size, size.square() / 4, size.sin()], dim=1)
         scaled = style * self.config.style_dim**0.5  # unit rows come in; layers like unit variance
-        code: Tensor = self.to_code(self.from_point(scaled) + self.from_stroke(size))
+        hidden = self.from_point(scaled) + self.from_stroke(size)
+        code = F.layer_norm(hidden + self.to_code(hidden), (self.config.code_dim,))
         if guidance is None or guidance.factor == 1:
             return code
         return torch.lerp(guidance.middle.to(code).expand_as(code), code, guidance.factor)
@@ -207,7 +208,7 @@ class SecondStylizer(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Feature maps at a half, a quarter and an eighth of the size."""
         x = F.pixel_unshuffle(photo * 2 - 1, 2)
-        half = self.to_half(x.contiguous(memory_format=torch.channels_last), code)
+        half = self.to_half(x.contiguous(memory_format=torch.channels_last), code, whole)
         quarter = self.grain(self.to_quarter(half, code, whole), noise, code)
         return half, quarter, self.to_eighth(quarter, code, whole)
 

@@ -40,7 +40,8 @@ class StylizerBatches:
         seed: Seed of the draw.
 
     Raises:
-        InputError: A side is no multiple of 8, or pairs are wanted and there are none.
+        InputError: A side is no multiple of 8, pairs are wanted and there are none, or pictures
+            are missing.
     """
 
     def __init__(
@@ -57,6 +58,14 @@ class StylizerBatches:
             raise InputError(f"--side must be a multiple of 8 from 64 up, not {sides}")
         if exact and prepared.painters is None:
             raise InputError("--exact wants painters' pairs, and none are prepared")
+        missing = [
+            name for name in (*prepared.styles, *prepared.photos) if not (data / name).is_file()
+        ]
+        if missing:
+            raise InputError(
+                f"{data} lacks {len(missing)} prepared pictures, {missing[0]} among them; "
+                "name the folder that was prepared, or prepare again"
+            )
         self.data, self.prepared = data, prepared
         self.size, self.sides, self.strokes = batch, sides, strokes
         self.exact, self.seed = exact, seed
@@ -66,14 +75,17 @@ class StylizerBatches:
         """The tensors of a process's step.
 
         Returns:
-            `photo` (B, 3, S, S) in [0, 1], `style` (B, E), `stroke` (B,), all alike, `seed` (),
-            then `picture` (B - X, 3, 256, 256), style pictures of the first samples, and `result`
-            (X, 3, S, S), exact results of the last X.
+            `photo` (B, 3, S, S) in [0, 1], `style` (B, E), `stroke` (B,), `seed` (), then
+            `picture` (B - X, 3, 256, 256), style pictures of the first samples, and `result`
+            (X, 3, S, S), exact results of the last X. Strokes are all alike, but for exact results
+            that do not reach so far. `weights` (2,) are those of the means over the first and over
+            the last samples, such that the mean over the processes is that over all samples.
 
         Raises:
             InputError: The processes can't share the batch evenly.
         """
-        if self.size % processes or self.exact >= self.size // processes * processes:
+        mine = self.size // processes
+        if self.size % processes or -(-self.exact // processes) >= mine:
             raise InputError(
                 f"a batch of {self.size} with {self.exact} exact pairs can't be shared by "
                 f"{processes} processes; change --batch or --exact"
@@ -83,18 +95,20 @@ class StylizerBatches:
         low, high = self.strokes
         high = max(low, high * side / max(self.sides))
         stroke = math.exp(rng.uniform(math.log(low), math.log(high)))
-        mine = self.size // processes
         pairs = sum(place % processes == process for place in range(self.exact))
         free = [self._free(side, rng) for _ in range(mine - pairs)]
         painted = [self._painted(side, stroke, rng) for _ in range(pairs)]
         photos = [sample[0] for sample in (*free, *painted)]
+        shares = [processes * len(free) / (self.size - self.exact)]
+        shares.append(processes * pairs / max(1, self.exact))
         points = torch.stack([sample[2] for sample in (*free, *painted)])
         noise = torch.randn(points.shape, generator=torch.Generator().manual_seed(step))
         results = [as_images([sample[1]]) for sample in painted]
         return {
             "photo": as_images(photos),
             "style": F.normalize(points + BLUR * noise, dim=1),
-            "stroke": torch.full((mine,), stroke),
+            "stroke": torch.tensor([stroke] * len(free) + [sample[3] for sample in painted]),
+            "weights": torch.tensor(shares),
             "picture": as_images([sample[1] for sample in free]),
             "result": torch.cat(results) if results else torch.zeros(0, 3, side, side),
             "seed": torch.tensor(rng.getrandbits(62)),
@@ -112,8 +126,11 @@ class StylizerBatches:
 
     def _painted(
         self, side: int, stroke: float, rng: random.Random
-    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8], Tensor]:
-        """A pair of a painter, enlarged or reduced so that its strokes have the size asked for."""
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8], Tensor, float]:
+        """A pair of a painter, enlarged or reduced so that its strokes have the size asked for.
+
+        Its last part is the size that they have: a pair of 256 pixels can't be reduced at will.
+        """
         store = self.prepared.painters
         assert store is not None
         row = rng.randrange(len(store))
@@ -126,7 +143,7 @@ class StylizerBatches:
             )
             for pixels in (store.photos, store.results)
         )
-        return photo, result, self.prepared.painted[row]
+        return photo, result, self.prepared.painted[row], side / part
 
 
 def _crop(

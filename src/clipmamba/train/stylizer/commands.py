@@ -34,6 +34,7 @@ from clipmamba.train.stylizer.validation import mean_losses
 
 VALIDATION = "validation"  # folder in a prepared one, of pictures that are not trained on
 VALIDATION_STYLES = 200  # style pictures in it, at most
+VALIDATION_BATCHES = 16
 
 prepared_option = click.option(
     "--prepared", "folder", type=ExistingFolder, required=True, help="Output of `prepare`."
@@ -156,7 +157,7 @@ def _validation(
         assert isinstance(task, StylizerTask)
         task.stylizer.save_pretrained(folder / "stylizer")
 
-    return Validation(mean_losses(batches), keep)
+    return Validation(mean_losses(batches, VALIDATION_BATCHES), keep)
 
 
 @main.command("export")

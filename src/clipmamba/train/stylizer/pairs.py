@@ -49,9 +49,6 @@ class StyleEntry:
 class PairStore:
     """Folder of aligned (photo, result, style number), all `SIZE` squares, as memory maps.
 
-    Attributes:
-        taught: Whether the results are another network's.
-
     Raises:
         InputError: The folder holds no complete store.
     """
@@ -61,7 +58,6 @@ class PairStore:
         self.photos = np.load(folder / "photos.npy", mmap_mode="r")
         self.results = np.load(folder / "results.npy", mmap_mode="r")
         self.numbers = np.load(folder / "numbers.npy")
-        self.taught = any(style.picture for style in self.styles)
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -75,7 +71,7 @@ def read_styles(folder: Path) -> list[StyleEntry]:
     """
     file = folder / "styles.json"
     if not file.is_file():
-        raise InputError(f"{folder} holds no pairs; make them with the `pairs` command first")
+        raise InputError(f"{folder} holds no pairs; make them with the `prepare` command first")
     entries = json.loads(file.read_text(encoding="utf-8"))
     return [StyleEntry(**{**entry, "texts": tuple(entry["texts"])}) for entry in entries]
 

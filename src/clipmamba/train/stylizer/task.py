@@ -77,8 +77,11 @@ class StylizerTask(nn.Module):
         shown = inside + 0.02 * (output - inside)
         losses |= self._look(shown, photo, picture, result, float(batch["stroke"][0]), rng)
         losses["calm"] = calm_loss(shown[:free], photo[:free], picture)
+        of_free, of_exact = batch["weights"]
+        losses["content"] = of_free * losses["content"]
+        losses["calm"] = of_free * losses["calm"]
         if len(result):
-            losses["pixel"] = pixel_loss(output[free:], result).mean()
+            losses["pixel"] = of_exact * pixel_loss(output[free:], result).mean()
         return losses
 
     def _look(

@@ -9,12 +9,8 @@ from torch import nn
 
 from clipmamba.train.stylizer.batches import StylizerBatches
 
-BATCHES = 16
 
-
-def mean_losses(
-    source: StylizerBatches, count: int = BATCHES
-) -> Callable[[nn.Module], dict[str, float]]:
+def mean_losses(source: StylizerBatches, count: int) -> Callable[[nn.Module], dict[str, float]]:
     """What gives the mean of each loss over the first batches of a source, always the same.
 
     Args:
