@@ -149,6 +149,7 @@ def make_accelerator(precision: str) -> Accelerator:
         InputError: Several processes were launched, and accelerate serves them as one each; or it
             is told to accumulate gradients.
     """
+    logging.getLogger("accelerate").setLevel(logging.WARNING)  # it tells of every file
     if os.environ.get("RANK", "0") != "0":
         logger.setLevel(logging.WARNING)  # one process reports
     accelerator = Accelerator(

@@ -98,10 +98,10 @@ class StylizerBatches:
         pairs = sum(place % processes == process for place in range(self.exact))
         free = [self._free(side, rng) for _ in range(mine - pairs)]
         painted = [self._painted(side, stroke, rng) for _ in range(pairs)]
-        photos = [sample[0] for sample in (*free, *painted)]
+        photos = [sample[0] for sample in free] + [sample[0] for sample in painted]
         shares = [processes * len(free) / (self.size - self.exact)]
         shares.append(processes * pairs / max(1, self.exact))
-        points = torch.stack([sample[2] for sample in (*free, *painted)])
+        points = torch.stack([s[2] for s in free] + [s[2] for s in painted])
         noise = torch.randn(points.shape, generator=torch.Generator().manual_seed(step))
         results = [as_images([sample[1]]) for sample in painted]
         return {
