@@ -44,6 +44,9 @@ def main(
     only: tuple[str, ...], launch: str,
 ) -> None:  # fmt: skip
     """Train every variant, then print one table."""
+    if not (prepared / "validation").is_dir():
+        raise click.ClickException(f"{prepared} has no pictures set aside; prepare it anew")
+    exact = "1" if (prepared / "painters").is_dir() else "0"
     depths = choose_depths(size)
     rows = []
     for name in only or VARIANTS:
@@ -54,6 +57,7 @@ def main(
             command += ["--data", str(data), "--prepared", str(prepared), "--vgg", str(vgg)]
             command += ["--output", str(run), "--steps", str(steps), "--batch", str(batch)]
             command += ["--mixer", mixer, "--depth", str(depths[name]), "--validate-every", "500"]
+            command += ["--exact", exact, "--sample-every", "0"]
             subprocess.run(command, check=True)
         stylizer = SecondStylizer.from_pretrained(run / "stylizer").eval()
         last = list(read_log(run / "validation.jsonl"))[-1]
@@ -62,6 +66,7 @@ def main(
              "seconds": seconds(stylizer, size), **last}
         )  # fmt: skip
         click.echo(json.dumps(rows[-1]))
+    output.mkdir(parents=True, exist_ok=True)
     (output / "table.json").write_text(json.dumps(rows, indent=1) + "\n")
 
 
