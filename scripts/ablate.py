@@ -1,68 +1,105 @@
-"""Trains the stylizer again and again, each time without one part, and compares the results.
+"""Trains the stylizer again and again, each time with another mixer, and compares the results.
 
-python scripts/ablate.py --data ../shared/data --pairs runs/pairs --output runs/ablation
+python scripts/ablate.py --data ../shared/data --prepared runs/prepared \
+    --vgg ../shared/data/nets/vgg19_relu3_1.safetensors --output runs/ablation
 
-Every variant has the same pairs, seed, steps and about as many parameters (3.25 to 3.6 million).
-PAIRS holds all three kinds, the style network's included. A variant that is already in OUTPUT is
-kept.
+Every variant has the same batches, seed and steps. `conv` has the depth that comes nearest to the
+parameters of `whole`, `conv-time` the one that comes nearest to its time; both are measured here.
+A variant that is already in OUTPUT is kept. The table has the validation losses of the averaged
+weights, on pictures that are not trained on.
 """
 
 from __future__ import annotations
 
+import json
+import statistics
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import click
+import torch
 
-from clipmamba.clip import Clip
-from clipmamba.models import Stylizer
-from clipmamba.pipelines import StylizePipeline
-from clipmamba.styles import StylePrior
+from clipmamba.models.second_design import SecondConfig, SecondStylizer
+from clipmamba.train.loop import read_log
 
 SCRIPTS = Path(__file__).parent
-SHARED = (
-    "--teacher-share 2 --painter-share 3 --style-share 3 --pixel 1 --distil 1 --statistics 5 "
-    "--recognition 0.5 --content 0.5 --directional 0.3 --contrastive 0.1 --tiles 2 --side 96 "
-    "--batch 8 --learning-rate 1e-3 --warmup 40 --ema 0.99 --workers 0 --sample-every 0"
-)
-VARIANTS = {
-    "whole": "",
-    "without-distillation": "--teacher-share 0",
-    "without-painters": "--painter-share 0",
-    "without-contrast": "--contrastive 0",
-    "without-bend": "--no-bend",
-    "conv": "--mixer conv --depth 6",
-    "attention": "--mixer attention --depth 6",
-}
+VARIANTS = ("whole", "conv", "conv-time", "attention")
+DEPTHS = range(2, 16)
 
 
 @click.command()
 @click.option("--data", type=click.Path(exists=True, path_type=Path), required=True)
-@click.option("--pairs", type=click.Path(exists=True, path_type=Path), required=True)
+@click.option("--prepared", type=click.Path(exists=True, path_type=Path), required=True)
+@click.option("--vgg", type=click.Path(exists=True, path_type=Path), required=True)
 @click.option("--output", type=click.Path(path_type=Path), default=Path("runs/ablation"))
-@click.option("--steps", default=400, show_default=True, help="Of each variant, from nothing.")
-@click.option("--precision", default="bf16", show_default=True)
+@click.option("--steps", default=4000, show_default=True, help="Of each variant, from nothing.")
+@click.option("--batch", default=8, show_default=True)
+@click.option("--size", default=512, show_default=True, help="Of the photo for the times.")
+@click.option("--only", multiple=True, type=click.Choice(VARIANTS), help="Of the variants.")
 @click.option("--launch", default=sys.executable, show_default=True, help="What runs a script.")
-def main(data: Path, pairs: Path, output: Path, steps: int, precision: str, launch: str) -> None:
-    """Train every variant, then measure them in one table."""
-    folders, trained = [], []
-    for name, change in VARIANTS.items():
-        run, folder = output / f"{name}-run", output / name
-        folders += ["--model", f"{name}={folder}"]
-        if folder.is_dir():
-            continue
-        trained += ["--again", name]
-        command = [*launch.split(), str(SCRIPTS / "train_stylizer.py"), "train"]
-        command += ["--pairs", str(pairs), "--output", str(run), "--steps", str(steps)]
-        command += ["--precision", precision, *SHARED.split(), *change.split()]
-        subprocess.run(command, check=True)
-        stylizer = Stylizer.from_pretrained(run / "stylizer")
-        StylizePipeline(stylizer, Clip.from_pretrained(), StylePrior.load()).save_pretrained(folder)
-        count = sum(parameter.numel() for parameter in stylizer.parameters())
-        click.echo(f"{name}: {count / 1e6:.2f} M parameters")
-    judge = [sys.executable, str(SCRIPTS / "evaluate.py"), "--data", str(data), *folders, *trained]
-    subprocess.run([*judge, "--output", str(output / "table")], check=True)
+def main(
+    data: Path, prepared: Path, vgg: Path, output: Path, steps: int, batch: int, size: int,
+    only: tuple[str, ...], launch: str,
+) -> None:  # fmt: skip
+    """Train every variant, then print one table."""
+    if not (prepared / "validation").is_dir():
+        raise click.ClickException(f"{prepared} has no pictures set aside; prepare it anew")
+    exact = "1" if (prepared / "painters").is_dir() else "0"
+    depths = choose_depths(size)
+    rows = []
+    for name in only or VARIANTS:
+        run = output / name
+        mixer = {"whole": "mamba", "attention": "attention"}.get(name, "conv")
+        if not (run / "stylizer").is_dir():
+            command = [*launch.split(), str(SCRIPTS / "train_stylizer.py"), "train"]
+            command += ["--data", str(data), "--prepared", str(prepared), "--vgg", str(vgg)]
+            command += ["--output", str(run), "--steps", str(steps), "--batch", str(batch)]
+            command += ["--mixer", mixer, "--depth", str(depths[name]), "--validate-every", "500"]
+            command += ["--exact", exact, "--sample-every", "0"]
+            subprocess.run(command, check=True)
+        stylizer = SecondStylizer.from_pretrained(run / "stylizer").eval()
+        last = list(read_log(run / "validation.jsonl"))[-1]
+        rows.append(
+            {"variant": name, "depth": stylizer.config.depth, "millions": millions(stylizer),
+             "seconds": seconds(stylizer, size), **last}
+        )  # fmt: skip
+        click.echo(json.dumps(rows[-1]))
+    output.mkdir(parents=True, exist_ok=True)
+    (output / "table.json").write_text(json.dumps(rows, indent=1) + "\n")
+
+
+def choose_depths(size: int) -> dict[str, int]:
+    """Depth of each variant."""
+    whole = SecondStylizer().eval()
+    wanted, took = millions(whole), seconds(whole, size)
+    convs = {depth: SecondStylizer(SecondConfig(mixer="conv", depth=depth)) for depth in DEPTHS}
+    attention = {d: SecondStylizer(SecondConfig(mixer="attention", depth=d)) for d in DEPTHS}
+    return {
+        "whole": whole.config.depth,
+        "conv": min(DEPTHS, key=lambda depth: abs(millions(convs[depth]) - wanted)),
+        "conv-time": min(DEPTHS, key=lambda depth: abs(seconds(convs[depth], size) - took)),
+        "attention": min(DEPTHS, key=lambda depth: abs(millions(attention[depth]) - wanted)),
+    }
+
+
+def millions(stylizer: SecondStylizer) -> float:
+    """Parameters, in millions."""
+    return sum(parameter.numel() for parameter in stylizer.parameters()) / 1e6
+
+
+@torch.no_grad()
+def seconds(stylizer: SecondStylizer, size: int) -> float:
+    """Median of five passes over a photo."""
+    stylizer = stylizer.eval().to(memory_format=torch.channels_last)
+    photo, style = torch.rand(1, 3, size, size), torch.rand(1, stylizer.config.style_dim)
+    times = []
+    for _ in range(6):
+        began = time.perf_counter()
+        stylizer(photo, style)
+        times.append(time.perf_counter() - began)
+    return statistics.median(times[1:])
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""Makes training pairs, trains the stylizer on them, exports its weights.
+"""Prepares what the stylizer learns from, trains it, exports its weights.
 
-python scripts/train_stylizer.py pairs --data ../shared/data --output runs/pairs
-python scripts/train_stylizer.py train --pairs runs/pairs --output runs/stylizer
+python scripts/train_stylizer.py prepare --data ../shared/data --output runs/prepared
+python scripts/train_stylizer.py train --data ../shared/data --prepared runs/prepared \
+    --vgg ../shared/data/nets/vgg19_relu3_1.safetensors --output runs/stylizer
 """
 
 from clipmamba.train.stylizer.commands import main

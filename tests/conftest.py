@@ -74,6 +74,24 @@ def tiny_pipeline(tiny_pipeline_folder: Path):
     return StylizePipeline.from_pretrained(tiny_pipeline_folder, device="cpu")
 
 
+@pytest.fixture(scope="session")
+def vgg_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """VGG's shapes, in half precision as the real file, with small random values."""
+    generator = torch.Generator().manual_seed(0)
+    swap = torch.eye(3).flip(0)[..., None, None]
+    tensors = {"to_bgr.weight": swap, "to_bgr.bias": torch.full((3,), -0.4)}
+    for name, inputs, outputs in (
+        ("conv1_1", 3, 64), ("conv1_2", 64, 64), ("conv2_1", 64, 128), ("conv2_2", 128, 128),
+        ("conv3_1", 128, 256),
+    ):  # fmt: skip
+        shape = (outputs, inputs, 3, 3)
+        tensors[f"{name}.weight"] = torch.randn(shape, generator=generator) * (4.5 * inputs) ** -0.5
+        tensors[f"{name}.bias"] = 0.1 * torch.randn(outputs, generator=generator)
+    file = tmp_path_factory.mktemp("vgg") / "vgg.safetensors"
+    save_file({name: value.half().contiguous() for name, value in tensors.items()}, file)
+    return file
+
+
 @pytest.fixture
 def photo() -> Image.Image:
     """A small photo, wider than high, that looks different from each side."""

@@ -71,6 +71,7 @@ def click_command(*program: str) -> click.Command:
     else:
         names = runpy.run_path(str(ROOT / program[0]))
     found = [value for value in names.values() if isinstance(value, click.Command)]
+    found = [value for value in found if isinstance(value, click.Group)] or found
     assert len(found) == 1, f"{program}: {found}"
     return found[0]
 

@@ -1,15 +1,30 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
+import logging
+import os
+import pickle
+import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from clipmamba.errors import InputError
-from clipmamba.train.loop import LoopConfig, latest_checkpoint, read_log, train
+from clipmamba.train import loop
+from clipmamba.train.loop import (
+    LoopConfig,
+    Validation,
+    choose_precision,
+    latest_checkpoint,
+    make_accelerator,
+    read_log,
+    train,
+)
 
 NEVER = 1e9
 
@@ -88,8 +103,11 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(tmp_path: Path):
     resumed = run(rest, killed)
     assert rest.steps == list(range(13, 24))  # nothing lost, nothing twice
     assert_equal(resumed, whole)
-    first = [line["fit"] for line in read_log(tmp_path / "whole" / "log.jsonl")]
-    second = [line["fit"] for line in read_log(tmp_path / "killed" / "log.jsonl")]
+    first, second = (
+        {line["step"]: line["fit"] for line in read_log(tmp_path / name / "log.jsonl")}
+        for name in ("whole", "killed")
+    )
+    assert second.pop(14)  # the first of a call is logged, too
     assert first == second
 
 
@@ -104,7 +122,8 @@ def test_only_the_last_interval_is_lost(tmp_path: Path):
     rest = Points()
     run(rest, settings)
     assert rest.steps == list(range(1, 24))
-    assert [line["step"] for line in read_log(tmp_path / "log.jsonl")] == list(range(2, 25, 2))
+    steps = [line["step"] for line in read_log(tmp_path / "log.jsonl")]
+    assert steps == sorted({1, 2, *range(2, 25, 2)})  # each call's first step, too
 
 
 def test_half_a_checkpoint_is_no_checkpoint(tmp_path: Path):
@@ -138,7 +157,12 @@ def test_the_log_has_every_loss_and_the_schedule(tmp_path: Path):
     run(Points(), config(tmp_path, log_every=1))
     lines = list(read_log(tmp_path / "log.jsonl"))
     assert [line["step"] for line in lines] == list(range(1, 25))
-    assert set(lines[0]) == {"step", "minutes", "learning_rate", "fit", "size"}
+    assert set(lines[0]) == {
+        "step", "hours", "hours_left", "samples_per_second", "learning_rate", "fit", "size",
+    }  # fmt: skip
+    left = [line["hours_left"] for line in lines]
+    assert left[-1] == 0
+    assert all(line["samples_per_second"] > 0 for line in lines)
     rates = [line["learning_rate"] for line in lines]
     assert rates[:4] == pytest.approx([0.075, 0.15, 0.225, 0.3])  # warm-up
     assert rates[4:] == sorted(rates[4:], reverse=True)  # then down
@@ -151,7 +175,7 @@ def test_the_averaged_weights_are_in_place_at_the_end(tmp_path: Path):
 
     checkpoint = latest_checkpoint(tmp_path)
     last = load_file(checkpoint / "model.safetensors")
-    averaged = torch.load(checkpoint / "custom_checkpoint_0.pkl", weights_only=True)
+    averaged = torch.load(checkpoint / "averages.pt", weights_only=True)
     for value, shadow in zip(weights.values(), averaged["shadow_params"], strict=True):
         assert torch.equal(value, shadow)
     assert not torch.equal(weights["layer.weight"], last["layer.weight"])
@@ -216,6 +240,172 @@ def test_batches_from_worker_processes_are_the_same(tmp_path: Path):
     alone = run(Points(), config(tmp_path / "alone", steps=6))
     helped = run(Points(), config(tmp_path / "helped", steps=6, workers=2))
     assert_equal(helped, alone)
+
+
+def test_a_short_run_leaves_a_log_and_says_where_it_is(tmp_path: Path, caplog):
+    with caplog.at_level(logging.INFO, "clipmamba"):
+        run(Points(), config(tmp_path, steps=3, log_every=20))
+    assert [line["step"] for line in read_log(tmp_path / "log.jsonl")] == [1, 3]
+    assert "training with 1 process(es), precision no" in caplog.messages
+    first = next(line for line in caplog.messages if line.startswith("step 1 of 3, "))
+    assert re.search(r"[\d.]+ samples per second, 0 h 00 min so far, .* left: fit [\d.]+", first)
+
+
+def test_a_run_stopped_by_the_clock_has_logged_its_last_step(tmp_path: Path):
+    run(Points(), config(tmp_path, minutes=0, log_every=20))
+    run(Points(), config(tmp_path, minutes=0, log_every=20))
+    assert [line["step"] for line in read_log(tmp_path / "log.jsonl")] == [1, 2]
+
+
+def test_hours_go_on_over_a_kill(tmp_path: Path):
+    settings = config(tmp_path, save_minutes=0, log_every=1)
+    killed_at(3, settings)
+    lines = list(read_log(tmp_path / "log.jsonl"))
+    lines[-1]["hours"] = 5.0  # it took long
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    run(Points(), settings)
+    hours = [line["hours"] for line in read_log(tmp_path / "log.jsonl")]
+    assert hours[2] == 5
+    assert all(5 <= later < 5.5 for later in hours[3:])
+
+
+def test_samples_per_second_count_the_batch(tmp_path: Path, monkeypatch):
+    ticks = itertools.count()
+    clock = SimpleNamespace(monotonic=lambda: float(next(ticks)))
+    monkeypatch.setattr(loop, "time", clock)
+    run(Points(), config(tmp_path, log_every=1))
+    line = list(read_log(tmp_path / "log.jsonl"))[9]
+    seconds_so_far = 3600 * line["hours"]
+    assert line["samples_per_second"] == pytest.approx(16 * 10 / seconds_so_far, rel=0.3)
+
+
+@pytest.mark.parametrize("changed", [{"precision": "bf16"}, {"processes": 2}])
+def test_a_run_that_began_otherwise_does_not_go_on(tmp_path: Path, changed: dict):
+    run(Points(), config(tmp_path, minutes=0))
+    began = json.loads((tmp_path / "run.json").read_text())
+    assert began == {"processes": 1, "precision": "no"}
+    (tmp_path / "run.json").write_text(json.dumps(began | changed))
+    before = latest_checkpoint(tmp_path)
+    with pytest.raises(InputError, match=r"launch it as before") as caught:
+        run(Points(), config(tmp_path))
+    assert str(next(iter(changed.values()))) in str(caught.value)
+    assert latest_checkpoint(tmp_path) == before
+
+
+def test_accumulation_from_the_environment_is_refused(monkeypatch):
+    monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4")
+    with pytest.raises(InputError, match="ACCELERATE_GRADIENT_ACCUMULATION_STEPS"):
+        make_accelerator("no")
+
+
+@pytest.mark.parametrize(("fast", "expected"), [(True, "bf16"), (False, "no")])
+def test_precision_is_what_the_processor_is_fast_in(fast, expected, monkeypatch, caplog):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: fast, raising=False)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False, raising=False)
+    with caplog.at_level(logging.INFO, "clipmamba"):
+        assert choose_precision("auto") == expected
+    assert caplog.messages[0].startswith(f"precision {expected}: this processor")
+    assert choose_precision("fp16") == "fp16"  # what is asked for is taken
+
+
+def test_checkpoints_of_an_older_trainer_go_on(tmp_path: Path):
+    whole = run(Points(), config(tmp_path / "whole"))
+    settings = config(tmp_path / "old", save_minutes=0)
+    killed_at(9, settings)
+    for checkpoint in settings.folder.glob("checkpoint-*"):
+        (checkpoint / "averages.pt").rename(checkpoint / "custom_checkpoint_0.pkl")
+    assert_equal(run(Points(), settings), whole)
+
+
+def test_averages_that_hold_code_are_not_run(tmp_path: Path):
+    class Evil:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "run by the checkpoint",))
+
+    settings = config(tmp_path, save_minutes=0)
+    killed_at(3, settings)
+    torch.save({"shadow_params": Evil()}, latest_checkpoint(tmp_path) / "averages.pt")
+    with pytest.raises(pickle.UnpicklingError):
+        run(Points(), settings)
+    assert not (tmp_path / "run by the checkpoint").exists()
+
+
+def test_a_checkpoint_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch):
+    flushed, renamed = [], []
+    fsync, rename = os.fsync, Path.rename
+
+    def spy_rename(self: Path, target: Path) -> Path:
+        if self.name.startswith("checkpoint-"):
+            files = {path.stat().st_ino for path in (self, *self.rglob("*"))}
+            renamed.append(files <= set(flushed))
+        return rename(self, target)
+
+    monkeypatch.setattr(
+        os, "fsync", lambda file: (flushed.append(os.fstat(file).st_ino), fsync(file))
+    )
+    monkeypatch.setattr(Path, "rename", spy_rename)
+    run(Points(), config(tmp_path))
+    assert renamed == [True]
+
+
+class Valley:
+    """Validation losses that fall and rise; keeps the weight of the task."""
+
+    def __init__(self, *totals: float):
+        self.totals = iter(totals)
+        self.weights: list[float] = []
+
+    def measure(self, task: nn.Module) -> dict[str, float]:
+        assert not task.training
+        torch.rand(3)
+        self.weights.append(task.layer.weight.item())
+        return {"fit": next(self.totals), "size": 100.0}
+
+    def keep(self, task: nn.Module, folder: Path) -> None:
+        (folder / "weight.json").write_text(json.dumps(task.layer.weight.item()))
+
+    @property
+    def validation(self) -> Validation:
+        return Validation(self.measure, self.keep)
+
+
+def test_the_best_averaged_weights_are_kept(tmp_path: Path):
+    plain = run(Points(), config(tmp_path / "plain"))
+    valley = Valley(3.0, 1.0, 2.0, float("nan"))
+    settings = config(tmp_path / "run", validate_every=7)
+    result = run(Points(), settings, validation=valley.validation)
+    assert_equal(result, plain)  # looking disturbs nothing
+    best = settings.folder / "best"
+    assert json.loads((best / "weight.json").read_text()) == valley.weights[1]
+    assert json.loads((best / "losses.json").read_text()) == {
+        "step": 14, "total": 1.0, "fit": 1.0, "size": 100.0,
+    }  # fmt: skip
+    lines = list(read_log(settings.folder / "validation.jsonl"))
+    assert [line["step"] for line in lines] == [7, 14, 21, 24]
+    assert valley.weights[-1] == plain["layer.weight"].item()
+    assert sorted(path.name for path in settings.folder.glob("best*")) == ["best"]
+
+
+def test_a_resumed_run_remembers_its_best(tmp_path: Path):
+    settings = config(tmp_path, validate_every=4, save_minutes=0)
+    first = Valley(3.0, 1.0, 9.0)
+    with pytest.raises(KeyboardInterrupt):
+        run(Points(die_at=13), settings, validation=first.validation)
+    (tmp_path / "best").rename(tmp_path / "best.old")  # killed while the best was exchanged
+    second = Valley(2.0, 2.0, 2.0)
+    run(Points(), settings, validation=second.validation)
+    assert json.loads((tmp_path / "best" / "losses.json").read_text())["step"] == 8
+    assert [line["step"] for line in read_log(tmp_path / "validation.jsonl")] == [
+        4, 8, 12, 16, 20, 24,
+    ]  # fmt: skip
+
+
+def test_without_validation_there_is_no_best(tmp_path: Path):
+    run(Points(), config(tmp_path / "a", validate_every=1))
+    run(Points(), config(tmp_path / "b"), validation=Valley().validation)
+    assert not list(tmp_path.glob("*/best*"))
+    assert not list(tmp_path.glob("*/validation.jsonl"))
 
 
 def test_every_line_is_json(tmp_path: Path):

@@ -35,8 +35,8 @@ def test_every_field_is_an_option():
     expected = LoopConfig(
         Path("x"), steps=7, learning_rate=0.25, dry_run=True, save_minutes=2.5, precision="no"
     )
-    assert result(*arguments, "--patch", "3", "--other", "9") == repr(
-        (LossWeights(patch=3.0), expected, 9)
+    assert result(*arguments, "--calm", "3", "--other", "9") == repr(
+        (LossWeights(calm=3.0), expected, 9)
     )
     text = result("--help")
     for field in (*dataclasses.fields(LoopConfig), *dataclasses.fields(LossWeights)):

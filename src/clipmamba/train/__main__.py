@@ -1,4 +1,4 @@
-"""`accelerate launch -m clipmamba.train …`: trains the stylizer, on one or several processes."""
+"""`torchrun -m clipmamba.train …`: trains the stylizer, on one or several processes."""
 
 import logging
 

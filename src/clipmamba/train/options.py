@@ -29,7 +29,7 @@ data_option = click.option(
 
 _TYPES: dict[str, Any] = {
     "output": Folder,
-    "precision": click.Choice(["bf16", "fp16", "no"]),
+    "precision": click.Choice(["auto", "bf16", "fp16", "no"]),
 }
 
 

@@ -27,6 +27,11 @@ MOVEMENTS = (
     "expressionism",
 )  # fmt: skip
 MEDIA = ("painting", "illustration", "illustrator")  # first words that say no look
+_COLUMNS = {  # of each list: those it needs, those it may lack
+    "style.csv": (("file", "style_words"), ("artist", "genre", "kind", "caption")),
+    "pairs.csv": (("file", "caption"), ()),
+    "content.csv": (("file", "what"), ()),
+}
 FEW = 12  # pictures that share a look before it has a name
 
 
@@ -69,13 +74,15 @@ def read_pictures(data: Path) -> list[Picture]:
     back; all they can do is to leave out a held-out one.
 
     Raises:
-        InputError: A list is missing.
+        InputError: A list is missing, lacks a column, or names a picture that can't be read.
     """
     rows = [
         *(_style(data, row) for row in _rows(data / "style.csv")),
         *(_pair(data, row) for row in _rows(data / "pairs.csv")),
         *(_photo(data, row) for row in _rows(data / "content.csv")),
     ]
+    if not rows:
+        raise InputError(f"the lists in {data} name no pictures")
     with ThreadPoolExecutor() as pool:
         hashes = np.stack(list(pool.map(difference_hash, [p.path for p in rows])))
     groups = group_near_duplicates(hashes)
@@ -85,6 +92,15 @@ def read_pictures(data: Path) -> list[Picture]:
         for row, group in zip(rows, groups, strict=True)
         if not (row.held_out and group in learned)
     ]
+
+
+def set_aside(picture: Picture) -> bool:
+    """Whether a picture is for validation: a fiftieth of those that are not held out.
+
+    By these a run chooses its best weights; the held-out ones are the judge's.
+    """
+    name = hashlib.blake2b(picture.path.stem.encode(), person=b"validation")
+    return not picture.held_out and int(name.hexdigest(), 16) % 50 == 0
 
 
 def split_fingerprint(pictures: Iterable[Picture]) -> str:
@@ -118,8 +134,11 @@ def draw_by_look(pictures: Sequence[Picture], count: int, seed: int) -> list[tup
 
 def difference_hash(path: Path) -> NDArray[np.uint64]:
     """256 bits, as 4 words: whether each of 16×16 cells is brighter than its right neighbour."""
-    with Image.open(path) as image:
-        cells = np.asarray(image.convert("L").resize((17, 16), Image.Resampling.BOX), np.int16)
+    try:
+        with Image.open(path) as image:
+            cells = np.asarray(image.convert("L").resize((17, 16), Image.Resampling.BOX), np.int16)
+    except OSError as error:
+        raise InputError(f"can't read the picture {path}: {error}") from error
     return np.packbits(cells[:, 1:] > cells[:, :-1]).view(np.uint64)
 
 
@@ -145,10 +164,27 @@ def group_near_duplicates(hashes: NDArray[np.uint64], distance: int = 12) -> lis
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
+    """The rows of a list; columns that it lacks are empty, but for those that say what there is."""
+    needed, optional = _COLUMNS[path.name]
     if not path.is_file():
         raise InputError(f"{path} is missing; --data names the folder that holds the picture lists")
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            table = csv.DictReader(file, restval="")
+            names, rows = table.fieldnames or [], list(table)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"can't read {path} as comma-separated UTF-8: {error}") from error
+    if not set(needed) <= set(names):
+        found = ", ".join(names) or "none"
+        raise InputError(
+            f"{path} needs the columns {', '.join(needed)}, separated by commas; it has: {found}"
+        )
+    for number, row in enumerate(rows, 1):
+        if None in row:
+            raise InputError(f"{path}, row {number}: more cells than columns; quote the commas")
+        if not (path.parent / row["file"]).is_file():
+            raise InputError(f"{path}, row {number}: no file {row['file']!r} in {path.parent}")
+    return [{**dict.fromkeys(optional, ""), **row} for row in rows]
 
 
 def _style(data: Path, row: dict[str, str]) -> Picture:

@@ -1,0 +1,57 @@
+"""Calm where the photo is calm: no flecks in skies, for styles that leave their own skies alone."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import avg_pool2d
+
+from clipmamba.losses._common import Reduction, full_precision, reduce_samples, require_images
+from clipmamba.losses.content import LUMA
+
+WINDOW = 9  # pixels over which contrast is local
+FLAT = 0.02  # largest deviation of brightness in a flat part of a photo
+CALM_PART = 0.25  # this part of a style picture is its calmest
+
+
+@full_precision
+def calm_loss(
+    output: Tensor, photo: Tensor, style_picture: Tensor, reduction: Reduction = "mean"
+) -> Tensor:
+    r"""Local contrast in flat parts of the photo, beyond that in the calm parts of the style.
+
+    .. math:: L = \frac{1}{|F|} \sum_{p \in F} \max(0, \sigma_p(output) - \sigma_{calm}),
+        \qquad F = \{p : \sigma_p(photo) < 0.02\}
+
+    with σ the deviation of brightness in 9×9 pixels, and σ_calm the first quartile of it over the
+    style picture: a mosaic has no calm part, a print is half of it.
+
+    Args:
+        output: (B, 3, H, W) in [0, 1].
+        photo: The same shape.
+        style_picture: (B, 3, H', W') in [0, 1].
+        reduction: "mean" or "sum" over the batch, or "none".
+
+    Returns:
+        Scalar >= 0, or (B,) with reduction "none"; 0 for a photo without flat parts.
+    """
+    require_images(output)
+    with torch.no_grad():
+        flat = (_deviation(photo) < FLAT).float()
+        calm = torch.quantile(_deviation(style_picture, WINDOW // 2).flatten(1), CALM_PART, dim=1)
+    excess = (_deviation(output) - calm[:, None, None, None] - 0.5 * FLAT).clamp(min=0)
+    places = flat[0].numel()
+    loss = (excess * flat).sum((1, 2, 3)) / (flat.sum((1, 2, 3)) + 0.02 * places)
+    return reduce_samples(loss, reduction)
+
+
+def _deviation(images: Tensor, stride: int = 1) -> Tensor:
+    """Of brightness in a window around every `stride`th place, (B, 1, H, W)."""
+    weights = torch.tensor(LUMA, device=images.device, dtype=images.dtype)[:, None, None]
+    light = (images * weights).sum(1, keepdim=True)
+
+    def around(values: Tensor) -> Tensor:
+        return avg_pool2d(values, WINDOW, stride, WINDOW // 2, count_include_pad=False)
+
+    mean = around(light)
+    return ((around(light.square()) - mean.square()).clamp(min=0) + 1e-6).sqrt()

@@ -1,0 +1,174 @@
+"""What VGG19's first layers see of a picture: texture, and content.
+
+Gatys, Ecker & Bethge, "Image Style Transfer Using Convolutional Neural Networks", CVPR 2016.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from clipmamba.errors import WeightsError
+from clipmamba.losses._common import Reduction, reduce_samples
+
+_CONVOLUTIONS = (
+    ("conv1_1", 3, 64), ("conv1_2", 64, 64), ("conv2_1", 64, 128), ("conv2_2", 128, 128),
+    ("conv3_1", 128, 256),
+)  # fmt: skip
+_SEEN = ("conv1_1", "conv2_1", "conv3_1")  # their outputs after ReLU
+_BEFORE_POOL = ("conv1_2", "conv2_2")
+
+
+class VggFeatures(nn.Module):
+    """The "normalised" VGG19 of the style transfer literature, up to relu3_1; frozen.
+
+    Borders are padded by zeros instead of mirrored, which is cheaper and the same for all pictures
+    that are compared.
+
+    Args:
+        weights: safetensors file with `to_bgr` (1×1) and `conv1_1` … `conv3_1`.
+
+    Raises:
+        WeightsError: The file can't be read, or holds other weights.
+    """
+
+    def __init__(self, weights: str | Path):
+        super().__init__()
+        self.to_bgr = nn.Conv2d(3, 3, 1)
+        for name, inputs, outputs in _CONVOLUTIONS:
+            setattr(self, name, nn.Conv2d(inputs, outputs, 3, padding=1))
+        try:
+            self.load_state_dict(
+                {name: value.float() for name, value in load_file(Path(weights)).items()}
+            )
+        except (OSError, RuntimeError, SafetensorError) as error:
+            reason = " ".join(str(error).split())
+            raise WeightsError(f"can't load VGG from {weights}: {reason}") from error
+        self.requires_grad_(False)
+        self.to(memory_format=torch.channels_last)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Maps sRGB (B, 3, H, W) in [0, 1] to relu1_1, relu2_1 and relu3_1."""
+        x = self.to_bgr(images.contiguous(memory_format=torch.channels_last))
+        seen = []
+        for name, _, _ in _CONVOLUTIONS:
+            x = F.relu(getattr(self, name)(x))
+            if name in _SEEN:
+                seen.append(x)
+            if name in _BEFORE_POOL:
+                x = F.max_pool2d(x, 2)
+        return seen
+
+
+class Moments(NamedTuple):
+    """First and second moments of feature channels over all places: a texture."""
+
+    gram: Tensor
+    """Mean product of each two channels, float32, (B, C, C)."""
+    mean: Tensor
+    """(B, C), float32."""
+
+    def rows(self, some: slice) -> Moments:
+        """Those of some pictures of the batch."""
+        return Moments(self.gram[some], self.mean[some])
+
+    @property
+    def deviation(self) -> Tensor:
+        """Of each channel, (B, C)."""
+        variance = self.gram.diagonal(dim1=1, dim2=2) - self.mean.square()
+        return (variance.clamp(min=0) + 1e-4).sqrt()
+
+
+def texture_moments(features: Tensor) -> Moments:
+    """The moments of feature maps (B, C, H, W), in one pass over them, and one back."""
+    return Moments(*_Moments.apply(features))
+
+
+class _Moments(torch.autograd.Function):
+    """One matrix product each way, in the maps' own dtype, with sums in float32.
+
+    Autograd's own way keeps a float32 copy of the maps and adds three gradients in different
+    layouts, which costs twice as much as VGG itself.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, features: Tensor) -> tuple[Tensor, Tensor]:
+        batch, channels, height, width = features.shape
+        rows = features.permute(0, 2, 3, 1).reshape(batch, height * width, channels)
+        ctx.save_for_backward(rows)
+        ctx.size = height, width
+        with torch.autocast(features.device.type, enabled=False):
+            gram = (rows.transpose(1, 2) @ rows).float() / rows.shape[1]
+            return gram, rows.mean(1, dtype=torch.float32)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, of_gram: Tensor, of_mean: Tensor) -> Tensor:
+        (rows,) = ctx.saved_tensors
+        batch, places, channels = rows.shape
+        with torch.autocast(rows.device.type, enabled=False):
+            mixed = ((of_gram + of_gram.transpose(1, 2)) / places).to(rows.dtype)
+            start = (of_mean / places).to(rows.dtype)[:, None].expand(rows.shape)
+            gradient = torch.baddbmm(start, rows, mixed)
+        return gradient.view(batch, *ctx.size, channels).permute(0, 3, 1, 2)
+
+
+def texture_loss(
+    moments: Sequence[Moments], targets: Sequence[Moments], reduction: Reduction = "mean"
+) -> Tensor:
+    r"""Squared distance of Gram matrices, means and deviations, each in units of the target's norm.
+
+    .. math:: L = \frac{1}{3 n} \sum_l \sum_{s \in \{G, \mu, \sigma\}}
+        \frac{\lVert s_l - \hat s_l \rVert^2}{\lVert \hat s_l \rVert^2}
+
+    Args:
+        moments: Of the output's n feature maps, as `texture_moments` gives them.
+        targets: Of the style picture's.
+        reduction: "mean" or "sum" over the batch, or "none".
+
+    Returns:
+        Scalar >= 0, or (B,) with reduction "none".
+    """
+    total = torch.zeros((), device=moments[0].gram.device)
+    for own, wanted in zip(moments, targets, strict=True):
+        for value, target in (
+            (own.gram, wanted.gram),
+            (own.mean, wanted.mean),
+            (own.deviation, wanted.deviation),
+        ):
+            distance = (value - target).square().flatten(1).sum(1)
+            total = total + distance / (target.square().flatten(1).sum(1) + 1e-3)
+    return reduce_samples(total / (3 * len(moments)), reduction)
+
+
+def structure_loss(
+    features: Tensor, moments: Moments, photo_features: Tensor, photo_moments: Moments
+) -> Tensor:
+    r"""How far feature maps are from the photo's, place by place, apart from their moments.
+
+    .. math:: L = \frac{2}{C} \sum_c (1 - \rho_c)
+
+    with ρ the correlation of channel c over the places: the mean squared difference after instance
+    normalisation, the content loss of AdaIN-like methods, without its normalised copies.
+
+    Args:
+        features: Of the output, (B, C, H, W).
+        moments: Of the output's features.
+        photo_features: The same shape.
+        photo_moments: Of the photo's features.
+
+    Returns:
+        (B,), from 0 to 4.
+    """
+    product = (features * photo_features).mean((2, 3), dtype=torch.float32)
+    covariance = product - moments.mean * photo_moments.mean
+    correlation = covariance / (moments.deviation * photo_moments.deviation)
+    return 2 * (1 - correlation).mean(1)

@@ -1,0 +1,279 @@
+"""The stylizer's second design: all mixing at an eighth of the size, nothing at full size."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+from typing import Any, ClassVar, Literal, NamedTuple, Self
+
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from clipmamba.errors import WeightsError
+from clipmamba.nn import PictureMoments, StyleBlock
+from clipmamba.nn.stages import Grain, ShuffleUp, StyledConv
+
+
+@dataclasses.dataclass(frozen=True)
+class SecondConfig:
+    """What a `SecondStylizer` is built from; stored beside its weights.
+
+    Attributes:
+        style_dim: Width E of the style points: CLIP's embedding width.
+        clip: Name of the CLIP whose space the style points lie in.
+        widths: Channels at 1/2, 1/4 and 1/8 of the size.
+        depth: Blocks at 1/8.
+        quarter_depth: Convolutions at 1/4, in the decoder.
+        half_depth: Convolutions at 1/2, in the decoder.
+        state: States per channel of the scan.
+        expand: Width of the feed-forward nets in channels.
+        code_dim: Width of the style code.
+        noise: Channels of noise, the source of dabs and grain.
+        mixer: "mamba", "attention" or "conv".
+        bend: Whether the style bends the scan's parameters (mixer "mamba").
+        least_step: Of the scan: its states fade after 1 / least_step places of 8 pixels.
+    """
+
+    style_dim: int = 256
+    clip: str = "mini"
+    widths: tuple[int, int, int] = (32, 64, 160)
+    depth: int = 6
+    quarter_depth: int = 2
+    half_depth: int = 1
+    state: int = 8
+    expand: int = 2
+    code_dim: int = 256
+    noise: int = 4
+    mixer: Literal["mamba", "attention", "conv"] = "mamba"
+    bend: bool = True
+    least_step: float = 0.1
+
+
+class Guidance(NamedTuple):
+    """Drives style codes away from the middle of many; see `SecondStylizer.middle_code`."""
+
+    factor: float
+    """Of a code's distance from the middle; 1 as trained."""
+    middle: Tensor
+    """Style code (code_dim,)."""
+
+
+class SecondStylizer(nn.Module):
+    """Restyle a photo in one pass; linear in its pixels with the default mixer.
+
+    A stem goes down to an eighth of the size, where Mamba blocks mix over the whole picture; a
+    light decoder with skips comes back to half the size, where twelve channels are the pixels.
+    The style point and the size of the strokes enter every layer.
+
+    Args:
+        config: Sizes and mixer.
+    """
+
+    STRIDE: ClassVar[int] = 8
+    """Pixels of the photo to one place of the deepest feature map."""
+    NOISE_STRIDE: ClassVar[int] = 4
+    """Pixels of the photo to one place of the noise."""
+    MARGIN: ClassVar[int] = 24
+    """Pixels to show beyond each edge of a photo, where the scans have seen nothing yet."""
+    WEIGHTS: ClassVar[str] = "diffusion_pytorch_model.safetensors"
+
+    def __init__(self, config: SecondConfig | None = None):
+        super().__init__()
+        self.config = config = config or SecondConfig()
+        half, quarter, eighth = config.widths
+        code = config.code_dim
+        self.from_point = nn.Linear(config.style_dim, code)
+        self.from_stroke = nn.Linear(3, code)
+        self.to_code = nn.Sequential(nn.SiLU(), nn.Linear(code, code))
+        self.to_half = StyledConv(12, half, code, normalize=True)
+        self.to_quarter = StyledConv(half, quarter, code, stride=2, normalize=True)
+        self.grain = Grain(config.noise, quarter, code)
+        self.to_eighth = StyledConv(quarter, eighth, code, stride=2, normalize=True)
+        self.blocks = nn.ModuleList(
+            StyleBlock(
+                eighth,
+                code,
+                config.mixer,
+                config.state,
+                config.expand,
+                config.bend,
+                config.least_step,
+            )
+            for _ in range(config.depth)
+        )
+        self.up_quarter = ShuffleUp(eighth, quarter)
+        self.at_quarter = _stages(quarter, code, config.quarter_depth)
+        self.up_half = ShuffleUp(quarter, half)
+        self.at_half = _stages(half, code, config.half_depth)
+        self.to_pixels = nn.Conv2d(half, 12, 3, padding=1)
+
+    def forward(
+        self,
+        photo: Tensor,
+        style: Tensor,
+        noise: Tensor | None = None,
+        whole: PictureMoments | None = None,
+        stroke: Tensor | None = None,
+        guidance: Guidance | None = None,
+    ) -> Tensor:
+        """Restyle photos.
+
+        Args:
+            photo: sRGB in [0, 1], (B, 3, H, W), any H and W from 1 pixel up.
+            style: Unit style points, (B, E), one for each photo.
+            noise: As `draw_noise` gives it; that of seed 0 where missing.
+            whole: Of the pictures that `photo` is a tile of; empty, it is filled from `photo`.
+            stroke: Size of the strokes, (B,), 1 as on a style picture of some 256 pixels;
+                trained from 0.5 to 5. 1 where missing.
+            guidance: How far to drive the style from the middle; not at all where missing.
+
+        Returns:
+            Pictures (B, 3, H, W), sRGB that may leave [0, 1]; see `into_gamut`.
+
+        Raises:
+            ValueError: The shapes do not fit each other or the model.
+        """
+        self._check(photo, style)
+        height, width = photo.shape[2:]
+        padded, noise = self._padded(photo, noise)
+        code = self.encode(style, stroke, guidance)
+        half, quarter, x = self._stem(padded, noise, code, whole)
+        x = x.permute(0, 2, 3, 1)
+        for block in self.blocks:
+            x = block(x, code)
+        x = self.up_quarter(x.permute(0, 3, 1, 2)) + quarter
+        for stage in self.at_quarter:
+            x = x + stage(x, code)
+        x = self.up_half(x) + half
+        for stage in self.at_half:
+            x = x + stage(x, code)
+        picture = F.pixel_shuffle(self.to_pixels(x), 2) + 0.5
+        return picture[:, :, :height, :width].to(photo.dtype)
+
+    def encode(
+        self, style: Tensor, stroke: Tensor | None = None, guidance: Guidance | None = None
+    ) -> Tensor:
+        """The code (B, code_dim) that every layer reads; see `forward`."""
+        size = style.new_zeros(len(style)) if stroke is None else stroke.to(style).log2()
+        size = torch.stack([size, size.square() / 4, size.sin()], dim=1)
+        scaled = style * self.config.style_dim**0.5  # unit rows come in; layers like unit variance
+        hidden = self.from_point(scaled) + self.from_stroke(size)
+        code = F.layer_norm(hidden + self.to_code(hidden), (self.config.code_dim,))
+        if guidance is None or guidance.factor == 1:
+            return code
+        return torch.lerp(guidance.middle.to(code).expand_as(code), code, guidance.factor)
+
+    def middle_code(self, styles: Tensor) -> Tensor:
+        """Mean code (code_dim,) of many style points (N, E), from which `Guidance` drives away.
+
+        A network that has to please many styles gives each a little of the others. StyleGAN's
+        truncation (Karras et al., CVPR 2019) draws codes to their mean; a factor above 1 goes the
+        other way.
+        """
+        return self.encode(styles).mean(0)
+
+    def survey(self, photo: Tensor, style: Tensor, noise: Tensor, whole: PictureMoments) -> None:
+        """`forward` as far as it asks `whole`; draws nothing."""
+        self._check(photo, style)
+        padded, noise = self._padded(photo, noise)
+        self._stem(padded, noise, self.encode(style), whole)
+
+    def draw_noise(self, height: int, width: int, seed: int = 0, batch: int = 1) -> Tensor:
+        """Noise for photos of a size: another seed gives another grain.
+
+        Args:
+            height: H in pixels.
+            width: W in pixels.
+            seed: The same seed and size give the same noise on every device.
+            batch: Rows that differ; one row serves any number of photos.
+
+        Returns:
+            Standard normal numbers on the CPU, float32, (batch, noise, H/4, W/4) of the padded
+            size.
+        """
+        stride = self.STRIDE // self.NOISE_STRIDE
+        size = [-(-side // self.STRIDE) * stride for side in (height, width)]
+        generator = torch.Generator("cpu").manual_seed(seed)
+        return torch.randn(
+            batch, self.config.noise, *size, generator=generator, dtype=torch.float32, device="cpu"
+        )
+
+    def _stem(
+        self, photo: Tensor, noise: Tensor, code: Tensor, whole: PictureMoments | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Feature maps at a half, a quarter and an eighth of the size."""
+        x = F.pixel_unshuffle(photo * 2 - 1, 2)
+        half = self.to_half(x.contiguous(memory_format=torch.channels_last), code, whole)
+        quarter = self.grain(self.to_quarter(half, code, whole), noise, code)
+        return half, quarter, self.to_eighth(quarter, code, whole)
+
+    def _padded(self, photo: Tensor, noise: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The photo filled up to the network's stride, and its noise, that of seed 0 if None."""
+        height, width = photo.shape[2:]
+        if noise is None:
+            noise = self.draw_noise(height, width)
+        padding = (0, -width % self.STRIDE, 0, -height % self.STRIDE)
+        return F.pad(photo, padding, mode="replicate"), noise.to(photo.device)
+
+    def _check(self, photo: Tensor, style: Tensor) -> None:
+        if photo.ndim != 4 or photo.shape[1] != 3 or 0 in photo.shape:
+            raise ValueError(f"photo must be (B, 3, H, W), not {tuple(photo.shape)}")
+        wanted = (photo.shape[0], self.config.style_dim)  # len() would fix the batch of an export
+        if style.shape != wanted:
+            raise ValueError(
+                f"style must be {wanted}, one point for each photo, not {tuple(style.shape)}"
+            )
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write `config.json` and the weights, in the parameters' own dtype.
+
+        Args:
+            folder: Created if missing.
+        """
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        config = {"design": 2, **dataclasses.asdict(self.config)}
+        (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        tensors = {name: value.contiguous() for name, value in self.state_dict().items()}
+        save_file(tensors, folder / self.WEIGHTS)
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> Self:
+        """Load a model in float32; every weight must fit, none may be missing.
+
+        Args:
+            folder: Written by `save_pretrained`.
+
+        Raises:
+            WeightsError: Weights are missing, left over, of another shape, not finite, or can't be
+                read; or the config has an unknown key.
+        """
+        folder = Path(folder).expanduser()
+        try:
+            values = json.loads((folder / "config.json").read_text("utf-8"))
+            values = {name: value for name, value in values.items() if name != "design"}
+            model = cls(SecondConfig(**{**values, "widths": tuple(values["widths"])}))
+            tensors = load_file(folder / cls.WEIGHTS)
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, SafetensorError) as error:
+            reason = " ".join(str(error).split())
+            raise WeightsError(f"can't load the stylizer from {folder}: {reason}") from error
+        try:
+            model.load_state_dict({name: value.float() for name, value in tensors.items()})
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())
+            raise WeightsError(f"the weights in {folder} do not fit the model: {reason}") from error
+        if not all(math.isfinite(value.sum().item()) for value in model.parameters()):
+            raise WeightsError(f"the weights in {folder} are not finite; get the folder again")
+        return model
+
+
+def _stages(channels: int, code_dim: int, depth: int) -> nn.ModuleList:
+    return nn.ModuleList(StyledConv(channels, channels, code_dim) for _ in range(depth))
+
+
+__all__: list[Any] = ["Guidance", "SecondConfig", "SecondStylizer"]

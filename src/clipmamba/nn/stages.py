@@ -1,0 +1,86 @@
+"""The second design's convolutional ends: styled stages, learnt upsampling, grain."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from clipmamba.nn.conditioning import PictureMoments, StyleAffine, StyleNorm
+
+
+class StyledConv(nn.Module):
+    """3×3 convolution, the style's scale and shift, SiLU.
+
+    Args:
+        inputs: Channels in.
+        outputs: Channels out.
+        code_dim: Width of the style code.
+        stride: 1, or 2 to halve the size.
+        normalize: Whether an instance normalisation comes before the style's scale and shift.
+            Without it the photo's own brightness and contrast come through.
+    """
+
+    def __init__(
+        self, inputs: int, outputs: int, code_dim: int, stride: int = 1, normalize: bool = False
+    ):
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False)
+        self.norm = (StyleNorm if normalize else StyleAffine)(outputs, code_dim)
+
+    def forward(self, x: Tensor, code: Tensor, whole: PictureMoments | None = None) -> Tensor:
+        """Maps (B, inputs, H, W) to (B, outputs, H / stride, W / stride); see `StyleNorm`."""
+        x = self.conv(x)
+        if isinstance(self.norm, StyleNorm):
+            return F.silu(self.norm(x, code, whole))
+        return F.silu(self.norm(x, code))
+
+
+class ShuffleUp(nn.Module):
+    """Doubles the size: a 1×1 convolution gives each place its four finer ones.
+
+    Shi et al., "Real-Time Single Image and Video Super-Resolution Using an Efficient Sub-Pixel
+    Convolutional Neural Network", CVPR 2016. All four start equal, so that training begins without
+    a checkerboard (Aitken et al., 2017).
+
+    Args:
+        inputs: Channels in.
+        outputs: Channels out.
+    """
+
+    def __init__(self, inputs: int, outputs: int):
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, 4 * outputs, 1)
+        with torch.no_grad():
+            for values in self.conv.parameters():
+                values.copy_(values[::4].repeat_interleave(4, dim=0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps (B, inputs, H, W) to (B, outputs, 2H, 2W)."""
+        return F.pixel_shuffle(self.conv(x), 2)
+
+
+class Grain(nn.Module):
+    """Adds noise to a feature map, as much of it as the style wants in each channel.
+
+    Karras et al., "A Style-Based Generator Architecture for Generative Adversarial Networks",
+    CVPR 2019. Prints can do without; dabs and hatching grow from it.
+
+    Args:
+        noise: Channels of noise.
+        channels: Channels C of the feature map.
+        code_dim: Width of the style code.
+    """
+
+    def __init__(self, noise: int, channels: int, code_dim: int):
+        super().__init__()
+        self.mix = nn.Conv2d(noise, channels, 1, bias=False)
+        self.to_gain = nn.Linear(code_dim, channels)
+        nn.init.normal_(self.to_gain.weight, std=0.02)
+        nn.init.constant_(self.to_gain.bias, 0.3)
+
+    def forward(self, x: Tensor, noise: Tensor, code: Tensor) -> Tensor:
+        """Adds noise (B or 1, noise, H, W) to (B, C, H, W) under the style code (B, code_dim)."""
+        gain = self.to_gain(code).to(x.dtype)[:, :, None, None]
+        mixed: Tensor = self.mix(noise.to(x.dtype))
+        return torch.addcmul(x, gain, mixed)

@@ -1,0 +1,147 @@
+"""What training draws from: style pictures with their points, photos, painters' pairs.
+
+`prepare` writes it once; training then reads the pictures from the data folder as it goes, so the
+memory that a run takes does not grow with their number.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from tqdm import tqdm
+
+from clipmamba.clip import Clip
+from clipmamba.errors import InputError
+from clipmamba.train.pictures import Picture, draw_by_look
+from clipmamba.train.stylizer.pairs import PairStore, as_images
+
+VIEWS = (1.0, 0.75)  # of a style picture's short side: the whole of it, and its middle
+GREY_SHARE = 0.4  # how often a black and white picture is drawn, beside one in colour
+_SIDE = 224  # pixels at which pictures are encoded
+_LIST, _POINTS, _PAINTERS = "prepared.json", "points.safetensors", "painters"
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """A prepared folder.
+
+    Attributes:
+        styles: Files of the style pictures, below the data folder.
+        points: Their unit style points, (N, views, E).
+        shares: How often each is drawn, (N,); they add up to 1.
+        photos: Files of the photos, below the data folder.
+        clip: Name of the CLIP that gave the points.
+        painters: Exact pairs by the painters, if there are any.
+        painted: Unit style points of their results, (P, E).
+    """
+
+    styles: tuple[str, ...]
+    points: Tensor
+    shares: Tensor
+    photos: tuple[str, ...]
+    clip: str
+    painters: PairStore | None
+    painted: Tensor
+
+    @classmethod
+    def load(cls, folder: Path) -> Prepared:
+        """Read what `prepare` wrote.
+
+        Raises:
+            InputError: The folder is not complete.
+        """
+        file = folder / _LIST
+        if not file.is_file():
+            raise InputError(f"{folder} is not prepared; run the `prepare` command first")
+        listed = json.loads(file.read_text(encoding="utf-8"))
+        tensors = load_file(folder / _POINTS)
+        painters = PairStore(folder / _PAINTERS) if (folder / _PAINTERS).is_dir() else None
+        return cls(
+            tuple(listed["styles"]),
+            tensors["points"].float(),
+            tensors["shares"],
+            tuple(listed["photos"]),
+            listed["clip"],
+            painters,
+            tensors["painted"].float(),
+        )
+
+
+def prepare(
+    data: Path, pictures: Sequence[Picture], clip: Clip, output: Path, count: int, seed: int
+) -> None:
+    """Choose style pictures, rare looks rather than common ones, and encode them.
+
+    Args:
+        data: The data folder.
+        pictures: Those of it that may be trained on.
+        clip: Encodes the style pictures and the results of the painters' pairs in `output`.
+        output: Folder; gets a list and a table of points.
+        count: Style pictures.
+        seed: Seed of the choice.
+
+    Raises:
+        InputError: There are no style pictures, or no photos.
+    """
+    photos = [str(p.path.relative_to(data)) for p in pictures if p.kind == "photo"]
+    shown = [picture for picture in pictures if picture.kind == "style"]
+    if not shown or not photos:
+        raise InputError(f"{data} has {len(shown)} style pictures and {len(photos)} photos to use")
+    drawn = draw_by_look(shown, count, seed)
+    files = [str(picture.path.relative_to(data)) for picture, _ in drawn]
+    views = (view for picture, _ in drawn for view in _views(picture.path))
+    points, grey = _encode(views, clip, len(drawn) * len(VIEWS))
+    looks = Counter(look for _, look in drawn)
+    shares = torch.tensor([looks[look] ** -0.5 for _, look in drawn])
+    shares = torch.where(grey[:: len(VIEWS)], GREY_SHARE * shares, shares)
+    painted = points.new_zeros(0, points.shape[1])
+    if (output / _PAINTERS).is_dir():
+        store = PairStore(output / _PAINTERS)
+        painted, _ = _encode(iter(store.results), clip, len(store))
+    output.mkdir(parents=True, exist_ok=True)
+    tensors = {
+        "points": points.view(-1, len(VIEWS), points.shape[1]).half(),
+        "painted": painted.half(),
+        "shares": shares / shares.sum(),
+    }
+    save_file(tensors, output / _POINTS)
+    listed = {"clip": clip.name, "styles": files, "photos": photos}
+    (output / _LIST).write_text(json.dumps(listed, indent=1) + "\n", encoding="utf-8")
+
+
+def _views(path: Path) -> list[NDArray[np.uint8]]:
+    """Squares (224, 224, 3) from the middle of a picture."""
+    with Image.open(path) as opened:
+        image = opened.convert("RGB")
+    squares = []
+    for part in VIEWS:
+        side = part * min(image.size)
+        left, top = (image.width - side) / 2, (image.height - side) / 2
+        box = (left, top, left + side, top + side)
+        square = image.resize((_SIDE, _SIDE), Image.Resampling.BICUBIC, box=box)
+        squares.append(np.asarray(square))
+    return squares
+
+
+@torch.no_grad()
+def _encode(squares: Iterable[NDArray[np.uint8]], clip: Clip, count: int) -> tuple[Tensor, Tensor]:
+    """Unit points (N, E), and which of the squares are grey, (N,)."""
+    points, grey, batch = [], [], []
+    for number, square in enumerate(tqdm(squares, "points", count, mininterval=10), 1):
+        batch.append(square)
+        if len(batch) == 32 or number == count:
+            images = as_images(batch)
+            points.append(clip.encode_image(images.to(clip.device)).cpu())
+            grey.append((images.amax(1) - images.amin(1)).mean((1, 2)) < 0.06)
+            batch = []
+    return torch.cat(points), torch.cat(grey)

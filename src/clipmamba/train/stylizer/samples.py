@@ -1,0 +1,73 @@
+"""Contact sheets of a stylizer in training: a few photos in a few styles, two sizes of strokes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+
+from clipmamba.evaluate.sheet import contact_sheet
+from clipmamba.models.gamut import into_gamut
+from clipmamba.models.second_design import SecondStylizer
+from clipmamba.train.stylizer.pairs import as_images
+from clipmamba.train.stylizer.prepared import Prepared
+
+SIDE = 256  # pixels of a photo on the sheet
+STYLES = 8
+PHOTOS = 3
+STROKES = (1.0, 2.5)
+
+
+def sample_sheet(data: Path, prepared: Prepared) -> Callable[[nn.Module, Path], None]:
+    """What `train` calls: writes `sheet.png` of a task's stylizer and its weights into a folder."""
+    styles = range(0, len(prepared.styles), max(1, len(prepared.styles) // STYLES))[:STYLES]
+    photos = prepared.photos[:: max(1, len(prepared.photos) // PHOTOS)][:PHOTOS]
+
+    @torch.no_grad()
+    def sample(task: nn.Module, folder: Path) -> None:
+        stylizer = task.stylizer
+        assert isinstance(stylizer, SecondStylizer)
+        device = next(stylizer.parameters()).device
+        rows = [
+            [
+                Image.new("RGB", (8, 8), "white"),
+                *(_square(data / prepared.styles[n]) for n in styles),
+            ]
+        ]
+        for name in photos:
+            photo = _square(data / name)
+            seen = as_images([np.asarray(photo)]).to(device)
+            margin = stylizer.MARGIN
+            seen = F.pad(seen, (margin,) * 4, mode="replicate")
+            for stroke in STROKES:
+                row = [photo]
+                for number in styles:
+                    size = torch.tensor([stroke], device=device)
+                    point = prepared.points[number, :1].to(device)
+                    made = into_gamut(stylizer(seen, point, stroke=size))
+                    row.append(_image(made[0, :, margin:-margin, margin:-margin]))
+                rows.append(row)
+        labels = ["", *(str(number) for number in styles)]
+        contact_sheet(rows, labels).save(folder / "sheet.png")
+        stylizer.save_pretrained(folder / "stylizer")
+
+    return sample
+
+
+def _square(path: Path) -> Image.Image:
+    with Image.open(path) as opened:
+        image = opened.convert("RGB")
+    side = min(image.size)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    box = (left, top, left + side, top + side)
+    return image.resize((SIDE, SIDE), Image.Resampling.BICUBIC, box=box)
+
+
+def _image(picture: Tensor) -> Image.Image:
+    pixels = (picture.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
+    return Image.fromarray(pixels)

@@ -1,0 +1,32 @@
+"""Losses of a stylizer on pictures that it is not trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from clipmamba.train.stylizer.batches import StylizerBatches
+
+
+def mean_losses(source: StylizerBatches, count: int) -> Callable[[nn.Module], dict[str, float]]:
+    """What gives the mean of each loss over the first batches of a source, always the same.
+
+    Args:
+        source: Draws from the pictures set aside.
+        count: Batches.
+    """
+
+    @torch.no_grad()
+    def measure(task: nn.Module) -> dict[str, float]:
+        device = next(task.parameters()).device
+        found: dict[str, list[float]] = {}
+        for step in range(count):
+            batch = source.batch(step, 0, 1)
+            losses = task({name: value.to(device) for name, value in batch.items()})
+            for name, value in losses.items():
+                found.setdefault(name, []).append(value.item())
+        return {name: sum(values) / len(values) for name, values in found.items()}
+
+    return measure

@@ -1,0 +1,94 @@
+"""A small data folder, prepared, and a small stylizer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from clipmamba.clip import Clip
+from clipmamba.losses.vgg import VggFeatures
+from clipmamba.models.second_design import SecondConfig, SecondStylizer
+from clipmamba.train.pictures import Picture, read_pictures, set_aside
+from clipmamba.train.stylizer.pairs import SIZE, StyleEntry, write_store
+from clipmamba.train.stylizer.prepared import Prepared, prepare
+from clipmamba.train.stylizer.task import StylizerTask
+
+SMALL = SecondConfig(
+    style_dim=16, widths=(8, 8, 8), depth=1, quarter_depth=1, state=4, expand=1, code_dim=16
+)
+
+
+def names(count: int, aside: bool, start: int) -> list[str]:
+    """File names of pictures that are trained on, or set aside for validation."""
+    found: list[str] = []
+    while len(found) < count:
+        picture = Picture(Path(f"{start}.png"), "", "", (), "")
+        if not picture.held_out and set_aside(picture) == aside:
+            found.append(picture.path.name)
+        start += 1
+    return found
+
+
+def make_store(folder: Path, seed: int, styles: list[StyleEntry], count: int = 12) -> None:
+    """Pairs of the first two styles: red counts columns, green rows; a result is the negative."""
+    rng = np.random.default_rng(seed)
+    place = np.arange(SIZE, dtype=np.uint8)
+    pairs = []
+    for row in range(count):
+        photo = rng.integers(0, 256, (SIZE, SIZE, 3), np.uint8)
+        photo[..., 0], photo[..., 1] = place[None, :], place[:, None]
+        pairs.append((photo, 255 - photo, row % 2))
+    write_store(folder, styles, iter(pairs), count)
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten photos and ten style pictures that are trained on, two of each set aside."""
+    folder = tmp_path_factory.mktemp("data")
+    rng = np.random.default_rng(0)
+    for kind, size, start in (("content", (96, 72), 0), ("style", (64, 80), 10_000)):
+        files = [*names(10, False, start), *names(2, True, start)]
+        for file in files:
+            pixels = rng.integers(0, 256, (8, 8, 3), np.uint8)
+            Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC).save(folder / file)
+        header = "file,what" if kind == "content" else "file,style_words"
+        rows = [header, *(f"{file},thing {n}" for n, file in enumerate(files))]
+        (folder / f"{kind}.csv").write_text("\n".join(rows) + "\n")
+    (folder / "pairs.csv").write_text("file,caption\n")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def prepared_folder(
+    data: Path, tiny_clip_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """What `prepare` makes of the data folder, and exact pairs that are negatives."""
+    folder = tmp_path_factory.mktemp("prepared")
+    clip = Clip.from_pretrained(str(tiny_clip_folder))
+    styles = [StyleEntry(name, (name,), "", name) for name in ("mosaic", "woodcut")]
+    make_store(folder / "painters", 1, styles)
+    pictures = read_pictures(data)
+    aside = [picture for picture in pictures if set_aside(picture)]
+    prepare(data, [p for p in pictures if p not in aside], clip, folder, 8, 0)
+    prepare(data, aside, clip, folder / "validation", 8, 0)
+    return folder
+
+
+@pytest.fixture
+def prepared(prepared_folder: Path) -> Prepared:
+    return Prepared.load(prepared_folder)
+
+
+@pytest.fixture
+def stylizer() -> SecondStylizer:
+    torch.manual_seed(0)
+    return SecondStylizer(SMALL)
+
+
+@pytest.fixture
+def task(stylizer: SecondStylizer, vgg_weights: Path) -> StylizerTask:
+    return StylizerTask(stylizer, VggFeatures(vgg_weights))

@@ -1,0 +1,81 @@
+"""scripts/gpu_hour.py, small and on the CPU, without the libraries that its machine lacks."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from clipmamba.models.second_design import SecondStylizer
+from clipmamba.train.stylizer.prepared import Prepared
+
+SCRIPT = Path(__file__).parents[3] / "scripts" / "gpu_hour.py"
+MISSING = ("accelerate", "diffusers", "open_clip", "ftfy", "wcwidth", "importlib_metadata")
+BLOCKED = (
+    f"import sys; sys.modules.update(dict.fromkeys({MISSING!r})); import runpy; "
+    f"sys.argv[0] = {str(SCRIPT)!r}; runpy.run_path(sys.argv[0], run_name='__main__')"
+)
+
+
+def run(*words: object) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", BLOCKED, *map(str, words)],
+        capture_output=True, text=True, timeout=400, check=False,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_half_an_hour_in_small(
+    data: Path, prepared_folder: Path, vgg_weights: Path, tmp_path: Path
+):
+    packed, output = tmp_path / "packed", tmp_path / "out"
+    run("pack", "--data", data, "--prepared", prepared_folder, "--vgg", vgg_weights,
+        "--output", packed, "--styles", 5, "--photos", 4, "--pairs", 3, "--part", 1.3)  # fmt: skip
+    parts = sorted(packed.glob("*.tar"))
+    assert len(parts) > 1
+    assert all(part.stat().st_size <= 1.3e6 for part in parts)
+    with tarfile.open(parts[0]) as archive:
+        assert all(not name.startswith("/") for name in archive.getnames())
+
+    run("check", "--output", output, "--device", "cpu", "--tiny")
+    report = json.loads((output / "check.json").read_text())
+    compared = [row for row in report["scan"] if "declined" not in row]
+    assert len([row for row in compared if row["backend"] == "torch"]) == 6
+    assert all(0 <= error < 0.1 for row in compared for error in row["errors"].values())
+    assert all(row["good"] for row in (*report["scan"], *report["stylizer"]))
+
+    run("bench", "--output", output, "--device", "cpu", "--tiny", "--no-compile")
+    report = json.loads((output / "bench.json").read_text())
+    assert all(row["good"] for row in (*report["scan"], *report["stylizer"]))
+    assert all(row["forward_ms"] > 0 for row in report["scan"])
+
+    options = ("train", "--packed", packed, "--output", output, "--device", "cpu", "--tiny",
+               "--steps", 2, "--batch", 3, "--exact", 1, "--side", 64, "--workers", 0)  # fmt: skip
+    assert "step 1 of 2" in run(*options, "--minutes", 0)
+    first = SecondStylizer.from_pretrained(output / "stylizer")
+    assert "step 2 of 2" in run(*options)
+    lines = [json.loads(line) for line in (output / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [1, 2]
+    assert all(line["samples_per_second"] > 0 for line in lines)
+    second = SecondStylizer.from_pretrained(output / "stylizer")
+    assert second.config.style_dim == 16
+    assert any(
+        not torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True)
+    )
+    prepared = Prepared.load(packed / "unpacked" / "prepared")
+    assert (len(prepared.styles), len(prepared.photos), len(prepared.painters)) == (5, 4, 3)
+    assert all(file.stat().st_size < 16 << 20 for file in output.rglob("*") if file.is_file())
+
+    run("sheet", "--packed", packed, "--output", output, "--device", "cpu")
+    with Image.open(output / "sheet" / "sheet.png") as sheet:
+        assert sheet.width > 3 * 256

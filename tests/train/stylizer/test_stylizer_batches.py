@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from clipmamba.errors import InputError
+from clipmamba.train.stylizer.batches import StylizerBatches
+from clipmamba.train.stylizer.prepared import Prepared
+
+SHAPES = {
+    "photo": (6, 3, 64, 64), "style": (6, 16), "stroke": (6,), "picture": (4, 3, 256, 256),
+    "result": (2, 3, 64, 64), "seed": (), "weights": (2,),
+}  # fmt: skip
+
+
+@pytest.fixture
+def make(data: Path, prepared: Prepared):
+    def make(**options) -> StylizerBatches:
+        defaults = {"batch": 6, "sides": (64,), "strokes": (0.5, 5.0), "exact": 2, "seed": 3}
+        return StylizerBatches(data, prepared, **(defaults | options))
+
+    return make
+
+
+def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
+    return all(torch.equal(a[name], b[name]) for name in SHAPES)
+
+
+def test_a_step_is_the_same_whenever_it_is_asked_for(make):
+    batch = make().batch(5, 0, 1)
+    assert {name: tuple(value.shape) for name, value in batch.items()} == SHAPES
+    assert same(batch, make().batch(5, 0, 1))
+    for other in (make().batch(6, 0, 1), make(seed=4).batch(5, 0, 1)):
+        assert not same(batch, other)
+    for name in ("photo", "picture", "result"):
+        assert 0 <= batch[name].min() < batch[name].max() <= 1
+    torch.testing.assert_close(batch["style"].norm(dim=1), torch.ones(6))
+
+
+def test_exact_results_belong_to_their_photo_at_every_size_of_strokes(make):
+    """The pairs' results are negatives, so that each pixel must be the negative of its own."""
+    for step in range(12):
+        batch = make(sides=(64, 256)).batch(step, 0, 1)
+        torch.testing.assert_close(batch["photo"][4:], 1 - batch["result"], rtol=0, atol=0.01)
+
+
+def test_strokes_of_exact_pairs_have_the_size_that_is_asked_for(make):
+    """Red counts the columns of a pair: its slope says how much a pair was enlarged."""
+    asked = set()
+    for step in range(40):
+        batch = make(sides=(64, 128, 256), exact=1).batch(step, 0, 1)
+        red = batch["photo"][-1, 0] * 255
+        side = batch["photo"].shape[-1]
+        enlarged = (side - 16) / (red[:, -8] - red[:, 8]).mean().item()
+        stroke = batch["stroke"][-1].item()
+        assert enlarged == pytest.approx(stroke, rel=0.1)
+        free = batch["stroke"][0].item()
+        assert torch.equal(batch["stroke"][:-1], batch["stroke"][:1].expand(5))
+        if side / 256 < free < side / 16:  # a pair has 256 pixels, and shows 16 at least
+            assert stroke == pytest.approx(free, rel=0.05)
+        asked.add(free)
+    assert min(asked) < 0.7
+    assert max(asked) > 2
+
+
+def test_smaller_crops_see_strokes_in_proportion_smaller(make):
+    source = make(sides=(64, 256), exact=0, batch=1)
+    seen: dict[int, list[float]] = {64: [], 256: []}
+    for step in range(300):
+        batch = source.batch(step, 0, 1)
+        seen[batch["photo"].shape[-1]].append(batch["stroke"][0].item())
+    assert 4 < max(seen[256]) <= 5
+    assert 1 < max(seen[64]) <= 5 / 4 + 1e-6
+    assert all(min(values) == pytest.approx(0.5, abs=0.15) for values in seen.values())
+    middle = sum(map(math.log, seen[64])) / len(seen[64])
+    assert middle == pytest.approx(math.log(0.5 * 1.25) / 2, abs=0.1)  # even in its logarithm
+
+
+def test_small_and_large_crops_take_the_same_time_in_the_end(make):
+    source = make(sides=(64, 128), exact=0, batch=1)
+    sides = [source.batch(step, 0, 1)["photo"].shape[-1] for step in range(200)]
+    assert sides.count(64) / sides.count(128) == pytest.approx(4, rel=0.5)
+
+
+def test_points_are_those_of_the_pictures(make, prepared: Prepared):
+    for step in range(5):
+        batch = make().batch(step, 0, 1)
+        cosine = batch["style"] @ prepared.points.flatten(0, 1).T
+        painted = batch["style"] @ prepared.painted.T
+        assert (cosine[:4].amax(1) > 0.95).all()
+        assert (painted[4:].amax(1) > 0.95).all()
+
+
+@pytest.mark.parametrize("processes", [2, 3])
+def test_processes_share_the_batch_evenly_and_differ(make, processes: int):
+    source = make(batch=12)
+    shares = [source.batch(4, process, processes) for process in range(processes)]
+    assert {len(share["photo"]) for share in shares} == {12 // processes}
+    assert sum(len(share["result"]) for share in shares) == 2
+    assert sum(len(share["picture"]) for share in shares) == 10
+    assert not torch.equal(shares[0]["photo"], shares[1]["photo"])
+    counts = torch.tensor([[len(s["picture"]), len(s["result"])] for s in shares])
+    weights = torch.stack([share["weights"] for share in shares])
+    torch.testing.assert_close(weights, processes * counts / counts.sum(0))
+    assert torch.equal(source.batch(4, 0, 1)["weights"], torch.ones(2))
+
+
+@pytest.mark.parametrize(
+    ("batch", "exact", "processes"), [(6, 2, 4), (4, 4, 1), (4, 3, 2), (4, 5, 1), (2, 1, 2)]
+)
+def test_a_batch_that_can_not_be_shared_is_refused(make, batch, exact, processes):
+    with pytest.raises(InputError, match=r"--batch or --exact"):
+        make(batch=batch, exact=exact).batch(0, 0, processes)
+
+
+def test_what_can_not_be_drawn_is_refused_at_once(make, data, prepared, tmp_path):
+    for sides in ((64, 100), (56,)):
+        with pytest.raises(InputError, match="--side must be a multiple of 8"):
+            make(sides=sides)
+    arguments = {"batch": 6, "sides": (64,), "strokes": (0.5, 5.0), "exact": 2, "seed": 3}
+    without = dataclasses.replace(prepared, painters=None)
+    with pytest.raises(InputError, match="--exact wants painters' pairs"):
+        StylizerBatches(data, without, **arguments)
+    with pytest.raises(InputError, match=r"lacks 18 prepared pictures, .*png"):
+        StylizerBatches(tmp_path, prepared, **arguments)
