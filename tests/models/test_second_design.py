@@ -158,7 +158,7 @@ def test_a_part_with_the_moments_of_the_whole_is_that_part_of_the_whole():
     for norm in whole:
         torch.testing.assert_close(surveyed[norm], whole[norm])
     part = model(photo[..., 96:], style, noise[..., 24:], whole)
-    inner = slice(model.MARGIN, None)
+    inner = slice(model.margin, None)
     change = (picture - photo).square().mean().sqrt()
     error = (part[..., inner] - picture[..., 96:][..., inner]).square().mean().sqrt()
     assert error < 0.04 * change

@@ -75,6 +75,7 @@ def export(
     _check_packages()
     hint_spelling(style["prompt"])
 
+    from clipmamba.models import Stylizer
     from clipmamba.models.onnx_file import write_onnx
 
     with plain_warnings():
@@ -83,7 +84,10 @@ def export(
             pipeline = StylizePipeline.from_pretrained(model, "cpu")
         point = pipeline.encode_style(**keywords, seed=seed) if with_style else None
         with status("tracing the network, about a minute"):
-            lines = write_onnx(pipeline.network, output, point)
+            network = pipeline.network
+            if not isinstance(network, Stylizer):
+                raise InputError("models of the second design can't be exported to ONNX yet")
+            lines = write_onnx(network, output, point)
     click.echo(os.fsencode(output))
     for line in lines:
         click.echo(f"  {line}")

@@ -76,10 +76,10 @@ class SecondStylizer(nn.Module):
 
     STRIDE: ClassVar[int] = 8
     """Pixels of the photo to one place of the deepest feature map."""
-    NOISE_STRIDE: ClassVar[int] = 4
-    """Pixels of the photo to one place of the noise."""
-    MARGIN: ClassVar[int] = 24
+    margin: ClassVar[int] = 24
     """Pixels to show beyond each edge of a photo, where the scans have seen nothing yet."""
+    noise_stride: ClassVar[int] = 4
+    """Pixels of the photo to one place of the noise."""
     WEIGHTS: ClassVar[str] = "diffusion_pytorch_model.safetensors"
 
     def __init__(self, config: SecondConfig | None = None):
@@ -177,11 +177,19 @@ class SecondStylizer(nn.Module):
         """
         return self.encode(styles).mean(0)
 
-    def survey(self, photo: Tensor, style: Tensor, noise: Tensor, whole: PictureMoments) -> None:
+    def survey(
+        self,
+        photo: Tensor,
+        style: Tensor,
+        noise: Tensor,
+        whole: PictureMoments,
+        stroke: Tensor | None = None,
+        guidance: Guidance | None = None,
+    ) -> None:
         """`forward` as far as it asks `whole`; draws nothing."""
         self._check(photo, style)
         padded, noise = self._padded(photo, noise)
-        self._stem(padded, noise, self.encode(style), whole)
+        self._stem(padded, noise, self.encode(style, stroke, guidance), whole)
 
     def draw_noise(self, height: int, width: int, seed: int = 0, batch: int = 1) -> Tensor:
         """Noise for photos of a size: another seed gives another grain.
@@ -196,7 +204,7 @@ class SecondStylizer(nn.Module):
             Standard normal numbers on the CPU, float32, (batch, noise, H/4, W/4) of the padded
             size.
         """
-        stride = self.STRIDE // self.NOISE_STRIDE
+        stride = self.STRIDE // self.noise_stride
         size = [-(-side // self.STRIDE) * stride for side in (height, width)]
         generator = torch.Generator("cpu").manual_seed(seed)
         return torch.randn(
@@ -270,6 +278,14 @@ class SecondStylizer(nn.Module):
         if not all(math.isfinite(value.sum().item()) for value in model.parameters()):
             raise WeightsError(f"the weights in {folder} are not finite; get the folder again")
         return model
+
+
+def is_second(folder: str | Path) -> bool:
+    """Whether a folder's config is of the second design; not where it can't be read."""
+    try:
+        return bool(json.loads((Path(folder) / "config.json").read_text("utf-8"))["design"] == 2)
+    except (OSError, ValueError, TypeError, KeyError):
+        return False
 
 
 def _stages(channels: int, code_dim: int, depth: int) -> nn.ModuleList:

@@ -49,6 +49,7 @@ class Stylizer(Pretrained):
     keep_in_float32: ClassVar[tuple[str, ...]] = ("A_log", "delta_bias", "D")
     margin = 16  # pixels to show beyond each edge, where the scans have seen nothing yet
     stride = STRIDE
+    noise_stride = 2  # pixels to one place of the noise
 
     @configured
     def __init__(

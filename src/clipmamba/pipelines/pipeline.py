@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     from clipmamba.clip import Clip
     from clipmamba.models import Stylizer
+    from clipmamba.models.second_design import SecondStylizer
+    from clipmamba.pipelines.guided import SecondView
     from clipmamba.pipelines.photo import Photo, Picture
     from clipmamba.styles import Style, StylePrior
     from clipmamba.styles.resolve import ResolvedStyle
@@ -64,7 +66,11 @@ class StylizePipeline:
     """
 
     def __init__(
-        self, stylizer: Stylizer, clip: Clip, prior: StylePrior, guidance: float = 1.0
+        self,
+        stylizer: Stylizer | SecondStylizer,
+        clip: Clip,
+        prior: StylePrior,
+        guidance: float = 1.0,
     ) -> None:
         from torch.nn import functional
 
@@ -117,13 +123,13 @@ class StylizePipeline:
             clip_name, guidance = read_index(root)
 
             from clipmamba.clip import Clip
-            from clipmamba.models import Stylizer
+            from clipmamba.models import load_stylizer
             from clipmamba.styles import StylePrior
 
             clip = Clip.from_pretrained(clip_name, device=target)
             prior = StylePrior.load(root / "prior", clip)
             # Resolved: a path like "my-model/stylizer" could be a repository of the hub's.
-            stylizer = Stylizer.from_pretrained((root / "stylizer").resolve()).to(target)
+            stylizer = load_stylizer((root / "stylizer").resolve()).to(target)
             return cls(stylizer.eval().requires_grad_(False), clip, prior, guidance)
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
@@ -152,7 +158,7 @@ class StylizePipeline:
         return next(self.stylizer.parameters()).device
 
     @property
-    def network(self) -> Stylizer:
+    def network(self) -> Stylizer | SecondView:
         """The stylizer as this pipeline runs it: its own parameters, with the guidance applied."""
         return self._guidance.applied(self.stylizer)
 
@@ -372,7 +378,7 @@ class StylizePipeline:
         seen = functional.pad(small, (columns, columns, rows, rows), mode="replicate")
         points = point.to(seen).expand(len(seen), -1)
         noise = self.stylizer.draw_noise(seen.shape[2], seen.shape[3], seed or 0) * options.grain
-        network = self.network
+        network = self._guidance.applied(self.stylizer, max(small.shape[2:]))
         tile = options.tile_side(small.shape[3], small.shape[2], scale)
         if tile is None:
             restyled = network(seen, points, noise)

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from clipmamba.models import Stylizer
 from clipmamba.nn import PictureMoments, TileMoments
+from clipmamba.pipelines.guided import SecondView
 
 _GRID = 16  # tiles begin at its multiples, so that the network's own grid goes on unbroken
 _OVERLAP = 8  # neighbours share this part of a tile, an eighth,
@@ -76,7 +77,7 @@ def spans(length: int, tile: int) -> list[Span]:
 
 
 def restyle_in_tiles(
-    stylizer: Stylizer,
+    stylizer: Stylizer | SecondView,
     photo: Tensor,
     style: Tensor,
     noise: Tensor,
@@ -102,10 +103,11 @@ def restyle_in_tiles(
     def parts(begun: float, share: float) -> Iterator[tuple[Any, Tensor, Tensor]]:
         """Box, noise and weights of each tile; tells the progress behind it."""
         for done, (rows, columns) in enumerate(places, 1):
-            grain = noise[..., _half(rows), _half(columns)]
+            grain = noise[..., _noise(rows, step), _noise(columns, step)]
             yield (..., rows.place, columns.place), grain, rows.weights[:, None] * columns.weights
             progress(begun + share * done / len(places))
 
+    step = stylizer.noise_stride
     whole = PictureMoments()
     for begun, stem_only, share in _ROUNDS:
         gathering = TileMoments(whole)
@@ -119,9 +121,9 @@ def restyle_in_tiles(
     return result
 
 
-def _half(span: Span) -> slice:
-    """Where the noise of a tile lies: at half size, the tile filled up to the network's stride."""
-    return slice(span.start // 2, (span.start + _round_up(len(span.weights), 8)) // 2)
+def _noise(span: Span, step: int) -> slice:
+    """Where the noise of a tile lies, `step` pixels a place, filled up to the network's stride."""
+    return slice(span.start // step, (span.start + _round_up(len(span.weights), 8)) // step)
 
 
 def _round_up(value: int, multiple: int = _GRID) -> int:

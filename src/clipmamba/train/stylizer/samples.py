@@ -42,7 +42,7 @@ def sample_sheet(data: Path, prepared: Prepared) -> Callable[[nn.Module, Path], 
         for name in photos:
             photo = _square(data / name)
             seen = as_images([np.asarray(photo)]).to(device)
-            margin = stylizer.MARGIN
+            margin = stylizer.margin
             seen = F.pad(seen, (margin,) * 4, mode="replicate")
             for stroke in STROKES:
                 row = [photo]
