@@ -31,6 +31,7 @@ from clipmamba.cli import run
 class Negative:
     device = "cpu"
     from_pretrained = classmethod(lambda cls, *_: cls())
+    prepare = only = lambda self, *_: self
 
     def __call__(self, picture, **_):
         return SimpleNamespace(images=[ImageOps.invert(picture.convert("RGB"))])
