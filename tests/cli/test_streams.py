@@ -31,6 +31,7 @@ from clipmamba.cli import run
 class Negative:
     device = "cpu"
     from_pretrained = classmethod(lambda cls, *_: cls())
+    prepare = only = lambda self, *_: self
 
     def prepare(self, request, seeds):
         return SimpleNamespace(familiarity=None, only=lambda seed: None)
