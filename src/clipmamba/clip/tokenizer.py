@@ -19,7 +19,9 @@ from clipmamba.errors import WeightsError
 
 _VOCABULARY = "bpe_simple_vocab_16e6.txt.gz"
 _MERGES = 49152 - 256 - 2
-_START, _END = "<start_of_text>", "<end_of_text>"
+_LETTERS = 2 * 256  # tokens of single bytes, within a word and at its end
+_SPECIAL = {"<start_of_text>": _LETTERS + _MERGES, "<end_of_text>": _LETTERS + _MERGES + 1}
+_START, _END = _SPECIAL.values()
 _WORD_END = "</w>"
 
 
@@ -35,56 +37,59 @@ class Tokenizer:
 
     def __init__(self, context_length: int):
         self.context_length = context_length
-        self._ranks, self._ids = _vocabulary()
+        self._ranks = _merges()
 
     def __call__(self, texts: Sequence[str]) -> Tensor:
         """Ids (B, context_length), int64: start, tokens, end, zeros; long texts are cut."""
         rows = torch.zeros(len(texts), self.context_length, dtype=torch.int64)
         for row, text in zip(rows, texts, strict=True):
-            ids = [self._ids[_START], *self.encode(text)][: self.context_length - 1]
-            row[: len(ids) + 1] = torch.tensor([*ids, self._ids[_END]])
+            ids = [_START, *self.encode(text)][: self.context_length - 1]
+            row[: len(ids) + 1] = torch.tensor([*ids, _END])
         return rows
 
     def encode(self, text: str) -> list[int]:
         """Ids of a text's own tokens."""
-        byte_letters = _byte_letters()
         ids = []
         for word in _pattern().findall(_clean(text)):
-            if word in (_START, _END):
-                ids.append(self._ids[word])
-                continue
-            letters = [byte_letters[byte] for byte in word.encode("utf-8")]
-            letters[-1] += _WORD_END
-            ids += [self._ids[token] for token in self._merge(letters)]
+            ids += [_SPECIAL[word]] if word in _SPECIAL else self._merge(word.encode("utf-8"))
         return ids
 
     def decode(self, ids: Sequence[int]) -> str:
         """The words of some ids, separated by spaces."""
-        tokens = {number: token for token, number in self._ids.items()}
+        letters = [*_byte_letters().values()]
+        tokens = [*letters, *(letter + _WORD_END for letter in letters)]
+        tokens += [pair.replace(" ", "") for pair in self._ranks]
+        tokens += [*_SPECIAL]
         bytes_of = {letter: byte for byte, letter in _byte_letters().items()}
         text = "".join(tokens[number] for number in ids).replace(_WORD_END, " ")
         data = b"".join(bytes([bytes_of[c]]) if c in bytes_of else c.encode() for c in text)
         return data.decode("utf-8", "replace")
 
-    def _merge(self, parts: list[str]) -> list[str]:
+    def _merge(self, word: bytes) -> list[int]:
         """Join neighbours, the pair of the lowest rank first, until no pair is known."""
+        letters = _byte_letters()
+        order = {byte: place for place, byte in enumerate(letters)}
+        parts = [letters[byte] for byte in word]
+        ids = [order[byte] for byte in word]
+        parts[-1] += _WORD_END
+        ids[-1] += _LETTERS // 2
         while len(parts) > 1:
             pairs = [f"{first} {second}" for first, second in itertools.pairwise(parts)]
             best = min(pairs, key=lambda pair: self._ranks.get(pair, _MERGES))
             if best not in self._ranks:
                 break
-            joined, place = [], 0
-            while place < len(parts):
-                here = place < len(pairs) and pairs[place] == best
-                joined.append(parts[place] + parts[place + 1] if here else parts[place])
-                place += 2 if here else 1
-            parts = joined
-        return parts
+            place = 0
+            while place < len(parts) - 1:
+                if f"{parts[place]} {parts[place + 1]}" == best:
+                    parts[place : place + 2] = [parts[place] + parts[place + 1]]
+                    ids[place : place + 2] = [_LETTERS + self._ranks[best]]
+                place += 1
+        return ids
 
 
 @functools.cache
-def _vocabulary() -> tuple[dict[str, int], dict[str, int]]:
-    """Ranks of the pairs to merge ("a b"), and the id of every token."""
+def _merges() -> dict[str, int]:
+    """The rank of every pair of tokens ("a b") that becomes one."""
     spec = find_spec("open_clip")  # finds the folder, imports nothing
     folders = spec.submodule_search_locations if spec else None
     file = Path(folders[0]) / _VOCABULARY if folders else Path(_VOCABULARY)
@@ -96,11 +101,7 @@ def _vocabulary() -> tuple[dict[str, int], dict[str, int]]:
             f"can't read CLIP's vocabulary {file}: {error.strerror or error}; "
             "run: pip install open-clip-torch"
         ) from error
-    letters = list(_byte_letters().values())
-    tokens = [*letters, *(letter + _WORD_END for letter in letters)]
-    tokens += [pair.replace(" ", "") for pair in pairs]
-    ids = {token: number for number, token in enumerate([*tokens, _START, _END])}
-    return {pair: rank for rank, pair in enumerate(pairs)}, ids
+    return {pair: rank for rank, pair in enumerate(pairs)}
 
 
 @functools.cache
@@ -117,7 +118,9 @@ def _byte_letters() -> dict[int, str]:
 def _pattern() -> Any:
     import regex
 
-    words = rf"{_START}|{_END}|'s|'t|'re|'ve|'m|'ll|'d|[\p{{L}}]+|[\p{{N}}]|[^\s\p{{L}}\p{{N}}]+"
+    words = (
+        rf"{'|'.join(_SPECIAL)}|'s|'t|'re|'ve|'m|'ll|'d|[\p{{L}}]+|[\p{{N}}]|[^\s\p{{L}}\p{{N}}]+"
+    )
     return regex.compile(words, regex.IGNORECASE)
 
 
