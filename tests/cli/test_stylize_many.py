@@ -22,7 +22,7 @@ from clipmamba.io import read_picture, srgb_profile
 from clipmamba.pipelines import StylizePipeline
 
 KEYS = {"input", "output", "state", "size", "prompt", "model", "seed", "device", "backend",
-        "seconds", "error"}  # fmt: skip
+        "familiarity", "seconds", "error"}  # fmt: skip
 
 
 def lines(text: str) -> list[dict]:
