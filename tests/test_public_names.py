@@ -26,6 +26,7 @@ PUBLIC = {
     "clipmamba.pipelines": "MAX_STRENGTH StylizeOptions StylizeOutput StylizePipeline stylize",
     "clipmamba.styles": "KNOWN_STYLES KnownStyle Style StylePrior StyleRequest "
     "find_style lookup_style search_styles suggest_styles",
+    "clipmamba.video": "CODECS FramePainter VideoOptions VideoReport WRITABLE_VIDEO stylize_video",
 }
 
 
