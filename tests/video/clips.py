@@ -61,7 +61,10 @@ def write_clip(
         for pixels, time in zip(frames, times, strict=True):
             frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
             frame = frame.reformat(
-                format=pix_fmt, dst_colorspace=5, src_color_range=2, dst_color_range=2 if full else 1
+                format=pix_fmt,
+                dst_colorspace=5,
+                src_color_range=2,
+                dst_color_range=2 if full else 1,
             )
             frame.time_base, frame.pts = Fraction(1, 1000), round(time * 1000)
             container.mux(video.encode(frame))

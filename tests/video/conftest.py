@@ -15,9 +15,7 @@ def restyle(tiny_pipeline, tmp_path: Path) -> Callable[..., Path]:
     """Restyles a video into a file of that name."""
 
     def call(video: Path, name: str = "out.mp4", **options: object) -> Path:
-        report = stylize_video(
-            video, tmp_path / name, "woodcut", pipeline=tiny_pipeline, **options
-        )
+        report = stylize_video(video, tmp_path / name, "woodcut", pipeline=tiny_pipeline, **options)
         assert isinstance(report, VideoReport)
         return report.output
 

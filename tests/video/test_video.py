@@ -55,9 +55,7 @@ def test_sound_that_a_file_cannot_hold_is_said_and_nothing_is_left(restyle, tmp_
     assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
 
 
-@pytest.mark.parametrize(
-    ("rotation", "turn"), [(0, 0), (90, 1), (180, 2), (-90, 3)]
-)
+@pytest.mark.parametrize(("rotation", "turn"), [(0, 0), (90, 1), (180, 2), (-90, 3)])
 def test_a_turned_video_is_upright_and_keeps_the_shape_of_its_pixels(
     restyle, tmp_path, rotation, turn
 ):
@@ -94,8 +92,10 @@ def test_color_tags_and_colors_are_kept(restyle, tmp_path, full, matrix):
 def test_odd_sizes(restyle, tmp_path, size, name):
     width, height = size
     source = write_clip(tmp_path / "in.mkv", moving(2, width, height), codec="ffv1", pix_fmt="bgr0")
-    frames = read_clip(restyle(source, name, strength=0, quality=None))[0] if name == "out.mp4" else (
-        animation(restyle(source, name, strength=0))[0]
+    frames = (
+        read_clip(restyle(source, name, strength=0, quality=None))[0]
+        if name == "out.mp4"
+        else (animation(restyle(source, name, strength=0))[0])
     )
     even = name == "out.mp4"  # its chroma has half the size: the last row and column are repeated
     assert frames[0].shape[:2] == (height + (height % 2) * even, width + (width % 2) * even)
@@ -112,7 +112,11 @@ def test_every_codec_can_be_read_again(restyle, tmp_path, codec):
 
 @pytest.mark.parametrize(
     ("part", "kept"),
-    [({"start": 0.1}, [1, 2, 3, 4, 5]), ({"end": 0.4}, [0, 1, 2]), ({"start": 0.12, "end": 0.9}, [1, 2, 3])],
+    [
+        ({"start": 0.1}, [1, 2, 3, 4, 5]),
+        ({"end": 0.4}, [0, 1, 2]),
+        ({"start": 0.12, "end": 0.9}, [1, 2, 3]),
+    ],
 )
 def test_a_part_begins_with_what_is_shown_then(restyle, tmp_path, part, kept):
     source = write_clip(tmp_path / "in.mkv", moving(), UNEVEN)
@@ -163,7 +167,7 @@ def test_animations_keep_times_transparency_and_loops(restyle, tmp_path, suffix)
     source = tmp_path / f"in{suffix}"
     frames[0].save(
         source, save_all=True, append_images=frames[1:], duration=[50, 200, 100], loop=3,
-        disposal=2 if suffix == ".gif" else 0,
+        **({"disposal": 2} if suffix == ".gif" else {"lossless": True}),
     )  # fmt: skip
     result = restyle(source, f"out{suffix}")
     made, shown = animation(result)

@@ -52,7 +52,7 @@ class Seconds(click.ParamType[float]):
             numbers = []
         if not 1 <= len(numbers) <= 3 or any(not 0 <= part < 1e9 for part in numbers):
             self.fail(f"{value!r} is not a time; write 90, 1:30 or 0:01:30.5", param, ctx)
-        return sum(part * 60**power for power, part in enumerate(reversed(numbers)))
+        return sum(part * 60.0**power for power, part in enumerate(reversed(numbers)))
 
 
 class Rate(click.ParamType[Fraction]):
@@ -125,7 +125,7 @@ def video(
 
     \b
     clipmamba video cat.mp4 cat-ukiyo-e.mp4 -p "ukiyo-e"
-    clipmamba video cat.mp4 short.gif -p "watercolor" --start 1:05 --end 1:08 --max-size 320 --fps 12
+    clipmamba video cat.mp4 short.gif -p "watercolor" --start 1:05 --end 1:08 --max-size 320
     clipmamba video cat.mov cat.mkv --style-image painting.jpg --codec h265 --quality 20
     """  # noqa: D301 - \b is click's mark for lines to leave as they are
     keywords = style_keywords(prompt, style_image, style, avoid, source, templates)

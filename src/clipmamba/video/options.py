@@ -125,5 +125,7 @@ class VideoOptions:
             raise InputError(f"{name} loses nothing: leave out the quality")
         best, worst = codec.limits
         if quality is not None and not best <= quality <= worst:
-            raise InputError(f"the quality of {name} lies between {best} and {worst}, not {quality}")
+            raise InputError(
+                f"the quality of {name} lies between {best} and {worst}, not {quality}"
+            )
         return codec, quality

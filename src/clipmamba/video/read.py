@@ -208,7 +208,10 @@ class StreamReader(Reader):
                 yield picture
 
     def _time(self, picture: Any, last: Fraction | None) -> Fraction:
-        stamp = picture.pts if picture.pts is not None else picture.dts
+        stamp, other = picture.pts, picture.dts
+        if self._container.format.name == "avi":  # it knows the order of decoding alone
+            stamp, other = other, stamp
+        stamp = other if stamp is None else stamp
         if stamp is not None:
             return Fraction(stamp * picture.time_base)
         return self._origin if last is None else last + 1 / self.info.rate

@@ -1,9 +1,9 @@
 """Against flicker: what belongs to the scene stays with it from frame to frame.
 
-Three things do it. The whole picture's moments, by which the network normalises, follow the scene
-slowly. The noise is the same for all frames. And what the style adds to a frame is carried over from
-the frame before, along the scene's motion, where the motion explains what is seen. A cut makes an
-end of all that.
+Three things do it. The whole picture's moments, by which the network normalises, follow the
+scene slowly. The noise is the same for all frames. And a restyled frame takes the most of its places from the one
+before, moved along the scene's motion, where the motion explains what is seen. A cut makes an end
+of all that.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -20,7 +19,7 @@ from clipmamba.nn import PictureMoments
 
 _FOLLOW = 0.2  # how much of a new frame's moments enters those of the scene
 _FLOW_SIDE = 512  # pixels of the long side that motion is searched at
-_TOLERANCE = 0.06  # difference of brightness at which motion explains a place no longer
+_TOLERANCE = 0.15  # difference of brightness at which motion explains a place no longer
 _CUT = 0.35  # a smaller part of a frame explained: another scene
 
 
@@ -110,7 +109,7 @@ class Motion:
             cv2.resize(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), size, interpolation=cv2.INTER_AREA)
             for frame in (now, before)
         ]
-        search = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+        search = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
         flow = cv2.resize(search.calc(*gray, None), (width, height))
         flow *= np.array([width / size[0], height / size[1]], np.float32)
         rows, columns = np.mgrid[:height, :width].astype(np.float32)
@@ -136,16 +135,16 @@ class Motion:
 
 
 class Steadier:
-    """Carries what a style adds from each frame of a scene to the next.
+    """Carries each restyled frame of a scene over to the next.
 
     Args:
-        steady: The part of it that is carried over, in [0, 1).
+        steady: The part of a place that is carried over, in [0, 1).
     """
 
     def __init__(self, steady: float) -> None:
         self._steady = steady
         self._photo: NDArray[np.uint8] | None = None
-        self._added: NDArray[np.float32] | None = None
+        self._before: NDArray[np.float32] | None = None
         self._motion: Motion | None = None
 
     def look(self, photo: NDArray[np.uint8]) -> bool:
@@ -169,14 +168,12 @@ class Steadier:
         Returns:
             The same shape and range.
         """
-        assert self._photo is not None
-        photo = self._photo.astype(np.float32) / 255
-        added = restyled - photo
-        if self._motion is not None and self._added is not None:
+        if self._motion is not None and self._before is not None:
             part = self._steady * self._motion.trust
-            added += part * (self._motion.carry(self._added) - added)
-        self._added = added
-        return np.clip(photo + added, 0, 1)
+            carried = np.clip(self._motion.carry(self._before), 0, 1)
+            restyled = restyled + part * (carried - restyled)
+        self._before = restyled
+        return restyled
 
 
 def import_cv2() -> Any:

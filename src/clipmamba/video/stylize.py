@@ -151,8 +151,9 @@ class FramePainter:
         self._pipeline.stylizer = self._network  # type: ignore[assignment]
         self._look = {
             name: getattr(look, name)
-            for name in ("strength", "preserve_color", "detail", "grain", "tile", "seed")
+            for name in ("preserve_color", "detail", "grain", "tile", "seed")
         }
+        self._strength = look.strength
         self._steadier = Steadier(steady) if steady else None
         self._last: tuple[NDArray[np.uint8], NDArray[np.uint8]] | None = None
 
@@ -162,17 +163,22 @@ class FramePainter:
 
         if self._last is not None and np.array_equal(self._last[0], pixels):
             return self._last[1]
+        if self._strength == 0:
+            return pixels
         if self._steadier is None or not self._steadier.look(pixels):
             self._network.begin()
         restyled = self._restyle(pixels)
         if self._steadier is not None:
             restyled = self._steadier.hold(restyled)
+        # After it, so that what is carried over is the style alone, never the photo.
+        photo = pixels.astype(np.float32) / 255
+        restyled = np.clip(photo + self._strength * (restyled - photo), 0, 1)
         result = np.round(restyled * 255).astype(np.uint8)
         self._last = (pixels, result)
         return result
 
     def _restyle(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """The one line from photo to picture."""
+        """The one line from photo to picture, at full strength."""
         import numpy as np
 
         photo = pixels.astype(np.float32) / 255
@@ -203,5 +209,3 @@ def check_video_output(
     if path.exists() and not overwrite:
         raise InputError(f"{path} exists already; choose another name or allow --overwrite")
     return path
-
-

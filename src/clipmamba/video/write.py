@@ -118,10 +118,13 @@ class Writer:
         rate = (self._rate or self._info.rate).limit_denominator(60_000)
         self._time_base = self._info.time_base if self._rate is None else 1 / self._rate
         if self._encoding is None:
-            name = "gif" if self._kind == ".gif" else "libwebp_anim"
-            self._video = self._container.add_stream(name, rate=rate)
-            self._video.pix_fmt = "pal8" if self._kind == ".gif" else "bgra"
-            self._video.options = {} if self._kind == ".gif" else {"quality": "90"}
+            is_gif = self._kind == ".gif"
+            self._video = self._container.add_stream("gif" if is_gif else "libwebp_anim", rate=rate)
+            self._video.pix_fmt = "pal8" if is_gif else "bgra"
+            if not is_gif:
+                # libwebp's lossy animations lose their transparency.
+                lossless = frame.opacity is not None
+                self._video.options = {"lossless": "1"} if lossless else {"quality": "90"}
             self._time_base = Fraction(1, 100 if self._kind == ".gif" else 1000)
         else:
             codec, quality = self._encoding
@@ -151,8 +154,8 @@ class Writer:
             return self._container.add_stream_from_template(template)
         except (av.FFmpegError, ValueError) as error:
             raise InputError(
-                f"{self._kind} can't hold the sound ({template.codec_context.name}); write an .mkv, "
-                "or leave the sound out (--no-sound)"
+                f"{self._kind} can't hold the sound ({template.codec_context.name}); write "
+                "an .mkv, or leave the sound out (--no-sound)"
             ) from error
 
     def _tag(self, codec: Any) -> None:
