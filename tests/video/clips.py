@@ -40,15 +40,19 @@ def write_clip(
     rotation: int = 0,
     aspect: Fraction = Fraction(1),
     tags: dict[str, int] | None = None,
+    b_frames: int = 0,
 ) -> Path:
     """Encode frames (H, W, 3), by default 10 of them per second."""
     times = times or [Fraction(index, 10) for index in range(len(frames))]
+    clock = Fraction(1, 10 if path.suffix == ".avi" else 1000)
     with av.open(str(path), "w") as container:
         video = container.add_stream(codec, rate=10)
         video.height, video.width = frames[0].shape[:2]
         video.pix_fmt = pix_fmt
-        video.codec_context.time_base = Fraction(1, 1000)
+        video.codec_context.time_base = clock
         video.codec_context.sample_aspect_ratio = aspect
+        if codec != "libx264":
+            video.codec_context.max_b_frames = b_frames
         if codec == "libx264":
             video.options = {"crf": "4", "g": "3"}
         for name, value in (tags or {}).items():
@@ -66,7 +70,7 @@ def write_clip(
                 src_color_range=2,
                 dst_color_range=2 if full else 1,
             )
-            frame.time_base, frame.pts = Fraction(1, 1000), round(time * 1000)
+            frame.time_base, frame.pts = clock, round(time / clock)
             container.mux(video.encode(frame))
         container.mux(video.encode(None))
         if sound:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from fractions import Fraction
 from pathlib import Path
 
@@ -126,6 +127,21 @@ def test_a_part_begins_with_what_is_shown_then(restyle, tmp_path, part, kept):
     stored = read_clip(source)[0]
     nearest = [int(np.argmin([difference(frame, old) for old in stored])) for frame in frames]
     assert nearest == kept
+
+
+def test_a_start_between_two_ticks_of_a_coarse_clock_loses_no_frame(restyle, tmp_path):
+    source = write_clip(tmp_path / "in.avi", moving(8), codec="mpeg4")
+    frames, times, _ = read_clip(restyle(source, start=0.26))
+    assert times == [Fraction(index, 10) for index in range(6)]
+    assert len(frames) == 6
+
+
+def test_stamps_of_avi_are_those_of_decoding(restyle, tmp_path):
+    """AVI has no other ones: with B-frames FFmpeg's presentation stamps go back and forth."""
+    source = write_clip(tmp_path / "in.avi", moving(9), codec="mpeg4", b_frames=2)
+    times = read_clip(restyle(source))[1]
+    assert len(times) == 9
+    assert {after - before for before, after in itertools.pairwise(times)} == {Fraction(1, 10)}
 
 
 def test_sound_of_a_part_is_that_of_the_part(restyle, tmp_path):

@@ -134,7 +134,8 @@ class StreamReader(Reader):
 
     def __iter__(self) -> Iterator[Frame | Any]:
         """See `Reader`."""
-        begin = self._origin + self._start
+        unit = self.info.time_base  # on its grid, so that no two frames fall together
+        begin = (self._origin + self._start) // unit * unit
         end = None if self._end is None else self._origin + self._end
         if self._start:
             self._container.seek(int(begin * 1_000_000))
@@ -269,6 +270,7 @@ class AnimationReader(Reader):
         """See `Reader`."""
         import numpy as np
 
+        self._start = Fraction(int(self._start * 1000), 1000)
         time, frames = Fraction(0), iter(ImageSequence.Iterator(self._image))
         while self._end is None or time < self._end:
             try:

@@ -1,9 +1,8 @@
 """Against flicker: what belongs to the scene stays with it from frame to frame.
 
 Three things do it. The whole picture's moments, by which the network normalises, follow the
-scene slowly. The noise is the same for all frames. And a restyled frame takes the most of its places from the one
-before, moved along the scene's motion, where the motion explains what is seen. A cut makes an end
-of all that.
+scene slowly. The noise is the same for all frames. And a restyled frame is mostly the one before,
+moved along the scene's motion, where the motion explains what is seen. A cut ends all that.
 """
 
 from __future__ import annotations

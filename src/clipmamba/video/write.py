@@ -39,6 +39,7 @@ class Writer:
     ) -> None:
         self.path = path
         self.frames = 0
+        self._last = -1
         self._info = info
         self._encoding = options.encoding(path)
         self._rate = options.rate
@@ -60,9 +61,12 @@ class Writer:
         try:
             if self._container is None:
                 self._open(frame)
+            stamp = round(frame.time / self._time_base)
+            if stamp <= self._last:  # GIF counts hundredths of a second
+                return
+            self._last = stamp
             picture = self._picture(frame)
-            picture.time_base = self._time_base
-            picture.pts = round(frame.time / self._time_base)
+            picture.time_base, picture.pts = self._time_base, stamp
             picture.duration = max(1, round(frame.duration / self._time_base))
             self._container.mux(self._video.encode(picture))
         except (av.FFmpegError, OSError) as error:
