@@ -352,3 +352,17 @@ def test_what_is_no_video_is_said(restyle, tmp_path, content):
         (tmp_path / "in.mp4").write_bytes(content)
     with pytest.raises(InputError, match=r"in\.mp4"):
         restyle(tmp_path / "in.mp4")
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="Linux only")
+def test_memory_does_not_grow_with_the_length(tiny_pipeline, tmp_path):
+    count, length = 240, 256 * 256 * 3
+    source = write_clip(tmp_path / "in.mkv", [moving(1, 256, 256)[0]] * count)
+    pages = []
+    stylize_video(
+        source, tmp_path / "out.mp4", "woodcut", pipeline=tiny_pipeline, strength=0,
+        callback=lambda *_: pages.append(int(Path("/proc/self/statm").read_text().split()[1])),
+    )  # fmt: skip
+    assert len(pages) == count
+    grown = (pages[-1] - pages[count // 2]) * 4096  # the encoder's own look-ahead is full by then
+    assert grown < count // 2 * length / 4

@@ -72,7 +72,7 @@ class VideoOptions:
     start: float = 0.0
     end: float | None = None
     fps: float | Fraction | None = None
-    steady: float = 0.85
+    steady: float = 0.88
     codec: str | None = None
     quality: int | None = None
     sound: bool = True

@@ -18,7 +18,7 @@ from clipmamba.nn import PictureMoments
 
 _FOLLOW = 0.2  # how much of a new frame's moments enters those of the scene
 _FLOW_SIDE = 512  # pixels of the long side that motion is searched at
-_TOLERANCE = 0.15  # difference of brightness at which motion explains a place no longer
+_TOLERANCE = 0.18  # difference of brightness at which motion explains a place no longer
 _CUT = 0.35  # a smaller part of a frame explained: another scene
 
 
