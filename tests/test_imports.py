@@ -29,7 +29,8 @@ ALLOWED = {
     "losses": {"clip"},
     "io": set(),
     "pipelines": _MODEL | _BESIDE,
-    "cli": _MODEL | _BESIDE | {"pipelines", "evaluate"},
+    "video": {"nn", "styles", "io", "pipelines"},
+    "cli": _MODEL | _BESIDE | {"pipelines", "evaluate", "video"},
     "__main__": {"cli"},
     "train": _MODEL | _BESIDE | {"pipelines", "evaluate"},
     "evaluate": _MODEL | _BESIDE | {"pipelines"},
@@ -90,6 +91,7 @@ def test_every_folder_is_a_known_layer():
         "import clipmamba.io",
         "import clipmamba.pipelines",
         "import clipmamba.styles",
+        "import clipmamba.video",
     ],
 )
 def test_import_is_light_and_silent(statement):

@@ -15,6 +15,7 @@ from clipmamba.cli.models import models
 from clipmamba.cli.sheet import sheet
 from clipmamba.cli.styles import styles
 from clipmamba.cli.stylize import stylize
+from clipmamba.cli.video import video
 
 
 @click.group(
@@ -36,5 +37,5 @@ def main(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for _command in (stylize, sheet, compare, styles, embed, export, models, env, completion):
+for _command in (stylize, video, sheet, compare, styles, embed, export, models, env, completion):
     main.add_command(_command)

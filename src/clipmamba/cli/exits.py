@@ -24,7 +24,7 @@ EXIT_CODES = {
     SOME_FAILED: "some pictures failed, the others are written; or standard output is full",
     USAGE_ERROR: "nothing was done: an option or every picture given can't be used",
     NO_WEIGHTS: "weights are missing, damaged or do not fit",
-    INTERRUPTED: "interrupted by Ctrl-C; no picture is half written",
+    INTERRUPTED: "interrupted by Ctrl-C; no picture is half written, a video ends there",
 }
 
 

@@ -162,6 +162,10 @@ class StylizePipeline:
         """The stylizer as this pipeline runs it: its own parameters, with the guidance applied."""
         return self._guidance.applied(self.stylizer)
 
+    def network_for(self, side: int) -> Stylizer | SecondView:
+        """`network` for pictures whose longest side the network sees with `side` pixels."""
+        return self._guidance.applied(self.stylizer, side)
+
     def prepare(
         self, request: StyleRequest, seeds: Sequence[int | None] = (None,)
     ) -> ResolvedStyle:
@@ -378,7 +382,7 @@ class StylizePipeline:
         seen = functional.pad(small, (columns, columns, rows, rows), mode="replicate")
         points = point.to(seen).expand(len(seen), -1)
         noise = self.stylizer.draw_noise(seen.shape[2], seen.shape[3], seed or 0) * options.grain
-        network = self._guidance.applied(self.stylizer, max(small.shape[2:]))
+        network = self.network_for(max(small.shape[2:]))
         tile = options.tile_side(small.shape[3], small.shape[2], scale)
         if tile is None:
             restyled = network(seen, points, noise)

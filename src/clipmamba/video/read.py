@@ -1,0 +1,340 @@
+"""Read videos and animations frame by frame: upright, with their time, broken frames left out."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, ImageSequence, UnidentifiedImageError
+
+from clipmamba.errors import InputError
+from clipmamba.video.frame import Frame, VideoInfo, import_av
+
+logger = logging.getLogger("clipmamba")
+
+Size = Callable[[int, int], tuple[int, int]]
+_RGB, _UNKNOWN, _BT709, _BT601 = 0, 2, 1, 6  # matrices, FFmpeg's AVCOL_SPC
+_FULL_RANGE = 2  # AVCOL_RANGE_JPEG
+_SWS_709, _SWS_601, _SWS_2020 = 1, 5, 9
+_HD = 720  # untagged video of this height or more is taken as BT.709, as players do
+_MAX_ERRORS = 100  # in a row, then a file is given up
+
+
+class Reader:
+    """A video or animation to be gone through once.
+
+    Attributes:
+        info: What its frames share.
+        sound: Streams to copy, PyAV's.
+        count: About how many frames it will give; None: unknown.
+        broken: How many frames could not be read so far.
+    """
+
+    info: VideoInfo
+    sound: tuple[Any, ...] = ()
+    count: int | None = None
+
+    def __init__(self, path: Path, start: float, end: float | None, size: Size) -> None:
+        self.path = path
+        self.broken = 0
+        self._start = Fraction(start).limit_denominator(1_000_000)
+        self._end = None if end is None else Fraction(end).limit_denominator(1_000_000)
+        self._size = size
+
+    def __iter__(self) -> Iterator[Frame | Any]:
+        """Give frames, and PyAV packets of sound with their time already moved."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Close the file."""
+        raise NotImplementedError
+
+    def _expect(self, duration: float | Fraction | None) -> int | None:
+        """How many frames there are in a part of a video of so many seconds."""
+        if not duration:
+            return None
+        end = duration if self._end is None else min(duration, self._end)
+        return max(1, round((end - self._start) * self.info.rate)) if end > self._start else None
+
+    def _report(self, what: str) -> None:
+        self.broken += 1
+        if self.broken == 1:
+            logger.warning("%s: %s; such frames are left out", self.path, what)
+
+
+def open_video(
+    path: Path, start: float = 0, end: float | None = None, size: Size = lambda *size: size
+) -> Reader:
+    """Open a file for reading.
+
+    Args:
+        path: A video, or an animated GIF or WebP.
+        start: Seconds to leave out.
+        end: Second to stop before.
+        size: Gives the width and height wanted for an upright frame's own.
+
+    Raises:
+        InputError: Missing, not a video, or a package is missing.
+    """
+    try:
+        with path.open("rb") as file:
+            header = file.read(12)
+    except FileNotFoundError:
+        raise InputError(f"no such file: {path}") from None
+    except OSError as error:
+        raise InputError(f"can't read {path}: {error.strerror or error}") from error
+    if header[:4] == b"GIF8" or (header[:4], header[8:]) == (b"RIFF", b"WEBP"):
+        return AnimationReader(path, start, end, size)
+    return StreamReader(path, start, end, size)
+
+
+class StreamReader(Reader):
+    """Whatever FFmpeg reads."""
+
+    def __init__(self, path: Path, start: float, end: float | None, size: Size) -> None:
+        super().__init__(path, start, end, size)
+        av = import_av()
+        try:
+            self._container = av.open(str(path))
+        except (av.FFmpegError, OSError) as error:
+            raise InputError(f"can't read {path} as a video: {error.strerror}") from error
+        if not self._container.streams.video:
+            self._container.close()
+            raise InputError(f"{path} has no picture to restyle; give a video")
+        self._video = self._container.streams.video[0]
+        self._video.thread_type = "AUTO"
+        self.sound = tuple(self._container.streams.audio)
+        self._origin = Fraction(max(0, self._container.start_time or 0), av.time_base)
+        self.info = self._read_info()
+        duration = self._container.duration
+        self.count = self._expect(duration and Fraction(duration, av.time_base))
+        if self.count is None and self._video.frames and not start and end is None:
+            self.count = self._video.frames
+
+    def _read_info(self) -> VideoInfo:
+        video, codec = self._video, self._video.codec_context
+        matrix = codec.colorspace
+        if matrix in (_RGB, _UNKNOWN):
+            rgb = codec.pix_fmt is not None and codec.format.is_rgb
+            matrix = _BT709 if rgb or codec.height >= _HD else _BT601
+        rate = video.average_rate or video.guessed_rate or Fraction(25)
+        return VideoInfo(
+            rate=Fraction(rate),
+            time_base=Fraction(video.time_base),
+            matrix=matrix,
+            full_range=codec.color_range == _FULL_RANGE or str(codec.pix_fmt).startswith("yuvj"),
+            primaries=codec.color_primaries,
+            transfer=codec.color_trc,
+            tags=tuple(self._container.metadata.items()),
+        )
+
+    def __iter__(self) -> Iterator[Frame | Any]:
+        """See `Reader`."""
+        unit = self.info.time_base  # on its grid, so that no two frames fall together
+        begin = (self._origin + self._start) // unit * unit
+        end = None if self._end is None else self._origin + self._end
+        if self._start:
+            self._container.seek(int(begin * 1_000_000))
+        last: Fraction | None = None
+        held: Frame | None = None  # what is still shown when the part begins
+        for packet in self._packets():
+            if packet.stream.type == "audio":
+                time = None if packet.pts is None else packet.pts * packet.time_base
+                if time is None or (self._start and time < begin) or (end and time >= end):
+                    continue
+                shift = round(begin / packet.time_base)
+                packet.pts -= shift
+                packet.dts = packet.pts if packet.dts is None else packet.dts - shift
+                yield packet
+                continue
+            for picture in self._decode(packet):
+                time = self._time(picture, last)
+                if last is not None and time <= last:
+                    self._report("a frame has the time of the one before")
+                    continue
+                last = time
+                if end is not None and time >= end:
+                    break
+                frame = self._frame(picture, max(time - begin, Fraction(0)))
+                if time < begin:
+                    held = frame
+                    continue
+                if held is not None and time > begin:
+                    yield held
+                held = None
+                yield frame
+            if end is not None and last is not None and last >= end and not self._late_sound(end):
+                break
+        if held is not None:
+            yield held
+
+    def _late_sound(self, end: Fraction) -> bool:
+        """Whether sound from before the end may still lie behind in the file: for a second."""
+        return bool(self.sound) and self._reached < end + 1
+
+    def _packets(self) -> Iterator[Any]:
+        av = import_av()
+        packets = self._container.demux(self._video, *self.sound)
+        self._reached = Fraction(0)
+        errors = 0
+        while errors < _MAX_ERRORS:
+            try:
+                packet = next(packets)
+            except (StopIteration, av.EOFError):
+                return
+            except av.FFmpegError as error:
+                errors += 1
+                self._report(f"a part can't be read: {error.strerror}")
+                continue
+            errors = 0
+            if packet.dts is not None:
+                self._reached = max(self._reached, packet.dts * packet.time_base)
+            yield packet
+
+    def _decode(self, packet: Any) -> Iterator[Any]:
+        av = import_av()
+        try:
+            pictures = packet.decode()
+        except av.FFmpegError as error:
+            self._report(f"a frame is broken: {error.strerror}")
+            return
+        for picture in pictures:
+            if picture.is_corrupt:
+                self._report("a frame is broken")
+            else:
+                yield picture
+
+    def _time(self, picture: Any, last: Fraction | None) -> Fraction:
+        stamp, other = picture.pts, picture.dts
+        if self._container.format.name == "avi":  # it knows the order of decoding alone
+            stamp, other = other, stamp
+        stamp = other if stamp is None else stamp
+        if stamp is not None:
+            return Fraction(stamp * picture.time_base)
+        return self._origin if last is None else last + 1 / self.info.rate
+
+    def _frame(self, picture: Any, time: Fraction) -> Frame:
+        import numpy as np
+
+        transposed, flip_x, flip_y = _orientation(picture)
+        width, height = picture.width, picture.height
+        if transposed:
+            height, width = self._size(height, width)
+        else:
+            width, height = self._size(width, height)
+        has_opacity = any(part.is_alpha for part in picture.format.components)
+        pixels = picture.reformat(
+            width=width, height=height, format="rgba" if has_opacity else "rgb24",
+            src_colorspace=sws_matrix(self.info.matrix),
+            src_color_range=2 if self.info.full_range or picture.format.is_rgb else 1,
+            dst_color_range=2, interpolation="AREA" if width < picture.width else "BICUBIC",
+        ).to_ndarray()  # fmt: skip
+        if transposed:
+            pixels = pixels.swapaxes(0, 1)
+        pixels = pixels[:: -1 if flip_y else 1, :: -1 if flip_x else 1]
+        duration = Fraction((picture.duration or 0) * picture.time_base)
+        opacity = np.ascontiguousarray(pixels[..., 3]) if has_opacity else None
+        aspect = Fraction(self._video.sample_aspect_ratio or 1)
+        aspect = 1 / aspect if transposed else aspect
+        return Frame(np.ascontiguousarray(pixels[..., :3]), time, duration, opacity, aspect)
+
+    def close(self) -> None:
+        """See `Reader`."""
+        self._container.close()
+
+
+class AnimationReader(Reader):
+    """GIF and WebP, by Pillow."""
+
+    def __init__(self, path: Path, start: float, end: float | None, size: Size) -> None:
+        super().__init__(path, start, end, size)
+        try:
+            self._image = Image.open(path, formats=("GIF", "WEBP"))
+        except (UnidentifiedImageError, OSError) as error:
+            raise InputError(f"can't read {path} as an animation: {error}") from error
+        count = getattr(self._image, "n_frames", 1)
+        duration = self._image.info.get("duration") or 100
+        # GIF's loop is how often it is repeated, FFmpeg's too; without one it is played once.
+        loops = self._image.info.get("loop", -1 if self._image.format == "GIF" else 0)
+        self.info = VideoInfo(
+            rate=Fraction(1000, round(duration)), time_base=Fraction(1, 1000), full_range=False,
+            loops=loops,
+        )  # fmt: skip
+        self.count = count if not start and end is None else None
+
+    def __iter__(self) -> Iterator[Frame]:
+        """See `Reader`."""
+        import numpy as np
+
+        self._start = Fraction(int(self._start * 1000), 1000)
+        time, frames = Fraction(0), iter(ImageSequence.Iterator(self._image))
+        while self._end is None or time < self._end:
+            try:
+                image = next(frames)
+                shown = image.convert("RGBA")
+            except StopIteration:
+                return
+            except (OSError, SyntaxError, ValueError) as error:
+                self._report(f"the animation is broken from here: {error}")
+                return
+            duration = Fraction(round(image.info.get("duration") or 100), 1000)
+            if time + duration > self._start:
+                at = max(time - self._start, Fraction(0))
+                size = self._size(*shown.size)
+                if size != shown.size:
+                    shown = shown.resize(size, Image.Resampling.LANCZOS)
+                values = np.asarray(shown)
+                opacity = values[..., 3].copy() if values[..., 3].min() < 255 else None
+                yield Frame(values[..., :3].copy(), at, time + duration - self._start - at, opacity)
+            time += duration
+
+    def close(self) -> None:
+        """See `Reader`."""
+        self._image.close()
+
+
+def sws_matrix(matrix: int) -> int:
+    """FFmpeg's scaler numbers some matrices in its own way."""
+    return {_BT709: _SWS_709, 9: _SWS_2020, 10: _SWS_2020, 7: 7, 4: 4}.get(matrix, _SWS_601)
+
+
+def at_rate(frames: Reader, rate: Fraction | None) -> Iterator[Frame | Any]:
+    """Leave frames out or show them again, so that there is one at every 1 / `rate` seconds.
+
+    Packets of sound pass through. A frame that is never shown is not given.
+    """
+    if rate is None:
+        yield from frames
+        return
+    held: Frame | None = None
+    shown = 0
+    for item in frames:
+        if not isinstance(item, Frame):
+            yield item
+            continue
+        while held is not None and shown / rate < item.time:
+            yield replace(held, time=shown / rate, duration=1 / rate)
+            shown += 1
+        held = item
+    if held is not None:
+        end = held.time + (held.duration or 1 / frames.info.rate)
+        while shown / rate < end:
+            yield replace(held, time=shown / rate, duration=1 / rate)
+            shown += 1
+
+
+def _orientation(picture: Any) -> tuple[bool, bool, bool]:
+    """Whether a frame is shown transposed, and then flipped along x and y."""
+    import numpy as np
+
+    data = picture.side_data.get("DISPLAYMATRIX")
+    if data is None:
+        return False, False, False
+    a, b, _, c, d, *_ = np.frombuffer(bytes(data), np.int32).tolist()
+    if abs(a) >= abs(b):
+        return False, a < 0, d < 0
+    return True, c < 0, b < 0

@@ -1,0 +1,185 @@
+"""Against flicker: what belongs to the scene stays with it from frame to frame.
+
+Three things do it. The whole picture's moments, by which the network normalises, follow the
+scene slowly. The noise is the same for all frames. And a restyled frame is mostly the one before,
+moved along the scene's motion, where the motion explains what is seen. A cut ends all that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from clipmamba.errors import InputError
+from clipmamba.nn import PictureMoments
+
+_FOLLOW = 0.2  # how much of a new frame's moments enters those of the scene
+_FLOW_SIDE = 512  # pixels of the long side that motion is searched at
+_TOLERANCE = 0.18  # difference of brightness at which motion explains a place no longer
+_CUT = 0.35  # a smaller part of a frame explained: another scene
+
+
+class SceneMoments(PictureMoments):
+    """Variance and mean of every norm, smoothed over the frames of a scene."""
+
+    def of(self, norm: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Move what `norm` found so far towards what it finds in (B, C, H, W)."""
+        self.follow({norm: PictureMoments().of(norm, x)})
+        return self[norm]
+
+    def follow(self, found: dict[nn.Module, tuple[Tensor, Tensor]]) -> None:
+        """Move towards the moments of another frame."""
+        for norm, now in found.items():
+            if norm in self:
+                (variance, mean), (new_variance, new_mean) = self[norm], now
+                now = (variance.lerp(new_variance, _FOLLOW), mean.lerp(new_mean, _FOLLOW))
+            self[norm] = now
+
+
+class SceneNetwork:
+    """A stylizer that remembers the scene; it shares the weights of the one it is given.
+
+    Args:
+        network_for: Gives the network for a longest side in pixels.
+    """
+
+    def __init__(self, network_for: Callable[[int], Any]) -> None:
+        self._network_for = network_for
+        self._network: Any = None
+        self.scene = SceneMoments()
+        self._frame: PictureMoments | None = None
+
+    def sees(self, side: int) -> SceneNetwork:
+        """Itself, for pictures of a longest side in pixels."""
+        self._network = self._network_for(side)
+        return self
+
+    def __getattr__(self, name: str) -> Any:
+        """Everything else is the network's own."""
+        return getattr(self._network, name)
+
+    def begin(self) -> None:
+        """Forget the scene."""
+        self.scene.clear()
+
+    def __call__(
+        self, photo: Tensor, style: Tensor, noise: Tensor, whole: PictureMoments | None = None
+    ) -> Tensor:
+        """As the network's, with the scene's moments.
+
+        Args:
+            photo: See the stylizer.
+            style: See the stylizer.
+            noise: See the stylizer.
+            whole: Of the frame that `photo` is a tile of; the tiles of a frame share it.
+        """
+        if whole is not None and whole is not self._frame:
+            self.scene.follow(whole)
+        self._frame = whole
+        result: Tensor = self._network(photo, style, noise, self.scene)
+        return result
+
+
+class Motion:
+    """Where each place of a frame was in the frame before, and how sure that is.
+
+    Args:
+        before: R, G and B, (H, W, 3) uint8.
+        now: The same shape.
+
+    Attributes:
+        trust: (H, W, 1) in [0, 1]: how well the motion explains what is seen.
+    """
+
+    def __init__(self, before: NDArray[np.uint8], now: NDArray[np.uint8]) -> None:
+        cv2 = import_cv2()
+        height, width = now.shape[:2]
+        scale = min(1.0, _FLOW_SIDE / max(height, width))
+        # The search works on patches of 8 pixels and wants a few of them.
+        size = max(32, round(width * scale)), max(32, round(height * scale))
+        gray = [
+            cv2.resize(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), size, interpolation=cv2.INTER_AREA)
+            for frame in (now, before)
+        ]
+        search = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+        flow = cv2.resize(search.calc(*gray, None), (width, height))
+        flow *= np.array([width / size[0], height / size[1]], np.float32)
+        rows, columns = np.mgrid[:height, :width].astype(np.float32)
+        self._from = columns + flow[..., 0], rows + flow[..., 1]
+        inside = (self._from[0] >= -0.5) & (self._from[0] <= width - 0.5)
+        inside &= (self._from[1] >= -0.5) & (self._from[1] <= height - 0.5)
+        error = np.abs(now.astype(np.float32) - self.carry(before.astype(np.float32)))
+        error = cv2.blur(error.max(2), (5, 5)) / 255
+        self.trust = (np.exp(-((error / _TOLERANCE) ** 2)) * inside)[..., None].astype(np.float32)
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether the two frames show different scenes."""
+        return bool(self.trust.mean() < _CUT)
+
+    def carry(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Move (H, W, C) of the frame before to where it is now."""
+        cv2 = import_cv2()
+        moved: NDArray[np.float32] = cv2.remap(
+            values, *self._from, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
+        )
+        return moved
+
+
+class Steadier:
+    """Carries each restyled frame of a scene over to the next.
+
+    Args:
+        steady: The part of a place that is carried over, in [0, 1).
+    """
+
+    def __init__(self, steady: float) -> None:
+        self._steady = steady
+        self._photo: NDArray[np.uint8] | None = None
+        self._before: NDArray[np.float32] | None = None
+        self._motion: Motion | None = None
+
+    def look(self, photo: NDArray[np.uint8]) -> bool:
+        """See the next frame, (H, W, 3).
+
+        Returns:
+            Whether it goes on with the scene of the one before.
+        """
+        before, self._photo, self._motion = self._photo, photo, None
+        if before is not None and before.shape == photo.shape:
+            motion = Motion(before, photo)
+            self._motion = None if motion.is_cut else motion
+        return self._motion is not None
+
+    def hold(self, restyled: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Make the restyled frame hold still.
+
+        Args:
+            restyled: Of the frame last looked at, (H, W, 3) in [0, 1].
+
+        Returns:
+            The same shape and range.
+        """
+        if self._motion is not None and self._before is not None:
+            part = self._steady * self._motion.trust
+            carried = np.clip(self._motion.carry(self._before), 0, 1)
+            restyled = restyled + part * (carried - restyled)
+        self._before = restyled
+        return restyled
+
+
+def import_cv2() -> Any:
+    """OpenCV, for the motion.
+
+    Raises:
+        InputError: It is not installed.
+    """
+    try:
+        import cv2
+    except ImportError:
+        raise InputError("video needs more packages: pip install 'clipmamba[video]'") from None
+    return cv2

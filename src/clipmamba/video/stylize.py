@@ -1,0 +1,213 @@
+"""A video through the one line from photo to picture, frame by frame."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from clipmamba.errors import InputError
+from clipmamba.pipelines.devices import check_device
+from clipmamba.pipelines.options import StylizeOptions
+from clipmamba.pipelines.pipeline import StylizePipeline
+from clipmamba.styles.request import StyleRequest
+from clipmamba.video.frame import Frame, import_av
+from clipmamba.video.options import VideoOptions
+from clipmamba.video.read import at_rate, open_video
+from clipmamba.video.write import Writer
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from clipmamba.styles import Style
+
+logger = logging.getLogger("clipmamba")
+
+_STYLE_OPTIONS = ("style_image", "style", "avoid", "source", "templates")
+
+
+@dataclass(frozen=True)
+class VideoReport:
+    """What was done.
+
+    Attributes:
+        output: The file written.
+        frames: Frames in it.
+        broken: Frames of the source that could not be read.
+        size: Width and height of the frames.
+    """
+
+    output: Path
+    frames: int
+    broken: int
+    size: tuple[int, int]
+
+
+def stylize_video(
+    video: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    text: Any = None,
+    *,
+    pipeline: StylizePipeline | None = None,
+    device: str = "auto",
+    model: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
+    callback: Callable[[int, int | None], None] | None = None,
+    **options: Any,
+) -> VideoReport:
+    """Restyle a video, or an animated GIF or WebP.
+
+        stylize_video("cat.mp4", "cat-ukiyo-e.mp4", "ukiyo-e", max_size=640)
+
+    Sound is copied, and frames keep their time stamps. If the work is interrupted (Ctrl-C), the
+    frames made so far become the result, and the interruption goes on to the caller.
+
+    Args:
+        video: The source.
+        output: .mp4, .m4v, .mov, .mkv, .webm, .gif or .webp; appears when it is whole.
+        text: Words for the style, or several to mix; "ukiyo-e:0.7" carries a weight.
+        pipeline: A loaded pipeline to use; it is not changed.
+        device: Where to compute, without a ``pipeline``.
+        model: A folder with a pipeline, without a ``pipeline``; None for the default weights.
+        overwrite: Whether ``output`` may be replaced.
+        callback: Called with the frames done and about how many there are (None: unknown).
+        options: The fields of `VideoOptions` (start, end, fps, steady, codec, quality, sound); of
+            `StylizeOptions` except variants (strength, preserve_color, detail, grain, max_size,
+            tile, seed); and style_image, style, avoid, source and templates as `stylize` has them.
+
+    Raises:
+        InputError: An option or a file can't be used, or a package is missing.
+        WeightsError: Weights are missing or damaged.
+        TypeError: There is no such option.
+    """
+    names = {field.name for field in fields(VideoOptions)}
+    chosen = VideoOptions(**{name: options.pop(name) for name in names & options.keys()})
+    words = {name: options.pop(name) for name in _STYLE_OPTIONS if name in options}
+    words["prompt"] = text
+    look = StylizeOptions(**options)
+    StyleRequest.parse(**words)
+    if look.variants != 1:
+        raise InputError("a video has no variants: choose one with seed")
+    target = check_video_output(output, chosen, overwrite=overwrite)
+    if os.path.realpath(target) == os.path.realpath(video):
+        raise InputError(f"{target} is the source itself; choose another name")
+    reader = open_video(Path(video), chosen.start, chosen.end, look.result_size)
+    try:
+        if pipeline is None:
+            check_device(device)
+            pipeline = StylizePipeline.from_pretrained(model, device)
+        painter = FramePainter(pipeline, words, look, chosen.steady)
+        writer = Writer(target, reader.info, chosen, reader.sound)
+        total = reader.count
+        if chosen.rate is not None and total is not None:
+            total = max(1, round(total * chosen.rate / reader.info.rate))
+        size = (0, 0)
+        try:
+            for item in at_rate(reader, chosen.rate):
+                if not isinstance(item, Frame):
+                    writer.copy(item)
+                    continue
+                pixels = painter(item.pixels)
+                size = (pixels.shape[1], pixels.shape[0])
+                writer.write(replace(item, pixels=pixels))
+                if callback is not None:
+                    callback(writer.frames, total)
+            writer.finish()
+        except (KeyboardInterrupt, SystemExit):
+            if writer.frames:
+                writer.finish()
+                logger.warning("%s holds the %d frames done so far", target, writer.frames)
+            raise
+        finally:
+            writer.discard()
+    finally:
+        reader.close()
+    return VideoReport(target, writer.frames, reader.broken, size)
+
+
+class FramePainter:
+    """Restyles the frames of a video one after the other, so that nothing flickers.
+
+    Args:
+        pipeline: The pipeline; it is not changed.
+        words: The style, as `StylizePipeline.encode_style` takes it.
+        look: How it is laid over.
+        steady: See `VideoOptions`.
+    """
+
+    def __init__(
+        self, pipeline: StylizePipeline, words: dict[str, Any], look: StylizeOptions, steady: float
+    ) -> None:
+        from clipmamba.styles import Style
+        from clipmamba.video.steady import SceneNetwork, Steadier
+
+        point = pipeline.encode_style(seed=look.seed, **words)
+        self._style: Style = Style(point[0], "video", pipeline.clip.name)
+        self._pipeline = copy.copy(pipeline)  # the same weights, but a network that remembers
+        self._network = SceneNetwork(pipeline.network_for)
+        self._pipeline.network_for = self._network.sees  # type: ignore[assignment,method-assign]
+        self._look = {
+            name: getattr(look, name)
+            for name in ("preserve_color", "detail", "grain", "tile", "seed")
+        }
+        self._strength = look.strength
+        self._steadier = Steadier(steady) if steady else None
+        self._last: tuple[NDArray[np.uint8], NDArray[np.uint8]] | None = None
+
+    def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Restyle the next frame, (H, W, 3); one like the last gets the last's result."""
+        import numpy as np
+
+        if self._last is not None and np.array_equal(self._last[0], pixels):
+            return self._last[1]
+        if self._strength == 0:
+            return pixels
+        if self._steadier is None or not self._steadier.look(pixels):
+            self._network.begin()
+        restyled = self._restyle(pixels)
+        if self._steadier is not None:
+            restyled = self._steadier.hold(restyled)
+        # After it, so that what is carried over is the style alone, never the photo.
+        photo = pixels.astype(np.float32) / 255
+        restyled = np.clip(photo + self._strength * (restyled - photo), 0, 1)
+        result = np.round(restyled * 255).astype(np.uint8)
+        self._last = (pixels, result)
+        return result
+
+    def _restyle(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """The one line from photo to picture, at full strength."""
+        import numpy as np
+
+        photo = pixels.astype(np.float32) / 255
+        restyled: NDArray[np.float32] = self._pipeline(
+            photo, style=self._style, **self._look
+        ).images[0]
+        return restyled
+
+
+def check_video_output(
+    output: str | os.PathLike[str], options: VideoOptions, *, overwrite: bool = False
+) -> Path:
+    """Say now, before the work, whether a video could be written there.
+
+    Returns:
+        The path.
+
+    Raises:
+        InputError: It could not; the message says why.
+    """
+    import_av()
+    path = Path(output)
+    options.encoding(path)
+    if path.is_dir() or not path.parent.is_dir():
+        raise InputError(f"can't write {path}: give a file in a folder that is there")
+    if not os.access(path.parent, os.W_OK):
+        raise InputError(f"can't write {path}: the folder {path.parent} is not writable")
+    if path.exists() and not overwrite:
+        raise InputError(f"{path} exists already; choose another name or allow --overwrite")
+    return path

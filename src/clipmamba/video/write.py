@@ -1,0 +1,210 @@
+"""Write a video under a temporary name, whole and playable however the work ends."""
+
+from __future__ import annotations
+
+import secrets
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from clipmamba.errors import InputError
+from clipmamba.video.frame import Frame, VideoInfo, import_av
+from clipmamba.video.options import VideoOptions
+from clipmamba.video.read import sws_matrix
+
+_ENCODERS_TAG = ("encoder", "major_brand", "minor_version", "compatible_brands")
+_GIF_COLORS = 255  # and one for what is transparent
+
+
+class Writer:
+    """Encodes frames and copies sound into a file.
+
+    Args:
+        path: The result; its extension chooses the kind of file.
+        info: Of the source.
+        options: Codec, quality, rate, sound.
+        sound: Streams whose packets will be copied.
+
+    Attributes:
+        frames: How many were written.
+
+    Raises:
+        InputError: The file can't be written or can't hold the sound.
+    """
+
+    def __init__(
+        self, path: Path, info: VideoInfo, options: VideoOptions, sound: tuple[Any, ...] = ()
+    ) -> None:
+        self.path = path
+        self.frames = 0
+        self._last = -1
+        self._info = info
+        self._encoding = options.encoding(path)
+        self._rate = options.rate
+        self._kind = path.suffix.lower()
+        self._temporary = path.with_name(f".clipmamba-{secrets.token_hex(6)}{self._kind}")
+        self._templates = sound if options.sound and self._encoding is not None else ()
+        self._container: Any = None
+        self._waiting: list[Any] = []  # sound from before the first frame
+        self._video: Any = None
+        self._sound: dict[int, Any] = {}
+
+    def write(self, frame: Frame) -> None:
+        """Encode a frame.
+
+        Raises:
+            InputError: The encoder or the disk refuses it.
+        """
+        av = import_av()
+        try:
+            if self._container is None:
+                self._open(frame)
+            stamp = round(frame.time / self._time_base)
+            if stamp <= self._last:  # GIF counts hundredths of a second
+                return
+            self._last = stamp
+            picture = self._picture(frame)
+            picture.time_base, picture.pts = self._time_base, stamp
+            picture.duration = max(1, round(frame.duration / self._time_base))
+            self._container.mux(self._video.encode(picture))
+        except (av.FFmpegError, OSError) as error:
+            raise InputError(f"can't write {self.path}: {error.strerror or error}") from error
+        self.frames += 1
+
+    def copy(self, packet: Any) -> None:
+        """Copy a packet of sound."""
+        if not self._templates:
+            return
+        if self._container is None:
+            self._waiting.append(packet)
+            return
+        packet.stream = self._sound[packet.stream.index]
+        self._container.mux(packet)
+
+    def finish(self) -> None:
+        """Write what the encoder holds back, close the file and give it its name.
+
+        Raises:
+            InputError: The disk is full, or there was no frame.
+        """
+        av = import_av()
+        if self._container is None:
+            raise InputError(f"there is no frame to write to {self.path}")
+        try:
+            self._container.mux(self._video.encode(None))
+            self._container.close()
+            self._temporary.replace(self.path)
+        except (av.FFmpegError, OSError) as error:
+            raise InputError(f"can't write {self.path}: {error.strerror or error}") from error
+        finally:
+            self.discard()
+
+    def discard(self) -> None:
+        """Leave nothing behind but a finished file."""
+        if self._container is not None:
+            self._container.close()
+        self._temporary.unlink(missing_ok=True)
+
+    def _open(self, frame: Frame) -> None:
+        av = import_av()
+        height, width = frame.pixels.shape[:2]
+        options = {}
+        if self._encoding is None:
+            options["loop"] = str(self._info.loops)
+        elif self._kind in (".mp4", ".m4v", ".mov"):
+            options["movflags"] = "+faststart"
+        self._container = av.open(str(self._temporary), "w", container_options=options)
+        self._container.metadata.update(
+            {key: text for key, text in self._info.tags if key not in _ENCODERS_TAG}
+        )
+        rate = (self._rate or self._info.rate).limit_denominator(60_000)
+        self._time_base = self._info.time_base if self._rate is None else 1 / self._rate
+        if self._encoding is None:
+            is_gif = self._kind == ".gif"
+            self._video = self._container.add_stream("gif" if is_gif else "libwebp_anim", rate=rate)
+            self._video.pix_fmt = "pal8" if is_gif else "bgra"
+            if not is_gif:
+                # libwebp's lossy animations lose their transparency.
+                lossless = frame.opacity is not None
+                self._video.options = {"lossless": "1"} if lossless else {"quality": "90"}
+            self._time_base = Fraction(1, 100 if self._kind == ".gif" else 1000)
+        else:
+            codec, quality = self._encoding
+            self._video = self._container.add_stream(codec.encoder, rate=rate)
+            self._video.pix_fmt = codec.pix_fmt
+            if codec.pix_fmt == "yuv420p":  # chroma at half size
+                width, height = width + width % 2, height + height % 2
+            self._video.options = dict(codec.options)
+            if quality is not None:
+                self._video.options |= {"crf": str(quality)}
+            self._video.codec_context.sample_aspect_ratio = frame.pixel_aspect
+            self._tag(self._video.codec_context)
+            if codec.encoder == "libx265" and self._kind != ".mkv":
+                self._video.codec_context.codec_tag = "hvc1"  # which Apple's players want
+        self._video.width, self._video.height = width, height
+        self._video.codec_context.time_base = self._time_base
+        for template in self._templates:
+            self._sound[template.index] = self._copy_of(template)
+        self._container.start_encoding()
+        for packet in self._waiting:
+            self.copy(packet)
+        self._waiting.clear()
+
+    def _copy_of(self, template: Any) -> Any:
+        av = import_av()
+        try:
+            return self._container.add_stream_from_template(template)
+        except (av.FFmpegError, ValueError) as error:
+            raise InputError(
+                f"{self._kind} can't hold the sound ({template.codec_context.name}); write "
+                "an .mkv, or leave the sound out (--no-sound)"
+            ) from error
+
+    def _tag(self, codec: Any) -> None:
+        """Say how the encoded pixels are to be understood: as the source's."""
+        info = self._info
+        codec.color_primaries, codec.color_trc = info.primaries, info.transfer
+        if codec.pix_fmt == "yuv420p":
+            codec.colorspace, codec.color_range = info.matrix, 2 if info.full_range else 1
+
+    def _picture(self, frame: Frame) -> Any:
+        """A frame in the encoder's layout."""
+        import numpy as np
+
+        av = import_av()
+        pixels, opacity = frame.pixels, frame.opacity
+        if self._kind == ".gif":
+            return av.VideoFrame.from_ndarray(_with_palette(pixels, opacity), format="pal8")
+        if self._kind == ".webp":
+            full = np.full(pixels.shape[:2], 255, np.uint8) if opacity is None else opacity
+            values = np.concatenate([pixels[..., ::-1], full[..., None]], axis=2)
+            return av.VideoFrame.from_ndarray(np.ascontiguousarray(values), format="bgra")
+        if opacity is not None:  # on white
+            part = opacity[..., None].astype(np.float32) / 255
+            pixels = np.round(255 + (pixels.astype(np.float32) - 255) * part).astype(np.uint8)
+        height, width = pixels.shape[:2]
+        edges = ((0, self._video.height - height), (0, self._video.width - width), (0, 0))
+        picture = av.VideoFrame.from_ndarray(np.pad(pixels, edges, mode="edge"), format="rgb24")
+        encoded = picture.reformat(
+            format=self._video.pix_fmt, src_color_range=2,
+            dst_colorspace=sws_matrix(self._info.matrix),
+            dst_color_range=2 if self._info.full_range or self._video.pix_fmt == "bgr0" else 1,
+        )  # fmt: skip
+        return encoded
+
+
+def _with_palette(pixels: Any, opacity: Any) -> tuple[Any, Any]:
+    """Indices (H, W) and a palette (256, 4) of A, R, G, B."""
+    import numpy as np
+
+    image = Image.fromarray(pixels).quantize(_GIF_COLORS, Image.Quantize.MEDIANCUT)
+    indices = np.asarray(image).copy()
+    palette = np.zeros((256, 4), np.uint8)
+    palette[:_GIF_COLORS, 0] = 255
+    colors = np.asarray(image.getpalette("RGB"), np.uint8).reshape(-1, 3)[:_GIF_COLORS]
+    palette[: len(colors), 1:] = colors
+    if opacity is not None:
+        indices[opacity < 128] = _GIF_COLORS
+    return indices, palette

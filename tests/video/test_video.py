@@ -1,0 +1,368 @@
+"""A restyled video is the source in all but its style."""
+
+from __future__ import annotations
+
+import itertools
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from clips import moving, read_clip, sound_of, write_clip
+from PIL import Image
+
+from clipmamba.errors import InputError
+from clipmamba.video import CODECS, FramePainter, VideoOptions, stylize_video
+
+UNEVEN = [Fraction(time, 1000) for time in (0, 100, 150, 400, 900, 1000)]
+
+
+def difference(one: np.ndarray, other: np.ndarray) -> float:
+    return float(np.abs(one.astype(float) - other).mean())
+
+
+def animation(path: Path) -> tuple[list[np.ndarray], list[int]]:
+    """Frames (H, W, 4) and the milliseconds that each is shown."""
+    frames, shown = [], []
+    with Image.open(path) as image:
+        for index in range(image.n_frames):
+            image.seek(index)
+            frames.append(np.asarray(image.convert("RGBA")))
+            shown.append(image.info["duration"])
+    return frames, shown
+
+
+@pytest.mark.parametrize("name", ["out.mp4", "out.mov", "out.mkv", "out.webm"])
+def test_every_frame_keeps_its_time(restyle, tmp_path, name):
+    source = write_clip(tmp_path / "in.mkv", moving(), UNEVEN)
+    frames, times, _ = read_clip(restyle(source, name))
+    assert times == UNEVEN
+    assert {frame.shape for frame in frames} == {(32, 48, 3)}
+
+
+def test_sound_is_copied_byte_for_byte(restyle, tmp_path):
+    source = write_clip(tmp_path / "in.mp4", moving(), sound=True)
+    result = restyle(source)
+    assert sound_of(result) == sound_of(source) != []
+    with av.open(str(restyle(source, "silent.mp4", sound=False))) as silent:
+        assert not silent.streams.audio
+
+
+def test_sound_that_a_file_cannot_hold_is_said_and_nothing_is_left(restyle, tmp_path):
+    source = write_clip(tmp_path / "in.mp4", moving(2), sound=True)
+    with pytest.raises(InputError, match=r"can't hold the sound.*--no-sound"):
+        restyle(source, "out.webm")
+    assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
+
+
+@pytest.mark.parametrize(("rotation", "turn"), [(0, 0), (90, 1), (180, 2), (-90, 3)])
+def test_a_turned_video_is_upright_and_keeps_the_shape_of_its_pixels(
+    restyle, tmp_path, rotation, turn
+):
+    source = write_clip(tmp_path / "in.mp4", moving(2), rotation=rotation, aspect=Fraction(4, 3))
+    stored = read_clip(source)[0]
+    frames, _, first = restyled = read_clip(restyle(source, strength=0, quality=4))
+    assert first.rotation == 0
+    upright = np.rot90(stored[0], turn)
+    assert frames[0].shape == upright.shape
+    assert difference(frames[0], upright) < 4
+    assert difference(frames[0], np.rot90(upright, 2)) > 20
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        aspect = container.streams.video[0].sample_aspect_ratio
+    assert aspect == (Fraction(3, 4) if turn % 2 else Fraction(4, 3))
+    assert len(restyled[0]) == 2
+
+
+@pytest.mark.parametrize("full", [False, True])
+@pytest.mark.parametrize("matrix", [1, 6])
+def test_color_tags_and_colors_are_kept(restyle, tmp_path, full, matrix):
+    tags = {"color_range": 2 if full else 1, "color_primaries": 5, "color_trc": 13}
+    source = write_clip(tmp_path / "in.mkv", moving(2), tags=tags | {"colorspace": matrix})
+    stored = read_clip(source)
+    frames, _, first = read_clip(restyle(source, strength=0, quality=4))
+    assert (first.color_range, first.colorspace) == (tags["color_range"], matrix)
+    assert (first.color_primaries, first.color_trc) == (5, 13)
+    luma = [frame.to_ndarray()[:32].astype(float) for frame in (stored[2], first)]
+    assert difference(*luma) < 1.5
+    assert difference(frames[0], stored[0][0]) < 4
+
+
+@pytest.mark.parametrize("size", [(47, 32), (48, 31), (47, 31)])
+@pytest.mark.parametrize("name", ["out.mp4", "out.gif", "out.webp"])
+def test_odd_sizes(restyle, tmp_path, size, name):
+    width, height = size
+    source = write_clip(tmp_path / "in.mkv", moving(2, width, height), codec="ffv1", pix_fmt="bgr0")
+    frames = (
+        read_clip(restyle(source, name, strength=0, quality=None))[0]
+        if name == "out.mp4"
+        else (animation(restyle(source, name, strength=0))[0])
+    )
+    even = name == "out.mp4"  # its chroma has half the size: the last row and column are repeated
+    assert frames[0].shape[:2] == (height + (height % 2) * even, width + (width % 2) * even)
+    assert difference(frames[0][:height, :width, :3], moving(1, width, height)[0]) < 6
+
+
+@pytest.mark.parametrize("codec", sorted(CODECS))
+def test_every_codec_can_be_read_again(restyle, tmp_path, codec):
+    source = write_clip(tmp_path / "in.mkv", moving(3, 80, 64))
+    frames, times, _ = read_clip(restyle(source, "out.mkv", codec=codec, strength=0))
+    assert times == [Fraction(index, 10) for index in range(3)]
+    assert difference(frames[0], read_clip(source)[0][0]) < 8
+
+
+@pytest.mark.parametrize(
+    ("part", "kept"),
+    [
+        ({"start": 0.1}, [1, 2, 3, 4, 5]),
+        ({"end": 0.4}, [0, 1, 2]),
+        ({"start": 0.12, "end": 0.9}, [1, 2, 3]),
+    ],
+)
+def test_a_part_begins_with_what_is_shown_then(restyle, tmp_path, part, kept):
+    source = write_clip(tmp_path / "in.mkv", moving(), UNEVEN)
+    frames, times, _ = read_clip(restyle(source, strength=0, quality=4, **part))
+    start = Fraction(round(part.get("start", 0) * 1000), 1000)
+    assert times == [max(UNEVEN[index] - start, Fraction(0)) for index in kept]
+    stored = read_clip(source)[0]
+    nearest = [int(np.argmin([difference(frame, old) for old in stored])) for frame in frames]
+    assert nearest == kept
+
+
+def test_a_start_between_two_ticks_of_a_coarse_clock_loses_no_frame(restyle, tmp_path):
+    source = write_clip(tmp_path / "in.avi", moving(8), codec="mpeg4")
+    frames, times, _ = read_clip(restyle(source, start=0.26))
+    assert times == [Fraction(index, 10) for index in range(6)]
+    assert len(frames) == 6
+
+
+def test_stamps_of_avi_are_those_of_decoding(restyle, tmp_path):
+    """AVI has no other ones: with B-frames FFmpeg's presentation stamps go back and forth."""
+    source = write_clip(tmp_path / "in.avi", moving(9), codec="mpeg4", b_frames=2)
+    times = read_clip(restyle(source))[1]
+    assert len(times) == 9
+    assert {after - before for before, after in itertools.pairwise(times)} == {Fraction(1, 10)}
+
+
+def test_sound_of_a_part_is_that_of_the_part(restyle, tmp_path):
+    source = write_clip(tmp_path / "in.mp4", moving(10), sound=True)
+    every = sound_of(source)
+    part = sound_of(restyle(source, start=0.4, end=0.8))
+    assert 0 < len(part) < len(every)
+    assert b"".join(part) in b"".join(every)
+
+
+def test_a_rate_leaves_frames_out_or_repeats_them(restyle, tmp_path):
+    source = write_clip(tmp_path / "in.mkv", moving(), UNEVEN)
+    stored = read_clip(source)[0]
+    for fps in (5, 20):
+        frames, times, _ = read_clip(restyle(source, f"{fps}.mp4", strength=0, quality=4, fps=fps))
+        assert times[:5] == [Fraction(index, fps) for index in range(5)]
+        assert times[-1] <= 1 + Fraction(1, 5)
+        shown = [max(i for i, at in enumerate(UNEVEN) if at <= time) for time in times]
+        nearest = [int(np.argmin([difference(frame, old) for old in stored])) for frame in frames]
+        assert nearest == shown
+
+
+@pytest.mark.parametrize(("asked", "exact"), [(29.97, Fraction(30000, 1001)), (25, Fraction(25))])
+def test_rates_of_television(asked, exact):
+    assert VideoOptions(fps=asked).rate == exact
+
+
+def test_max_size(restyle, tmp_path):
+    source = write_clip(tmp_path / "in.mkv", moving(2))
+    assert read_clip(restyle(source, max_size=24))[0][0].shape == (16, 24, 3)
+    assert read_clip(restyle(source, "large.mp4", max_size=4000))[0][0].shape == (32, 48, 3)
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".webp"])
+def test_animations_keep_times_transparency_and_loops(restyle, tmp_path, suffix):
+    frames = [Image.fromarray(pixels) for pixels in moving(3)]
+    for frame in frames:
+        frame.putalpha(Image.fromarray(np.pad(np.full((32, 24), 255, np.uint8), ((0, 0), (0, 24)))))
+    source = tmp_path / f"in{suffix}"
+    frames[0].save(
+        source, save_all=True, append_images=frames[1:], duration=[50, 200, 100], loop=3,
+        **({"disposal": 2} if suffix == ".gif" else {"lossless": True}),
+    )  # fmt: skip
+    result = restyle(source, f"out{suffix}")
+    made, shown = animation(result)
+    assert len(made) == 3
+    assert shown[:2] == [50, 200]
+    for frame in made:
+        assert frame[:, :20, 3].min() == 255
+        assert frame[:, 28:, 3].max() == 0
+    with Image.open(result) as image:
+        assert image.info["loop"] == 3
+    assert difference(made[0][:, :20], np.asarray(frames[0])[:, :20]) > 3  # it was restyled
+
+
+def test_transparency_is_laid_on_white_where_there_is_none(restyle, tmp_path):
+    clear = Image.new("RGBA", (32, 32), (200, 0, 0, 0))
+    clear.save(tmp_path / "in.webp", save_all=True, append_images=[clear.rotate(90)], lossless=True)
+    assert read_clip(restyle(tmp_path / "in.webp"))[0][0].min() > 250
+
+
+def test_a_still_clip_gives_identical_frames(tiny_pipeline):
+    for steady in (0.0, 0.85):
+        painter = FramePainter(tiny_pipeline, {"prompt": "woodcut"}, tiny_look(), steady)
+        still = moving(1)[0]
+        first = painter(still)
+        assert all(np.array_equal(painter(still.copy()), first) for _ in range(3))
+        painter._last = None  # also without its short way for equal frames
+        assert np.array_equal(painter(still), first)
+
+
+def test_strength_0_gives_the_frames_back(tiny_pipeline):
+    painter = FramePainter(tiny_pipeline, {"prompt": "woodcut"}, tiny_look(strength=0), 0.85)
+    for frame in moving(4):
+        assert np.array_equal(painter(frame), frame)
+
+
+def test_a_cut_begins_anew(tiny_pipeline):
+    one, other = moving(2), [255 - frame[::-1] for frame in moving(2)]
+    painter = FramePainter(tiny_pipeline, {"prompt": "woodcut"}, tiny_look(), 0.85)
+    alone = FramePainter(tiny_pipeline, {"prompt": "woodcut"}, tiny_look(), 0.85)
+    for frame in one:
+        painter(frame)
+    for frame in other:
+        assert np.array_equal(painter(frame), alone(frame))
+
+
+def test_frames_of_a_scene_do_not_begin_anew(tiny_pipeline):
+    frames = moving(2)
+    painter = FramePainter(tiny_pipeline, {"prompt": "woodcut"}, tiny_look(), 0.85)
+    alone = FramePainter(tiny_pipeline, {"prompt": "woodcut"}, tiny_look(), 0.85)
+    painter(frames[0])
+    assert not np.array_equal(painter(frames[1]), alone(frames[1]))
+
+
+def test_tiles_follow_the_scene_too(tiny_pipeline):
+    frames = moving(3, 320, 48)
+    look = tiny_look(tile=128)
+    painter = FramePainter(tiny_pipeline, {"prompt": "woodcut"}, look, 0.01)
+    alone = FramePainter(tiny_pipeline, {"prompt": "woodcut"}, look, 0.01)
+    painter(frames[0])
+    assert not np.array_equal(painter(frames[2]), alone(frames[2]))
+    assert difference(painter(frames[1]), alone(frames[1])) < 8
+
+
+def test_the_pipeline_is_left_as_it_was(tiny_pipeline, photo):
+    before = np.asarray(tiny_pipeline(photo, prompt="woodcut").images[0])
+    FramePainter(tiny_pipeline, {"prompt": "woodcut"}, tiny_look(), 0.85)(moving(1)[0])
+    assert np.array_equal(np.asarray(tiny_pipeline(photo, prompt="woodcut").images[0]), before)
+
+
+def tiny_look(**options):
+    from clipmamba.pipelines import StylizeOptions
+
+    return StylizeOptions(**options)
+
+
+def test_broken_frames_are_reported_and_left_out(tiny_pipeline, tmp_path, caplog):
+    source = write_clip(tmp_path / "in.mkv", moving(6), codec="mjpeg", pix_fmt="yuvj420p")
+    data = bytearray(source.read_bytes())
+    with av.open(str(source)) as container:
+        packets = [bytes(packet) for packet in container.demux(video=0) if packet.size]
+    at = data.find(packets[2])
+    data[at : at + len(packets[2])] = b"\x00" * len(packets[2])
+    source.write_bytes(data)
+    report = stylize_video(source, tmp_path / "out.mp4", "woodcut", pipeline=tiny_pipeline)
+    assert (report.frames, report.broken) == (5, 1)
+    assert "left out" in caplog.text
+    times = read_clip(tmp_path / "out.mp4")[1]
+    assert times == [Fraction(index, 10) for index in (0, 1, 3, 4, 5)]
+
+
+def test_a_cut_off_file_gives_what_is_there(tiny_pipeline, tmp_path):
+    source = write_clip(tmp_path / "in.mkv", moving(12))
+    source.write_bytes(source.read_bytes()[: source.stat().st_size * 2 // 3])
+    report = stylize_video(source, tmp_path / "out.mp4", "woodcut", pipeline=tiny_pipeline)
+    assert 2 < report.frames < 12
+    assert len(read_clip(tmp_path / "out.mp4")[0]) == report.frames
+
+
+@pytest.mark.parametrize("name", ["out.mp4", "out.mkv", "out.gif", "out.webp"])
+def test_an_interruption_leaves_a_playable_file(tiny_pipeline, tmp_path, name):
+    source = write_clip(tmp_path / "in.mp4", moving(8), sound=name.endswith(("mp4", "mkv")))
+
+    def interrupt(count, total):
+        assert not (tmp_path / name).exists()  # a temporary name until it is whole
+        if count == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stylize_video(
+            source, tmp_path / name, "woodcut", pipeline=tiny_pipeline, callback=interrupt
+        )
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.mp4", name]
+    played = animation(tmp_path / name) if name[-1] in "fp" else read_clip(tmp_path / name)
+    assert len(played[0]) == 3
+
+
+def test_a_failure_leaves_nothing(tiny_pipeline, tmp_path, monkeypatch):
+    source = write_clip(tmp_path / "in.mp4", moving(4))
+    (tmp_path / "out.mp4").write_bytes(b"old")
+
+    def fail(count, total):
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        stylize_video(
+            source, tmp_path / "out.mp4", "woodcut", pipeline=tiny_pipeline, callback=fail,
+            overwrite=True,
+        )  # fmt: skip
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.mp4", "out.mp4"]
+    assert (tmp_path / "out.mp4").read_bytes() == b"old"
+
+
+def test_progress_knows_the_number_of_frames(tiny_pipeline, tmp_path):
+    source = write_clip(tmp_path / "in.mp4", moving(6))
+    seen = []
+    stylize_video(
+        source, tmp_path / "out.mp4", "woodcut", pipeline=tiny_pipeline,
+        callback=lambda *state: seen.append(state),
+    )  # fmt: skip
+    assert seen == [(count, 6) for count in range(1, 7)]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"start": -1}, "start"), ({"start": 2, "end": 1}, "end"), ({"fps": 0}, "fps"),
+        ({"steady": 1}, "steady"), ({"codec": "divx"}, "unknown codec"), ({"quality": 99}, "51"),
+        ({"codec": "vp9"}, r"\.webm"), ({"variants": 2}, "seed"), ({"name": "out.avi"}, r"\.mp4"),
+        ({"name": "out.gif", "codec": "h264"}, "leave out the codec"),
+        ({"name": "none/out.mp4"}, "folder"), ({"name": "in.mp4"}, "exists"),
+        ({"name": "in.mp4", "overwrite": True}, "itself"),
+    ],
+)  # fmt: skip
+def test_wrong_options_are_refused_before_the_work(restyle, tmp_path, options, message):
+    source = write_clip(tmp_path / "in.mp4", moving(1))
+    before = source.read_bytes()
+    with pytest.raises(InputError, match=message):
+        restyle(source, **options)
+    assert source.read_bytes() == before
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no video at all"])
+def test_what_is_no_video_is_said(restyle, tmp_path, content):
+    if content is not None:
+        (tmp_path / "in.mp4").write_bytes(content)
+    with pytest.raises(InputError, match=r"in\.mp4"):
+        restyle(tmp_path / "in.mp4")
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="Linux only")
+def test_memory_does_not_grow_with_the_length(tiny_pipeline, tmp_path):
+    count, width, height = 200, 512, 384
+    source = write_clip(tmp_path / "in.mkv", [moving(1, width, height)[0]] * count)
+    pages = []
+    stylize_video(
+        source, tmp_path / "out.mp4", "woodcut", pipeline=tiny_pipeline, strength=0,
+        callback=lambda *_: pages.append(int(Path("/proc/self/statm").read_text().split()[1])),
+    )  # fmt: skip
+    assert len(pages) == count
+    grown = (pages[-1] - pages[count // 2]) * 4096  # the encoder's own look-ahead is full by then
+    assert grown < count // 2 * width * height * 3 / 2
