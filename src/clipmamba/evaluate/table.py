@@ -51,7 +51,8 @@ def measure(
     flecks = np.array([marks.flecks(p, ground) for p, ground in painted])
     own = np.array(
         [
-            marks.texture_at_one_size(p, ground) / ruler.texture[family]
+            (marks.texture_at_one_size(p, ground) + marks.QUIET)
+            / (ruler.texture[family] + marks.QUIET)  # drawings have calm places without any
             for (p, ground), family in zip(painted, families, strict=True)
         ]
     )
