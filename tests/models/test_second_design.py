@@ -11,12 +11,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from clipmamba.errors import WeightsError
+from clipmamba.models.pretrained import WEIGHTS_NAME
 from clipmamba.models.second_design import Guidance, SecondConfig, SecondStylizer
 from clipmamba.nn import PictureMoments
 from clipmamba.ops import backend_table, scan_backend
 
 MIXERS = ["mamba", "attention", "conv"]
-WEIGHTS = SecondStylizer.WEIGHTS
+WEIGHTS = WEIGHTS_NAME
 SMALL = SecondConfig(
     style_dim=16, widths=(8, 8, 16), depth=1, quarter_depth=1, half_depth=1, state=4, expand=1,
     code_dim=16,

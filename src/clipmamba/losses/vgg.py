@@ -11,13 +11,12 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from clipmamba.errors import WeightsError
 from clipmamba.losses._common import Reduction, reduce_samples
+from clipmamba.weights import check_shapes, read_tensors
 
 _CONVOLUTIONS = (
     ("conv1_1", 3, 64), ("conv1_2", 64, 64), ("conv2_1", 64, 128), ("conv2_2", 128, 128),
@@ -46,12 +45,11 @@ class VggFeatures(nn.Module):
         for name, inputs, outputs in _CONVOLUTIONS:
             setattr(self, name, nn.Conv2d(inputs, outputs, 3, padding=1))
         try:
-            self.load_state_dict(
-                {name: value.float() for name, value in load_file(Path(weights)).items()}
-            )
-        except (OSError, RuntimeError, SafetensorError) as error:
-            reason = " ".join(str(error).split())
-            raise WeightsError(f"can't load VGG from {weights}: {reason}") from error
+            tensors, _ = read_tensors(Path(weights))
+            check_shapes(Path(weights), tensors, self.state_dict())
+        except WeightsError as error:
+            raise WeightsError(f"can't load VGG: {error}") from error
+        self.load_state_dict(tensors)
         self.requires_grad_(False)
         self.to(memory_format=torch.channels_last)
 

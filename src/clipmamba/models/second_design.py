@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple, Self
+from typing import ClassVar, Literal, NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from clipmamba.errors import WeightsError
+from clipmamba.files import one_line
+from clipmamba.models.pretrained import CONFIG_NAME, WEIGHTS_NAME
 from clipmamba.nn import PictureMoments, StyleBlock
 from clipmamba.nn.stages import Grain, ShuffleUp, StyledConv
+from clipmamba.weights import check_shapes, read_tensors, write_tensors
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +80,6 @@ class SecondStylizer(nn.Module):
     """Pixels to show beyond each edge of a photo, where the scans have seen nothing yet."""
     noise_stride: ClassVar[int] = 4
     """Pixels of the photo to one place of the noise."""
-    WEIGHTS: ClassVar[str] = "diffusion_pytorch_model.safetensors"
 
     def __init__(self, config: SecondConfig | None = None):
         super().__init__()
@@ -246,9 +245,8 @@ class SecondStylizer(nn.Module):
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         config = {"design": 2, **dataclasses.asdict(self.config)}
-        (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-        tensors = {name: value.contiguous() for name, value in self.state_dict().items()}
-        save_file(tensors, folder / self.WEIGHTS)
+        (folder / CONFIG_NAME).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        write_tensors(folder / WEIGHTS_NAME, self.state_dict(), {"format": "pt"})
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> Self:
@@ -263,33 +261,26 @@ class SecondStylizer(nn.Module):
         """
         folder = Path(folder).expanduser()
         try:
-            values = json.loads((folder / "config.json").read_text("utf-8"))
+            values = json.loads((folder / CONFIG_NAME).read_text("utf-8"))
             values = {name: value for name, value in values.items() if name != "design"}
             model = cls(SecondConfig(**{**values, "widths": tuple(values["widths"])}))
-            tensors = load_file(folder / cls.WEIGHTS)
-        except (OSError, ValueError, TypeError, KeyError, AttributeError, SafetensorError) as error:
-            reason = " ".join(str(error).split())
-            raise WeightsError(f"can't load the stylizer from {folder}: {reason}") from error
-        try:
-            model.load_state_dict({name: value.float() for name, value in tensors.items()})
-        except RuntimeError as error:
-            reason = " ".join(str(error).split())
-            raise WeightsError(f"the weights in {folder} do not fit the model: {reason}") from error
-        if not all(math.isfinite(value.sum().item()) for value in model.parameters()):
-            raise WeightsError(f"the weights in {folder} are not finite; get the folder again")
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            raise WeightsError(
+                f"can't load the stylizer from {folder}: {one_line(error)}"
+            ) from error
+        tensors, _ = read_tensors(folder / WEIGHTS_NAME)
+        check_shapes(folder / WEIGHTS_NAME, tensors, model.state_dict())
+        model.load_state_dict(tensors)
         return model
 
 
 def is_second(folder: str | Path) -> bool:
     """Whether a folder's config is of the second design; not where it can't be read."""
     try:
-        return bool(json.loads((Path(folder) / "config.json").read_text("utf-8"))["design"] == 2)
+        return bool(json.loads((Path(folder) / CONFIG_NAME).read_text("utf-8"))["design"] == 2)
     except (OSError, ValueError, TypeError, KeyError):
         return False
 
 
 def _stages(channels: int, code_dim: int, depth: int) -> nn.ModuleList:
     return nn.ModuleList(StyledConv(channels, channels, code_dim) for _ in range(depth))
-
-
-__all__: list[Any] = ["Guidance", "SecondConfig", "SecondStylizer"]

@@ -6,9 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from clipmamba.io.color import LUMA
 from clipmamba.models.gamut import into_gamut
-
-_LUMA = (0.2126, 0.7152, 0.0722)  # Rec. 709
 
 
 def resize(pictures: Tensor, height: int, width: int) -> Tensor:
@@ -31,7 +30,7 @@ def keep_color(restyled: Tensor, photo: Tensor) -> Tensor:
         Pictures with the brightness (Rec. 709) of `restyled` and the color differences of
         `photo`; may leave [0, 1] where both can't be had.
     """
-    weights = torch.tensor(_LUMA, device=photo.device, dtype=photo.dtype)[:, None, None]
+    weights = torch.tensor(LUMA, device=photo.device, dtype=photo.dtype)[:, None, None]
     light = ((restyled - photo) * weights).sum(1, keepdim=True)
     return photo + light
 

@@ -14,6 +14,7 @@ from clipmamba.models.second_design import SecondStylizer
 from clipmamba.nn import PictureMoments, StyleProjection
 
 NATIVE_SIDE = 512  # pixels of a picture's long side at which strokes have their native size
+LEAST_STROKE, LARGEST_STROKE = 0.5, 5.0  # that the second design is trained with
 
 
 @dataclass(frozen=True)
@@ -56,9 +57,6 @@ class Guidance:
         view = copy.copy(stylizer)
         view._modules = {**stylizer._modules, "style": projection}
         return view
-
-
-LEAST_STROKE, LARGEST_STROKE = 0.5, 5.0  # that the second design is trained with
 
 
 @dataclass(frozen=True)

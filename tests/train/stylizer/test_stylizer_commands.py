@@ -13,6 +13,7 @@ import torch
 from click.testing import CliRunner, Result
 from PIL import Image
 
+from clipmamba.models.pretrained import WEIGHTS_NAME
 from clipmamba.models.second_design import SecondStylizer
 from clipmamba.styles import StylePrior
 from clipmamba.train.loop import latest_checkpoint, read_log
@@ -101,7 +102,7 @@ def test_from_pictures_to_a_folder_that_ships(
     shipped = SecondStylizer.from_pretrained(tmp_path / "ship" / "stylizer")
     for a, b in zip(after.parameters(), shipped.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-6)
-    small, large = ((tmp_path / name / SecondStylizer.WEIGHTS).stat().st_size
+    small, large = ((tmp_path / name / WEIGHTS_NAME).stat().st_size
                     for name in ("ship/stylizer", "run/stylizer"))  # fmt: skip
     assert small < 0.7 * large
     index = json.loads((tmp_path / "ship" / "model_index.json").read_text())
