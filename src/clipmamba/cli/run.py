@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from PIL import Image
 
@@ -28,14 +28,15 @@ from clipmamba.cli.streams import stop_reading
 from clipmamba.cli.terminal import plain_warnings, progress, say, status
 from clipmamba.errors import BackendError, InputError
 from clipmamba.io.mask import check_shape
+from clipmamba.pipelines.companions import Companions, StyleFinder
 from clipmamba.pipelines.options import StylizeOptions
-from clipmamba.pipelines.pipeline import StylizeOutput, StylizePipeline
+from clipmamba.pipelines.pipeline import StylizePipeline
 from clipmamba.styles.request import StyleRequest
 
 if TYPE_CHECKING:
     import torch
 
-    from clipmamba.styles.resolve import ResolvedStyle
+    from clipmamba.integrations.diffusion import StylePainter
 
 
 logger = logging.getLogger("clipmamba")
@@ -51,6 +52,7 @@ class Batch:
         jobs: the pictures to make, those of one photo side by side.
         request: the style that is asked for, its pictures and masks read.
         keywords: what the pipeline is told beside picture and style.
+        companions: models that help with the style.
         masks: those among them that must have the shape of every photo, by what they are called.
         look: the options that make the style, for results that say how they were made; no paths.
         prompt: the style in the words that were typed, for reports; None without any.
@@ -68,6 +70,7 @@ class Batch:
     jobs: Sequence[Job]
     request: StyleRequest
     keywords: Mapping[str, Any]
+    companions: Companions
     masks: Mapping[str, Image.Image]
     look: Mapping[str, Any]
     prompt: str | None
@@ -90,13 +93,22 @@ class Batch:
         """Width and height of what a picture becomes."""
         return StylizeOptions(max_size=self.keywords.get("max_size")).result_size(*picture.size)
 
-    def settings(self, job: Job) -> dict[str, Any] | None:
+    def drawn(self, job: Job) -> list[str] | None:
+        """Where the style pictures that were drawn for a job are kept; None if none were."""
+        if self.companions.style_from is None:
+            return None
+        painter = cast("StylePainter", self.companions.style_from)
+        texts = (text for layer in self.request.layers for text, _ in layer.prompts)
+        return [str(painter.file(text.strip(), job.seed)) for text in texts]
+
+    def settings(self, job: Job, source: str | None) -> dict[str, Any] | None:
         """How a result was made, for the result itself."""
         if not self.keep_settings:
             return None
         return {
             **({} if self.prompt is None else {"prompt": self.prompt}),
             **self.look,
+            **({} if source is None else {"source": source}),
             "seed": job.seed,
             "model": self.model_name,
             "version": __version__,
@@ -125,6 +137,7 @@ class Report:
         *,
         size: tuple[int, int] | None = None,
         seconds: float | None = None,
+        source: str | None = None,
         error: str | None = None,
     ) -> None:
         """Report one picture: "written", "skipped", "failed" or "planned"."""
@@ -138,6 +151,9 @@ class Report:
                 "state": state,
                 "size": size,
                 "prompt": self._batch.prompt,
+                "source": source,
+                "drawn": self._batch.drawn(job),
+                "finish": self._batch.look.get("finish"),
                 "model": self._batch.model_name,
                 "seed": job.seed,
                 "device": self.device,
@@ -151,6 +167,19 @@ class Report:
             say(os.fsencode(f"{job.photo} -> {job.output}"))
         elif state == "written" and job.target is not None:
             say(os.fsencode(job.target))  # bytes: any file name can be printed
+
+    def note_familiarity(self, familiarity: float | None) -> None:
+        """Keep how well the words are known; warn once where they are hardly."""
+        if familiarity is None or self.familiarity is not None:
+            return
+        self.familiarity = round(familiarity, 3)
+        if familiarity < UNFAMILIAR:
+            logger.warning(
+                "%r is far from every style that the model learned (%.2f of 1): the result may "
+                "have little of it; 'clipmamba styles' lists what is known",
+                self._batch.prompt,
+                familiarity,
+            )
 
     def close(self) -> int:
         """Sum up a run of several pictures, and give the exit code."""
@@ -208,7 +237,7 @@ def _make_all(
     batch: Batch, groups: list[list[Job]], report: Report, helper: ThreadPoolExecutor
 ) -> None:
     pipeline: StylizePipeline | None = None
-    style: ResolvedStyle | None = None
+    find: StyleFinder | None = None
     last: _Writing | _Failure | None = None
     made = 0
     ahead = helper.submit(_read, groups[0][0].photo, batch) if groups else None
@@ -228,16 +257,16 @@ def _make_all(
                 with status("loading the model"):
                     pipeline = StylizePipeline.from_pretrained(batch.model, batch.device)
                 seeds = list(dict.fromkeys(job.seed for group in groups for job in group))
-                style = pipeline.prepare(batch.request, seeds)  # once for all photos
-                report.familiarity = _familiarity(batch, style)
+                with status("preparing the style"):
+                    find = StyleFinder(pipeline, batch.request, seeds, batch.companions)
                 report.device = str(pipeline.device)
                 report.backend = _scan_backend(pipeline.device)
             if advance is None:
                 advance = stack.enter_context(progress(sum(map(len, groups))))
             for job in jobs:
                 now: _Writing | _Failure = _Failure(job, problem)
-                if picture is not None and pipeline is not None and style is not None:
-                    make = functools.partial(pipeline, style=style.only(job.seed))
+                if picture is not None and pipeline is not None and find is not None:
+                    make = functools.partial(_restyle, batch, job, pipeline, find, report)
                     now = _make(batch, job, picture, make, helper, _from(made, advance))
                 if last is not None:
                     last.settle(report)  # in the order of the pictures
@@ -246,20 +275,6 @@ def _make_all(
                 advance(made)
         if last is not None:
             last.settle(report)
-
-
-def _familiarity(batch: Batch, style: ResolvedStyle) -> float | None:
-    """How well the words are known, for the report; a warning where they are hardly."""
-    if style.familiarity is None:
-        return None
-    if style.familiarity < UNFAMILIAR:
-        logger.warning(
-            "%r is far from every style that the model learned (%.2f of 1): the result may "
-            "have little of it; 'clipmamba styles' lists what is known",
-            batch.prompt,
-            style.familiarity,
-        )
-    return round(style.familiarity, 3)
 
 
 def _from(made: int, advance: Callable[[float], None]) -> Callable[[float, int], None]:
@@ -275,6 +290,7 @@ class _Writing:
     future: Future[str]
     size: tuple[int, int]
     seconds: float
+    source: str | None
 
     def settle(self, report: Report) -> None:
         """Wait until it is written, and report."""
@@ -283,7 +299,7 @@ class _Writing:
         except InputError as error:
             report.tell(self.job, "failed", error=str(error))
         else:
-            report.tell(self.job, state, size=self.size, seconds=self.seconds)
+            report.tell(self.job, state, size=self.size, seconds=self.seconds, source=self.source)
 
 
 @dataclass
@@ -302,7 +318,7 @@ def _make(
     batch: Batch,
     job: Job,
     picture: Image.Image,
-    make: Callable[..., StylizeOutput],
+    make: Callable[..., tuple[Image.Image, str | None]],
     helper: ThreadPoolExecutor,
     callback: Callable[[float, int], None],
 ) -> _Writing | _Failure:
@@ -310,7 +326,7 @@ def _make(
     started = time.perf_counter()
     try:
         check_result(job, batch.result_size(picture), batch.stream_format)
-        result = make(picture, callback=callback, **batch.keywords).images[0]
+        result, source = make(picture, callback)
     except BackendError:
         raise
     except InputError as error:
@@ -321,7 +337,24 @@ def _make(
         remedy = "work in tiles with --tile 512, or make it smaller with --max-size"
         return _Failure(job, f"{job.photo} does not fit into memory; {remedy}")
     seconds = time.perf_counter() - started
-    return _Writing(job, helper.submit(_write, batch, job, result), result.size, seconds)
+    writing = helper.submit(_write, batch, job, result, source)
+    return _Writing(job, writing, result.size, seconds, source)
+
+
+def _restyle(
+    batch: Batch,
+    job: Job,
+    pipeline: StylizePipeline,
+    find: StyleFinder,
+    report: Report,
+    picture: Image.Image,
+    callback: Callable[[float, int], None],
+) -> tuple[Image.Image, str | None]:
+    """The picture restyled, and the words for what is shown."""
+    found = find(picture, job.seed)
+    report.note_familiarity(found.style.familiarity)
+    output = pipeline(picture, style=found.style, callback=callback, **batch.keywords)
+    return output.images[0], found.source
 
 
 def _read(photo: Photo, batch: Batch) -> Image.Image:
@@ -334,7 +367,7 @@ def _read(photo: Photo, batch: Batch) -> Image.Image:
     return picture
 
 
-def _write(batch: Batch, job: Job, result: Image.Image) -> str:
+def _write(batch: Batch, job: Job, result: Image.Image, source: str | None) -> str:
     return write_result(
         job,
         result,
@@ -342,7 +375,7 @@ def _write(batch: Batch, job: Job, result: Image.Image) -> str:
         stream_format=batch.stream_format,
         metadata=batch.metadata,
         quality=batch.quality,
-        settings=batch.settings(job),
+        settings=batch.settings(job, source),
     )
 
 

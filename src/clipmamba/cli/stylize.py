@@ -9,12 +9,14 @@ import click
 
 from clipmamba.cli.files import Exist, collect, plan
 from clipmamba.cli.options import (
+    CAPTIONER,
     FORMATS,
     LOOK,
     MAX_PIXELS_OPTION,
     MODEL,
     PATH,
     STYLE,
+    STYLE_FROM,
     SectionCommand,
     hint_spelling,
     open_pictures,
@@ -28,6 +30,7 @@ from clipmamba.cli.run import Batch, rehearse, run
 from clipmamba.cli.terminal import plain_warnings
 from clipmamba.errors import InputError
 from clipmamba.io import read_picture
+from clipmamba.pipelines.companions import Companions
 from clipmamba.pipelines.devices import check_device
 from clipmamba.pipelines.options import StylizeOptions
 from clipmamba.pipelines.saved import read_index
@@ -67,6 +70,14 @@ _PICTURES = section(
            "ended), or replace it."),
     option("--overwrite", is_flag=True, help="Short for --exist overwrite."),
 )  # fmt: skip
+_COMPANIONS = section(
+    "Other models",
+    CAPTIONER,
+    STYLE_FROM,
+    option("--finish", metavar="MODEL[:F]",
+           help="An image-to-image model of diffusers, a folder or hub name: it repaints results "
+           "with this strength, of 1, keeping the photo's edges.  [default strength: 0.2]"),
+)  # fmt: skip
 _REPORTS = section(
     "Reports",
     option("--json", "as_json", is_flag=True, help="One JSON object per picture, one per line."),
@@ -79,6 +90,7 @@ _REPORTS = section(
 @STYLE
 @LOOK
 @_PLACES
+@_COMPANIONS
 @_PICTURES
 @_REPORTS
 @MODEL
@@ -92,6 +104,9 @@ def stylize(
     templates: tuple[str, ...],
     mask: Path | None,
     region: tuple[str, ...],
+    captioner: str | None,
+    style_from: str | None,
+    finish: str | None,
     output: str | None,
     recursive: bool,
     max_pixels: int,
@@ -118,18 +133,20 @@ def stylize(
     clipmamba stylize photo.jpg -p "ukiyo-e:0.7" -p "watercolor:0.3" --preserve-color
     clipmamba stylize photo.jpg --style-image painting.jpg --strength 0.7 -o print.png
     clipmamba stylize photo.jpg --region sky.png="pastel" --region house.png="woodcut"
+    clipmamba stylize photo.jpg --style-image painting.jpg --source auto
     clipmamba stylize photo.jpg -p "watercolor" --variants 4 --max-size 1024
     clipmamba stylize -r holidays -p "mosaic" -o mosaics --exist skip
     clipmamba stylize - -p "woodcut" -o - < photo.jpg > woodcut.png
     """  # noqa: D301 - \b is click's mark for lines to leave as they are
     # Everything that can be wrong with the request is said before torch takes its seconds.
     options = StylizeOptions(**look)
-    keywords = style_keywords(prompt, style_image, style, avoid, source, templates)
+    keywords = style_keywords(prompt, style_image, style, avoid, source, templates, captioned=True)
     regions = [_region(text) for text in region]
     if not (any(value is not None for value in keywords.values()) or regions):
         refuse_words_as_files(inputs)
     request = StyleRequest.parse(**keywords, mask=mask, regions=regions)
     check_device(device)
+    companions = Companions.of(request, captioner, style_from, finish, device)
     if model is not None:
         read_index(model)
     keep = cast("Exist", "overwrite" if overwrite else exist)
@@ -144,7 +161,9 @@ def stylize(
     if jobs[0].target is None:
         check_stdout(as_json=as_json, dry_run=dry_run)
 
-    made_with = _made_with(options, keywords, mask, regions)
+    named = {"captioner": companions.captioner, "style_from": companions.style_from,
+             "finish": companions.finish}  # fmt: skip
+    made_with = _made_with(options, keywords, mask, regions, named)
     paths = [*([mask] if mask else []), *(area for area, _ in regions)]
     with plain_warnings():
         keywords = open_pictures(keywords, max_pixels)
@@ -160,7 +179,8 @@ def stylize(
     batch = Batch(
         jobs=jobs,
         request=request,
-        keywords={name: getattr(options, name) for name in names},
+        keywords={**{name: getattr(options, name) for name in names}, "finish": companions.finish},
+        companions=companions,
         masks={f"mask {path}": picture for path, picture in masks.items()},
         look=made_with,
         prompt=" + ".join(words) or None,
@@ -182,6 +202,7 @@ def _made_with(
     keywords: dict[str, Any],
     mask: Path | None,
     regions: list[tuple[Path, str]],
+    named: dict[str, Any],
 ) -> dict[str, Any]:
     """The look as a result tells it: of files the names alone, not where somebody keeps them."""
     always = ("strength", "preserve_color", "detail", "grain")
@@ -192,6 +213,7 @@ def _made_with(
         made[name] = [Path(file).name for file in keywords[name] or ()]
     made["mask"] = None if mask is None else mask.name
     made["regions"] = [f"{area.name}={words}" for area, words in regions]
+    made |= {name: None if model is None else str(model) for name, model in named.items()}
     return {name: value for name, value in made.items() if value or name in always}
 
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from clipmamba.clip import Clip
     from clipmamba.models import Stylizer
     from clipmamba.models.second_design import SecondStylizer
+    from clipmamba.pipelines.companions import Finish
     from clipmamba.pipelines.guided import SecondView
     from clipmamba.pipelines.photo import Photo, Picture
     from clipmamba.styles import Style, StylePrior
@@ -249,6 +250,7 @@ class StylizePipeline:
         tile: int | Literal["auto"] | None = StylizeOptions.tile,
         seed: int | None = StylizeOptions.seed,
         variants: int = StylizeOptions.variants,
+        finish: Finish | None = None,
         callback: Callable[[float, int], None] | None = None,
     ) -> StylizeOutput:
         """Restyle one picture or several.
@@ -274,6 +276,9 @@ class StylizePipeline:
             tile: longest side of the tiles of a large picture.
             seed: chooses among the variants of a prompt.
             variants: how many pictures of each photo.
+            finish: repaints results, given (photo, picture, seed, words) with tensors
+                (B, 3, H, W) in [0, 1], as `clipmamba.integrations.diffusion.Finisher`. Its change
+                follows ``strength``, ``preserve_color`` and masks; it carries no gradient.
             callback: called with the number of pictures done, parts of a tiled one included, and
                 their total.
 
@@ -318,7 +323,7 @@ class StylizePipeline:
                     if callback is not None:
                         callback(before + part, total)
 
-                variants_of_one.append(self._restyle(photo, one, options, tell))
+                variants_of_one.append(self._restyle(photo, one, options, finish, tell))
                 tell(1)
             results.append(variants_of_one if len(seeds) > 1 else variants_of_one[0])
         if not several and getattr(results[0], "ndim", 0) == 4:
@@ -330,12 +335,14 @@ class StylizePipeline:
         photo: Photo,
         style: ResolvedStyle,
         options: StylizeOptions,
+        finish: Finish | None,
         tell: Callable[[float], None],
     ) -> Any:
         """Lay every layer of a style with one variant over a photo, and give its kind back."""
         import torch
 
-        from clipmamba.pipelines.compose import keep_color, lay_over, resize
+        from clipmamba.io.convert import resize
+        from clipmamba.pipelines.compose import keep_color, lay_over
 
         width, height = size = options.result_size(*photo.size)
         if options.strength == 0 and size == photo.size:
@@ -346,6 +353,7 @@ class StylizePipeline:
                 before = before.clamp(0, 1)
             picture = before
             layers = style.layers if options.strength else ()
+            covered = torch.zeros_like(before[:1, :1])
             for number, layer in enumerate(layers):
                 area = None if layer.mask is None else layer.mask.fit(size).to(before)
 
@@ -358,6 +366,14 @@ class StylizePipeline:
                     restyled = keep_color(restyled, before)
                 restyled = torch.lerp(before, restyled, options.strength).clamp_(0, 1)
                 picture = restyled if area is None else lay_over(picture, restyled, area)
+                covered = torch.maximum(covered, torch.ones_like(covered) if area is None else area)
+            if finish is not None and layers:
+                [seed] = style.seeds
+                finished = finish(before, picture, seed, style.words).to(before)
+                if options.preserve_color:
+                    finished = keep_color(finished, before).clamp(0, 1)
+                # As much of it as there is style, so that it fades with the strength and the mask.
+                picture = lay_over(picture, finished, covered * min(options.strength, 1.0))
             return photo.give_back(picture)
 
     def _paint(
@@ -371,7 +387,8 @@ class StylizePipeline:
         """The network at its working size; its change is carried to the photo's own size."""
         from torch.nn import functional
 
-        from clipmamba.pipelines.compose import resize, within_gamut
+        from clipmamba.io.convert import resize
+        from clipmamba.pipelines.compose import within_gamut
         from clipmamba.pipelines.tiles import restyle_in_tiles
 
         height, width = photo.shape[2:]
