@@ -12,6 +12,8 @@ PUBLIC = {
     "clipmamba.errors": "BackendError ClipmambaError InputError WeightsError",
     "clipmamba.io": "MAX_PIXELS WRITABLE check_output from_srgb read_mask read_picture "
     "read_settings srgb_profile to_srgb write_picture",
+    "clipmamba.integrations.captions": "DEFAULT_CAPTIONER Captioner without_medium",
+    "clipmamba.integrations.diffusion": "FINISH_STRENGTH Finisher StylePainter cache_folder edges",
     "clipmamba.losses": "ColorDriftLoss ContentLoss ContrastiveDirectionLoss "
     "DirectionalLoss ExcessTextureLoss IdentityLoss LayoutLoss PatchDirectionalLoss "
     "PatchDiscriminator PatchNCELoss "

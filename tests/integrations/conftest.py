@@ -55,7 +55,7 @@ def captioner_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             loss = model(**batch, labels=labels).loss
             loss.backward()
             optimizer.step()
-    assert float(loss) < 2
+    assert loss.item() < 2
     model.eval().save_pretrained(folder)
     processor.save_pretrained(folder)
     return folder
