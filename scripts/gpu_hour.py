@@ -28,6 +28,7 @@ import statistics
 import subprocess
 import sys
 import tarfile
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -37,7 +38,7 @@ import click
 import numpy as np
 import torch
 from PIL import Image
-from safetensors.torch import load_file, save, save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
@@ -90,20 +91,23 @@ def pack(
     prepared, rng = Prepared.load(prepared_folder), random.Random(0)
     rows = sorted(rng.sample(range(len(prepared.styles)), min(styles, len(prepared.styles))))
     shown = sorted(rng.sample(prepared.photos, min(photos, len(prepared.photos))))
-    shares = prepared.shares[rows]
     stored = 0 if prepared.painters is None else min(pairs, len(prepared.painters))
     chosen = sorted(rng.sample(range(len(prepared.painted)), stored))
     files = [prepared.styles[row] for row in rows]
-    tensors = {
-        "points": prepared.points[rows].half(),
-        "painted": prepared.painted[chosen].half(),
-        "shares": shares / shares.sum(),
-    }
-    listed = {"clip": prepared.clip, "styles": files, "photos": shown}
+    part = dataclasses.replace(
+        prepared,
+        styles=tuple(files),
+        points=prepared.points[rows],
+        shares=prepared.shares[rows],
+        photos=tuple(shown),
+        painted=prepared.painted[chosen],
+    )
 
     def members() -> Iterator[tuple[str, bytes]]:
-        yield "prepared/prepared.json", json.dumps(listed).encode()
-        yield "prepared/points.safetensors", save(tensors)
+        with tempfile.TemporaryDirectory() as folder:
+            part.save(Path(folder))
+            for file in sorted(Path(folder).iterdir()):
+                yield f"prepared/{file.name}", file.read_bytes()
         yield "vgg.safetensors", vgg.read_bytes()
         for name in (*files, *shown):
             with Image.open(data / name) as opened:

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from clipmamba.clip import Clip
 from clipmamba.losses.vgg import VggFeatures
 from clipmamba.models.second_design import SecondStylizer
 from clipmamba.train.stylizer.batches import StylizerBatches
@@ -176,3 +177,43 @@ def test_pixel_loss_sees_colour_and_edges():
     assert (pixel_loss(blurred, photo) < pixel_loss(shuffled, photo)).all()
     noise = 0.1 * torch.sign(torch.rand(2, 3, 32, 32) - 0.5)
     assert (pixel_loss(photo + noise, photo) > 0.1).all()  # edges count beside the same L1
+
+
+@pytest.fixture
+def clip_task(stylizer: SecondStylizer, vgg_weights: Path, tiny_clip_folder: Path) -> StylizerTask:
+    clip = Clip.from_pretrained(str(tiny_clip_folder))
+    return StylizerTask(stylizer, VggFeatures(vgg_weights), clip)
+
+
+def test_clip_looks_at_some_steps_and_its_losses_reach_all_weights(clip_task: StylizerTask, batch):
+    found = [set(clip_task(batch | {"seed": torch.tensor(seed)})) for seed in range(40)]
+    looked = [seed for seed, names in enumerate(found) if "directional" in names]
+    assert 3 <= len(looked) <= 20
+    losses = clip_task(batch | {"seed": torch.tensor(looked[0])})
+    (losses["directional"] + losses["contrastive"]).backward()
+    missing = [n for n, p in clip_task.named_parameters() if p.grad is None or not p.grad.any()]
+    assert missing == []
+    assert not any("model" in name for name in clip_task.state_dict())  # CLIP is not trained
+
+
+def test_a_move_to_the_style_has_low_clip_losses(
+    vgg_weights: Path, tiny_clip_folder: Path, batch: dict[str, Tensor]
+):
+    """One photo four times; photos lie where it does, and the styles where the answers are."""
+    clip = Clip.from_pretrained(str(tiny_clip_folder))
+    photo = batch["photo"][:1].expand(4, -1, -1, -1)
+    answer = torch.stack([1 - photo[0], photo[0].flip(0), photo[1] ** 3, photo[0].roll(20, -1)])
+    style, source = clip.encode_image(answer), clip.encode_image(photo[:1])[0]
+    others = F.normalize(torch.randn(63, 16, generator=torch.Generator().manual_seed(0)), dim=1)
+    task = StylizerTask(Fixed(answer), VggFeatures(vgg_weights), clip)
+    for seed in range(40):
+        seen = {"photo": photo, "style": style, "source": source, "others": others}
+        seen["seed"] = torch.tensor(seed)
+        losses = task(batch | seen)
+        if "directional" in losses:
+            assert losses["directional"] < 0.05
+            turned = task(batch | seen | {"style": 2 * source - style})
+            assert turned["directional"] > 1.5
+            assert turned["contrastive"] > losses["contrastive"] + 1
+            return
+    pytest.fail("CLIP never looked")

@@ -20,6 +20,7 @@ from clipmamba.train.stylizer.prepared import Prepared
 STYLE_SIDE = 256  # of the square of a style picture, in pixels: about what its file has
 PHOTO_ZOOM = (1.0, 2.5)  # a photo's short side, in sides of the crop
 STYLE_ZOOM = (1.0, 1.15)  # the same of a style picture
+OTHERS = 63  # styles that no photo of a batch is asked for
 BLUR = 0.01  # deviation of each number of a style point around the picture's own
 
 
@@ -78,7 +79,8 @@ class StylizerBatches:
             `photo` (B, 3, S, S) in [0, 1], `style` (B, E), `stroke` (B,), `seed` (), then
             `picture` (B - X, 3, 256, 256), style pictures of the first samples, and `result`
             (X, 3, S, S), exact results of the last X. Strokes are all alike, but for exact results
-            that do not reach so far. `weights` (2,) are those of the means over the first and over
+            that do not reach so far. `others` (63, E) are points of more styles, and `source` (E,)
+            is where photos lie. `weights` (2,) are those of the means over the first and over
             the last samples, such that the mean over the processes is that over all samples.
 
         Raises:
@@ -111,6 +113,8 @@ class StylizerBatches:
             "weights": torch.tensor(shares),
             "picture": as_images([sample[1] for sample in free]),
             "result": torch.cat(results) if results else torch.zeros(0, 3, side, side),
+            "others": torch.stack([self.prepared.points[self._row(rng), 0] for _ in range(OTHERS)]),
+            "source": self.prepared.photo_point,
             "seed": torch.tensor(rng.getrandbits(62)),
         }
 
@@ -119,10 +123,14 @@ class StylizerBatches:
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint8], Tensor]:
         """A photo, a style picture, and a point between those of its views."""
         photo = _crop(self.data / rng.choice(self.prepared.photos), side, PHOTO_ZOOM, rng)
-        row = min(int(np.searchsorted(self._shares, rng.random())), len(self._shares) - 1)
+        row = self._row(rng)
         picture = _crop(self.data / self.prepared.styles[row], STYLE_SIDE, STYLE_ZOOM, rng)
         views = self.prepared.points[row]
         return photo, picture, torch.lerp(views[0], views[1], 0.6 * rng.random())
+
+    def _row(self, rng: random.Random) -> int:
+        """Of a style picture, by the shares."""
+        return min(int(np.searchsorted(self._shares, rng.random())), len(self._shares) - 1)
 
     def _painted(
         self, side: int, stroke: float, rng: random.Random

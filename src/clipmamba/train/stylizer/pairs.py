@@ -88,8 +88,17 @@ def write_store(
     styles: Sequence[StyleEntry],
     pairs: Iterator[tuple[Pixels, Pixels, int]],
     count: int,
+    split: str = "",
 ) -> None:
-    """Writes `count` pairs (photo, result, style number) as a `PairStore`."""
+    """Writes `count` pairs (photo, result, style number) as a `PairStore`.
+
+    Args:
+        folder: Of the store.
+        styles: What the numbers mean.
+        pairs: The pairs.
+        count: How many they are.
+        split: Fingerprint of the photos that they are made of.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "styles.json").unlink(missing_ok=True)  # no complete store until it is back
     shape = (count, SIZE, SIZE, 3)
@@ -102,7 +111,15 @@ def write_store(
     photos.flush()
     results.flush()
     np.save(folder / "numbers.npy", numbers)
+    (folder / "split.txt").write_text(split, encoding="utf-8")
     write_styles(folder, styles)
+
+
+def stored_split(folder: Path) -> str | None:
+    """Fingerprint of the photos that a complete store is made of; None where there is none."""
+    file = folder / "split.txt"
+    complete = file.is_file() and (folder / "styles.json").is_file()
+    return file.read_text(encoding="utf-8") if complete else None
 
 
 def load_square(path: str | Path, side: int, rng: random.Random | None = None) -> Pixels:

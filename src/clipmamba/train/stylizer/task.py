@@ -1,4 +1,4 @@
-"""What the stylizer learns from: textures of style pictures, the photo's content, exact pairs."""
+"""What the stylizer learns from: style pictures, the photo's content, exact pairs, and CLIP."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from clipmamba.clip import Clip
+from clipmamba.losses import contrastive_direction_loss, directional_loss
 from clipmamba.losses.calm import calm_loss
 from clipmamba.losses.vgg import Moments, VggFeatures, structure_loss, texture_loss, texture_moments
 from clipmamba.models.second_design import SecondStylizer
@@ -18,6 +20,7 @@ from clipmamba.models.second_design import SecondStylizer
 LEVELS = 4  # of the picture's pyramid: looked at in full size, a half, a quarter, an eighth
 WINDOW = 128  # pixels; in full size only a square of this side is looked at
 SMALLEST = 24  # pixels; smaller pictures show VGG no texture
+CLIP_SHARE = 0.25  # of the steps: what CLIP costs is half of all else
 CONTENT = (0.35, 1.0)  # of the first levels: edges may be redrawn, what is where may not
 
 
@@ -32,13 +35,17 @@ class LossWeights:
         calm: Local contrast in flat parts of the photo, beyond that of calm parts of the style.
         pixel: L1 to an exact result at several sizes, with gradients.
         gamut: Mean square of what lies outside [0, 1].
+        directional: CLIP's move from photo to result, against that from photos to the style.
+        contrastive: That move among those to other styles, those of the batch and 63 more.
     """
 
     texture: float = 3.0
-    content: float = 0.3
-    calm: float = 4.0
+    content: float = 0.2
+    calm: float = 1.0
     pixel: float = 1.0
     gamut: float = 5.0
+    directional: float = 0.5
+    contrastive: float = 0.2
 
 
 class StylizerTask(nn.Module):
@@ -46,17 +53,19 @@ class StylizerTask(nn.Module):
 
     Args:
         stylizer: The model that is trained.
-        vgg: What looks at pictures; it is frozen and moves with the task.
+        vgg: What looks at textures and content; it is frozen and moves with the task.
+        clip: What the style points are from; frozen, too. Without it there are no CLIP losses.
     """
 
-    def __init__(self, stylizer: SecondStylizer, vgg: VggFeatures):
+    def __init__(self, stylizer: SecondStylizer, vgg: VggFeatures, clip: Clip | None = None):
         super().__init__()
         self.stylizer = stylizer
-        self._frozen = [vgg]  # no part of the trained state
+        # no part of the trained state
+        self._frozen: tuple[VggFeatures, Clip | None] = (vgg, clip)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Moves the frozen network, too."""
-        for module in self._frozen:
+        for module in filter(None, self._frozen):
             module._apply(fn, recurse)  # type: ignore[no-untyped-call]
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         return self
@@ -82,7 +91,21 @@ class StylizerTask(nn.Module):
         losses["calm"] = of_free * losses["calm"]
         if len(result):
             losses["pixel"] = of_exact * pixel_loss(output[free:], result).mean()
+        if self._frozen[1] is not None and rng.random() < CLIP_SHARE:
+            losses |= self._clip_losses(self._frozen[1], shown, batch)
         return losses
+
+    @staticmethod
+    def _clip_losses(clip: Clip, output: Tensor, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        with torch.no_grad():
+            before = clip.encode_image(batch["photo"])
+        move = clip.encode_image(output) - before
+        wish = batch["style"] - batch["source"]
+        others = batch["others"] - batch["source"]
+        return {
+            "directional": directional_loss(move, wish),
+            "contrastive": contrastive_direction_loss(move, wish, negatives=others),
+        }
 
     def _look(
         self,
