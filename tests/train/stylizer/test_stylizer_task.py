@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -7,11 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from clipmamba.errors import InputError
+from clipmamba.losses.terms import Term, select_terms
 from clipmamba.losses.vgg import VggFeatures
 from clipmamba.models.second_design import SecondStylizer
 from clipmamba.train.stylizer.batches import StylizerBatches
 from clipmamba.train.stylizer.prepared import Prepared
-from clipmamba.train.stylizer.task import StylizerTask, pixel_loss
+from clipmamba.train.stylizer.task import TERMS, LossWeights, StylizerTask, pixel_loss
 
 
 class Fixed(nn.Module):
@@ -155,7 +158,7 @@ def test_the_frozen_network_moves_with_the_task_and_is_no_part_of_its_state(
 ):
     assert {name.split(".")[0] for name in task.state_dict()} == {"stylizer"}
     assert {id(p) for p in task.parameters()} == {id(p) for p in stylizer.parameters()}
-    vgg = task._frozen[0]
+    vgg = task._frozen["vgg"]
     before = vgg.conv1_1.weight.clone()
     task.double()
     assert {p.dtype for p in vgg.parameters()} == {torch.float64}
@@ -176,3 +179,36 @@ def test_pixel_loss_sees_colour_and_edges():
     assert (pixel_loss(blurred, photo) < pixel_loss(shuffled, photo)).all()
     noise = 0.1 * torch.sign(torch.rand(2, 3, 32, 32) - 0.5)
     assert (pixel_loss(photo + noise, photo) > 0.1).all()  # edges count beside the same L1
+
+
+NO_LOSSES = LossWeights(**{term.name: 0.0 for term in TERMS})
+
+
+def test_every_loss_of_the_table_has_one_weight():
+    assert sorted(dataclasses.asdict(LossWeights())) == sorted(term.name for term in TERMS)
+
+
+@pytest.mark.parametrize("term", TERMS, ids=lambda term: term.name)
+def test_a_loss_without_weight_is_not_computed_and_changes_no_other(
+    term: Term, stylizer: SecondStylizer, vgg_weights: Path, batch
+):
+    vgg = VggFeatures(vgg_weights)
+    looks = []
+    vgg.register_forward_hook(lambda *_: looks.append(1))
+    alone = StylizerTask(stylizer, vgg, dataclasses.replace(NO_LOSSES, **{term.name: 1.0}))(batch)
+    assert bool(looks) == ("vgg" in term.needs)
+    every = StylizerTask(stylizer, vgg)(batch)
+    assert alone == {term.name: every[term.name]}
+    rest = StylizerTask(stylizer, vgg, dataclasses.replace(LossWeights(), **{term.name: 0.0}))
+    assert set(rest(batch)) == set(every) - {term.name}
+
+
+def test_a_loss_that_needs_a_missing_network_is_refused(stylizer: SecondStylizer):
+    with pytest.raises(InputError, match="'texture' needs vgg"):
+        StylizerTask(stylizer, None)
+    assert StylizerTask(stylizer, None, dataclasses.replace(NO_LOSSES, pixel=1.0)).terms
+
+
+def test_a_weight_of_an_unknown_loss_is_refused():
+    with pytest.raises(InputError, match="no loss is called 'colour'"):
+        select_terms(TERMS, {"pixel": 1.0, "colour": 1.0}, ())

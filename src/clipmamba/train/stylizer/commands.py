@@ -130,7 +130,7 @@ def train_command(
             f"{folder} has those of {prepared.clip!r}; prepare with --clip {stylizer.config.clip}"
         )
     stylizer.to(memory_format=torch.channels_last)
-    task = StylizerTask(stylizer, VggFeatures(vgg))
+    task = StylizerTask(stylizer, VggFeatures(vgg), weights)
     train(
         task,
         StylizerBatches(data, prepared, batch, sides, strokes, exact, config.seed),
