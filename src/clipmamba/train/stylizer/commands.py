@@ -15,7 +15,9 @@ from clipmamba.errors import InputError
 from clipmamba.losses.vgg import VggFeatures
 from clipmamba.models.second_design import SecondConfig, SecondStylizer
 from clipmamba.styles import StylePrior
-from clipmamba.train.loop import LoopConfig, Validation, make_accelerator, train
+from clipmamba.train.accelerator import make_accelerator
+from clipmamba.train.best import Validation
+from clipmamba.train.loop import LoopConfig, train
 from clipmamba.train.options import (
     ExistingFolder,
     Folder,
