@@ -17,7 +17,8 @@ from PIL import Image
 from clipmamba.models.pretrained import WEIGHTS_NAME
 from clipmamba.models.second_design import SecondStylizer
 from clipmamba.styles import StylePrior
-from clipmamba.train.loop import latest_checkpoint, read_log
+from clipmamba.train.checkpoints import latest_checkpoint
+from clipmamba.train.log import read_log
 from clipmamba.train.stylizer import commands, samples
 from clipmamba.train.stylizer.prepared import Prepared
 

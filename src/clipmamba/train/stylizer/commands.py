@@ -15,7 +15,9 @@ from clipmamba.errors import InputError
 from clipmamba.losses.vgg import VggFeatures
 from clipmamba.models.second_design import SecondConfig, SecondStylizer
 from clipmamba.styles import StylePrior
-from clipmamba.train.loop import LoopConfig, Validation, make_accelerator, train
+from clipmamba.train.accelerator import make_accelerator
+from clipmamba.train.best import Validation
+from clipmamba.train.loop import LoopConfig, train
 from clipmamba.train.options import (
     ExistingFolder,
     Folder,
@@ -136,10 +138,10 @@ def train_command(
             f"{folder} has those of {prepared.clip!r}; prepare with --clip {stylizer.config.clip}"
         )
     stylizer.to(memory_format=torch.channels_last)
-    clip = (
-        Clip.from_pretrained(prepared.clip) if weights.directional or weights.contrastive else None
-    )
-    task = StylizerTask(stylizer, VggFeatures(vgg), clip)
+    networks: dict[str, torch.nn.Module] = {"vgg": VggFeatures(vgg)}
+    if weights.directional or weights.contrastive:
+        networks["clip"] = Clip.from_pretrained(prepared.clip)
+    task = StylizerTask(stylizer, networks, weights)
     train(
         task,
         StylizerBatches(data, prepared, batch, sides, strokes, exact, config.seed),
