@@ -156,7 +156,7 @@ def stylize(
         mask=None if mask is None else masks[mask],
         regions=[(masks[area], wanted) for area, wanted in regions],
     )
-    names = ("strength", "preserve_color", "detail", "grain", "max_size", "tile")
+    names = ("strength", "preserve_color", "stroke", "detail", "grain", "max_size", "tile")
     batch = Batch(
         jobs=jobs,
         request=request,
@@ -184,7 +184,7 @@ def _made_with(
     regions: list[tuple[Path, str]],
 ) -> dict[str, Any]:
     """The look as a result tells it: of files the names alone, not where somebody keeps them."""
-    always = ("strength", "preserve_color", "detail", "grain")
+    always = ("strength", "preserve_color", "stroke", "detail", "grain")
     made = {name: getattr(options, name) for name in always}
     for name in ("avoid", "source", "templates"):
         made[name] = keywords[name]

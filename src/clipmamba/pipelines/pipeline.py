@@ -162,9 +162,14 @@ class StylizePipeline:
         """The stylizer as this pipeline runs it: its own parameters, with the guidance applied."""
         return self._guidance.applied(self.stylizer)
 
-    def network_for(self, side: int) -> Stylizer | SecondView:
-        """`network` for pictures whose longest side the network sees with `side` pixels."""
-        return self._guidance.applied(self.stylizer, side)
+    def network_for(self, side: int, stroke: float = 1.0) -> Stylizer | SecondView:
+        """`network` for pictures whose longest side it sees with `side` pixels.
+
+        Args:
+            side: Pixels.
+            stroke: Size of the strokes beside the usual; only the second design takes one.
+        """
+        return self._guidance.applied(self.stylizer, side, stroke)
 
     def prepare(
         self, request: StyleRequest, seeds: Sequence[int | None] = (None,)
@@ -243,6 +248,7 @@ class StylizePipeline:
         regions: Sequence[tuple[Picture, str | Style]] = (),
         strength: float = StylizeOptions.strength,
         preserve_color: bool = StylizeOptions.preserve_color,
+        stroke: float = StylizeOptions.stroke,
         detail: float | None = StylizeOptions.detail,
         grain: bool = StylizeOptions.grain,
         max_size: int | None = StylizeOptions.max_size,
@@ -268,7 +274,8 @@ class StylizePipeline:
                 earlier ones; without another style the rest stays the photo.
             strength: see `StylizeOptions`, as for all that follow.
             preserve_color: keep the photo's colors.
-            detail: size of strokes.
+            stroke: size of strokes beside the usual.
+            detail: size of strokes whatever the size of the photo.
             grain: give the network the noise that grain and strokes grow from.
             max_size: longest side of the result in pixels.
             tile: longest side of the tiles of a large picture.
@@ -289,7 +296,7 @@ class StylizePipeline:
         from clipmamba.styles.resolve import ResolvedStyle
 
         options = StylizeOptions(
-            strength, preserve_color, detail, grain, max_size, tile, seed, variants
+            strength, preserve_color, stroke, detail, grain, max_size, tile, seed, variants
         )
         seeds: Sequence[int | None] = options.seeds
         if isinstance(style, ResolvedStyle):
@@ -371,18 +378,20 @@ class StylizePipeline:
         """The network at its working size; its change is carried to the photo's own size."""
         from torch.nn import functional
 
+        from clipmamba.models.second_design import SecondStylizer
         from clipmamba.pipelines.compose import resize, within_gamut
         from clipmamba.pipelines.tiles import restyle_in_tiles
 
         height, width = photo.shape[2:]
-        scale = options.working_scale(width, height)
+        scale = options.working_scale(width, height, isinstance(self.stylizer, SecondStylizer))
         small = resize(photo, max(1, round(height * scale)), max(1, round(width * scale)))
         # Not wider than the photo itself: a margin must not multiply a thin one.
         rows, columns = (min(self.stylizer.margin, side) for side in small.shape[2:])
         seen = functional.pad(small, (columns, columns, rows, rows), mode="replicate")
         points = point.to(seen).expand(len(seen), -1)
         noise = self.stylizer.draw_noise(seen.shape[2], seen.shape[3], seed or 0) * options.grain
-        network = self.network_for(max(small.shape[2:]))
+        side = max(small.shape[2:])
+        network = self.network_for(side, options.stroke_for(side))
         tile = options.tile_side(small.shape[3], small.shape[2], scale)
         if tile is None:
             restyled = network(seen, points, noise)
