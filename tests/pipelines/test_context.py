@@ -1,7 +1,8 @@
 """What is loaded once serves every thread and every later call, whoever came first."""
 
-from __future__ import dataclasses
+from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 
