@@ -99,6 +99,7 @@ def pack(
         prepared,
         styles=tuple(files),
         points=prepared.points[rows],
+        looks=prepared.looks[rows],
         shares=prepared.shares[rows],
         photos=tuple(shown),
         painted=prepared.painted[chosen],

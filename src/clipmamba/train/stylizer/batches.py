@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,8 @@ STYLE_SIDE = 256  # of the square of a style picture, in pixels: about what its 
 PHOTO_ZOOM = (1.0, 2.5)  # a photo's short side, in sides of the crop
 STYLE_ZOOM = (1.0, 1.15)  # the same of a style picture
 OTHERS = 63  # styles that no photo of a batch is asked for
+MIXED = 0.3  # of the style points are means of pictures of one look, as words give them,
+MOST_MIXED = 5  # of so many at most
 BLUR = 0.01  # deviation of each number of a style point around the picture's own
 
 
@@ -71,6 +74,9 @@ class StylizerBatches:
         self.size, self.sides, self.strokes = batch, sides, strokes
         self.exact, self.seed = exact, seed
         self._shares = prepared.shares.double().cumsum(0).numpy()
+        self._alike: dict[int, list[int]] = defaultdict(list)  # pictures of each look
+        for row, look in enumerate(prepared.looks.tolist()):
+            self._alike[look].append(row)
 
     def batch(self, step: int, process: int, processes: int) -> dict[str, Tensor]:
         """The tensors of a process's step.
@@ -104,7 +110,8 @@ class StylizerBatches:
         shares = [processes * len(free) / (self.size - self.exact)]
         shares.append(processes * pairs / max(1, self.exact))
         points = torch.stack([s[2] for s in free] + [s[2] for s in painted])
-        noise = torch.randn(points.shape, generator=torch.Generator().manual_seed(step))
+        generator = torch.Generator().manual_seed(rng.getrandbits(62))
+        noise = torch.randn(points.shape, generator=generator)
         results = [as_images([sample[1]]) for sample in painted]
         return {
             "photo": as_images(photos),
@@ -121,12 +128,17 @@ class StylizerBatches:
     def _free(
         self, side: int, rng: random.Random
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint8], Tensor]:
-        """A photo, a style picture, and a point between those of its views."""
+        """A photo, a style picture, and a point between those of its views, or of its look."""
         photo = _crop(self.data / rng.choice(self.prepared.photos), side, PHOTO_ZOOM, rng)
         row = self._row(rng)
         picture = _crop(self.data / self.prepared.styles[row], STYLE_SIDE, STYLE_ZOOM, rng)
         views = self.prepared.points[row]
-        return photo, picture, torch.lerp(views[0], views[1], 0.6 * rng.random())
+        point = torch.lerp(views[0], views[1], 0.6 * rng.random())
+        look = int(self.prepared.looks[row])
+        if look >= 0 and rng.random() < MIXED:
+            alike = rng.choices(self._alike[look], k=rng.randint(1, MOST_MIXED - 1))
+            point = torch.cat([point[None], self.prepared.points[alike, 0]]).mean(0)
+        return photo, picture, F.normalize(point, dim=0)
 
     def _row(self, rng: random.Random) -> int:
         """Of a style picture, by the shares."""

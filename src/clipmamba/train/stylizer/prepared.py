@@ -40,6 +40,7 @@ class Prepared:
     Attributes:
         styles: Files of the style pictures, below the data folder.
         points: Their unit style points, (N, views, E).
+        looks: Number of the look that each shares with others, (N,); -1 for none.
         shares: How often each is drawn, (N,); they add up to 1.
         photos: Files of the photos, below the data folder.
         photo_point: Where photos lie in the CLIP's space, a unit point (E,): their mean.
@@ -50,6 +51,7 @@ class Prepared:
 
     styles: tuple[str, ...]
     points: Tensor
+    looks: Tensor
     shares: Tensor
     photos: tuple[str, ...]
     photo_point: Tensor
@@ -77,6 +79,7 @@ class Prepared:
         return cls(
             tuple(listed["styles"]),
             tensors["points"].float(),
+            tensors["looks"],
             tensors["shares"],
             tuple(listed["photos"]),
             tensors["photo"].float(),
@@ -90,6 +93,7 @@ class Prepared:
         folder.mkdir(parents=True, exist_ok=True)
         tensors = {
             "points": self.points.half(),
+            "looks": self.looks,
             "painted": self.painted.half(),
             "shares": self.shares / self.shares.sum(),
             "photo": self.photo_point,
@@ -129,6 +133,7 @@ def prepare(
     views = (view for picture, _ in drawn for view in _views(picture.path))
     points, grey = _encode(views, clip, len(drawn) * len(VIEWS))
     looks = Counter(look for _, look in drawn)
+    numbers = {look: number for number, look in enumerate(filter(None, looks))}
     shares = torch.tensor([looks[look] ** -0.5 for _, look in drawn])
     shares = torch.where(grey[:: len(VIEWS)], GREY_SHARE * shares, shares)
     painted = points.new_zeros(0, points.shape[1])
@@ -140,6 +145,7 @@ def prepare(
     Prepared(
         styles=tuple(files),
         points=points.view(-1, len(VIEWS), points.shape[1]),
+        looks=torch.tensor([numbers.get(look, -1) for _, look in drawn]),
         shares=shares,
         photos=tuple(photos),
         photo_point=F.normalize(photo_points.mean(0), dim=0),
