@@ -16,14 +16,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 from tqdm import tqdm
 
 from clipmamba.clip import Clip
 from clipmamba.errors import InputError
+from clipmamba.files import write_json
 from clipmamba.train.pictures import Picture, draw_by_look
 from clipmamba.train.stylizer.pairs import PairStore, as_images
+from clipmamba.weights import write_tensors
 
 VIEWS = (1.0, 0.75)  # of a style picture's short side: the whole of it, and its middle
 GREY_SHARE = 0.4  # how often a black and white picture is drawn, beside one in colour
@@ -114,9 +116,9 @@ def prepare(
         "painted": painted.half(),
         "shares": shares / shares.sum(),
     }
-    save_file(tensors, output / _POINTS)
+    write_tensors(output / _POINTS, tensors, {})
     listed = {"clip": clip.name, "styles": files, "photos": photos}
-    (output / _LIST).write_text(json.dumps(listed, indent=1) + "\n", encoding="utf-8")
+    write_json(output / _LIST, listed)
 
 
 def _views(path: Path) -> list[NDArray[np.uint8]]:
