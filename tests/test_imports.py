@@ -26,7 +26,7 @@ ALLOWED = {
     "models": {"ops", "nn"},
     "clip": set(),
     "styles": {"clip", "io"},
-    "losses": {"clip"},
+    "losses": {"clip", "io"},
     "io": set(),
     "pipelines": _MODEL | _BESIDE,
     "video": {"nn", "styles", "io", "pipelines"},

@@ -8,15 +8,12 @@ import itertools
 import json
 import logging
 import os
-import signal
-import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
@@ -199,7 +196,7 @@ def run(batch: Batch) -> int:
         if job.skip:
             report.tell(job, "skipped")
     groups = [list(jobs) for _, jobs in itertools.groupby(work, key=lambda job: job.photo)]
-    with plain_warnings(), _terminated_politely(), _helper() as helper:
+    with plain_warnings(), _helper() as helper:
         _make_all(batch, groups, report, helper)
     return report.close()
 
@@ -368,20 +365,3 @@ def _helper() -> Iterator[ThreadPoolExecutor]:
         raise
     finally:
         helper.shutdown(wait=True, cancel_futures=True)
-
-
-@contextlib.contextmanager
-def _terminated_politely() -> Iterator[None]:
-    """Let ``kill`` and ``timeout`` end a run as tidily as Ctrl-C does."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def leave(number: int, _: object) -> NoReturn:
-        sys.exit(128 + number)
-
-    before = signal.signal(signal.SIGTERM, leave)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -23,7 +23,7 @@ _OPSET = 18
 
 
 class AnySize(nn.Module):
-    """A stylizer whose padding to multiples of 8 follows the noise's size.
+    """A stylizer with its margin; the padding to multiples of 8 follows the noise's size.
 
     Args:
         stylizer: In evaluation mode.
@@ -38,11 +38,12 @@ class AnySize(nn.Module):
         self.register_buffer("style", style)
 
     def forward(self, photo: Tensor, noise: Tensor, style: Tensor | None = None) -> Tensor:
-        """Restyles photos.
+        """Restyle photos.
 
         Args:
             photo: sRGB in [0, 1], (B, 3, H, W).
-            noise: Standard normal numbers (1, n, 4 h, 4 w), h = ceil(H / 8), w = ceil(W / 8).
+            noise: Standard normal numbers for the photo with its margin, (1, n, 4 h, 4 w) with
+                h = ceil((H + 2 margin) / 8), w = ceil((W + 2 margin) / 8).
             style: Unit style points (B, E).
 
         Returns:
@@ -56,10 +57,15 @@ class AnySize(nn.Module):
             style = self.style.expand(photo.shape[0], -1)
         if style is None:
             raise ValueError("no style is built in: give one for each photo")
-        padding = (0, 2 * noise.shape[3] - width, 0, 2 * noise.shape[2] - height)
+        margin = self.stylizer.margin  # cut off again: the scans begin in another tone
+        below, right = (
+            2 * cells - side - margin
+            for cells, side in zip(noise.shape[2:], (height, width), strict=True)
+        )
+        padding = (margin, right, margin, below)
         padded = F.pad(photo, padding, mode="replicate")
         picture: Tensor = self.stylizer.restyle(padded, style, noise)
-        return into_gamut(picture[:, :, :height, :width])
+        return into_gamut(picture[:, :, margin : margin + height, margin : margin + width])
 
 
 def write_onnx(stylizer: Stylizer, path: Path, style: Tensor | None = None) -> tuple[str, ...]:
@@ -81,7 +87,9 @@ def write_onnx(stylizer: Stylizer, path: Path, style: Tensor | None = None) -> t
     from clipmamba.ops.selective_scan.interop.onnx import TRANSLATIONS
 
     height, width = _TRACED
-    photo, noise = torch.rand(2, 3, height, width), stylizer.draw_noise(height, width)
+    around = 2 * stylizer.margin
+    photo = torch.rand(2, 3, height, width)
+    noise = stylizer.draw_noise(height + around, width + around)
     free, rows, columns = torch.export.Dim.DYNAMIC, torch.export.Dim("h"), torch.export.Dim("w")
     given: list[Tensor] = [photo, noise]
     shapes = [{0: free, 2: free, 3: free}, {2: 4 * rows, 3: 4 * columns}]
@@ -111,7 +119,8 @@ def write_onnx(stylizer: Stylizer, path: Path, style: Tensor | None = None) -> t
         raise InputError(f"can't write {path}: {reason(error)}") from error
     lines = [
         "photo   (batch, 3, H, W), sRGB in [0, 1]",
-        f"noise   (1, {stylizer.config.noise}, 4 * ceil(H / 8), 4 * ceil(W / 8)), standard normal",
+        f"noise   (1, {stylizer.config.noise}, 4 * ceil(H / 8) + {around // 2}, "
+        f"4 * ceil(W / 8) + {around // 2}), standard normal",
         f"style   (batch, {stylizer.config.style_dim}), unit rows",
     ]
     return (*lines[: len(given)], "picture (batch, 3, H, W), sRGB in [0, 1]")

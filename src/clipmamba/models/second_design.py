@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clipmamba.errors import WeightsError
-from clipmamba.files import one_line
+from clipmamba.files import one_line, write_json
 from clipmamba.models.pretrained import CONFIG_NAME, WEIGHTS_NAME
 from clipmamba.nn import PictureMoments, StyleBlock
 from clipmamba.nn.stages import Grain, ShuffleUp, StyledConv
@@ -245,7 +245,7 @@ class SecondStylizer(nn.Module):
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         config = {"design": 2, **dataclasses.asdict(self.config)}
-        (folder / CONFIG_NAME).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        write_json(folder / CONFIG_NAME, config)
         write_tensors(folder / WEIGHTS_NAME, self.state_dict(), {"format": "pt"})
 
     @classmethod

@@ -6,6 +6,7 @@ must answer at once.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import os
 from collections.abc import Callable, Sequence
@@ -90,6 +91,7 @@ class StylizePipeline:
         self.clip = clip
         self.prior = prior
         self.guidance = guidance
+        self._network_for: Callable[[int, float], Any] | None = None
         with loading():
             points = functional.normalize(prior.pictures, dim=1).to(self.device)
             self._guidance = Guidance.of(stylizer, points, guidance)
@@ -169,7 +171,19 @@ class StylizePipeline:
             side: Pixels.
             stroke: Size of the strokes beside the usual; only the second design takes one.
         """
+        if self._network_for is not None:
+            return cast("Stylizer | SecondView", self._network_for(side, stroke))
         return self._guidance.applied(self.stylizer, side, stroke)
+
+    def with_network(self, network_for: Callable[[int, float], Any]) -> StylizePipeline:
+        """Make a pipeline of the same parts around another network, such as one with a memory.
+
+        Args:
+            network_for: takes the place of the method of that name.
+        """
+        other = copy.copy(self)
+        other._network_for = network_for
+        return other
 
     def prepare(
         self, request: StyleRequest, seeds: Sequence[int | None] = (None,)
@@ -292,7 +306,6 @@ class StylizePipeline:
             InputError: an option or a picture can't be used.
             TypeError: there is no such keyword.
         """
-        from clipmamba.pipelines.photo import Photo
         from clipmamba.styles.resolve import ResolvedStyle
 
         options = StylizeOptions(
@@ -314,23 +327,36 @@ class StylizePipeline:
         styles = [resolved.only(seed) for seed in seeds]
         several = isinstance(images, list | tuple)
         batch = cast("Sequence[Picture]", images if several else [images])
-        total = len(batch) * len(seeds)
-        results: list[Any] = []
-        for number, image in enumerate(batch):
-            photo = Photo.open(image)
-            variants_of_one = []
-            for turn, one in enumerate(styles):
-
-                def tell(part: float, before: int = number * len(seeds) + turn) -> None:
-                    if callback is not None:
-                        callback(before + part, total)
-
-                variants_of_one.append(self._restyle(photo, one, options, tell))
-                tell(1)
-            results.append(variants_of_one if len(seeds) > 1 else variants_of_one[0])
+        results = self._restyle_all(batch, styles, options, callback)
         if not several and getattr(results[0], "ndim", 0) == 4:
             return StylizeOutput(results[0])
         return StylizeOutput(results)
+
+    def _restyle_all(
+        self,
+        images: Sequence[Picture],
+        styles: Sequence[ResolvedStyle],
+        options: StylizeOptions,
+        callback: Callable[[float, int], None] | None,
+    ) -> list[Any]:
+        """Restyle each picture in each style; of several styles, each picture gives a list."""
+        from clipmamba.pipelines.photo import Photo
+
+        total = len(images) * len(styles)
+        results: list[Any] = []
+        for number, image in enumerate(images):
+            photo = Photo.open(image)
+            variants = []
+            for turn, style in enumerate(styles):
+
+                def tell(part: float, before: int = number * len(styles) + turn) -> None:
+                    if callback is not None:
+                        callback(before + part, total)
+
+                variants.append(self._restyle(photo, style, options, tell))
+                tell(1)
+            results.append(variants if len(styles) > 1 else variants[0])
+        return results
 
     def _restyle(
         self,

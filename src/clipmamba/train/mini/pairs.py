@@ -25,6 +25,7 @@ from PIL import Image
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from clipmamba.files import flush, write_whole
 from clipmamba.losses.terms import Term
 from clipmamba.train.mini import model as mini
 from clipmamba.train.mini.looks import everyday, look_of
@@ -143,7 +144,9 @@ def compute_features(
                 ]
             statistics[start : start + len(indices)] = texture[centres]
     store.flush()
-    np.save(statistics_file, statistics.numpy())
+    flush(file)
+    with write_whole(statistics_file) as whole:
+        np.save(whole, statistics.numpy())
     return Features(store, first, statistics)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import torch
 
 from clipmamba.clip import Clip
 from clipmamba.errors import InputError
+from clipmamba.files import write_json
 from clipmamba.losses.vgg import VggFeatures
 from clipmamba.models.second_design import SecondConfig, SecondStylizer
 from clipmamba.styles import StylePrior
@@ -202,4 +202,4 @@ def export_command(model: Path, prior_folder: Path | None, output: Path, guidanc
     stylizer.half().save_pretrained(output / "stylizer")
     prior.save(output / "prior")
     index = {"_class_name": "StylizePipeline", "clip": name, "guidance": guidance}
-    (output / "model_index.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+    write_json(output / "model_index.json", index)

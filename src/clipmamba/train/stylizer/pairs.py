@@ -18,6 +18,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from clipmamba.errors import InputError
+from clipmamba.files import flush_folder, write_json
 from clipmamba.train.painters import PAINTERS
 from clipmamba.train.pictures import Picture
 
@@ -78,9 +79,7 @@ def read_styles(folder: Path) -> list[StyleEntry]:
 
 def write_styles(folder: Path, styles: Sequence[StyleEntry]) -> None:
     """What `read_styles` reads."""
-    folder.mkdir(parents=True, exist_ok=True)
-    listed = json.dumps([dataclasses.asdict(style) for style in styles])
-    (folder / "styles.json").write_text(listed, encoding="utf-8")
+    write_json(folder / "styles.json", [dataclasses.asdict(style) for style in styles], None)
 
 
 def write_store(
@@ -112,6 +111,7 @@ def write_store(
     results.flush()
     np.save(folder / "numbers.npy", numbers)
     (folder / "split.txt").write_text(split, encoding="utf-8")
+    flush_folder(folder)
     write_styles(folder, styles)
 
 

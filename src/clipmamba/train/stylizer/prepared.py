@@ -17,14 +17,16 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 from tqdm import tqdm
 
 from clipmamba.clip import Clip
 from clipmamba.errors import InputError
+from clipmamba.files import write_json
 from clipmamba.train.pictures import Picture, draw_by_look, split_fingerprint
 from clipmamba.train.stylizer.pairs import PairStore, as_images
+from clipmamba.weights import write_tensors
 
 VIEWS = (1.0, 0.75)  # of a style picture's short side: the whole of it, and its middle
 GREY_SHARE = 0.4  # how often a black and white picture is drawn, beside one in colour
@@ -98,14 +100,14 @@ class Prepared:
             "shares": self.shares / self.shares.sum(),
             "photo": self.photo_point,
         }
-        save_file(tensors, folder / _POINTS)
+        write_tensors(folder / _POINTS, tensors, {})
         listed = {
             "clip": self.clip,
             "split": _split(self.styles, self.photos),
             "styles": self.styles,
             "photos": self.photos,
         }
-        (folder / _LIST).write_text(json.dumps(listed, indent=1) + "\n", encoding="utf-8")
+        write_json(folder / _LIST, listed)
 
 
 def prepare(

@@ -15,7 +15,7 @@ Array = npt.NDArray[np.floating[Any]]
 
 Index = npt.NDArray[np.intp]
 
-LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
+LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # Rec. 601: of the stored levels
 
 
 def scale_of(photo: Array) -> float:
