@@ -59,7 +59,7 @@ class Page:
         strength: float = StylizeOptions.strength,
         stroke: float = 1,
         preserve_color: bool = False,
-        seed: int | None = None,
+        seed: str = "",
         variants: int = 1,
         *,
         session: str = "",
@@ -74,7 +74,7 @@ class Page:
             strength: see `StylizeOptions`, as for all that follow.
             stroke: size of strokes.
             preserve_color: keep the photo's colors.
-            seed: None for the usual picture.
+            seed: digits; empty for the usual picture.
             variants: how many pictures.
             session: the visitor's, for `stop`.
             tell: is told how much is done, from 0 to 1, and what that is.
@@ -99,10 +99,11 @@ class Page:
 
             with _lent(place, photo, style_image) as (picture, shown_style):
                 wish = Wish(
-                    picture, prompt, shown_style, strength, stroke, preserve_color, seed, variants
-                )
+                    picture, prompt, shown_style, strength, stroke, preserve_color,
+                    _number(seed), variants,
+                )  # fmt: skip
                 arguments = wish.arguments(self._settings)
-                tell(0, "Waiting for the picture before")
+                tell(0, "Waiting for its turn")
                 done = self._network.run(lambda pipe: self._restyle(arguments, pipe, callback))
         for remark in done.remarks:
             gr.Warning(_for_visitors(remark, place), duration=_SECONDS)
@@ -224,6 +225,13 @@ def _lent(
         for path in files:
             path.unlink(missing_ok=True)
         beside.rmdir()
+
+
+def _number(seed: str | None) -> int | None:
+    text = (seed or "").strip()
+    if text and not text.isdecimal():
+        raise InputError(f"The seed must be a whole number, not {text!r}; or leave it empty.")
+    return int(text) if text else None
 
 
 @contextmanager

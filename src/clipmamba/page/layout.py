@@ -66,34 +66,33 @@ def build(page: Page, settings: PageSettings) -> gr.Blocks:
                     )
                 strength = gr.Slider(
                     0, MAX_STRENGTH, StylizeOptions.strength, step=0.05, label="Strength",
-                    elem_id="strength",
+                    elem_id="strength", buttons=[],
                 )  # fmt: skip
                 stroke = gr.Slider(
                     0.5, 2, 1, step=0.05, label="Size of strokes", visible=settings.stroke,
-                    elem_id="stroke",
+                    elem_id="stroke", buttons=[],
                 )  # fmt: skip
                 preserve_color = gr.Checkbox(label="Keep the photo's colours", elem_id="colors")
                 with gr.Row():
-                    seed = gr.Number(
-                        label="Seed", precision=0, minimum=0, value=None, min_width=140,
-                        placeholder="none", elem_id="seed",
+                    seed = gr.Textbox(  # gr.Number has no empty value
+                        label="Seed", placeholder="none", max_lines=1, min_width=140,
+                        elem_id="seed",
                     )  # fmt: skip
                     variants = gr.Slider(
                         1, MAX_VARIANTS, 1, step=1, precision=0, label="Variants", min_width=140,
-                        elem_id="variants",
+                        elem_id="variants", buttons=[],
                     )  # fmt: skip
 
         def stylize(
+            request: gr.Request,
             photo: Uploaded | None,
             prompt: str = "",
             style_image: Uploaded | None = None,
             strength: float = StylizeOptions.strength,
             stroke: float = 1,
             preserve_color: bool = False,
-            seed: int | None = None,
+            seed: str = "",
             variants: int = 1,
-            *,
-            request: gr.Request,
             progress: gr.Progress = gr.Progress(),  # noqa: B008 - gradio's way
         ) -> tuple[list[str], str]:
             """Restyle a photo, and give the files and the command that makes them again."""

@@ -6,6 +6,7 @@ import base64
 import functools
 import html
 import io
+import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from clipmamba.styles.resolve import ResolvedStyle
 
 SIDE = 192  # pixels
-_AT_ONCE = 6  # thumbnails between two messages to the browser
+_INTERVAL = 0.5  # seconds between two messages to the browser
 
 
 class Thumbnails:
@@ -42,11 +43,14 @@ class Thumbnails:
         """
         small = square(photo)
         found: dict[str, str] = {}
+        told = 0.0
         for style in KNOWN_STYLES:
             work = functools.partial(self._make, small, style.name)
             found[style.name] = address(self._network.run(work))
-            if len(found) % _AT_ONCE == 0 or len(found) == len(KNOWN_STYLES):
+            if time.monotonic() - told > _INTERVAL:
                 yield dict(found)
+                told = time.monotonic()
+        yield found
 
     def _make(self, photo: Image.Image, name: str, pipeline: StylizePipeline) -> Image.Image:
         if name not in self._styles:
