@@ -54,7 +54,7 @@ def test_download_is_what_the_shown_command_writes(
     page.get_by_label("Seed").fill("3")
     restyle(page, "ukiyo-e")
     name, data = download(page)
-    command = page.get_by_label("The same on the command line").input_value()
+    command = page.locator("#command code").inner_text()
     assert {name: data} == by_command(command, photo_file.parent, monkeypatch)
     assert name == "Été à la plage (1)-ukiyo-e-seed3.jpg"
     with Image.open(photo_file) as photo, Image.open(photo_file.with_name(name)) as result:
@@ -79,7 +79,7 @@ def test_a_style_picture_and_several_variants(
     page.get_by_label("-seed1").check()
     page.wait_for_function("document.querySelector('#download').innerText.includes('seed1')")
     second = download(page)
-    command = page.get_by_label("The same on the command line").input_value()
+    command = page.locator("#command code").inner_text()
     assert dict([first, second]) == by_command(command, photo_file.parent, monkeypatch)
 
 
@@ -169,7 +169,7 @@ def test_two_visitors_at_once_get_their_own(
     for file, page in pages.items():
         page.wait_for_selector("#download")
         name, data = download(page)
-        command = page.get_by_label("The same on the command line").input_value()
+        command = page.locator("#command code").inner_text()
         assert {name: data} == by_command(command, file.parent, monkeypatch)
 
 

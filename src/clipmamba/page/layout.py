@@ -11,7 +11,7 @@ import gradio as gr
 from clipmamba.page.app import MAX_VARIANTS, Page
 from clipmamba.page.settings import PageSettings
 from clipmamba.page.thumbnails import buttons
-from clipmamba.page.upload import Upload, Uploaded
+from clipmamba.page.upload import Uploaded, upload
 from clipmamba.pipelines.options import MAX_STRENGTH, StylizeOptions
 
 HERE = Path(__file__).parent
@@ -33,7 +33,7 @@ def build(page: Page, settings: PageSettings) -> gr.Blocks:
         )
         with gr.Row(elem_id="all"):
             with gr.Column(scale=6, min_width=320, elem_id="stage"):
-                photo = Upload(label="Photo", file_types=_PICTURES, height=140, elem_id="photo")
+                photo = upload(label="Photo", file_types=_PICTURES, height=140, elem_id="photo")
                 pair = gr.ImageSlider(
                     label="Before and after", show_label=False, interactive=False, visible=False,
                     buttons=["fullscreen"], max_height=720, elem_id="pair",
@@ -41,11 +41,15 @@ def build(page: Page, settings: PageSettings) -> gr.Blocks:
                 with gr.Column(visible=False, elem_id="result") as result:
                     chosen = gr.Radio([], label="Variant", visible=False, elem_id="chosen")
                     download = gr.DownloadButton("Download", variant="primary", elem_id="download")
-                    command = gr.Textbox(
-                        label="The same on the command line", interactive=False, lines=1,
-                        max_lines=4, buttons=["copy"], elem_id="command",
-                    )  # fmt: skip
-                    results = Upload(file_count="multiple", visible=False, label="Results")
+                    repeat = gr.HTML(
+                        html_template='<h2 id="repeat">The same on the command line</h2>'
+                        '<pre tabindex="0" aria-labelledby="repeat"><code></code></pre>'
+                        '<button type="button">Copy</button>',
+                        js_on_load=(HERE / "command.js").read_text(encoding="utf-8"),
+                        elem_id="command",
+                    )
+                    command = gr.Textbox(visible=False, label="Command")
+                    results = upload(file_count="multiple", visible=False, label="Results")
             with gr.Column(scale=4, min_width=320, elem_id="wishes"):
                 words = gr.Textbox(
                     label="Style in words", placeholder="ukiyo-e, watercolor, stained glass …",
@@ -61,7 +65,7 @@ def build(page: Page, settings: PageSettings) -> gr.Blocks:
                     elem_id="styles",
                 )
                 with gr.Accordion("A picture that shows the style", open=False):
-                    style_image = Upload(
+                    style_image = upload(
                         label="Style picture", file_types=_PICTURES, height=120, elem_id="style"
                     )
                 strength = gr.Slider(
@@ -115,7 +119,10 @@ def build(page: Page, settings: PageSettings) -> gr.Blocks:
             )  # fmt: skip
 
         def show(
-            photo: Uploaded | None, results: list[Uploaded] | None, number: int | None
+            photo: Uploaded | None,
+            results: list[Uploaded] | None,
+            number: int | None,
+            command: str | None,
         ) -> tuple[Any, ...]:
             """Results of the photo, one of them under the slider."""
             results = results or []
@@ -128,6 +135,7 @@ def build(page: Page, settings: PageSettings) -> gr.Blocks:
                 gr.update(visible=bool(results)),
                 gr.update(choices=choices, value=number, visible=len(results) > 1),
                 gr.update(value=shown, label=f"Download {name}"),
+                command,
             )
 
         def thumbnails(photo: Uploaded | None, request: gr.Request) -> Iterator[dict[str, str]]:
@@ -146,16 +154,16 @@ def build(page: Page, settings: PageSettings) -> gr.Blocks:
             thumbnails, [photo], [styles], api_visibility="private", show_progress="hidden",
             trigger_mode="multiple", concurrency_limit=_LOOKING,
         )  # fmt: skip
-        shown = [pair, result, chosen, download]
+        shown = [pair, result, chosen, download, repeat]
         made = gr.on(
             [go.click, words.submit], stylize,
             [photo, words, style_image, strength, stroke, preserve_color, seed, variants],
             [results, command], api_name="stylize", show_progress_on=pair,
             trigger_mode="always_last", concurrency_limit=1,
         )  # fmt: skip
-        made.success(show, [photo, results, chosen], shown, api_visibility="private",
+        made.success(show, [photo, results, chosen, command], shown, api_visibility="private",
                      show_progress="hidden")  # fmt: skip
-        chosen.input(show, [photo, results, chosen], shown, api_visibility="private",
+        chosen.input(show, [photo, results, chosen, command], shown, api_visibility="private",
                      show_progress="hidden")  # fmt: skip
         styles.select(pick, None, words, api_visibility="private", show_progress="hidden").then(
             None, [photo], None, api_visibility="private",
