@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import pytest
 from PIL import Image
 
-SECONDS = 90  # that anything may take on a busy machine before a test gives up
+SECONDS = 30  # that anything may take on a busy machine before a test gives up
 
 # The command in a Python that refuses, and names, every connection to another machine.
 CUT_OFF = """
