@@ -40,7 +40,8 @@ def test_a_model_is_named_without_its_folder_where_others_read_it() -> None:
 @pytest.mark.parametrize(
     ("given", "name"),
     [("a.jpg", "a.jpg"), ("C:\\x\\Été (1).jpg", "Été (1).jpg"), ("../../etc/passwd", "passwd"),
-     ("a\nb\0.png", "ab.png"), ("..", "photo"), ("", "photo"), ("é" * 300 + ".png", "é" * 60 + ".png")],
+     ("a\nb\0.png", "ab.png"), ("..", "photo"), ("", "photo"),
+     ("é" * 300 + ".png", "é" * 60 + ".png")],
 )  # fmt: skip
 def test_names_from_browsers_are_safe(given: str, name: str) -> None:
     assert file_name(given) == name
