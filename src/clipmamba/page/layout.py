@@ -107,15 +107,14 @@ def build(page: Page, settings: PageSettings) -> gr.Blocks:
 
         def look(photo: Uploaded | None) -> tuple[Any, ...]:
             """A new photo: without its results yet."""
+            shown = None
             try:
                 shown = page.show(photo)
             except gr.Error as error:
                 gr.Warning(error.message, error.duration, title="This file can't be read")
-                photo, shown = None, None
-            cleared = gr.skip() if photo is not None else None
             return (
-                cleared, gr.update(value=shown, visible=photo is not None),
-                gr.update(visible=False), None, "",
+                gr.update(value=shown, visible=shown is not None), gr.update(visible=False), None,
+                "",
             )  # fmt: skip
 
         def show(
@@ -147,7 +146,7 @@ def build(page: Page, settings: PageSettings) -> gr.Blocks:
             return str(event._data["value"])
 
         gr.on(
-            [photo.upload, photo.clear], look, [photo], [photo, pair, result, results, command],
+            [photo.upload, photo.clear], look, [photo], [pair, result, results, command],
             api_visibility="private", show_progress_on=photo,
         )  # fmt: skip
         photo.change(

@@ -37,7 +37,8 @@ def upload(**options: Any) -> gr.File:
             raise InputError("a file must be uploaded; addresses are not fetched")
         return await move(source)
 
-    # On the object: for a subclass, gradio would write a file beside this one.
+    # On the object: for a subclass, gradio would write a file beside this one. So no event may give
+    # such a component an update, for which gradio would make a new object for that visitor.
     file.preprocess = _uploaded
     file.async_move_resource_to_block_cache = move_file
     return file
