@@ -138,8 +138,10 @@ class Page:
         yield {}
         if photo is None:
             return
-        with _told(photo.path.parent):
+        try:
             picture = Image.open(self._preview(photo))
+        except InputError:  # the visitor is told by `show`
+            return
         with self._stoppable(self._looking, session) as stopped:
             for some in self._thumbnails.of(picture):
                 if stopped.is_set():
