@@ -138,7 +138,7 @@ def test_a_file_that_is_no_picture_is_said_to_be_none(
     message = page.locator(".toast-body")
     message.wait_for()
     assert "<i>holiday<i>.jpg" in message.inner_text()
-    assert str(served.folder) not in page.content()
+    assert str(served.folder) not in message.inner_text()
     assert not page.locator("#pair img").count()
 
 

@@ -52,7 +52,7 @@ def build(page: Page, settings: PageSettings) -> gr.Blocks:
                     results = upload(file_count="multiple", visible=False, label="Results")
             with gr.Column(scale=4, min_width=320, elem_id="wishes"):
                 words = gr.Textbox(
-                    label="Style in words", placeholder="ukiyo-e, watercolor, stained glass …",
+                    value="", label="Style in words", placeholder="ukiyo-e, watercolor, stained glass …",
                     max_lines=1, elem_id="words",
                 )  # fmt: skip
                 with gr.Row(elem_id="actions"):
@@ -79,7 +79,7 @@ def build(page: Page, settings: PageSettings) -> gr.Blocks:
                 preserve_color = gr.Checkbox(label="Keep the photo's colours", elem_id="colors")
                 with gr.Row():
                     seed = gr.Textbox(  # gr.Number has no empty value
-                        label="Seed", placeholder="none", max_lines=1, min_width=140,
+                        value="", label="Seed", placeholder="none", max_lines=1, min_width=140,
                         elem_id="seed",
                     )  # fmt: skip
                     variants = gr.Slider(
