@@ -52,8 +52,8 @@ def build(page: Page, settings: PageSettings) -> gr.Blocks:
                     results = upload(file_count="multiple", visible=False, label="Results")
             with gr.Column(scale=4, min_width=320, elem_id="wishes"):
                 words = gr.Textbox(
-                    value="", label="Style in words", placeholder="ukiyo-e, watercolor, stained glass …",
-                    max_lines=1, elem_id="words",
+                    value="", label="Style in words", max_lines=1, elem_id="words",
+                    placeholder="ukiyo-e, watercolor, stained glass …",
                 )  # fmt: skip
                 with gr.Row(elem_id="actions"):
                     go = gr.Button("Restyle", variant="primary", scale=3, elem_id="go")
