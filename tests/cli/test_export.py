@@ -103,7 +103,9 @@ def test_the_file_is_plain_onnx_with_a_scan_for_each_scan(files):
     model = onnx.load(files / "any.onnx")
     onnx.checker.check_model(model)
     assert {node.domain for node in model.graph.node} <= {"", "ai.onnx"}
-    assert [node.op_type for node in model.graph.node].count("Scan") == 6  # depth 1 and 1, three rounds each
+    assert [node.op_type for node in model.graph.node].count(
+        "Scan"
+    ) == 6  # depth 1 and 1, three rounds each
     assert {opset.domain for opset in model.opset_import} <= {"", "ai.onnx"}
 
 
