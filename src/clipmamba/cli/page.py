@@ -10,7 +10,6 @@ from pathlib import Path
 import click
 
 from clipmamba.cli.options import MAX_PIXELS_OPTION, MODEL, SectionCommand, option, section
-from clipmamba.cli.stylize import stylize
 from clipmamba.page.settings import PageSettings
 from clipmamba.pipelines.devices import check_device
 from clipmamba.pipelines.saved import read_index
@@ -48,8 +47,7 @@ def page(
     check_device(device)
     if model is not None:
         read_index(model)
-    strokes = any(parameter.name == "stroke" for parameter in stylize.params)
-    settings = PageSettings(host, port, model, device, max_pixels, strokes)
+    settings = PageSettings(host, port, model, device, max_pixels)
 
     from clipmamba.cli.resident import restyle
     from clipmamba.page.server import serving

@@ -24,7 +24,7 @@ class Wish:
         prompt: the style in words; may be empty.
         style_image: a picture that shows it.
         strength: see `StylizeOptions`, as for all that follow.
-        stroke: size of strokes; None where the page has no such slider.
+        stroke: size of strokes beside the usual.
         preserve_color: keep the photo's colors.
         seed: None for the usual picture.
         variants: how many pictures.
@@ -34,7 +34,7 @@ class Wish:
     prompt: str = ""
     style_image: Path | None = None
     strength: float = StylizeOptions.strength
-    stroke: float | None = None
+    stroke: float = 1.0
     preserve_color: bool = False
     seed: int | None = None
     variants: int = 1
@@ -66,7 +66,7 @@ class Wish:
             yield from ("--style-image", name(self.style_image))
         if self.strength != StylizeOptions.strength:
             yield from ("--strength", f"{self.strength:g}")
-        if self.stroke is not None and self.stroke != 1:
+        if self.stroke != 1:
             yield from ("--stroke", f"{self.stroke:g}")
         if self.preserve_color:
             yield "--preserve-color"

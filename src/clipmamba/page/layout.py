@@ -12,7 +12,7 @@ from clipmamba.page.app import MAX_VARIANTS, Page
 from clipmamba.page.settings import PageSettings
 from clipmamba.page.thumbnails import buttons
 from clipmamba.page.upload import Uploaded, upload
-from clipmamba.pipelines.options import MAX_STRENGTH, StylizeOptions
+from clipmamba.pipelines.options import MAX_STRENGTH, MAX_STROKE, MIN_STROKE, StylizeOptions
 
 HERE = Path(__file__).parent
 _LOOKING = 8  # visitors whose thumbnails are made side by side
@@ -73,8 +73,8 @@ def build(page: Page, settings: PageSettings) -> gr.Blocks:
                     elem_id="strength", buttons=[],
                 )  # fmt: skip
                 stroke = gr.Slider(
-                    0.5, 2, 1, step=0.05, label="Size of strokes", visible=settings.stroke,
-                    elem_id="stroke", buttons=[],
+                    MIN_STROKE, MAX_STROKE, StylizeOptions.stroke, step=0.05,
+                    label="Size of strokes", elem_id="stroke", buttons=[],
                 )  # fmt: skip
                 preserve_color = gr.Checkbox(label="Keep the photo's colours", elem_id="colors")
                 with gr.Row():

@@ -50,7 +50,6 @@ class PageSettings:
         model: a saved pipeline, or None for the default one.
         device: where to compute.
         max_pixels: larger photos are refused.
-        stroke: whether strokes have a size of their own (`clipmamba stylize --stroke`).
     """
 
     host: str = "127.0.0.1"
@@ -58,7 +57,6 @@ class PageSettings:
     model: Path | None = None
     device: str = "auto"
     max_pixels: int = MAX_PIXELS
-    stroke: bool = False
 
     @property
     def is_local(self) -> bool:
