@@ -30,6 +30,7 @@ ALLOWED = {
     "io": set(),
     "pipelines": _MODEL | _BESIDE,
     "video": {"nn", "styles", "io", "pipelines"},
+    "integrations": _MODEL | _BESIDE | {"pipelines"},
     "cli": _MODEL | _BESIDE | {"pipelines", "evaluate", "video"},
     "__main__": {"cli"},
     "train": _MODEL | _BESIDE | {"pipelines", "evaluate"},

@@ -13,7 +13,8 @@ from clipmamba.errors import InputError
 from clipmamba.io import MAX_PIXELS, read_picture
 from clipmamba.pipelines.options import MAX_STRENGTH, StylizeOptions
 from clipmamba.styles.known import KNOWN_STYLES, lookup_style, misspelt
-from clipmamba.styles.request import StyleRequest, check_style_file, list_in_one
+from clipmamba.styles.request import StyleRequest, list_in_one
+from clipmamba.styles.style_file import check_style_file
 
 PATH = click.Path(path_type=Path)
 FORMATS = ("png", "jpg", "webp", "tif", "avif", "heic")

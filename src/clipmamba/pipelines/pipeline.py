@@ -321,9 +321,8 @@ class StylizePipeline:
         several = isinstance(images, list | tuple)
         batch = cast("Sequence[Picture]", images if several else [images])
         results = self._restyle_all(batch, styles, options, callback)
-        if not several and getattr(results[0], "ndim", 0) == 4:
-            return StylizeOutput(results[0])
-        return StylizeOutput(results)
+        one_tensor = not several and getattr(results[0], "ndim", 0) == 4
+        return StylizeOutput(results[0] if one_tensor else results)
 
     def _restyle_all(
         self,

@@ -12,7 +12,8 @@ from clipmamba.pipelines.devices import check_device, resolve_device
 from clipmamba.pipelines.keywords import suggest_keywords
 from clipmamba.pipelines.options import StylizeOptions
 from clipmamba.pipelines.pipeline import StylizePipeline
-from clipmamba.styles.request import StyleRequest, check_style_file
+from clipmamba.styles.request import StyleRequest
+from clipmamba.styles.style_file import check_style_file
 
 if TYPE_CHECKING:
     import torch
@@ -88,9 +89,7 @@ def stylize(
         WeightsError: weights are missing or damaged.
         TypeError: there is no such keyword.
     """
-    if text is not None and prompt is not None:
-        raise InputError("text and prompt are the same: give one of them")
-    prompt = prompt if text is None else text
+    prompt = _either(text, prompt)
     # What can be wrong is said before torch and the models take their seconds.
     StylizeOptions(strength, preserve_color, detail, grain, max_size, tile, seed, variants)
     if type(style).__name__ != "ResolvedStyle":  # which only somebody with torch can have
@@ -99,14 +98,19 @@ def stylize(
         )
         _check_files(img if isinstance(img, list | tuple) else [img], request)
     check_device(device)
-    pipeline = _pipeline(model, device)
-    images = pipeline(
+    images = _pipeline(model, device)(
         img, prompt=prompt, style_image=style_image, style=style, avoid=avoid, source=source,
         templates=templates, mask=mask, regions=regions, strength=strength,
         preserve_color=preserve_color, detail=detail, grain=grain, max_size=max_size, tile=tile,
         seed=seed, variants=variants, callback=callback,
     ).images  # fmt: skip
     return images if isinstance(img, list | tuple) or not isinstance(images, list) else images[0]
+
+
+def _either(text: Any, prompt: Any) -> Any:
+    if text is not None and prompt is not None:
+        raise InputError("text and prompt are the same: give one of them")
+    return prompt if text is None else text
 
 
 def warm_up(

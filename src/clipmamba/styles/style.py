@@ -16,7 +16,7 @@ from clipmamba.errors import InputError, WeightsError
 from clipmamba.io import read_picture, to_srgb
 from clipmamba.io.convert import array_to_tensor
 from clipmamba.styles.known import lookup_style
-from clipmamba.styles.request import STYLE_FORMAT
+from clipmamba.styles.style_file import STYLE_FORMAT
 from clipmamba.weights import read_tensors, write_tensors
 
 if TYPE_CHECKING:
