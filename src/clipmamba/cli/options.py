@@ -152,7 +152,7 @@ LOOK = section(
         show_default=True,
         help=f"0 gives the photo back, 1 the full style, up to {MAX_STRENGTH} exaggerates.",
     ),
-    option("--preserve-color", is_flag=True, help="Keep the photo's colours."),
+    option("--preserve-color", is_flag=True, help="Keep the photo's colors."),
     option(
         "--detail",
         type=float,

@@ -58,7 +58,7 @@ _PICTURES = section(
            help="Encoder quality for JPEG, WebP, AVIF and HEIC.  [default: 95; 90 for AVIF and "
            "HEIC]"),
     option("--keep-metadata", type=click.Choice(["all", "color", "none"]), default="all",
-           show_default=True, help="What a result keeps: EXIF, XMP and colour profile, the "
+           show_default=True, help="What a result keeps: EXIF, XMP and color profile, the "
            "profile alone, or nothing."),
     option("--settings/--no-settings", "keep_settings", default=True, show_default=True,
            help="Write prompt, strength, seed and model into the result's EXIF comment; only with "

@@ -288,7 +288,7 @@ def prior(
 def fit_prior(
     model: CLIP, pictures: Sequence[Picture], features: Features, ridge: float, rank: int
 ) -> StylePrior:
-    """Of the centre views; objects with names show no style."""
+    """Of the center views; objects with names show no style."""
     shown = [(p, row) for p, row in zip(pictures, features.first, strict=False) if p.kind != "pair"]
     learned = [picture for picture, _ in shown]
     images = torch.cat(
@@ -467,7 +467,7 @@ def read_painted(folder: Path) -> list[Picture]:
 
 @torch.no_grad()
 def image_embeddings(model: CLIP, pictures: Sequence[Picture]) -> Tensor:
-    """Unit embeddings (P, E) of the centre views."""
+    """Unit embeddings (P, E) of the center views."""
     rows = []
     # eight at a time stay in the cache of the processor: twice as fast as sixty-four
     for start in tqdm(range(0, len(pictures), 8), desc="pictures", mininterval=10):

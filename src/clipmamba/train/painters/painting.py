@@ -77,23 +77,23 @@ def _brushwork(
     squareness: int = 3,
     jitter_axes: Array | None = None,
 ) -> Array:
-    """Lay one coat of bristle strokes of `target` colours over a picture.
+    """Lay one coat of bristle strokes of `target` colors over a picture.
 
     Args:
         picture: canvas (H, W, 3).
-        target: colours to paint (H, W, 3).
+        target: colors to paint (H, W, 3).
         rng: randomness.
         angle: stroke directions (H, W).
         step: grid pitch of strokes in pixels.
         length: mean stroke length in pixels.
         width: stroke width in pixels.
         wobble: deviation of the direction in radians.
-        colour_noise: deviation of a stroke's colour.
+        colour_noise: deviation of a stroke's color.
         keep: chance (H, W) that a stroke is laid; all by default.
         hairs: bristles across a stroke.
         impasto: depth of bristle marks and edges in the light.
         squareness: 2 gives pointed strokes, more gives flat brushes.
-        jitter_axes: colour directions (K, 3) of that deviation; light, red-green and
+        jitter_axes: color directions (K, 3) of that deviation; light, red-green and
             blue-yellow by default.
     """
     shape = target.shape[:2]
@@ -142,7 +142,7 @@ def oil_painting(photo: Array, rng: np.random.Generator) -> Array:
 
 
 def impressionism(photo: Array, rng: np.random.Generator) -> Array:
-    """Short dabs of broken bright colour, violet shade and warm light."""
+    """Short dabs of broken bright color, violet shade and warm light."""
     shape = photo.shape[:2]
     scale = scale_of(photo)
     tone = stretch(luma(photo))
@@ -166,14 +166,14 @@ def impressionism(photo: Array, rng: np.random.Generator) -> Array:
 
 
 def pointillism(photo: Array, rng: np.random.Generator) -> Array:
-    """Dots of pure divided colour on a pale ground, after Seurat."""
+    """Dots of pure divided color on a pale ground, after Seurat."""
     shape = photo.shape[:2]
     scale = scale_of(photo)
     bright = vibrance(saturate(with_luma(photo, 0.12 + 0.86 * stretch(luma(photo))), 1.6), 0.3)
     soft = simplify(bright, scale, passes=1)
     canvas = mix(np.ones_like(photo) * np.asarray(rgb("f1e8d6"), np.float32), soft, 0.6)
     size = max(0.62, rng.uniform(0.9, 1.1) * scale)
-    # Division of colour: each dot leans to one pure hue, the eye mixes them back.
+    # Division of color: each dot leans to one pure hue, the eye mixes them back.
     hues = rgbs("ff2a1a ff9a00 ffe600 19b84a 00a6d6 2a3bff a020c0 ff5fa8")
     hues = hues - luma(hues[None])[0][:, None]
     for step, diameter in ((3.1, 3.7), (3.3, 2.7)):
@@ -221,7 +221,7 @@ def van_gogh(photo: Array, rng: np.random.Generator) -> Array:
 
 
 def expressionism(photo: Array, rng: np.random.Generator) -> Array:
-    """Raw broad strokes, unnatural clashing colour and dark contour, after Munch and Kirchner."""
+    """Raw broad strokes, unnatural clashing color and dark contour, after Munch and Kirchner."""
     shape = photo.shape[:2]
     scale = scale_of(photo)
     flat = simplify(photo, scale, passes=3)

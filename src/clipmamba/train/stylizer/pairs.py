@@ -88,7 +88,7 @@ def write_store(
     pairs: Iterator[tuple[Pixels, Pixels, int]],
     count: int,
 ) -> None:
-    """Writes `count` pairs (photo, result, style number) as a `PairStore`."""
+    """Write `count` pairs (photo, result, style number) as a `PairStore`."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "styles.json").unlink(missing_ok=True)  # no complete store until it is back
     shape = (count, SIZE, SIZE, 3)
