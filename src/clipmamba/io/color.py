@@ -179,7 +179,7 @@ def _to_srgb_image(image: Image.Image, profile: bytes | None) -> Image.Image:
     try:
         return _convert(image, profile, srgb_profile(), "RGB")
     except (ImageCms.PyCMSError, OSError) as error:
-        logger.warning("unusable colour profile, sRGB assumed: %s", one_line(error))
+        logger.warning("unusable color profile, sRGB assumed: %s", one_line(error))
         return image.convert("RGB")
 
 

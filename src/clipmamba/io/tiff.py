@@ -275,11 +275,11 @@ def _problem(layout: Layout) -> str:
     formats = set(tags.get(_FORMAT, (1,))) - {1, 4}
     few = layout.samples < _COLORS.get(layout.photometric, 0)
     if layout.photometric not in _COLORS:
-        return _NAMES.get(layout.photometric, f"colour of an unknown kind ({layout.photometric})")
+        return _NAMES.get(layout.photometric, f"color of an unknown kind ({layout.photometric})")
     if formats:
         return "floating-point numbers" if 3 in formats else "signed numbers"
     if few and compression not in (6, 7):
-        return "too few samples for its colour"
+        return "too few samples for its color"
     gray = layout.photometric in (0, 1)
     allowed = {_PALETTE: (1, 2, 4, 8), _YCBCR: (8,), _CMYK: (8, 16), _RGB: (8, 12, 16)}
     if bits not in ((1, 2, 4, 8, 12, 16) if gray else allowed[layout.photometric]):
@@ -298,7 +298,7 @@ def _problem(layout: Layout) -> str:
         if layout.planar:
             return "YCbCr in planes"
         if compression == _UNCOMPRESSED and tuple(tags.get(_SUBSAMPLING, (2, 2))) != (1, 1):
-            return "uncompressed YCbCr of reduced colour resolution"
+            return "uncompressed YCbCr of reduced color resolution"
     if layout.samples > 1 and (bits < 8 or layout.photometric == _PALETTE):
         kind = "numbers of a palette" if layout.photometric == _PALETTE else f"{bits} bits"
         return f"{layout.samples} samples of {kind} per pixel"

@@ -39,14 +39,14 @@ def content_loss(
     float32, also under autocast.
 
     Args:
-        features: Feature maps of the output, one (B, C, H, W) a layer.
+        features: Feature maps of the output, one (B, C, H, W) per layer.
         target_features: Those of the photo, the same shapes.
         normalised: Compare the channels without their means and deviations.
         reduction: "mean" or "sum" over the batch, or "none".
         eps: Added to the variances.
 
     Returns:
-        Scalar >= 0, or (B,) with reduction "none"; normalized, at most 4 a layer.
+        Scalar >= 0, or (B,) with reduction "none"; normalized, at most 4 per layer.
 
     Raises:
         InputError: The shapes differ.
@@ -280,7 +280,7 @@ def patch_nce_loss(
     autocast.
 
     Args:
-        features: Feature maps of the output, one (B, C, H, W) a layer.
+        features: Feature maps of the output, one (B, C, H, W) per layer.
         target_features: Those of the photo, the same shapes.
         num_patches: Places n a layer, the same in the whole batch; all, if there are fewer.
         temperature: T > 0.

@@ -26,7 +26,7 @@ class StyleProjection(nn.Module):
 
     @torch.no_grad()
     def guide(self, styles: Tensor, guidance: float) -> None:
-        """Has every code driven away from the middle of all.
+        """Extrapolate style codes away from their mean.
 
         A network that has to please many styles gives each a little of the others. StyleGAN's
         truncation (Karras et al., CVPR 2019) draws codes to their mean; a factor above 1 goes the
