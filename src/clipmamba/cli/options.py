@@ -11,7 +11,7 @@ from click.shell_completion import CompletionItem
 
 from clipmamba.errors import InputError
 from clipmamba.io import MAX_PIXELS, read_picture
-from clipmamba.pipelines.options import MAX_STRENGTH, StylizeOptions
+from clipmamba.pipelines.options import MAX_STRENGTH, MAX_STROKE, MIN_STROKE, StylizeOptions
 from clipmamba.styles.known import KNOWN_STYLES, lookup_style, misspelt
 from clipmamba.styles.request import StyleRequest, list_in_one
 from clipmamba.styles.style_file import check_style_file
@@ -153,6 +153,14 @@ LOOK = section(
         help=f"0 gives the photo back, 1 the full style, up to {MAX_STRENGTH} exaggerates.",
     ),
     option("--preserve-color", is_flag=True, help="Keep the photo's colors."),
+    option(
+        "--stroke",
+        type=float,
+        metavar="F",
+        default=StylizeOptions.stroke,
+        show_default=True,
+        help=f"Size of strokes beside the usual, {MIN_STROKE} to {MAX_STROKE:g}.",
+    ),
     option(
         "--detail",
         type=float,

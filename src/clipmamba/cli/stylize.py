@@ -75,7 +75,7 @@ _REPORTS = section(
 )
 
 
-_LOOK_KEYWORDS = ("strength", "preserve_color", "detail", "grain", "max_size", "tile")
+_LOOK_KEYWORDS = ("strength", "preserve_color", "stroke", "detail", "grain", "max_size", "tile")
 
 
 @click.command(cls=SectionCommand)
@@ -203,7 +203,7 @@ def _made_with(
     regions: list[tuple[Path, str]],
 ) -> dict[str, Any]:
     """The look as a result tells it: of files the names alone, not where somebody keeps them."""
-    always = ("strength", "preserve_color", "detail", "grain")
+    always = ("strength", "preserve_color", "stroke", "detail", "grain")
     made = {name: getattr(options, name) for name in always}
     for name in ("avoid", "source", "templates"):
         made[name] = keywords[name]

@@ -22,12 +22,15 @@ class Term(Generic[Step]):
         function: Computes it from what a training step shows: a scalar, or one value per sample.
         needs: Names of the frozen networks that it looks through.
         applies_to: Which samples of a batch it is for, by the trainer's own names.
+        share: Of the steps on which it is computed; of two shares, the smaller one's steps are
+            among the larger one's.
     """
 
     name: str
     function: Callable[[Step], Tensor]
     needs: tuple[str, ...] = ()
     applies_to: str = "all"
+    share: float = 1.0
 
 
 def select_terms(

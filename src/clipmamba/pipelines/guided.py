@@ -40,7 +40,7 @@ class Guidance:
         return cls(projection._middle, factor)
 
     def applied(
-        self, stylizer: Stylizer | SecondStylizer, side: int = NATIVE_SIDE
+        self, stylizer: Stylizer | SecondStylizer, side: int = NATIVE_SIDE, stroke: float = 1.0
     ) -> Stylizer | SecondView:
         """The same network, its parameters shared, whose style codes are guided.
 
@@ -48,9 +48,10 @@ class Guidance:
             stylizer: The network.
             side: Longest side in pixels of the picture that it will see: the second design keeps
                 strokes in proportion to it.
+            stroke: Size of its strokes beside that.
         """
         if isinstance(stylizer, SecondStylizer):
-            size = min(max(side / NATIVE_SIDE, LEAST_STROKE), LARGEST_STROKE)
+            size = min(max(stroke * side / NATIVE_SIDE, LEAST_STROKE), LARGEST_STROKE)
             return SecondView(stylizer, size, second.Guidance(self.factor, self.middle))
         projection = copy.copy(stylizer.style)
         projection._middle, projection.guidance = self.middle, self.factor

@@ -91,7 +91,7 @@ class StylizePipeline:
         self.clip = clip
         self.prior = prior
         self.guidance = guidance
-        self._network_for: Callable[[int], Any] | None = None
+        self._network_for: Callable[[int, float], Any] | None = None
         with loading():
             points = functional.normalize(prior.pictures, dim=1).to(self.device)
             self._guidance = Guidance.of(stylizer, points, guidance)
@@ -164,17 +164,22 @@ class StylizePipeline:
         """The stylizer as this pipeline runs it: its own parameters, with the guidance applied."""
         return self._guidance.applied(self.stylizer)
 
-    def network_for(self, side: int) -> Stylizer | SecondView:
-        """`network` for pictures whose longest side the network sees with `side` pixels."""
-        if self._network_for is not None:
-            return cast("Stylizer | SecondView", self._network_for(side))
-        return self._guidance.applied(self.stylizer, side)
+    def network_for(self, side: int, stroke: float = 1.0) -> Stylizer | SecondView:
+        """`network` for pictures whose longest side it sees with `side` pixels.
 
-    def with_network(self, network_for: Callable[[int], Any]) -> StylizePipeline:
+        Args:
+            side: Pixels.
+            stroke: Size of the strokes beside the usual; only the second design takes one.
+        """
+        if self._network_for is not None:
+            return cast("Stylizer | SecondView", self._network_for(side, stroke))
+        return self._guidance.applied(self.stylizer, side, stroke)
+
+    def with_network(self, network_for: Callable[[int, float], Any]) -> StylizePipeline:
         """Make a pipeline of the same parts around another network, such as one with a memory.
 
         Args:
-            network_for: gives what runs in place of `network_for`, by the longest side in pixels.
+            network_for: takes the place of the method of that name.
         """
         other = copy.copy(self)
         other._network_for = network_for
@@ -257,6 +262,7 @@ class StylizePipeline:
         regions: Sequence[tuple[Picture, str | Style]] = (),
         strength: float = StylizeOptions.strength,
         preserve_color: bool = StylizeOptions.preserve_color,
+        stroke: float = StylizeOptions.stroke,
         detail: float | None = StylizeOptions.detail,
         grain: bool = StylizeOptions.grain,
         max_size: int | None = StylizeOptions.max_size,
@@ -282,7 +288,8 @@ class StylizePipeline:
                 earlier ones; without another style the rest stays the photo.
             strength: see `StylizeOptions`, as for all that follow.
             preserve_color: keep the photo's colors.
-            detail: size of strokes.
+            stroke: size of strokes beside the usual.
+            detail: size of strokes whatever the size of the photo.
             grain: give the network the noise that grain and strokes grow from.
             max_size: longest side of the result in pixels.
             tile: longest side of the tiles of a large picture.
@@ -302,7 +309,7 @@ class StylizePipeline:
         from clipmamba.styles.resolve import ResolvedStyle
 
         options = StylizeOptions(
-            strength, preserve_color, detail, grain, max_size, tile, seed, variants
+            strength, preserve_color, stroke, detail, grain, max_size, tile, seed, variants
         )
         seeds: Sequence[int | None] = options.seeds
         if isinstance(style, ResolvedStyle):
@@ -396,18 +403,20 @@ class StylizePipeline:
         """The network at its working size; its change is carried to the photo's own size."""
         from torch.nn import functional
 
+        from clipmamba.models.second_design import SecondStylizer
         from clipmamba.pipelines.compose import resize, within_gamut
         from clipmamba.pipelines.tiles import restyle_in_tiles
 
         height, width = photo.shape[2:]
-        scale = options.working_scale(width, height)
+        scale = options.working_scale(width, height, isinstance(self.stylizer, SecondStylizer))
         small = resize(photo, max(1, round(height * scale)), max(1, round(width * scale)))
         # Not wider than the photo itself: a margin must not multiply a thin one.
         rows, columns = (min(self.stylizer.margin, side) for side in small.shape[2:])
         seen = functional.pad(small, (columns, columns, rows, rows), mode="replicate")
         points = point.to(seen).expand(len(seen), -1)
         noise = self.stylizer.draw_noise(seen.shape[2], seen.shape[3], seed or 0) * options.grain
-        network = self.network_for(max(small.shape[2:]))
+        side = max(small.shape[2:])
+        network = self.network_for(side, options.stroke_for(side))
         tile = options.tile_side(small.shape[3], small.shape[2], scale)
         if tile is None:
             restyled = network(seen, points, noise)

@@ -42,6 +42,7 @@ def stylize(
     mask: Picture | None = None,
     regions: Sequence[tuple[Picture, str | Style]] = (),
     preserve_color: bool = StylizeOptions.preserve_color,
+    stroke: float = StylizeOptions.stroke,
     detail: float | None = StylizeOptions.detail,
     grain: bool = StylizeOptions.grain,
     max_size: int | None = StylizeOptions.max_size,
@@ -74,7 +75,8 @@ def stylize(
         mask: white where the photo is restyled.
         regions: pairs of a mask and a style.
         preserve_color: keep the photo's colors.
-        detail: size of strokes.
+        stroke: size of strokes beside the usual, 0.5 to 2.
+        detail: size of strokes whatever the size of the photo.
         grain: give the network noise.
         max_size: longest side of the result.
         tile: longest side of the tiles of a large picture.
@@ -91,7 +93,7 @@ def stylize(
     """
     prompt = _either(text, prompt)
     # What can be wrong is said before torch and the models take their seconds.
-    StylizeOptions(strength, preserve_color, detail, grain, max_size, tile, seed, variants)
+    StylizeOptions(strength, preserve_color, stroke, detail, grain, max_size, tile, seed, variants)
     if type(style).__name__ != "ResolvedStyle":  # which only somebody with torch can have
         request = StyleRequest.parse(
             prompt, style_image, style, avoid, source, templates, mask, regions
@@ -101,8 +103,8 @@ def stylize(
     images = _pipeline(model, device)(
         img, prompt=prompt, style_image=style_image, style=style, avoid=avoid, source=source,
         templates=templates, mask=mask, regions=regions, strength=strength,
-        preserve_color=preserve_color, detail=detail, grain=grain, max_size=max_size, tile=tile,
-        seed=seed, variants=variants, callback=callback,
+        preserve_color=preserve_color, stroke=stroke, detail=detail, grain=grain, max_size=max_size,
+        tile=tile, seed=seed, variants=variants, callback=callback,
     ).images  # fmt: skip
     return images if isinstance(img, list | tuple) or not isinstance(images, list) else images[0]
 

@@ -77,8 +77,9 @@ def stylize_video(
         overwrite: Whether ``output`` may be replaced.
         callback: Called with the frames done and about how many there are (None: unknown).
         options: The fields of `VideoOptions` (start, end, fps, steady, codec, quality, sound); of
-            `StylizeOptions` except variants (strength, preserve_color, detail, grain, max_size,
-            tile, seed); and style_image, style, avoid, source and templates as `stylize` has them.
+            `StylizeOptions` except variants (strength, preserve_color, stroke, detail, grain,
+            max_size, tile, seed); and style_image, style, avoid, source and templates as `stylize`
+            has them.
 
     Raises:
         InputError: An option or a file can't be used, or a package is missing.
@@ -169,7 +170,7 @@ class FramePainter:
         self._pipeline = pipeline.with_network(self._network.sees)
         self._look = {
             name: getattr(look, name)
-            for name in ("preserve_color", "detail", "grain", "tile", "seed")
+            for name in ("preserve_color", "stroke", "detail", "grain", "tile", "seed")
         }
         self._strength = look.strength
         self._steadier = Steadier(steady) if steady else None

@@ -73,6 +73,16 @@ class Features:
     first: NDArray[np.int64]
     statistics: Tensor
 
+    def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
+        """Pickle a file's name in place of its map: a worker process maps it, too."""
+        mapped = isinstance(self.maps, np.memmap)
+        maps = self.maps.filename if isinstance(self.maps, np.memmap) else self.maps
+        return _features, (maps, self.first, self.statistics, mapped)
+
+
+def _features(maps: Any, first: NDArray[np.int64], statistics: Tensor, mapped: bool) -> Features:
+    return Features(np.load(maps, mmap_mode="r") if mapped else maps, first, statistics)
+
 
 def compute_features(
     model: CLIP,

@@ -55,6 +55,7 @@ class PairStore:
     """
 
     def __init__(self, folder: Path):
+        self.folder = folder
         self.styles = read_styles(folder)
         self.photos = np.load(folder / "photos.npy", mmap_mode="r")
         self.results = np.load(folder / "results.npy", mmap_mode="r")
@@ -62,6 +63,10 @@ class PairStore:
 
     def __len__(self) -> int:
         return len(self.numbers)
+
+    def __reduce__(self) -> tuple[type[PairStore], tuple[Path]]:
+        """Pickle the folder alone: a worker process maps the files, too, and copies nothing."""
+        return PairStore, (self.folder,)
 
 
 def read_styles(folder: Path) -> list[StyleEntry]:
@@ -87,8 +92,17 @@ def write_store(
     styles: Sequence[StyleEntry],
     pairs: Iterator[tuple[Pixels, Pixels, int]],
     count: int,
+    split: str = "",
 ) -> None:
-    """Write `count` pairs (photo, result, style number) as a `PairStore`."""
+    """Write `count` pairs (photo, result, style number) as a `PairStore`.
+
+    Args:
+        folder: Of the store.
+        styles: What the numbers mean.
+        pairs: The pairs.
+        count: How many they are.
+        split: Fingerprint of the photos that they are made of.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "styles.json").unlink(missing_ok=True)  # no complete store until it is back
     shape = (count, SIZE, SIZE, 3)
@@ -101,8 +115,16 @@ def write_store(
     photos.flush()
     results.flush()
     np.save(folder / "numbers.npy", numbers)
+    (folder / "split.txt").write_text(split, encoding="utf-8")
     flush_folder(folder)
     write_styles(folder, styles)
+
+
+def stored_split(folder: Path) -> str | None:
+    """Fingerprint of the photos that a complete store is made of; None where there is none."""
+    file = folder / "split.txt"
+    complete = file.is_file() and (folder / "styles.json").is_file()
+    return file.read_text(encoding="utf-8") if complete else None
 
 
 def load_square(path: str | Path, side: int, rng: random.Random | None = None) -> Pixels:

@@ -1,4 +1,4 @@
-"""What the stylizer learns from: textures of style pictures, the photo's content, exact pairs."""
+"""What the stylizer learns from: style pictures, the photo's content, exact pairs, and CLIP."""
 
 from __future__ import annotations
 
@@ -12,14 +12,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from clipmamba.clip import Clip
+from clipmamba.losses import contrastive_direction_loss, directional_loss
 from clipmamba.losses.calm import calm_loss
 from clipmamba.losses.terms import Term, select_terms
-from clipmamba.losses.vgg import Moments, VggFeatures, structure_loss, texture_loss, texture_moments
+from clipmamba.losses.vgg import Moments, structure_loss, texture_loss, texture_moments
 from clipmamba.models.second_design import SecondStylizer
 
 LEVELS = 4  # of the picture's pyramid: looked at in full size, a half, a quarter, an eighth
 WINDOW = 128  # pixels; in full size only a square of this side is looked at
 SMALLEST = 24  # pixels; smaller pictures show VGG no texture
+CLIP_SHARE = 0.25  # of the steps: what CLIP costs is half of all else
 CONTENT = (0.35, 1.0)  # of the first levels: edges may be redrawn, what is where may not
 
 
@@ -34,13 +37,17 @@ class LossWeights:
         calm: Local contrast in flat parts of the photo, beyond that of calm parts of the style.
         pixel: L1 to an exact result at several sizes, with gradients.
         gamut: Mean square of what lies outside [0, 1].
+        directional: CLIP's move from photo to result, against that from photos to the style.
+        contrastive: That move among those to other styles, those of the batch and 63 more.
     """
 
     texture: float = 3.0
-    content: float = 0.3
-    calm: float = 4.0
+    content: float = 0.2
+    calm: float = 1.0
     pixel: float = 1.0
     gamut: float = 5.0
+    directional: float = 0.5
+    contrastive: float = 0.2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,6 +81,9 @@ class Step:
         picture: Style pictures of the free samples, (free, 3, H', W').
         result: Exact results of the others, (B - free, 3, H, W).
         stroke: Size of the strokes.
+        style: Style points (B, E).
+        others: Those of more styles, (K, E).
+        source: Where photos lie among them, (E,).
         rng: Draws which parts VGG looks at.
         networks: The frozen networks, by name.
     """
@@ -83,6 +93,9 @@ class Step:
     picture: Tensor
     result: Tensor
     stroke: float
+    style: Tensor
+    others: Tensor
+    source: Tensor
     rng: random.Random
     networks: Mapping[str, nn.Module]
 
@@ -96,6 +109,15 @@ class Step:
         """Outputs cut to [0, 1]; what is cut still has to be drawn back by the losses."""
         inside = self.output.clamp(0, 1)
         return inside + 0.02 * (self.output - inside)
+
+    @functools.cached_property
+    def move(self) -> Tensor:
+        """From photos to outputs in CLIP's space, (B, E)."""
+        clip = self.networks["clip"]
+        assert isinstance(clip, Clip)
+        with torch.no_grad():
+            before = clip.encode_image(self.photo)
+        return clip.encode_image(self.shown) - before
 
     @functools.cached_property
     def levels(self) -> list[Level]:
@@ -174,12 +196,23 @@ def _gamut(step: Step) -> Tensor:
     return (step.output - step.output.clamp(0, 1)).square().mean((1, 2, 3))
 
 
+def _directional(step: Step) -> Tensor:
+    return directional_loss(step.move, step.style - step.source, "none")
+
+
+def _contrastive(step: Step) -> Tensor:
+    wish, others = step.style - step.source, step.others - step.source
+    return contrastive_direction_loss(step.move, wish, negatives=others)
+
+
 TERMS: tuple[Term[Step], ...] = (
     Term("gamut", _gamut),
     Term("texture", _texture, needs=("vgg",)),
     Term("content", _content, needs=("vgg",), applies_to="free"),
     Term("calm", _calm, applies_to="free"),
     Term("pixel", _pixel, applies_to="exact"),
+    Term("directional", _directional, needs=("clip",), share=CLIP_SHARE),
+    Term("contrastive", _contrastive, needs=("clip",), share=CLIP_SHARE),
 )
 """The losses of the stylizer, each with a field in `LossWeights`."""
 
@@ -189,7 +222,8 @@ class StylizerTask(nn.Module):
 
     Args:
         stylizer: The model that is trained.
-        vgg: What looks at pictures; it is frozen and moves with the task.
+        networks: What looks at pictures, frozen, which moves with the task: "vgg", a
+            `VggFeatures`, and "clip", the `Clip` that the style points are from.
         weights: Losses of weight 0 are not computed; the others are given without their weights.
 
     Raises:
@@ -199,13 +233,12 @@ class StylizerTask(nn.Module):
     def __init__(
         self,
         stylizer: SecondStylizer,
-        vgg: VggFeatures | None,
+        networks: Mapping[str, nn.Module],
         weights: LossWeights = LossWeights(),
     ):
         super().__init__()
         self.stylizer = stylizer
-        # no part of the trained state
-        self._frozen = {name: net for name, net in {"vgg": vgg}.items() if net is not None}
+        self._frozen = dict(networks)  # no part of the trained state
         self.terms = select_terms(TERMS, dataclasses.asdict(weights), self._frozen)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
@@ -223,13 +256,17 @@ class StylizerTask(nn.Module):
         noise = self.stylizer.draw_noise(height, width, rng.getrandbits(62), len(photo))
         output = self.stylizer(photo, batch["style"], noise.to(photo.device), stroke=stroke)
         pictures = (output.float(), photo, batch["picture"], batch["result"])
-        step = Step(*pictures, float(stroke[0]), rng, self._frozen)
+        points = (batch["style"], batch["others"], batch["source"])
+        drawn = rng.random()
+        step = Step(*pictures, float(stroke[0]), *points, rng, self._frozen)
         of_free, of_exact = batch["weights"]
         shares = {"all": 1, "free": of_free, "exact": of_exact}
         losses = {}
         for term in self.terms:
+            if drawn >= term.share:
+                continue
             values = term.function(step)
-            if len(values):
+            if values.numel():
                 losses[term.name] = shares[term.applies_to] * values.mean()
         return losses
 
