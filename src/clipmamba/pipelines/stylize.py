@@ -95,10 +95,8 @@ def stylize(
     # What can be wrong is said before torch and the models take their seconds.
     StylizeOptions(strength, preserve_color, stroke, detail, grain, max_size, tile, seed, variants)
     if type(style).__name__ != "ResolvedStyle":  # which only somebody with torch can have
-        request = StyleRequest.parse(
-            prompt, style_image, style, avoid, source, templates, mask, regions
-        )
-        _check_files(img if isinstance(img, list | tuple) else [img], request)
+        asked = (prompt, style_image, style, avoid, source, templates, mask, regions)
+        _check_files(img, StyleRequest.parse(*asked))
     check_device(device)
     images = _pipeline(model, device)(
         img, prompt=prompt, style_image=style_image, style=style, avoid=avoid, source=source,
@@ -141,8 +139,9 @@ def _cached_pipeline(model: str | None, device: str) -> StylizePipeline:
     return StylizePipeline.from_pretrained(model, device)
 
 
-def _check_files(images: Sequence[Any], request: StyleRequest) -> None:
+def _check_files(img: Any, request: StyleRequest) -> None:
     """Refuse files that are not there."""
+    images = img if isinstance(img, list | tuple) else [img]
     named = [("picture", image) for image in images if isinstance(image, str | os.PathLike)]
     for kind, file in [*named, *request.files]:
         if kind == "style file":

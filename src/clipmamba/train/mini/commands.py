@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import logging
+import os
 import random
 from collections import defaultdict
 from collections.abc import Sequence
@@ -49,6 +50,10 @@ EVERYDAY = 6  # everyday names that the prior learns of each picture with a look
 @click.group(cls=PoliteGroup)
 def main() -> None:
     """Train the default dual encoder `mini` and the text-to-style prior."""
+    if os.environ.get("WORLD_SIZE", "1") != "1":  # the contrastive loss needs the whole batch
+        raise click.ClickException(
+            "mini is trained in one process; start it without torchrun or accelerate launch"
+        )
     logging.basicConfig(level=logging.INFO, format="%(message)s")
 
 
