@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -246,17 +246,20 @@ def open_pictures(keywords: dict[str, Any], max_pixels: int) -> dict[str, Any]:
 
 def hint_spelling(prompts: Collection[str]) -> None:
     """Ask about words that may mean something else; they are a prompt all the same."""
+    for hint in spelling_hints(prompts):
+        click.echo(f"Warning: {hint}", err=True)
+
+
+def spelling_hints(prompts: Collection[str]) -> Iterator[str]:
+    """Remarks on words that may mean something else."""
     for written in prompts:
         if several := list_in_one(written):
             options = " ".join(f'-p "{part}"' for part in several)
-            click.echo(f"Warning: {written!r} is one prompt; to mix, use {options}", err=True)
+            yield f"{written!r} is one prompt; to mix, use {options}"
     for text, _ in StyleRequest.parse(list(prompts)).prompts if prompts else ():
         meant = misspelt(text)
         if meant is not None:
-            click.echo(
-                f"Warning: {text!r} is not a known style; used literally. Did you mean {meant!r}?",
-                err=True,
-            )
+            yield f"{text!r} is not a known style; used literally. Did you mean {meant!r}?"
 
 
 def refuse_words_as_files(inputs: Collection[str]) -> None:

@@ -50,7 +50,7 @@ class Batch:
         keywords: what the pipeline is told beside picture and style.
         masks: those among them that must have the shape of every photo, by what they are called.
         look: the options that make the style, for results that say how they were made; no paths.
-        prompt: the style in the words that were typed, for reports; None without any.
+        words: the prompts as they were typed.
         device: where to compute.
         model: a saved pipeline, or None for the default one.
         exist: what to do about a result that is there already.
@@ -67,7 +67,7 @@ class Batch:
     keywords: Mapping[str, Any]
     masks: Mapping[str, Image.Image]
     look: Mapping[str, Any]
-    prompt: str | None
+    words: Sequence[str]
     device: str
     model: Path | None
     exist: Exist
@@ -77,6 +77,11 @@ class Batch:
     keep_settings: bool
     stream_format: str
     as_json: bool
+
+    @property
+    def prompt(self) -> str | None:
+        """The style in the words that were typed, for reports; None without any."""
+        return " + ".join(self.words) or None
 
     @property
     def model_name(self) -> str:
@@ -208,7 +213,7 @@ def _make_all(
     style: ResolvedStyle | None = None
     last: _Writing | _Failure | None = None
     made = 0
-    ahead = helper.submit(_read, groups[0][0].photo, batch) if groups else None
+    ahead = helper.submit(read_one, groups[0][0].photo, batch) if groups else None
     with contextlib.ExitStack() as stack:
         advance = None
         for index, jobs in enumerate(groups):
@@ -220,13 +225,13 @@ def _make_all(
                 report.unreadable += len(jobs)
                 problem = str(error)
             if index + 1 < len(groups):
-                ahead = helper.submit(_read, groups[index + 1][0].photo, batch)
+                ahead = helper.submit(read_one, groups[index + 1][0].photo, batch)
             if picture is not None and pipeline is None:
                 with status("loading the model"):
                     pipeline = StylizePipeline.from_pretrained(batch.model, batch.device)
                 seeds = list(dict.fromkeys(job.seed for group in groups for job in group))
                 style = pipeline.prepare(batch.request, seeds)  # once for all photos
-                report.familiarity = _familiarity(batch, style)
+                report.familiarity = familiarity(batch, style)
                 report.device = str(pipeline.device)
                 report.backend = _scan_backend(pipeline.device)
             if advance is None:
@@ -245,7 +250,7 @@ def _make_all(
             last.settle(report)
 
 
-def _familiarity(batch: Batch, style: ResolvedStyle) -> float | None:
+def familiarity(batch: Batch, style: ResolvedStyle) -> float | None:
     """How well the words are known, for the report; a warning where they are hardly."""
     if style.familiarity is None:
         return None
@@ -306,22 +311,47 @@ def _make(
     """Restyle one picture and hand it to the writer."""
     started = time.perf_counter()
     try:
+        result = restyle_one(batch, job, picture, make, callback)
+    except InputError as error:
+        return _Failure(job, str(error))
+    seconds = time.perf_counter() - started
+    return _Writing(job, helper.submit(write_one, batch, job, result), result.size, seconds)
+
+
+def restyle_one(
+    batch: Batch,
+    job: Job,
+    picture: Image.Image,
+    make: Callable[..., StylizeOutput],
+    callback: Callable[[float, int], None],
+) -> Image.Image:
+    """Restyle one picture.
+
+    Raises:
+        InputError: it can't be restyled or written, or does not fit into memory.
+        BackendError: a scan backend was asked for by name and can't run.
+    """
+    try:
         check_result(job, batch.result_size(picture), batch.stream_format)
-        result = make(picture, callback=callback, **batch.keywords).images[0]
+        result: Image.Image = make(picture, callback=callback, **batch.keywords).images[0]
     except BackendError:
         raise
     except InputError as error:
-        return _Failure(job, f"{job.photo}: {error}")
+        raise InputError(f"{job.photo}: {error}") from error
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError) and "memory" not in str(error):
             raise
         remedy = "work in tiles with --tile 512, or make it smaller with --max-size"
-        return _Failure(job, f"{job.photo} does not fit into memory; {remedy}")
-    seconds = time.perf_counter() - started
-    return _Writing(job, helper.submit(_write, batch, job, result), result.size, seconds)
+        raise InputError(f"{job.photo} does not fit into memory; {remedy}") from error
+    return result
 
 
-def _read(photo: Photo, batch: Batch) -> Image.Image:
+def read_one(photo: Photo, batch: Batch) -> Image.Image:
+    """Read one photo, which the masks of the batch must fit.
+
+    Raises:
+        InputError: it can't be read, or they don't.
+    """
     picture = read_photo(photo, batch.max_pixels)
     for name, mask in batch.masks.items():
         try:
@@ -331,7 +361,8 @@ def _read(photo: Photo, batch: Batch) -> Image.Image:
     return picture
 
 
-def _write(batch: Batch, job: Job, result: Image.Image) -> str:
+def write_one(batch: Batch, job: Job, result: Image.Image) -> str:
+    """Write one result as the batch says; see `write_result`."""
     return write_result(
         job,
         result,

@@ -86,7 +86,28 @@ _LOOK_KEYWORDS = ("strength", "preserve_color", "stroke", "detail", "grain", "ma
 @_PICTURES
 @_REPORTS
 @MODEL
-def stylize(
+def stylize(dry_run: bool, **words: Any) -> int:
+    """Restyle pictures and print where each result was written.
+
+    INPUTS are files, folders (with -r), patterns in quotes such as '*.jpg', or - for standard
+    input. Nothing is ever replaced without --overwrite, and a photo that fails does not stop the
+    others.
+
+    \b
+    clipmamba stylize photo.jpg -p "ukiyo-e"
+    clipmamba stylize photo.jpg -p "ukiyo-e:0.7" -p "watercolor:0.3" --preserve-color
+    clipmamba stylize photo.jpg --style-image painting.jpg --strength 0.7 -o print.png
+    clipmamba stylize photo.jpg --region sky.png="pastel" --region house.png="woodcut"
+    clipmamba stylize photo.jpg -p "watercolor" --variants 4 --max-size 1024
+    clipmamba stylize -r holidays -p "mosaic" -o mosaics --exist skip
+    clipmamba stylize - -p "woodcut" -o - < photo.jpg > woodcut.png
+    """  # noqa: D301 - \b is click's mark for lines to leave as they are
+    batch = make_batch(dry_run=dry_run, **words)
+    hint_spelling(batch.words)
+    return rehearse(batch) if dry_run else run(batch)
+
+
+def make_batch(
     inputs: tuple[str, ...],
     prompt: tuple[str, ...],
     style_image: tuple[Path, ...],
@@ -110,22 +131,12 @@ def stylize(
     device: str,
     model: Path | None,
     **look: Any,
-) -> int:
-    """Restyle pictures and print where each result was written.
+) -> Batch:
+    """Check the words of a command line and read the pictures that the style needs.
 
-    INPUTS are files, folders (with -r), patterns in quotes such as '*.jpg', or - for standard
-    input. Nothing is ever replaced without --overwrite, and a photo that fails does not stop the
-    others.
-
-    \b
-    clipmamba stylize photo.jpg -p "ukiyo-e"
-    clipmamba stylize photo.jpg -p "ukiyo-e:0.7" -p "watercolor:0.3" --preserve-color
-    clipmamba stylize photo.jpg --style-image painting.jpg --strength 0.7 -o print.png
-    clipmamba stylize photo.jpg --region sky.png="pastel" --region house.png="woodcut"
-    clipmamba stylize photo.jpg -p "watercolor" --variants 4 --max-size 1024
-    clipmamba stylize -r holidays -p "mosaic" -o mosaics --exist skip
-    clipmamba stylize - -p "woodcut" -o - < photo.jpg > woodcut.png
-    """  # noqa: D301 - \b is click's mark for lines to leave as they are
+    Raises:
+        InputError: something in them can't be used.
+    """
     # Everything that can be wrong with the request is said before torch takes its seconds.
     options = StylizeOptions(**look)
     keywords = style_keywords(prompt, style_image, style, avoid, source, templates)
@@ -147,14 +158,13 @@ def stylize(
         check_stdout(as_json=as_json, dry_run=dry_run)
     words = [*prompt, *(wanted for _, wanted in regions)]
     request, masks = _open_request(keywords, mask, regions, max_pixels)
-    hint_spelling(words)
-    batch = Batch(
+    return Batch(
         jobs=jobs,
         request=request,
         keywords={name: getattr(options, name) for name in _LOOK_KEYWORDS},
         masks={f"mask {path}": picture for path, picture in masks.items()},
         look=_made_with(options, keywords, mask, regions),
-        prompt=" + ".join(words) or None,
+        words=words,
         device=device,
         model=model,
         exist=keep,
@@ -165,7 +175,6 @@ def stylize(
         stream_format=file_format or "png",
         as_json=as_json,
     )
-    return rehearse(batch) if dry_run else run(batch)
 
 
 def _check_request(

@@ -10,11 +10,13 @@ from torch import Tensor
 
 from clipmamba.models import Stylizer
 from clipmamba.models import second_design as second
-from clipmamba.models.second_design import SecondStylizer
+from clipmamba.models.second_design import (
+    LARGEST_STROKE,
+    LEAST_STROKE,
+    NATIVE_SIDE,
+    SecondStylizer,
+)
 from clipmamba.nn import PictureMoments, StyleProjection
-
-NATIVE_SIDE = 512  # pixels of a picture's long side at which strokes have their native size
-LEAST_STROKE, LARGEST_STROKE = 0.5, 5.0  # that the second design is trained with
 
 
 @dataclass(frozen=True)
