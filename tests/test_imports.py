@@ -30,6 +30,7 @@ ALLOWED = {
     "io": set(),
     "pipelines": _MODEL | _BESIDE,
     "video": {"nn", "styles", "io", "pipelines"},
+    "integrations": _MODEL | _BESIDE | {"pipelines"},
     "page": {"styles", "io", "pipelines"},
     "cli": _MODEL | _BESIDE | {"pipelines", "evaluate", "video", "page"},
     "__main__": {"cli"},

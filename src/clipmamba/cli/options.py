@@ -13,7 +13,8 @@ from clipmamba.errors import InputError
 from clipmamba.io import MAX_PIXELS, read_picture
 from clipmamba.pipelines.options import MAX_STRENGTH, MAX_STROKE, MIN_STROKE, StylizeOptions
 from clipmamba.styles.known import KNOWN_STYLES, lookup_style, misspelt
-from clipmamba.styles.request import StyleRequest, check_style_file, list_in_one
+from clipmamba.styles.request import StyleRequest, list_in_one
+from clipmamba.styles.style_file import check_style_file
 
 PATH = click.Path(path_type=Path)
 FORMATS = ("png", "jpg", "webp", "tif", "avif", "heic")
@@ -151,7 +152,7 @@ LOOK = section(
         show_default=True,
         help=f"0 gives the photo back, 1 the full style, up to {MAX_STRENGTH} exaggerates.",
     ),
-    option("--preserve-color", is_flag=True, help="Keep the photo's colours."),
+    option("--preserve-color", is_flag=True, help="Keep the photo's colors."),
     option(
         "--stroke",
         type=float,

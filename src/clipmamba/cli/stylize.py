@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, cast, get_args
 
 import click
+from PIL.Image import Image
 
 from clipmamba.cli.files import Exist, collect, plan
 from clipmamba.cli.options import (
@@ -57,7 +58,7 @@ _PICTURES = section(
            help="Encoder quality for JPEG, WebP, AVIF and HEIC.  [default: 95; 90 for AVIF and "
            "HEIC]"),
     option("--keep-metadata", type=click.Choice(["all", "color", "none"]), default="all",
-           show_default=True, help="What a result keeps: EXIF, XMP and colour profile, the "
+           show_default=True, help="What a result keeps: EXIF, XMP and color profile, the "
            "profile alone, or nothing."),
     option("--settings/--no-settings", "keep_settings", default=True, show_default=True,
            help="Write prompt, strength, seed and model into the result's EXIF comment; only with "
@@ -72,6 +73,9 @@ _REPORTS = section(
     option("--json", "as_json", is_flag=True, help="One JSON object per picture, one per line."),
     option("--dry-run", is_flag=True, help="Say what would be written where, and stop."),
 )
+
+
+_LOOK_KEYWORDS = ("strength", "preserve_color", "stroke", "detail", "grain", "max_size", "tile")
 
 
 @click.command(cls=SectionCommand)
@@ -137,9 +141,7 @@ def make_batch(
     options = StylizeOptions(**look)
     keywords = style_keywords(prompt, style_image, style, avoid, source, templates)
     regions = [_region(text) for text in region]
-    if not (any(value is not None for value in keywords.values()) or regions):
-        refuse_words_as_files(inputs)
-    request = StyleRequest.parse(**keywords, mask=mask, regions=regions)
+    request = _check_request(inputs, keywords, mask, regions)
     check_device(device)
     if model is not None:
         read_index(model)
@@ -154,25 +156,14 @@ def make_batch(
     )
     if jobs[0].target is None:
         check_stdout(as_json=as_json, dry_run=dry_run)
-
-    made_with = _made_with(options, keywords, mask, regions)
-    paths = [*([mask] if mask else []), *(area for area, _ in regions)]
-    with plain_warnings():
-        keywords = open_pictures(keywords, max_pixels)
-        masks = {path: read_picture(path, max_pixels=max_pixels) for path in paths}
     words = [*prompt, *(wanted for _, wanted in regions)]
-    request = StyleRequest.parse(
-        **keywords,
-        mask=None if mask is None else masks[mask],
-        regions=[(masks[area], wanted) for area, wanted in regions],
-    )
-    names = ("strength", "preserve_color", "stroke", "detail", "grain", "max_size", "tile")
+    request, masks = _open_request(keywords, mask, regions, max_pixels)
     return Batch(
         jobs=jobs,
         request=request,
-        keywords={name: getattr(options, name) for name in names},
+        keywords={name: getattr(options, name) for name in _LOOK_KEYWORDS},
         masks={f"mask {path}": picture for path, picture in masks.items()},
-        look=made_with,
+        look=_made_with(options, keywords, mask, regions),
         words=words,
         device=device,
         model=model,
@@ -184,6 +175,34 @@ def make_batch(
         stream_format=file_format or "png",
         as_json=as_json,
     )
+
+
+def _check_request(
+    inputs: tuple[str, ...],
+    keywords: dict[str, Any],
+    mask: Path | None,
+    regions: list[tuple[Path, str]],
+) -> StyleRequest:
+    """Parse the request, no picture opened yet; words in a file's place are told the option."""
+    if not (any(value is not None for value in keywords.values()) or regions):
+        refuse_words_as_files(inputs)
+    return StyleRequest.parse(**keywords, mask=mask, regions=regions)
+
+
+def _open_request(
+    keywords: dict[str, Any], mask: Path | None, regions: list[tuple[Path, str]], max_pixels: int
+) -> tuple[StyleRequest, dict[Path, Image]]:
+    """The request with its pictures read, and the masks by their paths."""
+    paths = [*([mask] if mask else []), *(area for area, _ in regions)]
+    with plain_warnings():
+        keywords = open_pictures(keywords, max_pixels)
+        masks = {path: read_picture(path, max_pixels=max_pixels) for path in paths}
+    request = StyleRequest.parse(
+        **keywords,
+        mask=None if mask is None else masks[mask],
+        regions=[(masks[area], wanted) for area, wanted in regions],
+    )
+    return request, masks
 
 
 def _made_with(

@@ -283,7 +283,7 @@ def _refuse_not_finite(model: torch.nn.Module, weights: Path) -> None:
 
 @contextlib.contextmanager
 def _broken_weights(where: str) -> Iterator[None]:
-    """Turns what open_clip, safetensors and torch raise for bad files into a `WeightsError`."""
+    """Turn what open_clip, safetensors and torch raise for bad files into a `WeightsError`."""
     import pickle
 
     from safetensors import SafetensorError

@@ -46,7 +46,7 @@ class StyleBlock(nn.Module):
         nn.init.zeros_(self.modulation.bias)
 
     def forward(self, x: Tensor, code: Tensor) -> Tensor:
-        """Maps (B, H, W, C) to the same shape under the style code (B, code_dim)."""
+        """Map (B, H, W, C) to the same shape under the style code (B, code_dim)."""
         parts = self.modulation(code)[:, None, None].chunk(6, dim=-1)
         shift1, scale1, gate1, shift2, scale2, gate2 = parts
         x = x + (1 + gate1) * self.mixer(self._norm(x) * (1 + scale1) + shift1, code)

@@ -63,7 +63,7 @@ class MambaMixer(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Mamba's initialisation of the scan; a bend that is slight at first."""
+        """Mamba's initialization of the scan; a bend that is slight at first."""
         init_scan_parameters(self.delta_weight, self.delta_bias, self.A_log)
         if self.bend is not None:
             nn.init.normal_(self.bend.weight, std=0.02)
@@ -134,7 +134,7 @@ class AttentionMixer(nn.Module):
 
     Args:
         dim: Channels C.
-        code_dim: Unused; the style enters by the block's normalisation.
+        code_dim: Unused; the style enters by the block's normalization.
         head_dim: Channels per head, or the next more that divide the width.
     """
 
@@ -163,7 +163,7 @@ class ConvMixer(nn.Module):
 
     Args:
         dim: Channels C.
-        code_dim: Unused; the style enters by the block's normalisation.
+        code_dim: Unused; the style enters by the block's normalization.
     """
 
     def __init__(self, dim: int, code_dim: int):
@@ -189,7 +189,7 @@ def make_mixer(
     least_step: float = 0.05,
     by_line: bool = False,
 ) -> nn.Module:
-    """Builds a mixer by name: "mamba", "attention" or "conv".
+    """Build a mixer by name: "mamba", "attention" or "conv".
 
     Raises:
         ValueError: The name is none of them.

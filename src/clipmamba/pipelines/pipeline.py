@@ -313,9 +313,7 @@ class StylizePipeline:
         )
         seeds: Sequence[int | None] = options.seeds
         if isinstance(style, ResolvedStyle):
-            given = (prompt, style_image, avoid, source, templates, mask, *regions)
-            if any(part is not None for part in given):
-                raise InputError("a prepared style stands alone: prepare it with the rest")
+            _refuse_beside_prepared(prompt, style_image, avoid, source, templates, mask, *regions)
             resolved = style
             if options.seed is None and options.variants == 1:
                 seeds = resolved.seeds
@@ -328,9 +326,8 @@ class StylizePipeline:
         several = isinstance(images, list | tuple)
         batch = cast("Sequence[Picture]", images if several else [images])
         results = self._restyle_all(batch, styles, options, callback)
-        if not several and getattr(results[0], "ndim", 0) == 4:
-            return StylizeOutput(results[0])
-        return StylizeOutput(results)
+        one_tensor = not several and getattr(results[0], "ndim", 0) == 4
+        return StylizeOutput(results[0] if one_tensor else results)
 
     def _restyle_all(
         self,
@@ -427,3 +424,8 @@ class StylizePipeline:
         if small.shape != photo.shape:
             restyled = photo + resize(restyled - small, height, width)
         return within_gamut(restyled)
+
+
+def _refuse_beside_prepared(*parts: object) -> None:
+    if any(part is not None for part in parts):
+        raise InputError("a prepared style stands alone: prepare it with the rest")

@@ -12,7 +12,8 @@ from clipmamba.pipelines.devices import check_device, resolve_device
 from clipmamba.pipelines.keywords import suggest_keywords
 from clipmamba.pipelines.options import StylizeOptions
 from clipmamba.pipelines.pipeline import StylizePipeline
-from clipmamba.styles.request import StyleRequest, check_style_file
+from clipmamba.styles.request import StyleRequest
+from clipmamba.styles.style_file import check_style_file
 
 if TYPE_CHECKING:
     import torch
@@ -90,25 +91,26 @@ def stylize(
         WeightsError: weights are missing or damaged.
         TypeError: there is no such keyword.
     """
-    if text is not None and prompt is not None:
-        raise InputError("text and prompt are the same: give one of them")
-    prompt = prompt if text is None else text
+    prompt = _either(text, prompt)
     # What can be wrong is said before torch and the models take their seconds.
     StylizeOptions(strength, preserve_color, stroke, detail, grain, max_size, tile, seed, variants)
     if type(style).__name__ != "ResolvedStyle":  # which only somebody with torch can have
-        request = StyleRequest.parse(
-            prompt, style_image, style, avoid, source, templates, mask, regions
-        )
-        _check_files(img if isinstance(img, list | tuple) else [img], request)
+        asked = (prompt, style_image, style, avoid, source, templates, mask, regions)
+        _check_files(img, StyleRequest.parse(*asked))
     check_device(device)
-    pipeline = _pipeline(model, device)
-    images = pipeline(
+    images = _pipeline(model, device)(
         img, prompt=prompt, style_image=style_image, style=style, avoid=avoid, source=source,
         templates=templates, mask=mask, regions=regions, strength=strength,
         preserve_color=preserve_color, stroke=stroke, detail=detail, grain=grain, max_size=max_size,
         tile=tile, seed=seed, variants=variants, callback=callback,
     ).images  # fmt: skip
     return images if isinstance(img, list | tuple) or not isinstance(images, list) else images[0]
+
+
+def _either(text: Any, prompt: Any) -> Any:
+    if text is not None and prompt is not None:
+        raise InputError("text and prompt are the same: give one of them")
+    return prompt if text is None else text
 
 
 def warm_up(
@@ -137,8 +139,9 @@ def _cached_pipeline(model: str | None, device: str) -> StylizePipeline:
     return StylizePipeline.from_pretrained(model, device)
 
 
-def _check_files(images: Sequence[Any], request: StyleRequest) -> None:
+def _check_files(img: Any, request: StyleRequest) -> None:
     """Refuse files that are not there."""
+    images = img if isinstance(img, list | tuple) else [img]
     named = [("picture", image) for image in images if isinstance(image, str | os.PathLike)]
     for kind, file in [*named, *request.files]:
         if kind == "style file":

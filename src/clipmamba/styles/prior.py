@@ -209,7 +209,7 @@ class StylePrior(torch.nn.Module):
             )
 
     def save(self, folder: str | Path) -> None:
-        """Writes `prior.safetensors` and `config.json`."""
+        """Write `prior.safetensors` and `config.json`."""
         target = Path(folder)
         target.mkdir(parents=True, exist_ok=True)
         tensors = {name: value for name, value in self.named_buffers() if name in _TENSORS}
@@ -220,7 +220,7 @@ class StylePrior(torch.nn.Module):
 
     @classmethod
     def load(cls, folder: str | Path | None = None, clip: Clip | None = None) -> StylePrior:
-        """Reads a folder written by `save`, strictly; the package's own if None.
+        """Read a folder written by `save`, strictly; the package's own if None.
 
         Args:
             folder: Where `prior.safetensors` and `config.json` are.

@@ -128,7 +128,7 @@ def draw_by_look(pictures: Sequence[Picture], count: int, seed: int) -> list[tup
 
     A look is one of the judge's families, however the style's words are ordered, or the picture's
     own family; "" where only a few share it. All of "" count as one look, and a common one: what a
-    handful of pictures shows can't be learnt.
+    handful of pictures shows can't be learned.
     """
     names = [
         family_of(", ".join(picture.texts[:1]) or picture.caption) or picture.family
@@ -144,7 +144,7 @@ def draw_by_look(pictures: Sequence[Picture], count: int, seed: int) -> list[tup
 
 
 def difference_hash(path: Path) -> NDArray[np.uint64]:
-    """256 bits, as 4 words: whether each of 16×16 cells is brighter than its right neighbour."""
+    """256 bits, as 4 words: whether each of 16×16 cells is brighter than its right neighbor."""
     try:
         with Image.open(path) as image:
             cells = np.asarray(image.convert("L").resize((17, 16), Image.Resampling.BOX), np.int16)

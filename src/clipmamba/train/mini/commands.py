@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import logging
+import os
 import random
 from collections import defaultdict
 from collections.abc import Sequence
@@ -49,6 +50,10 @@ EVERYDAY = 6  # everyday names that the prior learns of each picture with a look
 @click.group(cls=PoliteGroup)
 def main() -> None:
     """Train the default dual encoder `mini` and the text-to-style prior."""
+    if os.environ.get("WORLD_SIZE", "1") != "1":  # the contrastive loss needs the whole batch
+        raise click.ClickException(
+            "mini is trained in one process; start it without torchrun or accelerate launch"
+        )
     logging.basicConfig(level=logging.INFO, format="%(message)s")
 
 
@@ -288,7 +293,7 @@ def prior(
 def fit_prior(
     model: CLIP, pictures: Sequence[Picture], features: Features, ridge: float, rank: int
 ) -> StylePrior:
-    """Of the centre views; objects with names show no style."""
+    """Of the center views; objects with names show no style."""
     shown = [(p, row) for p, row in zip(pictures, features.first, strict=False) if p.kind != "pair"]
     learned = [picture for picture, _ in shown]
     images = torch.cat(
@@ -467,7 +472,7 @@ def read_painted(folder: Path) -> list[Picture]:
 
 @torch.no_grad()
 def image_embeddings(model: CLIP, pictures: Sequence[Picture]) -> Tensor:
-    """Unit embeddings (P, E) of the centre views."""
+    """Unit embeddings (P, E) of the center views."""
     rows = []
     # eight at a time stay in the cache of the processor: twice as fast as sixty-four
     for start in tqdm(range(0, len(pictures), 8), desc="pictures", mininterval=10):

@@ -66,12 +66,22 @@ class Features:
     Attributes:
         maps: (V, C, H, W), views of one picture in a row; in memory or a file's map.
         first: First row of each picture and, at the end, V: (P + 1,).
-        statistics: Style statistics (P, 105) of the centre views.
+        statistics: Style statistics (P, 105) of the center views.
     """
 
     maps: NDArray[np.float16]
     first: NDArray[np.int64]
     statistics: Tensor
+
+    def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
+        """Pickle a file's name in place of its map: a worker process maps it, too."""
+        mapped = isinstance(self.maps, np.memmap)
+        maps = self.maps.filename if isinstance(self.maps, np.memmap) else self.maps
+        return _features, (maps, self.first, self.statistics, mapped)
+
+
+def _features(maps: Any, first: NDArray[np.int64], statistics: Tensor, mapped: bool) -> Features:
+    return Features(np.load(maps, mmap_mode="r") if mapped else maps, first, statistics)
 
 
 def compute_features(
@@ -83,7 +93,7 @@ def compute_features(
     compiled: bool = False,
     blocks: int = mini.FROZEN_BLOCKS,
 ) -> Features:
-    """Frozen features of a centre view and random views of each picture.
+    """Frozen features of a center view and random views of each picture.
 
     They are kept beside `file`, under a name of the frozen weights', these pictures', this seed's
     and these numbers' own.
@@ -93,7 +103,7 @@ def compute_features(
         pictures: The pictures, in the order of the result.
         file: Where to keep them.
         seed: Of the random views.
-        views: Of a picture of a style, the centre view among them; others have that one.
+        views: Of a picture of a style, the center view among them; others have that one.
         compiled: Let `torch.compile` fuse the blocks, which needs a C++ compiler: five times as
             fast on a CPU.
         blocks: How many of the image tower's seven blocks are frozen, 3 to 6.
@@ -184,7 +194,7 @@ def pick_text(picture: Picture, rng: random.Random) -> str:
 
 
 def misspell(text: str, rng: random.Random) -> str:
-    """Drops the hyphens, or one letter, or swaps two neighbours."""
+    """Drop the hyphens, or one letter, or swap two neighbors."""
     if "-" in text and rng.random() < 0.6:
         return text.replace("-", rng.choice(["", " "]))
     places = [match.start() for match in re.finditer(r"(?<=\w)\w\w", text)]
@@ -285,7 +295,7 @@ class PairBatches:
 
 
 def _share(picture: Picture) -> float:
-    """Real paintings are what a style is learnt from; objects and painted photos go beside.
+    """Real paintings are what a style is learned from; objects and painted photos go beside.
 
     Pictures in black and white are many among the rare looks, which must not come to mean grey.
     """

@@ -55,6 +55,7 @@ class PairStore:
     """
 
     def __init__(self, folder: Path):
+        self.folder = folder
         self.styles = read_styles(folder)
         self.photos = np.load(folder / "photos.npy", mmap_mode="r")
         self.results = np.load(folder / "results.npy", mmap_mode="r")
@@ -62,6 +63,10 @@ class PairStore:
 
     def __len__(self) -> int:
         return len(self.numbers)
+
+    def __reduce__(self) -> tuple[type[PairStore], tuple[Path]]:
+        """Pickle the folder alone: a worker process maps the files, too, and copies nothing."""
+        return PairStore, (self.folder,)
 
 
 def read_styles(folder: Path) -> list[StyleEntry]:
@@ -89,7 +94,7 @@ def write_store(
     count: int,
     split: str = "",
 ) -> None:
-    """Writes `count` pairs (photo, result, style number) as a `PairStore`.
+    """Write `count` pairs (photo, result, style number) as a `PairStore`.
 
     Args:
         folder: Of the store.

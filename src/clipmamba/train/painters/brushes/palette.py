@@ -31,18 +31,18 @@ def learn_palette(photo: Array, size: int, rng: np.random.Generator, rounds: int
 
 
 def nearest(pixels: Array, palette: Array) -> Index:
-    """Index (N,) of the palette colour nearest to each pixel (N, 3)."""
+    """Index (N,) of the palette color nearest to each pixel (N, 3)."""
     distance = (palette * palette).sum(axis=1) - 2.0 * (pixels @ palette.T)
     return np.argmin(distance, axis=1)
 
 
 def to_palette(photo: Array, palette: Array, temperature: float = 0.0, tone: float = 1.0) -> Array:
-    """Replace colours by those of a palette (K, 3).
+    """Replace colors by those of a palette (K, 3).
 
     Args:
         photo: picture (H, W, 3).
-        palette: colours (K, 3).
-        temperature: 0 for the nearest colour, about 0.01 for soft blends.
+        palette: colors (K, 3).
+        temperature: 0 for the nearest color, about 0.01 for soft blends.
         tone: weight of luminance against chroma in the comparison.
     """
     weights = _opponent(tone)

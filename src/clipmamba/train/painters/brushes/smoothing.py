@@ -29,7 +29,7 @@ def kuwahara(photo: Array, radius: float) -> Array:
     mean = blur(stack, 0.5 * radius)
     variance = np.maximum(mean[..., 4] - mean[..., 3] ** 2, 0.0) + 2e-4
     weight = 1.0 / (variance * variance * variance)
-    # Weighted colours first: a window is then one shifted slice.
+    # Weighted colors first: a window is then one shifted slice.
     stack = np.concatenate([mean[..., :3] * weight[..., None], weight[..., None]], axis=2)
     stack = np.pad(stack, ((pad, pad), (pad, pad), (0, 0)), mode="edge")
     height, width = grey.shape
