@@ -22,6 +22,8 @@ from PIL import Image
 
 from clipmamba.errors import InputError
 from clipmamba.evaluate.protocol import family_of
+from clipmamba.io import read_picture
+from clipmamba.io.color import as_srgb
 
 MOVEMENTS = (
     "impressionism", "post-impressionism", "symbolism", "baroque", "art nouveau", "romanticism",
@@ -143,13 +145,19 @@ def draw_by_look(pictures: Sequence[Picture], count: int, seed: int) -> list[tup
     return [(pictures[row], looks[row]) for row in rows.tolist()]
 
 
+def open_picture(path: Path) -> Image.Image:
+    """A picture of the training, upright, in sRGB, as RGB.
+
+    Raises:
+        InputError: It can't be read.
+    """
+    return as_srgb(read_picture(path)).convert("RGB")
+
+
 def difference_hash(path: Path) -> NDArray[np.uint64]:
     """256 bits, as 4 words: whether each of 16×16 cells is brighter than its right neighbor."""
-    try:
-        with Image.open(path) as image:
-            cells = np.asarray(image.convert("L").resize((17, 16), Image.Resampling.BOX), np.int16)
-    except OSError as error:
-        raise InputError(f"can't read the picture {path}: {error}") from error
+    light = open_picture(path).convert("L")
+    cells = np.asarray(light.resize((17, 16), Image.Resampling.BOX), np.int16)
     return np.packbits(cells[:, 1:] > cells[:, :-1]).view(np.uint64)
 
 

@@ -29,7 +29,7 @@ from clipmamba.files import flush, write_whole
 from clipmamba.losses.terms import Term
 from clipmamba.train.mini import model as mini
 from clipmamba.train.mini.looks import everyday, look_of
-from clipmamba.train.pictures import MOVEMENTS, Picture
+from clipmamba.train.pictures import MOVEMENTS, Picture, open_picture
 
 SIZE: int = mini.MODEL_CONFIG["vision_cfg"]["image_size"]
 SMOOTHING = 0.1  # of labels, against overfitting
@@ -127,8 +127,7 @@ def compute_features(
         encode = torch.compile(encode, options={"freezing": True})
 
     def look(index: int) -> NDArray[np.uint8]:
-        with Image.open(pictures[index].path) as opened:
-            image = opened.convert("RGB")
+        image = open_picture(pictures[index].path)
         rng = random.Random(f"{seed}-{pictures[index].path.name}")
         others = [crop_view(image, rng) for _ in range(counts[index] - 1)]
         return np.stack([np.asarray(view) for view in (center_view(image), *others)])

@@ -24,7 +24,7 @@ from tqdm import tqdm
 from clipmamba.clip import Clip
 from clipmamba.errors import InputError
 from clipmamba.files import write_json
-from clipmamba.train.pictures import Picture, draw_by_look, split_fingerprint
+from clipmamba.train.pictures import Picture, draw_by_look, open_picture, split_fingerprint
 from clipmamba.train.stylizer.pairs import PairStore, as_images
 from clipmamba.weights import write_tensors
 
@@ -164,8 +164,7 @@ def _split(styles: Iterable[str], photos: Iterable[str]) -> str:
 
 def _views(path: Path) -> list[NDArray[np.uint8]]:
     """Squares (224, 224, 3) from the middle of a picture."""
-    with Image.open(path) as opened:
-        image = opened.convert("RGB")
+    image = open_picture(path)
     squares = []
     for part in VIEWS:
         side = part * min(image.size)
