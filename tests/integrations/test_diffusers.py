@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 
 import numpy as np
@@ -96,6 +97,18 @@ def test_saved_and_loaded_it_is_the_same(pipe, image, tmp_path: Path) -> None:
         loaded.save_pretrained(tmp_path / "pickled", safe_serialization=False)
     plain = StylizePipeline.from_pretrained(tmp_path / "saved", "cpu")
     assert plain(image, prompt="mosaic").images[0].tobytes() == expected
+
+
+def test_diffusers_loads_a_folder_of_ours_by_the_custom_pipeline(pipe, image, tmp_path: Path):
+    pipe.pipeline.save_pretrained(tmp_path / "ours")
+    file = inspect.getfile(StylizeDiffusionPipeline)
+    loaded = DiffusionPipeline.from_pretrained(
+        tmp_path / "ours", custom_pipeline=file, trust_remote_code=True
+    )
+    assert type(loaded).__name__ == "StylizeDiffusionPipeline"
+    expected = pipe(image, "mosaic").images[0].tobytes()
+    assert loaded(image, "mosaic").images[0].tobytes() == expected
+    assert loaded.to("cpu")(image, "mosaic").images[0].tobytes() == expected
 
 
 def test_device_and_dtype(pipe, image) -> None:

@@ -25,16 +25,35 @@ class StylizeDiffusionPipeline(DiffusionPipeline):  # type: ignore[misc]
         pipe = StylizeDiffusionPipeline.from_pretrained().to("cuda")
         pipe(image, "ukiyo-e", generator=torch.Generator().manual_seed(7)).images[0]
 
-    There is no diffusion in it: one pass of the network per picture, computed in float32.
+    There is no diffusion in it: one pass of the network per picture, computed in float32. This file
+    (`__file__`) is also a custom pipeline, with which diffusers loads a folder of ours:
+
+        DiffusionPipeline.from_pretrained(folder, custom_pipeline=FILE, trust_remote_code=True)
 
     Args:
-        pipeline: what does the work; None for the default weights.
+        pipeline: what does the work; None for the weights of the folder that diffusers loads, or
+            else the default ones.
+        clip: as `model_index.json` has it, which names the CLIP of the weights beside it.
+        guidance: the same.
     """
 
-    def __init__(self, pipeline: StylizePipeline | None = None) -> None:
+    def __init__(
+        self,
+        pipeline: StylizePipeline | None = None,
+        clip: str | None = None,
+        guidance: float | None = None,
+    ) -> None:
         super().__init__()
-        self.register_to_config()
-        self.pipeline = pipeline or StylizePipeline.from_pretrained(device="cpu")
+        self.register_to_config(clip=clip, guidance=guidance)
+        self._pipeline = pipeline
+
+    @property
+    def pipeline(self) -> StylizePipeline:
+        """What does the work; loaded when it is first needed."""
+        if self._pipeline is None:
+            folder = self.config.get("_name_or_path")  # diffusers writes it when it has loaded
+            self._pipeline = StylizePipeline.from_pretrained(folder or None, "cpu")
+        return self._pipeline
 
     @classmethod
     def from_pretrained(cls, path: str | os.PathLike[str] | None = None, **options: Any) -> Self:
@@ -94,7 +113,7 @@ class StylizeDiffusionPipeline(DiffusionPipeline):  # type: ignore[misc]
         _refuse_dtype(dtype)
         if device is not None:
             stylizer, clip, prior = (part.to(device) for part in self.components.values())
-            self.pipeline = StylizePipeline(stylizer, clip, prior, self.pipeline.guidance)
+            self._pipeline = StylizePipeline(stylizer, clip, prior, self.pipeline.guidance)
         return self
 
     @torch.no_grad()
