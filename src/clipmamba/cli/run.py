@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import itertools
 import json
 import logging
 import os
-import signal
-import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from PIL import Image
 
@@ -55,7 +51,7 @@ class Batch:
         companions: models that help with the style.
         masks: those among them that must have the shape of every photo, by what they are called.
         look: the options that make the style, for results that say how they were made; no paths.
-        prompt: the style in the words that were typed, for reports; None without any.
+        words: the prompts as they were typed.
         device: where to compute.
         model: a saved pipeline, or None for the default one.
         exist: what to do about a result that is there already.
@@ -73,7 +69,7 @@ class Batch:
     companions: Companions
     masks: Mapping[str, Image.Image]
     look: Mapping[str, Any]
-    prompt: str | None
+    words: Sequence[str]
     device: str
     model: Path | None
     exist: Exist
@@ -83,6 +79,11 @@ class Batch:
     keep_settings: bool
     stream_format: str
     as_json: bool
+
+    @property
+    def prompt(self) -> str | None:
+        """The style in the words that were typed, for reports; None without any."""
+        return " + ".join(self.words) or None
 
     @property
     def model_name(self) -> str:
@@ -168,19 +169,6 @@ class Report:
         elif state == "written" and job.target is not None:
             say(os.fsencode(job.target))  # bytes: any file name can be printed
 
-    def note_familiarity(self, familiarity: float | None) -> None:
-        """Keep how well the words are known; warn once where they are hardly."""
-        if familiarity is None or self.familiarity is not None:
-            return
-        self.familiarity = round(familiarity, 3)
-        if familiarity < UNFAMILIAR:
-            logger.warning(
-                "%r is far from every style that the model learned (%.2f of 1): the result may "
-                "have little of it; 'clipmamba styles' lists what is known",
-                self._batch.prompt,
-                familiarity,
-            )
-
     def close(self) -> int:
         """Sum up a run of several pictures, and give the exit code."""
         count = {state: number for state, number in self._count.items() if number}
@@ -228,7 +216,7 @@ def run(batch: Batch) -> int:
         if job.skip:
             report.tell(job, "skipped")
     groups = [list(jobs) for _, jobs in itertools.groupby(work, key=lambda job: job.photo)]
-    with plain_warnings(), _terminated_politely(), _helper() as helper:
+    with plain_warnings(), _helper() as helper:
         _make_all(batch, groups, report, helper)
     return report.close()
 
@@ -240,7 +228,7 @@ def _make_all(
     find: StyleFinder | None = None
     last: _Writing | _Failure | None = None
     made = 0
-    ahead = helper.submit(_read, groups[0][0].photo, batch) if groups else None
+    ahead = helper.submit(read_one, groups[0][0].photo, batch) if groups else None
     with contextlib.ExitStack() as stack:
         advance = None
         for index, jobs in enumerate(groups):
@@ -252,7 +240,7 @@ def _make_all(
                 report.unreadable += len(jobs)
                 problem = str(error)
             if index + 1 < len(groups):
-                ahead = helper.submit(_read, groups[index + 1][0].photo, batch)
+                ahead = helper.submit(read_one, groups[index + 1][0].photo, batch)
             if picture is not None and pipeline is None:
                 with status("loading the model"):
                     pipeline = StylizePipeline.from_pretrained(batch.model, batch.device)
@@ -266,8 +254,8 @@ def _make_all(
             for job in jobs:
                 now: _Writing | _Failure = _Failure(job, problem)
                 if picture is not None and pipeline is not None and find is not None:
-                    make = functools.partial(_restyle, batch, job, pipeline, find, report)
-                    now = _make(batch, job, picture, make, helper, _from(made, advance))
+                    tell = _from(made, advance)
+                    now = _make(batch, job, picture, pipeline, find, report, helper, tell)
                 if last is not None:
                     last.settle(report)  # in the order of the pictures
                 last = now
@@ -275,6 +263,20 @@ def _make_all(
                 advance(made)
         if last is not None:
             last.settle(report)
+
+
+def familiarity(batch: Batch, made: Made) -> float | None:
+    """How well the words are known, for the report; a warning where they are hardly."""
+    if made.familiarity is None:
+        return None
+    if made.familiarity < UNFAMILIAR:
+        logger.warning(
+            "%r is far from every style that the model learned (%.2f of 1): the result may "
+            "have little of it; 'clipmamba styles' lists what is known",
+            batch.prompt,
+            made.familiarity,
+        )
+    return round(made.familiarity, 3)
 
 
 def _from(made: int, advance: Callable[[float], None]) -> Callable[[float, int], None]:
@@ -318,46 +320,76 @@ def _make(
     batch: Batch,
     job: Job,
     picture: Image.Image,
-    make: Callable[..., tuple[Image.Image, str | None]],
+    pipeline: StylizePipeline,
+    find: StyleFinder,
+    report: Report,
     helper: ThreadPoolExecutor,
     callback: Callable[[float, int], None],
 ) -> _Writing | _Failure:
     """Restyle one picture and hand it to the writer."""
     started = time.perf_counter()
     try:
+        made = restyle_one(batch, job, picture, pipeline, find, callback)
+    except InputError as error:
+        return _Failure(job, str(error))
+    seconds = time.perf_counter() - started
+    if report.familiarity is None:
+        report.familiarity = familiarity(batch, made)
+    writing = helper.submit(write_one, batch, job, made)
+    return _Writing(job, writing, made.image.size, seconds, made.source)
+
+
+@dataclass(frozen=True)
+class Made:
+    """A restyled picture.
+
+    Attributes:
+        image: the picture.
+        source: the words for what is shown that were taken out of the style; None without any.
+        familiarity: how well the words for the style are known; None without any.
+    """
+
+    image: Image.Image
+    source: str | None
+    familiarity: float | None
+
+
+def restyle_one(
+    batch: Batch,
+    job: Job,
+    picture: Image.Image,
+    pipeline: StylizePipeline,
+    find: StyleFinder,
+    callback: Callable[[float, int], None],
+) -> Made:
+    """Restyle one picture.
+
+    Raises:
+        InputError: it can't be restyled or written, or does not fit into memory.
+        BackendError: a scan backend was asked for by name and can't run.
+    """
+    try:
         check_result(job, batch.result_size(picture), batch.stream_format)
-        result, source = make(picture, callback)
+        found = find(picture, job.seed)
+        output = pipeline(picture, style=found.style, callback=callback, **batch.keywords)
     except BackendError:
         raise
     except InputError as error:
-        return _Failure(job, f"{job.photo}: {error}")
+        raise InputError(f"{job.photo}: {error}") from error
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError) and "memory" not in str(error):
             raise
         remedy = "work in tiles with --tile 512, or make it smaller with --max-size"
-        return _Failure(job, f"{job.photo} does not fit into memory; {remedy}")
-    seconds = time.perf_counter() - started
-    writing = helper.submit(_write, batch, job, result, source)
-    return _Writing(job, writing, result.size, seconds, source)
+        raise InputError(f"{job.photo} does not fit into memory; {remedy}") from error
+    return Made(output.images[0], found.source, found.style.familiarity)
 
 
-def _restyle(
-    batch: Batch,
-    job: Job,
-    pipeline: StylizePipeline,
-    find: StyleFinder,
-    report: Report,
-    picture: Image.Image,
-    callback: Callable[[float, int], None],
-) -> tuple[Image.Image, str | None]:
-    """The picture restyled, and the words for what is shown."""
-    found = find(picture, job.seed)
-    report.note_familiarity(found.style.familiarity)
-    output = pipeline(picture, style=found.style, callback=callback, **batch.keywords)
-    return output.images[0], found.source
+def read_one(photo: Photo, batch: Batch) -> Image.Image:
+    """Read one photo, which the masks of the batch must fit.
 
-
-def _read(photo: Photo, batch: Batch) -> Image.Image:
+    Raises:
+        InputError: it can't be read, or they don't.
+    """
     picture = read_photo(photo, batch.max_pixels)
     for name, mask in batch.masks.items():
         try:
@@ -367,15 +399,16 @@ def _read(photo: Photo, batch: Batch) -> Image.Image:
     return picture
 
 
-def _write(batch: Batch, job: Job, result: Image.Image, source: str | None) -> str:
+def write_one(batch: Batch, job: Job, made: Made) -> str:
+    """Write one result as the batch says; see `write_result`."""
     return write_result(
         job,
-        result,
+        made.image,
         exist=batch.exist,
         stream_format=batch.stream_format,
         metadata=batch.metadata,
         quality=batch.quality,
-        settings=batch.settings(job, source),
+        settings=batch.settings(job, made.source),
     )
 
 
@@ -401,20 +434,3 @@ def _helper() -> Iterator[ThreadPoolExecutor]:
         raise
     finally:
         helper.shutdown(wait=True, cancel_futures=True)
-
-
-@contextlib.contextmanager
-def _terminated_politely() -> Iterator[None]:
-    """Let ``kill`` and ``timeout`` end a run as tidily as Ctrl-C does."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def leave(number: int, _: object) -> NoReturn:
-        sys.exit(128 + number)
-
-    before = signal.signal(signal.SIGTERM, leave)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

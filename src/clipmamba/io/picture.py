@@ -23,7 +23,7 @@ from PIL import Image, ImageOps
 
 from clipmamba.errors import InputError
 from clipmamba.files import one_line, reason
-from clipmamba.io import metadata, png, tiff
+from clipmamba.io import heif, metadata, png, tiff
 from clipmamba.io.deep import attach, deep_levels, high_bytes, join_bytes, swap_bytes, with_levels
 from clipmamba.io.formats import (
     ANIMATED,
@@ -62,8 +62,8 @@ def read_picture(
     Returns:
         An image in its own mode, with ``info`` holding at most ``"exif"`` (no orientation),
         ``"xmp"``, ``"iptc"``, ``"comment"`` (bytes all), ``"text"`` (a PNG's, a dict), ``"dpi"``,
-        ``"icc_profile"`` (bytes; colours that a PNG or a camera describes by numbers get one) and
-        ``"transparency"``. 16-bit grey stays; 16-bit colour of PNG and TIFF has its low bytes
+        ``"icc_profile"`` (bytes; colors that a PNG or a camera describes by numbers get one) and
+        ``"transparency"``. 16-bit grey stays; 16-bit color of PNG and TIFF has its low bytes
         beside it (see :mod:`clipmamba.io.deep`).
 
     Raises:
@@ -167,7 +167,12 @@ def _read(file: IO[bytes], name: str, max_pixels: int) -> Image.Image:
                 logger.warning("%s has several pages: the first is taken", name)
         elif image.format in ANIMATED and getattr(image, "is_animated", False):
             logger.warning("%s is animated: its first frame is taken", name)
-        profile = png.color_profile(file, image, name) if image.format == "PNG" else None
+        if image.format == "PNG":
+            profile = png.color_profile(file, image, name)
+        elif image.format in ("AVIF", "HEIF"):
+            profile = heif.color_profile(file, image.info.get("icc_profile"), name)
+        else:
+            profile = None
         picture = _decode(image, name)
         for key, value in (("icc_profile", profile), ("iptc", iptc)):
             if value is not None:
@@ -227,7 +232,7 @@ def _decode(image: Image.Image, name: str) -> Image.Image:
         image.load()
         turned = turned or _orientation(image) != 1
         upright = ImageOps.exif_transpose(image)
-        if upright.mode in ("La", "RGBa"):  # colours multiplied by their opacity
+        if upright.mode in ("La", "RGBa"):  # colors multiplied by their opacity
             upright = upright.convert(upright.mode.upper())
     if upright.width == 0 or upright.height == 0:
         raise InputError(f"{name} has no pixels")

@@ -1,4 +1,4 @@
-"""Content losses: what is where must stay, by features, by places, light, colour and texture."""
+"""Content losses: what is where must stay, by features, by places, light, color and texture."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, avg_pool2d, cross_entropy, normalize
 
 from clipmamba.errors import InputError
+from clipmamba.io.color import LUMA
 from clipmamba.losses._common import (
     Features,
     Reduction,
@@ -17,9 +18,6 @@ from clipmamba.losses._common import (
     require_same_places,
 )
 from clipmamba.losses.statistics import channel_statistics
-
-LUMA = (0.2126, 0.7152, 0.0722)
-"""Rec. 709 weights of red, green and blue in the brightness of a pixel."""
 
 
 @full_precision
@@ -36,19 +34,19 @@ def content_loss(
         \hat f = (f - \mu(f)) / \sigma(f)
 
     The perceptual content loss of Gatys et al. (CVPR 2016) and Johnson et al. (ECCV 2016);
-    normalised, each channel first loses its mean and deviation, which are the style's (Huang &
+    normalized, each channel first loses its mean and deviation, which are the style's (Huang &
     Belongie, ICCV 2017), so that it does not fight :func:`style_statistics_loss`. Computed in
     float32, also under autocast.
 
     Args:
-        features: Feature maps of the output, one (B, C, H, W) a layer.
+        features: Feature maps of the output, one (B, C, H, W) per layer.
         target_features: Those of the photo, the same shapes.
         normalised: Compare the channels without their means and deviations.
         reduction: "mean" or "sum" over the batch, or "none".
         eps: Added to the variances.
 
     Returns:
-        Scalar >= 0, or (B,) with reduction "none"; normalised, at most 4 a layer.
+        Scalar >= 0, or (B,) with reduction "none"; normalized, at most 4 per layer.
 
     Raises:
         InputError: The shapes differ.
@@ -93,7 +91,7 @@ def layout_loss(
     .. math:: L = \operatorname{mean}\bigl((\downarrow\!Y(y) - \downarrow\!Y(x))^2\bigr), \qquad
         Y = 0.2126 R + 0.7152 G + 0.0722 B
 
-    Light and shade stay where they are while colour and everything finer than a cell is free:
+    Light and shade stay where they are while color and everything finer than a cell is free:
     the low-frequency part of a content loss. Computed in float32, also under autocast.
 
     Args:
@@ -131,13 +129,13 @@ class LayoutLoss(nn.Module):
 def color_drift_loss(
     output: Tensor, photo: Tensor, size: int = 16, reduction: Reduction = "mean"
 ) -> Tensor:
-    r"""What no map from the photo's colours explains of the output's, seen from afar.
+    r"""What no map from the photo's colors explains of the output's, seen from afar.
 
     .. math:: L = \min_M \operatorname{mean}\bigl((\downarrow\!y - M \phi(\downarrow\!x))^2\bigr),
         \qquad \phi(x) = (1, r, g, b, r^2, g^2, b^2)
 
-    The map M is fitted to each pair of pictures. A style may give any colour another one, but the
-    same one everywhere: style statistics would as well be met by a patch of colour in a corner.
+    The map M is fitted to each pair of pictures. A style may give any color another one, but the
+    same one everywhere: style statistics would as well be met by a patch of color in a corner.
     Computed in float32, also under autocast.
 
     Args:
@@ -282,7 +280,7 @@ def patch_nce_loss(
     autocast.
 
     Args:
-        features: Feature maps of the output, one (B, C, H, W) a layer.
+        features: Feature maps of the output, one (B, C, H, W) per layer.
         target_features: Those of the photo, the same shapes.
         num_patches: Places n a layer, the same in the whole batch; all, if there are fewer.
         temperature: T > 0.

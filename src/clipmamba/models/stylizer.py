@@ -193,7 +193,7 @@ class Stylizer(Pretrained):
 
 
 def _run(blocks: nn.ModuleList, x: Tensor, code: Tensor) -> Tensor:
-    """Runs blocks, which have channels last, on a feature map (B, C, H, W)."""
+    """Run blocks, which have channels last, on a feature map (B, C, H, W)."""
     x = x.permute(0, 2, 3, 1)
     for block in blocks:
         x = block(x, code)

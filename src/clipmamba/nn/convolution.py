@@ -17,7 +17,7 @@ class ConvStage(nn.Module):
         outputs: Channels out.
         code_dim: Width of the style code.
         stride: 1, or 2 to halve the size.
-        normalise: Whether the style's scale and shift follow an instance normalisation. Without
+        normalize: Whether the style's scale and shift follow an instance normalization. Without
             it the photo's own brightness and contrast come through.
     """
 
@@ -31,7 +31,7 @@ class ConvStage(nn.Module):
         self.norm = (StyleNorm if normalise else StyleAffine)(outputs, code_dim)
 
     def forward(self, x: Tensor, code: Tensor, whole: PictureMoments | None = None) -> Tensor:
-        """Maps (B, inputs, H, W) to (B, outputs, H / stride, W / stride); see `StyleNorm`."""
+        """Map (B, inputs, H, W) to (B, outputs, H / stride, W / stride); see `StyleNorm`."""
         x = self.conv(x)
         if isinstance(self.norm, StyleNorm):
             return F.silu(self.norm(x, code, whole))
@@ -56,7 +56,7 @@ class StyleUpsample(nn.Module):
         nn.init.zeros_(self.to_blockiness.bias)
 
     def forward(self, x: Tensor, code: Tensor) -> Tensor:
-        """Maps (B, C, H, W) under the style code (B, code_dim) to (B, C, 2H, 2W)."""
+        """Map (B, C, H, W) under the style code (B, code_dim) to (B, C, 2H, 2W)."""
         blockiness = self.to_blockiness(code).to(x.dtype)[:, :, None, None]
         smooth = F.interpolate(x, scale_factor=2.0, mode="bilinear")
         return torch.lerp(smooth, F.interpolate(x, scale_factor=2.0, mode="nearest"), blockiness)
@@ -80,7 +80,7 @@ class Stem(nn.Module):
     def forward(
         self, photo: Tensor, noise: Tensor, code: Tensor, whole: PictureMoments | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Maps (B, 3, H, W), H and W multiples of 8, to the three feature maps.
+        """Map (B, 3, H, W), H and W multiples of 8, to the three feature maps.
 
         Args:
             photo: (B, 3, H, W).
@@ -112,7 +112,7 @@ class Head(nn.Module):
         self.to_rgb = nn.Conv2d(width, 3, 3, padding=1, padding_mode="replicate")
 
     def forward(self, half: Tensor, photo: Tensor, code: Tensor) -> Tensor:
-        """Maps (B, inputs, H/2, W/2) and the photo (B, 3, H, W) to (B, 3, H, W)."""
+        """Map (B, inputs, H/2, W/2) and the photo (B, 3, H, W) to (B, 3, H, W)."""
         x = self.to_full(self.reduce(half), code)
         x = self.full(torch.cat([x, (photo * 2 - 1).to(x.dtype)], dim=1), code)
         picture: Tensor = self.to_rgb(x)

@@ -14,7 +14,8 @@ from clipmamba.pipelines.devices import check_device, resolve_device
 from clipmamba.pipelines.keywords import suggest_keywords
 from clipmamba.pipelines.options import StylizeOptions
 from clipmamba.pipelines.pipeline import StylizePipeline
-from clipmamba.styles.request import StyleRequest, check_style_file
+from clipmamba.styles.request import StyleRequest
+from clipmamba.styles.style_file import check_style_file
 
 if TYPE_CHECKING:
     import torch
@@ -44,6 +45,7 @@ def stylize(
     mask: Picture | None = None,
     regions: Sequence[tuple[Picture, str | Style]] = (),
     preserve_color: bool = StylizeOptions.preserve_color,
+    stroke: float = StylizeOptions.stroke,
     detail: float | None = StylizeOptions.detail,
     grain: bool = StylizeOptions.grain,
     max_size: int | None = StylizeOptions.max_size,
@@ -80,7 +82,8 @@ def stylize(
         mask: white where the photo is restyled.
         regions: pairs of a mask and a style.
         preserve_color: keep the photo's colors.
-        detail: size of strokes.
+        stroke: size of strokes beside the usual, 0.5 to 2.
+        detail: size of strokes whatever the size of the photo.
         grain: give the network noise.
         max_size: longest side of the result.
         tile: longest side of the tiles of a large picture.
@@ -104,19 +107,16 @@ def stylize(
         WeightsError: weights are missing or damaged.
         TypeError: there is no such keyword.
     """
-    if text is not None and prompt is not None:
-        raise InputError("text and prompt are the same: give one of them")
-    prompt = prompt if text is None else text
+    prompt = _either(text, prompt)
     # What can be wrong is said before torch and the models take their seconds.
     options = StylizeOptions(
-        strength, preserve_color, detail, grain, max_size, tile, seed, variants
+        strength, preserve_color, stroke, detail, grain, max_size, tile, seed, variants
     )
     request = None
     if type(style).__name__ != "ResolvedStyle":  # which only somebody with torch can have
-        request = StyleRequest.parse(
-            prompt, style_image, style, avoid, source, templates, mask, regions
-        )
-        _check_files(img if isinstance(img, list | tuple) else [img], request)
+        asked = (prompt, style_image, style, avoid, source, templates, mask, regions)
+        request = StyleRequest.parse(*asked)
+        _check_files(img, request)
     check_device(device)
     companions = Companions.of(request, captioner, style_from, finish, device)
     pipeline = _pipeline(model, device)
@@ -125,8 +125,8 @@ def stylize(
     images = pipeline(
         img, prompt=prompt, style_image=style_image, style=style, avoid=avoid, source=source,
         templates=templates, mask=mask, regions=regions, strength=strength,
-        preserve_color=preserve_color, detail=detail, grain=grain, max_size=max_size, tile=tile,
-        seed=seed, variants=variants, finish=companions.finish, callback=callback,
+        preserve_color=preserve_color, stroke=stroke, detail=detail, grain=grain, max_size=max_size,
+        tile=tile, seed=seed, variants=variants, finish=companions.finish, callback=callback,
     ).images  # fmt: skip
     return images if isinstance(img, list | tuple) or not isinstance(images, list) else images[0]
 
@@ -163,6 +163,12 @@ def _one_by_one(
     return results if several else results[0]
 
 
+def _either(text: Any, prompt: Any) -> Any:
+    if text is not None and prompt is not None:
+        raise InputError("text and prompt are the same: give one of them")
+    return prompt if text is None else text
+
+
 def warm_up(
     model: str | os.PathLike[str] | None = None, device: str | torch.device = "auto"
 ) -> None:
@@ -189,8 +195,9 @@ def _cached_pipeline(model: str | None, device: str) -> StylizePipeline:
     return StylizePipeline.from_pretrained(model, device)
 
 
-def _check_files(images: Sequence[Any], request: StyleRequest) -> None:
+def _check_files(img: Any, request: StyleRequest) -> None:
     """Refuse files that are not there."""
+    images = img if isinstance(img, list | tuple) else [img]
     named = [("picture", image) for image in images if isinstance(image, str | os.PathLike)]
     for kind, file in [*named, *request.files]:
         if kind == "style file":

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from clipmamba.errors import InputError, WeightsError
+from clipmamba.files import write_json
 from clipmamba.weights import read_tensors, write_tensors
 
 if TYPE_CHECKING:
@@ -208,18 +209,18 @@ class StylePrior(torch.nn.Module):
             )
 
     def save(self, folder: str | Path) -> None:
-        """Writes `prior.safetensors` and `config.json`."""
+        """Write `prior.safetensors` and `config.json`."""
         target = Path(folder)
         target.mkdir(parents=True, exist_ok=True)
         tensors = {name: value for name, value in self.named_buffers() if name in _TENSORS}
         write_tensors(target / WEIGHTS_NAME, tensors, {"format": "pt"})
         config = {name: getattr(self, name) for name in ("embed_dim", "rank", "known")}
         config["clip"] = self.clip_name
-        (target / CONFIG_NAME).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        write_json(target / CONFIG_NAME, config)
 
     @classmethod
     def load(cls, folder: str | Path | None = None, clip: Clip | None = None) -> StylePrior:
-        """Reads a folder written by `save`, strictly; the package's own if None.
+        """Read a folder written by `save`, strictly; the package's own if None.
 
         Args:
             folder: Where `prior.safetensors` and `config.json` are.

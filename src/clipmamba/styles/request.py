@@ -19,7 +19,6 @@ from clipmamba.errors import InputError
 if TYPE_CHECKING:
     from clipmamba.styles.style import Style
 
-STYLE_FORMAT = "clipmamba.style.v1"
 AUTO = "auto"  # as source: what a captioner says
 _NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)(e[-+]?\d+)?")
 _LIST = re.compile(r"[^:,]*[^:,\s]\s*:\s*[\d.]+\s*(,[^:,]*[^:,\s]\s*:\s*[\d.]+\s*)+")
@@ -171,26 +170,6 @@ class StyleRequest:
             is_file = isinstance(what, str | os.PathLike)
             names.append(Path(what).stem if is_file else getattr(what, "label", "") or "picture")
         return " + ".join(names) + (f" without {self.avoid.strip()}" if self.avoid else "")
-
-
-def check_style_file(path: str | os.PathLike[str]) -> None:
-    """Says at once, without torch, whether a file is a saved style.
-
-    Raises:
-        InputError: It is not there, not whole, or something else.
-    """
-    from safetensors import SafetensorError, safe_open
-
-    remedy = "'clipmamba embed' makes one"
-    if not Path(path).is_file():
-        raise InputError(f"no such style file: {path}; {remedy}")
-    try:
-        with safe_open(path, framework="np") as file:
-            kind = (file.metadata() or {}).get("format")
-    except (SafetensorError, OSError):
-        kind = None
-    if kind != STYLE_FORMAT:
-        raise InputError(f"{path} is not a whole style file; {remedy}")
 
 
 def _several(value: Any) -> list[Any]:

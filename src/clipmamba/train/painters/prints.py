@@ -4,33 +4,24 @@ from __future__ import annotations
 
 import numpy as np
 
-from clipmamba.train.painters._tools import (
+from clipmamba.train.painters.brushes.flow import Flow, blend_angles, edge_flow, hatching, tangent
+from clipmamba.train.painters.brushes.lines import line_drawing, outlines
+from clipmamba.train.painters.brushes.noise import noise, paper, shifted
+from clipmamba.train.painters.brushes.palette import to_palette
+from clipmamba.train.painters.brushes.smoothing import blur, posterise, simplify
+from clipmamba.train.painters.brushes.tone import (
     Array,
-    Flow,
-    blend_angles,
-    blur,
-    edge_flow,
     finish,
     grid_step,
-    hatching,
-    line_drawing,
     luma,
     mix,
-    noise,
-    outlines,
-    paper,
-    posterise,
     ramp,
     rgb,
     rgbs,
     saturate,
     scale_of,
-    shifted,
-    simplify,
     smoothstep,
     stretch,
-    tangent,
-    to_palette,
     vibrance,
     with_luma,
 )
@@ -62,7 +53,7 @@ def _dots(darkness: Array, screen: Array, pitch: float) -> Array:
 
 
 def halftone(photo: Array, rng: np.random.Generator) -> Array:
-    """Four-colour print dots on turned screens."""
+    """Four-color print dots on turned screens."""
     shape = photo.shape[:2]
     scale = scale_of(photo)
     step = max(3, grid_step(scale, 4))
@@ -73,7 +64,7 @@ def halftone(photo: Array, rng: np.random.Generator) -> Array:
     sheet = 1 + 0.02 * paper(shape, rng, scale)[..., None]
     picture = np.asarray(rgb("faf6ea"), np.float32) * sheet
     inks = ("00a0dc", "e3147f", "ffe500", "1a1718")
-    # Angles and shifts keep the four screens apart and yet on one grid, which can be learnt.
+    # Angles and shifts keep the four screens apart and yet on one grid, which can be learned.
     screens = (
         _screen(shape, step, 0.0),
         _screen(shape, step, 0.0, step / 2),
@@ -102,7 +93,7 @@ def newsprint(photo: Array, rng: np.random.Generator) -> Array:
 
 
 def comic_book(photo: Array, rng: np.random.Generator) -> Array:
-    """Flat strong colours, black ink outlines and dot shading."""
+    """Flat strong colors, black ink outlines and dot shading."""
     shape = photo.shape[:2]
     scale = scale_of(photo)
     grey = luma(photo)
@@ -150,7 +141,7 @@ def pop_art(photo: Array, rng: np.random.Generator) -> Array:
     picture = np.broadcast_to(inks[0], photo.shape).astype(np.float32)
     for cut, ink in zip(cuts, inks[1:], strict=True):
         picture = mix(picture, ink, smoothstep(float(cut) - edge, float(cut) + edge, grey))
-    # Strong colours of the photo show as a misregistered flat.
+    # Strong colors of the photo show as a misregistered flat.
     chroma = photo.max(axis=2) - photo.min(axis=2)
     area = smoothstep(0.3, 0.42, blur(chroma, 1.5 * scale)) * smoothstep(0.2, 0.35, grey)
     picture = mix(picture, np.round(saturate(flat, 2.5) * 2) / 2, 0.6 * area)
@@ -201,7 +192,7 @@ def woodcut(photo: Array, rng: np.random.Generator) -> Array:
 
 
 def linocut(photo: Array, rng: np.random.Generator) -> Array:
-    """Bold relief print in one coloured ink with gouge marks left in the ground."""
+    """Bold relief print in one colored ink with gouge marks left in the ground."""
     shape = photo.shape[:2]
     scale = scale_of(photo)
     grey = stretch(luma(simplify(photo, scale)), 3, 97)
@@ -290,7 +281,7 @@ _POSTERS = (
 
 
 def art_nouveau(photo: Array, rng: np.random.Generator) -> Array:
-    """Poster of 1900: flat warm muted colours inside flowing bold contours."""
+    """Poster of 1900: flat warm muted colors inside flowing bold contours."""
     shape = photo.shape[:2]
     scale = scale_of(photo)
     flow = edge_flow(luma(photo), scale, length=4, sigma=2.5)
@@ -329,7 +320,7 @@ def risograph(photo: Array, rng: np.random.Generator) -> Array:
 
 
 def duotone(photo: Array, rng: np.random.Generator) -> Array:
-    """Dark and light swapped for two strong colours."""
+    """Dark and light swapped for two strong colors."""
     pairs = (
         ("1d0b4f", "ff6f61", "ffe9b0"),
         ("062b3b", "0fb5a6", "f6f7c1"),

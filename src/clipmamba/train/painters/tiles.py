@@ -12,36 +12,27 @@ from scipy import ndimage
 from scipy.spatial import Delaunay
 from skimage.segmentation import watershed
 
-from clipmamba.train.painters._tools import (
+from clipmamba.train.painters.brushes.cells import cell_means, jittered_grid, sample
+from clipmamba.train.painters.brushes.flow import Flow, blend_angles, hatching, tangent
+from clipmamba.train.painters.brushes.lines import edge_strength, outlines
+from clipmamba.train.painters.brushes.noise import noise
+from clipmamba.train.painters.brushes.palette import learn_palette, nearest, to_palette
+from clipmamba.train.painters.brushes.smoothing import blur, simplify
+from clipmamba.train.painters.brushes.strokes import lay_strokes
+from clipmamba.train.painters.brushes.tone import (
     Array,
-    Flow,
     Index,
-    blend_angles,
-    blur,
-    cell_means,
-    edge_strength,
     finish,
     grid_step,
-    hatching,
-    jittered_grid,
-    lay_strokes,
-    learn_palette,
     luma,
     mix,
-    nearest,
-    noise,
-    outlines,
     ramp,
     rgb,
     rgbs,
-    sample,
     saturate,
     scale_of,
-    simplify,
     smoothstep,
     stretch,
-    tangent,
-    to_palette,
     vibrance,
     with_luma,
 )
@@ -81,7 +72,7 @@ def pixel_art(photo: Array, rng: np.random.Generator) -> Array:
 
 
 def mosaic(photo: Array, rng: np.random.Generator) -> Array:
-    """Tesserae on a grid, turned along the edges, in few stone colours, with grout."""
+    """Tesserae on a grid, turned along the edges, in few stone colors, with grout."""
     height, width = shape = photo.shape[:2]
     scale = scale_of(photo)
     step = max(4, grid_step(scale, 5.0))  # fixed: of several, a pixel loss learns the mean
@@ -96,7 +87,7 @@ def mosaic(photo: Array, rng: np.random.Generator) -> Array:
     cy, cx = cy.astype(np.float32), cx.astype(np.float32)
     turn = sample(angle, cy.ravel(), cx.ravel()).reshape(gy.shape)
     cos, sin = np.cos(turn), np.sin(turn)
-    # Cell of each pixel: the nearest centre by a square metric turned with the edge.
+    # Cell of each pixel: the nearest center by a square metric turned with the edge.
     y, x = np.indices(shape, dtype=np.float32)
     iy = np.rint(y / step + 1.5).astype(np.intp)
     first = np.full(shape, 1e9, np.float32)
@@ -146,7 +137,7 @@ def _panes(photo: Array, rng: np.random.Generator, step: float, compactness: flo
 
 
 def _seams(label: Index) -> Array:
-    """1 where a pixel's right or lower neighbour is of another cell (H, W)."""
+    """1 where a pixel's right or lower neighbor is of another cell (H, W)."""
     seam = np.zeros(label.shape, np.float32)
     seam[:, :-1] += label[:, :-1] != label[:, 1:]
     seam[:-1] += label[:-1] != label[1:]
@@ -181,7 +172,7 @@ def stained_glass(photo: Array, rng: np.random.Generator) -> Array:
 
 
 def _jewel(colours: Array, rng: np.random.Generator) -> Array:
-    """Push colours (N, 3) to the jewel tones of glass; greys take a random tint."""
+    """Push colors (N, 3) to the jewel tones of glass; greys take a random tint."""
     row = colours[None]
     row = vibrance(saturate(row, 2.2), 0.75)[0]
     jewels = rgbs("b3122d d8701c e8b62c 2f8f4e 13695f 1f5fae 2a3a8f 5d2f86 a3cfe0 f2e3b3 8a4a22")
@@ -246,7 +237,7 @@ def low_poly(photo: Array, rng: np.random.Generator) -> Array:
 def _draw_polygons(
     corners: Points, colours: Array, shape: tuple[int, int], oversample: int = 3
 ) -> Array:
-    """Fill polygons (N, K, 2) of (x, y) with flat colours (N, 3), antialiased."""
+    """Fill polygons (N, K, 2) of (x, y) with flat colors (N, 3), antialiased."""
     height, width = shape
     canvas = Image.new("RGB", (width * oversample, height * oversample))
     draw = ImageDraw.Draw(canvas)
@@ -315,7 +306,7 @@ def _facet_index(corners: Points, shape: tuple[int, int]) -> Index:
 
 
 def cross_stitch(photo: Array, rng: np.random.Generator) -> Array:
-    """Little thread crosses in counted colours on woven cloth."""
+    """Little thread crosses in counted colors on woven cloth."""
     height, width = shape = photo.shape[:2]
     scale = scale_of(photo)
     step = max(4, grid_step(scale, 5.0))  # fixed: of several, a pixel loss learns the mean
@@ -342,14 +333,14 @@ def cross_stitch(photo: Array, rng: np.random.Generator) -> Array:
     if rng.random() < 0.3:
         cloth = cloth * np.asarray(rgb("5b6472"), np.float32)
     thread = colours[index] * (1 + 0.05 * noise(shape, rng, 1.0))[..., None]
-    # Thread covers most of the cloth: what is left between the crosses takes its colour.
+    # Thread covers most of the cloth: what is left between the crosses takes its color.
     cloth = mix(cloth, colours[index], 0.45)
     picture = mix(cloth, thread * light_below[..., None], below)
     return finish(mix(picture, thread * light_above[..., None], above))
 
 
 def embroidery(photo: Array, rng: np.random.Generator) -> Array:
-    """Satin stitches of shiny thread that follow the forms, in few colours."""
+    """Satin stitches of shiny thread that follow the forms, in few colors."""
     shape = photo.shape[:2]
     scale = scale_of(photo)
     lively = vibrance(saturate(with_luma(photo, stretch(luma(photo))), 1.35), 0.28)

@@ -18,8 +18,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from clipmamba.errors import InputError
+from clipmamba.files import flush_folder, write_json
 from clipmamba.train.painters import PAINTERS
-from clipmamba.train.pictures import Picture
+from clipmamba.train.pictures import Picture, open_picture
 
 SIZE = 256  # side of every stored photo and result, in pixels
 GRID = 16  # crops start at multiples of it
@@ -54,6 +55,7 @@ class PairStore:
     """
 
     def __init__(self, folder: Path):
+        self.folder = folder
         self.styles = read_styles(folder)
         self.photos = np.load(folder / "photos.npy", mmap_mode="r")
         self.results = np.load(folder / "results.npy", mmap_mode="r")
@@ -61,6 +63,10 @@ class PairStore:
 
     def __len__(self) -> int:
         return len(self.numbers)
+
+    def __reduce__(self) -> tuple[type[PairStore], tuple[Path]]:
+        """Pickle the folder alone: a worker process maps the files, too, and copies nothing."""
+        return PairStore, (self.folder,)
 
 
 def read_styles(folder: Path) -> list[StyleEntry]:
@@ -78,9 +84,7 @@ def read_styles(folder: Path) -> list[StyleEntry]:
 
 def write_styles(folder: Path, styles: Sequence[StyleEntry]) -> None:
     """What `read_styles` reads."""
-    folder.mkdir(parents=True, exist_ok=True)
-    listed = json.dumps([dataclasses.asdict(style) for style in styles])
-    (folder / "styles.json").write_text(listed, encoding="utf-8")
+    write_json(folder / "styles.json", [dataclasses.asdict(style) for style in styles], None)
 
 
 def write_store(
@@ -88,8 +92,17 @@ def write_store(
     styles: Sequence[StyleEntry],
     pairs: Iterator[tuple[Pixels, Pixels, int]],
     count: int,
+    split: str = "",
 ) -> None:
-    """Writes `count` pairs (photo, result, style number) as a `PairStore`."""
+    """Write `count` pairs (photo, result, style number) as a `PairStore`.
+
+    Args:
+        folder: Of the store.
+        styles: What the numbers mean.
+        pairs: The pairs.
+        count: How many they are.
+        split: Fingerprint of the photos that they are made of.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "styles.json").unlink(missing_ok=True)  # no complete store until it is back
     shape = (count, SIZE, SIZE, 3)
@@ -102,13 +115,21 @@ def write_store(
     photos.flush()
     results.flush()
     np.save(folder / "numbers.npy", numbers)
+    (folder / "split.txt").write_text(split, encoding="utf-8")
+    flush_folder(folder)
     write_styles(folder, styles)
 
 
-def load_square(path: str | Path, side: int, rng: random.Random | None = None) -> Pixels:
+def stored_split(folder: Path) -> str | None:
+    """Fingerprint of the photos that a complete store is made of; None where there is none."""
+    file = folder / "split.txt"
+    complete = file.is_file() and (folder / "styles.json").is_file()
+    return file.read_text(encoding="utf-8") if complete else None
+
+
+def load_square(path: Path, side: int, rng: random.Random | None = None) -> Pixels:
     """A square of a picture at `side` px: the middle, or a random 70 to 100 % of it."""
-    with Image.open(path) as opened:
-        image = opened.convert("RGB")
+    image = open_picture(path)
     short = min(image.size)
     crop = short if rng is None else round(short * rng.uniform(0.7, 1.0))
     left, top = (image.width - crop) // 2, (image.height - crop) // 2
@@ -128,7 +149,7 @@ def painter_pairs(
 ) -> Iterator[tuple[Pixels, Pixels, int]]:
     """Pairs of the procedural painters in turn."""
     jobs = [
-        (str(photos[(row * 7919 + seed) % len(photos)].path), row, seed)
+        (photos[(row * 7919 + seed) % len(photos)].path, row, seed)
         for row in range(-(-count // _CROPS))
     ]
     with ProcessPoolExecutor(workers) as pool:
@@ -136,7 +157,7 @@ def painter_pairs(
         yield from islice(pairs, count)
 
 
-def _paint(job: tuple[str, int, int]) -> list[tuple[Pixels, Pixels, int]]:
+def _paint(job: tuple[Path, int, int]) -> list[tuple[Pixels, Pixels, int]]:
     path, row, seed = job
     place = random.Random(f"{seed}-{row}")
     photo = load_square(path, _RENDER, place)
