@@ -98,6 +98,7 @@ def test_every_folder_is_a_known_layer():
     [
         "import clipmamba",
         "import clipmamba.cli",
+        "import clipmamba.integrations.captions, clipmamba.integrations.diffusion",
         "import clipmamba.io",
         "import clipmamba.page",
         "import clipmamba.pipelines",
@@ -106,7 +107,7 @@ def test_every_folder_is_a_known_layer():
     ],
 )
 def test_import_is_light_and_silent(statement):
-    heavy = "{'torch', 'diffusers', 'open_clip', 'gradio'}"
+    heavy = "{'torch', 'diffusers', 'transformers', 'open_clip', 'gradio'}"
     code = f"{statement}; import sys; print({heavy} & {{*sys.modules}})"
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True
