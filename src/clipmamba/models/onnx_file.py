@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import logging
 import warnings
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ from clipmamba.models.second_design import (
     SecondStylizer,
 )
 from clipmamba.models.stylizer import STRIDE, Stylizer
+from clipmamba.nn import MambaMixer
 from clipmamba.ops import scan_backend
 
 _TRACED = (61, 45)  # any size does; an odd one leaves no number to be taken for a constant
@@ -47,7 +49,10 @@ class AnySize(nn.Module):
         guidance: Guidance | None = None,
     ):
         super().__init__()
-        self.stylizer, self.guidance = stylizer, guidance
+        self.stylizer, self.guidance = copy.deepcopy(stylizer), guidance
+        for module in self.stylizer.modules():
+            if isinstance(module, MambaMixer):
+                module.each_line = module.by_line
         self.register_buffer("style", style)
 
     def forward(

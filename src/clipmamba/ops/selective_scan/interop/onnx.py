@@ -8,7 +8,7 @@ rounds, exact, at the price of two exponentials a step.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -142,7 +142,79 @@ def _translate(
     return y, last, op.Identity(last)  # nothing reads the saved states of an exported graph
 
 
+@script(_FUNCTIONS, default_opset=op)  # type: ignore[untyped-decorator]
+def line_scan(
+    A: FLOAT, delta: FLOAT, drive: FLOAT, B: FLOAT, C: FLOAT, ways: Sequence[int], way: Sequence[int]
+) -> FLOAT:
+    """M lines of T steps; a function of the ONNX file, not of Python.
+
+    Args:
+        A: (N, P).
+        delta: (T, M, 1, P).
+        drive: delta * u, (T, M, 1, P).
+        B: (T, M, N, 1).
+        C: (T, M, 1, N).
+        ways: 0 forwards or 1 backwards, for each of the four.
+        way: The same, once.
+
+    Returns:
+        (T, M, 1, P).
+    """
+
+    @graph()
+    def step(h, delta_t, drive_t, B_t, C_t):  # type: ignore[no-untyped-def]
+        h_t = op.Exp(delta_t * A) * h + drive_t * B_t
+        y_t = op.MatMul(C_t, h_t)
+        return h_t, y_t
+
+    lines = op.Shape(delta, start=1, end=2)
+    start = op.Expand(op.Constant(value_float=0.0), op.Concat(lines, op.Shape(A), axis=0))
+    _, y = op.Scan(
+        start,
+        delta,
+        drive,
+        B,
+        C,
+        body=step,
+        num_scan_inputs=4,
+        scan_input_directions=ways,
+        scan_output_directions=way,
+    )
+    return y
+
+
+def _translate_lines(
+    u: Any,
+    delta: Any,
+    A: Any,
+    B: Any,
+    C: Any,
+    delta_bias: Any,
+    least_delta: float,
+    backwards: bool,
+) -> Any:
+    """`scan_lines`: its arguments, as values of an ONNX graph, to its result; float32 only."""
+    two, three = (op.Constant(value_ints=[axis]) for axis in (2, 3))
+    delta = op.Add(delta, delta_bias)
+    # Runtimes compute Softplus one by one but Exp in vectors.
+    grown = op.Log(op.Add(op.Exp(op.Min(delta, op.Constant(value_float=60.0))), op.Constant(value_float=1.0)))
+    delta = op.Max(grown, delta)
+    if least_delta:
+        delta = op.Add(delta, op.Constant(value_float=least_delta))
+    y = line_scan(
+        op.Transpose(A, perm=[1, 0]),
+        op.Unsqueeze(delta, two),
+        op.Unsqueeze(op.Mul(delta, u), two),
+        op.Unsqueeze(B, three),
+        op.Unsqueeze(C, two),
+        ways=[int(backwards)] * 4,
+        way=[int(backwards)],
+    )
+    return op.Squeeze(y, two)
+
+
 TRANSLATIONS: dict[Callable[..., Any], Callable[..., Any]] = {
-    torch.ops.clipmamba.selective_scan.default: _translate
+    torch.ops.clipmamba.selective_scan.default: _translate,
+    torch.ops.clipmamba.scan_lines.default: _translate_lines,
 }
 """For `custom_translation_table=` of `torch.onnx.export`; trace with `scan_backend("torch")`."""
