@@ -131,6 +131,7 @@ async function take(file) {
   $("after").width = $("after").height = 0;
   $("compare-row").hidden = $("stage").hidden = true;
   $("stage").hidden = false;
+  if ($("drop").contains(document.activeElement)) $("style").focus(); // it would be lost
   $("drop").hidden = true;
   $("again").disabled = false;
   offer(null);

@@ -105,6 +105,57 @@ def test_the_file_is_plain_onnx_with_a_scan_for_each_scan(files):
     assert {opset.domain for opset in model.opset_import} <= {"", "ai.onnx"}
 
 
+@pytest.fixture(scope="module")
+def second_file(tiny_second_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of the second design that takes styles."""
+    path = tmp_path_factory.mktemp("onnx") / "second.onnx"
+    result = invoke("export", path, "--model", tiny_second_folder)
+    assert result.exit_code == 0, result.stderr
+    names = [line.split()[0] for line in result.stdout.splitlines()[1:]]
+    assert names == ["photo", "noise", "style", "stroke", "picture"]
+    return path
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("size", "stroke"), [((300, 257), 1.0), ((261, 45), 2.0), ((1, 256), 0.5), ((256, 9), 1.0)]
+)
+def test_the_second_design_draws_the_pipelines_picture(
+    second_file, tiny_second_folder, size, stroke
+):
+    from clipmamba import Style, StylizePipeline
+
+    pipeline = StylizePipeline.from_pretrained(tiny_second_folder, "cpu")
+    photo = torch.rand(2, 3, *size)
+    noise = noise_for(pipeline.stylizer, *size)
+    styles = pipeline.encode_style("ukiyo-e").expand(2, -1)
+    strokes = torch.tensor([stroke])
+    given = {"photo": photo, "noise": noise, "style": styles, "stroke": strokes}
+    (found,) = session(second_file).run(None, {k: v.numpy() for k, v in given.items()})
+    if min(size) < pipeline.stylizer.margin:  # the pipeline's margin is no wider than the photo
+        margin = pipeline.stylizer.margin
+        padded = torch.nn.functional.pad(photo, (margin,) * 4, mode="replicate")
+        network = pipeline.network_for(max(size), stroke)
+        expected = into_gamut(network(padded, styles, noise))
+        expected = expected[..., margin : margin + size[0], margin : margin + size[1]]
+    else:
+        style = Style(styles[0], clip=pipeline.clip.name)
+        expected = pipeline(photo, style=style, stroke=stroke, seed=3).images
+    assert np.abs(found - expected.detach().numpy()).max() <= 1e-3
+    assert np.abs(found - photo.numpy()).max() > 0.01
+
+
+@pytest.mark.slow
+def test_the_second_design_scans_all_lines_at_once(second_file):
+    """One loop a direction, of as many steps as the picture has columns or rows."""
+    model = onnx.load(second_file)
+    onnx.checker.check_model(model)
+    scans = [node for node in model.graph.node if node.op_type == "Scan"]
+    assert len(scans) == 4  # depth 1
+    assert {node.domain for node in model.graph.node} <= {"", "ai.onnx"}
+    assert "Softplus" not in [node.op_type for node in model.graph.node]
+
+
 @pytest.mark.slow
 def test_the_pages_examples_run(files, photo, tiny_pipeline_folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import runpy
 import shutil
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
-from running import invoke
 
 ROOT = Path(__file__).parents[2]
+sys.path.append(str(ROOT / "tests/cli"))
+from running import invoke  # noqa: E402
+
 playwright = pytest.importorskip("playwright.sync_api")
 pytest.importorskip("onnxscript")
 CHROMIUM = shutil.which("chromium")
@@ -27,35 +30,13 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def folder(tiny_pipeline, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A saved pipeline of the second design."""
-    from clipmamba import StylizePipeline
-    from clipmamba.models.second_design import SecondConfig, SecondStylizer
-
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        stylizer = SecondStylizer(
-            SecondConfig(
-                style_dim=tiny_pipeline.clip.embed_dim, clip=tiny_pipeline.clip.name,
-                widths=(8, 8, 16), depth=1, quarter_depth=1, half_depth=1, state=4, code_dim=16,
-            )
-        )  # fmt: skip
-        for parameter in stylizer.parameters():
-            parameter.data += 0.1 * torch.randn_like(parameter)
-    path = tmp_path_factory.mktemp("second")
-    pipeline = StylizePipeline(stylizer.eval(), tiny_pipeline.clip, tiny_pipeline.prior, 1.2)
-    pipeline.save_pretrained(path)
-    return path
-
-
-@pytest.fixture(scope="module")
-def address(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def address(tiny_second_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Where the built demo is served."""
     from clipmamba import StylizePipeline
 
     script = runpy.run_path(str(ROOT / "scripts/build_demo.py"))
     output = tmp_path_factory.mktemp("demo")
-    script["build"](StylizePipeline.from_pretrained(folder, "cpu"), RUNTIME, output)
+    script["build"](StylizePipeline.from_pretrained(tiny_second_folder, "cpu"), RUNTIME, output)
     with script["serve"](output, 0) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
@@ -102,7 +83,7 @@ def restyle(page, photo: Path, target: Path, **choices: str) -> np.ndarray:
             )
     page.locator("#file").set_input_files(photo)
     page.locator("#download[href]").wait_for(timeout=120_000)
-    print(page.locator("#status").inner_text())
+    logging.getLogger(__name__).info(page.locator("#status").inner_text())
     with page.expect_download() as download:
         page.locator("#download").click()
     download.value.save_as(target)
@@ -135,7 +116,7 @@ def picture(width: int, height: int, mode: str = "RGB") -> Image.Image:
         ((1500, 90), {"style": "oil painting", "stroke": "0.5"}),  # shown smaller
     ],
 )
-def test_the_page_draws_what_the_command_draws(page, folder, tmp_path, size, choices):
+def test_the_page_draws_what_the_command_draws(page, tiny_second_folder, tmp_path, size, choices):
     photo = tmp_path / "photo.png"
     picture(*size).save(photo)
     found = restyle(page, photo, tmp_path / "page.png", **choices)
@@ -143,7 +124,9 @@ def test_the_page_draws_what_the_command_draws(page, folder, tmp_path, size, cho
         word for name in ("strength", "stroke") if name in choices
         for word in (f"--{name}", choices[name])
     ]  # fmt: skip
-    expected = by_command(folder, photo, tmp_path / "ours.png", choices["style"], *options)
+    expected = by_command(
+        tiny_second_folder, photo, tmp_path / "ours.png", choices["style"], *options
+    )
     assert found.shape == expected.shape
     difference = np.abs(found.astype(int) - expected)
     assert difference.max() <= 2
@@ -151,14 +134,14 @@ def test_the_page_draws_what_the_command_draws(page, folder, tmp_path, size, cho
         assert np.abs(found[..., :3].astype(int) - np.asarray(before)).mean() > 2
 
 
-def test_a_turned_photo_stands_upright(page, folder, tmp_path):
+def test_a_turned_photo_stands_upright(page, tiny_second_folder, tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
     photo = tmp_path / "turned.png"
     picture(96, 64).save(photo, exif=exif)
     found = restyle(page, photo, tmp_path / "page.png", style="etching")
     assert found.shape[:2] == (96, 64)
-    result = by_command(folder, photo, tmp_path / "ours.png", "etching")
+    result = by_command(tiny_second_folder, photo, tmp_path / "ours.png", "etching")
     with Image.open(tmp_path / "ours.png") as image:
         upright = image.getexif().get(0x0112, 1) == 1
     expected = result if upright else np.rot90(result, -1)
@@ -190,13 +173,29 @@ def test_what_is_no_picture_is_said_and_the_next_photo_works(page, tmp_path):
 def test_threads_labels_and_a_phone(page, tmp_path):
     assert page.evaluate("crossOriginIsolated")
     names = page.locator("input, select, button, a").evaluate_all(
-        "all => all.map(e => (e.labels?.[0]?.innerText ?? e.innerText).trim())"
+        "all => all.map(e => (e.labels ? e.labels[0]?.innerText : '') || e.innerText)"
     )
-    assert all(names), names
+    assert all(name.strip() for name in names), names
+    assert {"Style", "Strength", "Stroke size"} <= set(names)
     page.set_viewport_size({"width": 360, "height": 700})
     photo = tmp_path / "photo.png"
     picture(640, 200).save(photo)
     restyle(page, photo, tmp_path / "page.png")
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
+
+
+def test_the_keyboard_alone_reaches_everything(page, tmp_path):
+    photo = tmp_path / "photo.png"
+    picture(64, 64).save(photo)
     page.keyboard.press("Tab")
-    assert page.evaluate("document.activeElement !== document.body")
+    assert page.evaluate("document.activeElement.id") == "file"
+    restyle(page, photo, tmp_path / "page.png")
+    page.locator("#compare").focus()
+    reached = []
+    for _ in range(6):
+        reached.append(page.evaluate("document.activeElement.id"))
+        page.keyboard.press("Tab")
+    assert reached == ["compare", "style", "strength", "stroke", "again", "download"]
+    page.locator("#compare").focus()
+    page.keyboard.press("End")
+    assert page.locator("#after").evaluate("e => e.style.clipPath") == "inset(0px 0px 0px 100%)"

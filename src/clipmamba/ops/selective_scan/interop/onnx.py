@@ -144,7 +144,13 @@ def _translate(
 
 @script(_FUNCTIONS, default_opset=op)  # type: ignore[untyped-decorator]
 def line_scan(
-    A: FLOAT, delta: FLOAT, drive: FLOAT, B: FLOAT, C: FLOAT, ways: Sequence[int], way: Sequence[int]
+    A: FLOAT,
+    delta: FLOAT,
+    drive: FLOAT,
+    B: FLOAT,
+    C: FLOAT,
+    ways: Sequence[int],
+    way: Sequence[int],
 ) -> FLOAT:
     """M lines of T steps; a function of the ONNX file, not of Python.
 
@@ -197,7 +203,9 @@ def _translate_lines(
     two, three = (op.Constant(value_ints=[axis]) for axis in (2, 3))
     delta = op.Add(delta, delta_bias)
     # Runtimes compute Softplus one by one but Exp in vectors.
-    grown = op.Log(op.Add(op.Exp(op.Min(delta, op.Constant(value_float=60.0))), op.Constant(value_float=1.0)))
+    grown = op.Log(
+        op.Add(op.Exp(op.Min(delta, op.Constant(value_float=60.0))), op.Constant(value_float=1.0))
+    )
     delta = op.Max(grown, delta)
     if least_delta:
         delta = op.Add(delta, op.Constant(value_float=least_delta))
