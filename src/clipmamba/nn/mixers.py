@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clipmamba.nn.mamba import init_scan_parameters
-from clipmamba.ops import cross_selective_scan, scan_lines
+from clipmamba.ops import cross_selective_scan
+from clipmamba.ops.selective_scan.lines import scan_lines
 
 DIRECTIONS = 4
 WIPE = 1000.0  # a step after which nothing is left of a state
@@ -76,10 +77,8 @@ class MambaMixer(nn.Module):
         """Mixes (B, H, W, C) under the style code (B, code_dim)."""
         inner, gate = self.in_proj(x).chunk(2, dim=-1)
         inner = F.silu(self.local(inner.permute(0, 3, 1, 2)))  # (B, C, H, W)
-        if self.each_line:
-            y = self._scan_each_line(inner, code)
-        else:
-            y = self._scan(inner, code)
+        scan = self._scan_each_line if self.each_line else self._scan
+        y = scan(inner, code)
         mixed: Tensor = self.out_proj(self.norm(y).to(gate.dtype) * F.silu(gate))
         return mixed
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from .dispatch import BackendStatus, backend_table, scan_backend
-from .lines import scan_lines
 from .picture import cross_merge, cross_scan, cross_selective_scan
 from .sequence import selective_scan, selective_scan_blocks, selective_scan_step
 
@@ -14,7 +13,6 @@ __all__ = [
     "cross_scan",
     "cross_selective_scan",
     "scan_backend",
-    "scan_lines",
     "selective_scan",
     "selective_scan_blocks",
     "selective_scan_step",

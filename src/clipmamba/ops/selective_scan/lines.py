@@ -42,7 +42,7 @@ def scan_lines(
     Returns:
         (T, M, D), in the order of u.
     """
-    result: Tensor = _operator(u, delta, A, B, C, delta_bias, least_delta, backwards)
+    result: Tensor = OPERATOR(u, delta, A, B, C, delta_bias, least_delta, backwards)
     return result
 
 
@@ -75,4 +75,4 @@ torch.library.define(
 )
 torch.library.impl("clipmamba::scan_lines", "default", _run, lib=LIBRARY)
 torch.library.register_fake("clipmamba::scan_lines", lambda u, *_: torch.empty_like(u))
-_operator = torch.ops.clipmamba.scan_lines.default
+OPERATOR = torch.ops.clipmamba.scan_lines.default

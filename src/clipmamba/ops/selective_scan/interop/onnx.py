@@ -1,6 +1,8 @@
 """The scan in ONNX, of any length, in standard operators. Needs onnxscript.
 
-A loop over L steps would spend its time between the steps. So L steps are cut into about √L chunks
+`scan_lines`, of many short lines: one loop over the steps takes all lines at once.
+
+`selective_scan`, of one long sequence: a loop over L steps would spend its time between the steps. So L steps are cut into about √L chunks
 of about √L steps: one loop takes the first step of all chunks at once, then the second, …; a loop
 over the chunks hands on what each leaves; a last loop starts every chunk from there. That is 3 √L
 rounds, exact, at the price of two exponentials a step.
@@ -15,6 +17,8 @@ import torch
 from onnxscript import FLOAT, graph, script
 from onnxscript import opset18 as op
 from onnxscript.values import Opset
+
+from clipmamba.ops.selective_scan import lines
 
 _FUNCTIONS = Opset("clipmamba", 1)
 
@@ -173,8 +177,8 @@ def line_scan(
         y_t = op.MatMul(C_t, h_t)
         return h_t, y_t
 
-    lines = op.Shape(delta, start=1, end=2)
-    start = op.Expand(op.Constant(value_float=0.0), op.Concat(lines, op.Shape(A), axis=0))
+    count = op.Shape(delta, start=1, end=2)
+    start = op.Expand(op.Constant(value_float=0.0), op.Concat(count, op.Shape(A), axis=0))
     _, y = op.Scan(
         start,
         delta,
@@ -223,6 +227,6 @@ def _translate_lines(
 
 TRANSLATIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     torch.ops.clipmamba.selective_scan.default: _translate,
-    torch.ops.clipmamba.scan_lines.default: _translate_lines,
+    lines.OPERATOR: _translate_lines,
 }
 """For `custom_translation_table=` of `torch.onnx.export`; trace with `scan_backend("torch")`."""
