@@ -120,21 +120,21 @@ class MambaMixer(nn.Module):
         the one that comes and the one that goes.
         """
         sizes = [self.rank, self.state, self.state]
-        into = self.x_proj.weight.unflatten(0, (DIRECTIONS, -1))
-        A = -torch.exp(self.A_log.float()).unflatten(0, (DIRECTIONS, -1))
+        into = self.x_proj.weight.chunk(DIRECTIONS)
+        A = (-torch.exp(self.A_log.float())).chunk(DIRECTIONS)
         D, delta_bias = (t.float().view(DIRECTIONS, -1) for t in (self.D, self.delta_bias))
         bend = None
         if self.bend is not None:
             bend = self.bend(code).view(len(code), DIRECTIONS, 1, -1).unbind(1)  # (B, 1, R + N)
-        both = []
+        both: list[Tensor] = []
         for order in ((3, 0, 2, 1), (2, 0, 3, 1)):  # steps along a row, then along a column
             lines = inner.permute(order)  # (steps, B, lines, C)
             first = 2 * len(both)
             y = lines * (D[first] + D[first + 1])
             for way in (first, first + 1):
-                delta_code, B, C = F.linear(lines, into[way]).split(sizes, dim=-1)
+                delta_code, B, C = torch.split(F.linear(lines, into[way]), sizes, dim=-1)
                 if bend is not None:
-                    bend_delta, bend_C = bend[way].split(sizes[:2], dim=-1)
+                    bend_delta, bend_C = torch.split(bend[way], sizes[:2], dim=-1)
                     delta_code, C = delta_code + bend_delta, C * (1 + bend_C)
                 flat = (lines, F.linear(delta_code, self.delta_weight[way]), B, C)
                 u, delta, B, C = (t.flatten(1, 2) for t in flat)

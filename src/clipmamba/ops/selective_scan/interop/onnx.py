@@ -2,10 +2,10 @@
 
 `scan_lines`, of many short lines: one loop over the steps takes all lines at once.
 
-`selective_scan`, of one long sequence: a loop over L steps would spend its time between the steps. So L steps are cut into about √L chunks
-of about √L steps: one loop takes the first step of all chunks at once, then the second, …; a loop
-over the chunks hands on what each leaves; a last loop starts every chunk from there. That is 3 √L
-rounds, exact, at the price of two exponentials a step.
+`selective_scan`, of one long sequence: a loop over L steps would spend its time between the steps.
+So L steps are cut into about √L chunks of about √L steps: one loop takes the first step of all
+chunks at once, then the second, …; a loop over the chunks hands on what each leaves; a last loop
+starts every chunk from there. That is 3 √L rounds, exact, at the price of two exponentials a step.
 """
 
 from __future__ import annotations
