@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from running import fresh, invoke
 
+from clipmamba import Style
 from clipmamba.models.gamut import into_gamut
 
 ROOT = Path(__file__).parents[2]
@@ -92,7 +93,8 @@ def test_a_file_alone_draws_the_pipelines_picture(files, tiny_pipeline):
     run = session(files / "ukiyo-e.onnx")
     noise = noise_for(tiny_pipeline.stylizer, 40, 51)
     (found,) = run.run(None, {"photo": photo.numpy(), "noise": noise.numpy()})
-    expected = tiny_pipeline(photo, prompt="ukiyo-e", seed=3).images
+    style = Style(tiny_pipeline.encode_style("ukiyo-e")[0], clip=tiny_pipeline.clip.name)
+    expected = tiny_pipeline(photo, style=style, seed=3).images  # of words, 3 is another point
     assert np.abs(found - expected.numpy()).max() <= 1e-3
 
 
@@ -101,7 +103,9 @@ def test_the_file_is_plain_onnx_with_a_scan_for_each_scan(files):
     model = onnx.load(files / "any.onnx")
     onnx.checker.check_model(model)
     assert {node.domain for node in model.graph.node} <= {"", "ai.onnx"}
-    assert [node.op_type for node in model.graph.node].count("Scan") == 2  # depth 1 and 1
+    assert [node.op_type for node in model.graph.node].count(
+        "Scan"
+    ) == 6  # depth 1 and 1, three loops each
     assert {opset.domain for opset in model.opset_import} <= {"", "ai.onnx"}
 
 
@@ -123,7 +127,7 @@ def second_file(tiny_second_folder: Path, tmp_path_factory: pytest.TempPathFacto
 def test_the_second_design_draws_the_pipelines_picture(
     second_file, tiny_second_folder, size, stroke
 ):
-    from clipmamba import Style, StylizePipeline
+    from clipmamba import StylizePipeline
 
     pipeline = StylizePipeline.from_pretrained(tiny_second_folder, "cpu")
     photo = torch.rand(2, 3, *size)
