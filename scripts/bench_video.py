@@ -82,7 +82,7 @@ def excerpt(clip: str, folder: Path, count: int, max_size: int) -> Path:
     size = StylizeOptions(max_size=max_size).result_size
     reader = open_video(Path(name), float(start or 0), None, size)
     result = folder / f"{Path(name).stem}.mkv"
-    writer = Writer(result, reader.info, VideoOptions(codec="ffv1", sound=False))
+    writer = Writer(result, result, reader.info, VideoOptions(codec="ffv1", sound=False))
     for item in reader:
         if isinstance(item, Frame):
             writer.write(item)

@@ -28,6 +28,7 @@ import statistics
 import subprocess
 import sys
 import tarfile
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -37,7 +38,7 @@ import click
 import numpy as np
 import torch
 from PIL import Image
-from safetensors.torch import load_file, save, save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
@@ -54,6 +55,7 @@ from clipmamba.train.stylizer.task import LossWeights, StylizerTask
 SHARD = 12 << 20  # bytes of one file of weights: what comes back from there is cut at 16 MiB
 SHAPES = ((1, 3, 1, 1), (2, 5, 37, 4), (1, 192, 16384, 16), (8, 160, 64 * 64, 16))
 TINY_SHAPES = ((1, 3, 1, 1), (2, 5, 37, 4))
+LOSSES = LossWeights(directional=0, contrastive=0)  # no CLIP is sent
 GATES = {torch.float32: (1e-5, 1e-4), torch.bfloat16: (2e-2, 3e-2), torch.float16: (5e-3, 1e-2)}
 
 Folder = click.Path(file_okay=False, path_type=Path)
@@ -90,20 +92,24 @@ def pack(
     prepared, rng = Prepared.load(prepared_folder), random.Random(0)
     rows = sorted(rng.sample(range(len(prepared.styles)), min(styles, len(prepared.styles))))
     shown = sorted(rng.sample(prepared.photos, min(photos, len(prepared.photos))))
-    shares = prepared.shares[rows]
     stored = 0 if prepared.painters is None else min(pairs, len(prepared.painters))
     chosen = sorted(rng.sample(range(len(prepared.painted)), stored))
     files = [prepared.styles[row] for row in rows]
-    tensors = {
-        "points": prepared.points[rows].half(),
-        "painted": prepared.painted[chosen].half(),
-        "shares": shares / shares.sum(),
-    }
-    listed = {"clip": prepared.clip, "styles": files, "photos": shown}
+    part = dataclasses.replace(
+        prepared,
+        styles=tuple(files),
+        points=prepared.points[rows],
+        looks=prepared.looks[rows],
+        shares=prepared.shares[rows],
+        photos=tuple(shown),
+        painted=prepared.painted[chosen],
+    )
 
     def members() -> Iterator[tuple[str, bytes]]:
-        yield "prepared/prepared.json", json.dumps(listed).encode()
-        yield "prepared/points.safetensors", save(tensors)
+        with tempfile.TemporaryDirectory() as folder:
+            part.save(Path(folder))
+            for file in sorted(Path(folder).iterdir()):
+                yield f"prepared/{file.name}", file.read_bytes()
         yield "vgg.safetensors", vgg.read_bytes()
         for name in (*files, *shown):
             with Image.open(data / name) as opened:
@@ -472,7 +478,7 @@ def _resume(
     averages = _load_shards(output, "averages") if done else stylizer.state_dict()
     averages = {name: value.clone() for name, value in averages.items()}
     step = json.loads((output / "step.json").read_text()) if done else 0
-    return StylizerTask(stylizer, VggFeatures(vgg)), averages, step
+    return StylizerTask(stylizer, {"vgg": VggFeatures(vgg)}, LOSSES), averages, step
 
 
 def _train(
@@ -486,7 +492,7 @@ def _train(
     """Steps until they or the time are over; changes task and averages, gives the step."""
     device = torch.device(settings.device)
     parameters = list(task.parameters())
-    factors = dataclasses.asdict(LossWeights())
+    factors = dataclasses.asdict(LOSSES)
     optimizer = torch.optim.AdamW(
         parameters, lr=settings.learning_rate, weight_decay=0.01, betas=(0.9, 0.98)
     )
@@ -577,7 +583,7 @@ def sheet(packed: Path, output: Path, device: str) -> None:
     """A contact sheet of the averaged weights in OUTPUT."""
     folder = unpack(packed)
     stylizer = SecondStylizer.from_pretrained(output / "stylizer").eval().to(device)
-    task = StylizerTask(stylizer, VggFeatures(folder / "vgg.safetensors"))
+    task = StylizerTask(stylizer, {"vgg": VggFeatures(folder / "vgg.safetensors")}, LOSSES)
     (output / "sheet").mkdir(parents=True, exist_ok=True)
     sample = sample_sheet(folder / "data", Prepared.load(folder / "prepared"))
     sample(task, output / "sheet")

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from clipmamba.train.painters import PAINTERS
-from clipmamba.train.painters._tools import Array
+from clipmamba.train.painters.brushes.tone import Array
 
 
 def load(path: Path, side: int, square: bool) -> Array:

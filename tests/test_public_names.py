@@ -23,6 +23,7 @@ PUBLIC = {
     "clipmamba.models": "Stylizer load_stylizer",
     "clipmamba.ops": "BackendStatus backend_table cross_merge cross_scan "
     "cross_selective_scan scan_backend selective_scan selective_scan_blocks selective_scan_step",
+    "clipmamba.page": "PageSettings Restyle Restyled StoppedError",
     "clipmamba.pipelines": "MAX_STRENGTH Photo StylizeOptions StylizeOutput StylizePipeline "
     "stylize warm_up",
     "clipmamba.styles": "KNOWN_STYLES KnownStyle ResolvedStyle Style StylePrior StyleRequest "

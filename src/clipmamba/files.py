@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import secrets
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from clipmamba.errors import InputError
 
-__all__ = ["ExistsError", "check_place", "one_line", "reason", "write_whole"]
+__all__ = [
+    "ExistsError",
+    "check_place",
+    "flush",
+    "flush_folder",
+    "one_line",
+    "reason",
+    "write_json",
+    "write_whole",
+]
 
 
 class ExistsError(InputError):
@@ -108,7 +119,7 @@ def write_whole(path: str | os.PathLike[str], *, overwrite: bool = True) -> Iter
         part.open("xb").close()
         yield part
         _keep_mode(target, part)
-        _to_disk(part)
+        flush(part)
         if overwrite:
             part.replace(target)
         else:
@@ -118,8 +129,19 @@ def write_whole(path: str | os.PathLike[str], *, overwrite: bool = True) -> Iter
                 raise _exists(path) from None
     finally:
         part.unlink(missing_ok=True)
-    if os.name == "posix":
-        _to_disk(target.parent)
+    flush(target.parent)
+
+
+def write_json(path: str | os.PathLike[str], value: Any, indent: int | None = 2) -> None:
+    """Write a value as a JSON file, whole or not at all; its folder is made if it is missing.
+
+    Raises:
+        OSError: the system refuses.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with write_whole(path) as part:
+        part.write_text(json.dumps(value, indent=indent) + "\n", encoding="utf-8")
 
 
 def _exists(path: Path) -> ExistsError:
@@ -163,8 +185,10 @@ def _take_free_place(part: Path, target: Path) -> None:
             raise
 
 
-def _to_disk(path: Path) -> None:
+def flush(path: Path) -> None:
     """Wait until a file, or a folder's list of names, has left the system's memory."""
+    if path.is_dir() and os.name == "nt":
+        return  # Windows has no handle of a folder
     opened = os.open(path, os.O_RDONLY if os.name == "posix" else os.O_RDWR)
     try:
         os.fsync(opened)
@@ -173,3 +197,10 @@ def _to_disk(path: Path) -> None:
             raise
     finally:
         os.close(opened)
+
+
+def flush_folder(folder: Path) -> None:
+    """Flush all that is in a folder, so that no later rename reaches the disk before it."""
+    for path in folder.rglob("*"):
+        flush(path)
+    flush(folder)

@@ -10,7 +10,6 @@ import contextlib
 import hashlib
 import json
 import math
-import os
 import threading
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clipmamba.errors import WeightsError
+from clipmamba.files import one_line, write_json, write_whole
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -92,8 +92,7 @@ def write_manifest(root: Path = ROOT) -> None:
     for weights in released(root):
         size, digest = measure(weights.path(root))
         entries.append({**asdict(weights), "bytes": size, "sha256": digest})
-    text = json.dumps(entries, indent=2, ensure_ascii=False) + "\n"
-    (root / MANIFEST).write_text(text, encoding="utf-8")
+    write_json(root / MANIFEST, entries)
 
 
 @contextlib.contextmanager
@@ -166,7 +165,7 @@ def read_tensors(
             tensors = {name: file.get_tensor(name) for name in sorted(keys)}
             metadata = dict(file.metadata() or {})
     except (SafetensorError, OSError) as error:
-        raise WeightsError(f"{path} can't be read: {' '.join(str(error).split())}") from error
+        raise WeightsError(f"{path} can't be read: {one_line(error)}") from error
     for name, value in tensors.items():
         if value.is_floating_point():
             tensors[name] = value = value.to(torch.float32)
@@ -175,17 +174,15 @@ def read_tensors(
     return tensors, metadata
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
+def write_tensors(
+    path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None
+) -> None:
     """Write a safetensors file whole or not at all; every tensor keeps its type."""
     from safetensors.torch import save_file
 
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     kept = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    try:
-        save_file(kept, str(part), metadata=metadata)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    with write_whole(path) as part:
+        save_file(kept, part, metadata=metadata)
 
 
 def check_shapes(path: Path, tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:

@@ -13,6 +13,7 @@ from PIL import Image
 from running import fresh, invoke
 
 from clipmamba.models.gamut import into_gamut
+from clipmamba.styles import Style
 
 ROOT = Path(__file__).parents[2]
 sys.path.append(str(ROOT / "tests"))
@@ -46,15 +47,26 @@ def session(path: Path):
     return onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
 
 
+def noise_for(model, height: int, width: int) -> torch.Tensor:
+    return model.draw_noise(height + 2 * model.margin, width + 2 * model.margin, seed=3)
+
+
+def with_margin(model, photo, style, noise) -> torch.Tensor:
+    margin = model.margin
+    padded = torch.nn.functional.pad(photo, (margin,) * 4, mode="replicate")
+    picture = model(padded, style, noise)[..., margin:-margin, margin:-margin]
+    return into_gamut(picture)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize("size", [(64, 64), (72, 104), (61, 45), (1, 1), (9, 200)])
 def test_any_size_and_batch_agree_with_torch(files, tiny_pipeline, size, batch):
     model = tiny_pipeline.stylizer
     photo = torch.rand(batch, 3, *size)
-    noise = model.draw_noise(*size, seed=3)
+    noise = noise_for(model, *size)
     style = torch.nn.functional.normalize(torch.randn(batch, model.config.style_dim), dim=1)
-    expected = into_gamut(model(photo, style, noise))
+    expected = with_margin(model, photo, style, noise)
     given = {"photo": photo, "noise": noise, "style": style}
     (found,) = session(files / "any.onnx").run(None, {k: v.numpy() for k, v in given.items()})
     assert found.shape == expected.shape
@@ -67,10 +79,22 @@ def test_a_prompt_is_baked_in(files, tiny_pipeline):
     model = tiny_pipeline.stylizer
     run = session(files / "ukiyo-e.onnx")
     assert [value.name for value in run.get_inputs()] == ["photo", "noise"]
-    photo, noise = torch.rand(2, 3, 40, 51), model.draw_noise(40, 51)
+    photo, noise = torch.rand(2, 3, 40, 51), noise_for(model, 40, 51)
     point = tiny_pipeline.encode_style("ukiyo-e").expand(2, -1)
     (found,) = run.run(None, {"photo": photo.numpy(), "noise": noise.numpy()})
-    expected = into_gamut(model(photo, point, noise))
+    expected = with_margin(model, photo, point, noise)
+    assert np.abs(found - expected.numpy()).max() <= 1e-3
+
+
+@pytest.mark.slow
+def test_a_file_alone_draws_the_pipelines_picture(files, tiny_pipeline):
+    """Whoever runs the file adds no margin and cuts none off."""
+    photo = torch.rand(1, 3, 40, 51)
+    run = session(files / "ukiyo-e.onnx")
+    noise = noise_for(tiny_pipeline.stylizer, 40, 51)
+    (found,) = run.run(None, {"photo": photo.numpy(), "noise": noise.numpy()})
+    style = Style(tiny_pipeline.encode_style("ukiyo-e")[0], "ukiyo-e", tiny_pipeline.clip.name)
+    expected = tiny_pipeline(photo, style=style, seed=3).images
     assert np.abs(found - expected.numpy()).max() <= 1e-3
 
 
@@ -79,19 +103,26 @@ def test_the_file_is_plain_onnx_with_a_scan_for_each_scan(files):
     model = onnx.load(files / "any.onnx")
     onnx.checker.check_model(model)
     assert {node.domain for node in model.graph.node} <= {"", "ai.onnx"}
-    assert [node.op_type for node in model.graph.node].count("Scan") == 2  # depth 1 and 1
+    assert [node.op_type for node in model.graph.node].count(
+        "Scan"
+    ) == 6  # depth 1 and 1, three rounds each
     assert {opset.domain for opset in model.opset_import} <= {"", "ai.onnx"}
 
 
 @pytest.mark.slow
-def test_the_pages_example_runs(files, photo, tmp_path, monkeypatch):
+def test_the_pages_examples_run(files, photo, tiny_pipeline_folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     photo.save("photo.jpg")
     Path("ukiyo-e.onnx").symlink_to(files / "ukiyo-e.onnx")
-    (example,) = blocks(ROOT / "docs/export.md", "python")
-    exec(compile(example, "docs/export.md", "exec"), {})
-    assert Image.open("photo-ukiyo-e.png").size == photo.size
-    assert Image.open("photo-ukiyo-e.png").tobytes() != Image.open("photo.jpg").tobytes()
+    Path("stylizer.onnx").symlink_to(files / "any.onnx")
+    made = invoke("embed", "-p", "oil", "-o", "mine.safetensors", "--model", tiny_pipeline_folder)
+    assert made.exit_code == 0, made.stderr
+    names = {}
+    for example in blocks(ROOT / "docs/export.md", "python"):
+        exec(compile(example, "docs/export.md", "exec"), names)
+    pictures = [Image.open(name) for name in ("photo-ukiyo-e.png", "photo-mine.png")]
+    assert [picture.size for picture in pictures] == [photo.size] * 2
+    assert len({picture.tobytes() for picture in (*pictures, Image.open("photo.jpg"))}) == 3
 
 
 def test_what_can_be_wrong_is_said_before_torch_loads(here):

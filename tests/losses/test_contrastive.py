@@ -87,3 +87,14 @@ def test_bad_arguments_are_refused(draw):
         contrastive_direction_loss(draw(2, 8), draw(2, 8), style_ids=torch.tensor([1]))
     with pytest.raises(InputError, match="temperature"):
         contrastive_direction_loss(draw(2, 8), draw(2, 8), temperature=0)
+
+
+def test_negatives_make_it_harder_only_for_pictures_that_lie_near_them():
+    styles = torch.eye(8)[:2]
+    images = styles + 0.1
+    alone = contrastive_direction_loss(images, styles)
+    far = contrastive_direction_loss(images, styles, negatives=-styles)
+    near = contrastive_direction_loss(images, styles, negatives=styles)
+    assert alone.item() == pytest.approx(far.item(), abs=1e-5)
+    # in one of the two sums each positive has an equal among the negatives
+    assert near.item() == pytest.approx(alone.item() + math.log(2) / 2, abs=1e-3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 
@@ -106,12 +107,13 @@ def test_seeds_and_devices_of_other_libraries(pipe: StylizePipeline) -> None:
     for seed in (np.int64(3), np.uint8(3)):
         assert torch.equal(stylize(PHOTO, "mosaic", seed=seed, device=torch.device("cpu")), plain)
     options = StylizeOptions(
-        np.float32(0.5), np.True_, np.float64(2), np.False_, np.int32(64), np.int16(128),
-        np.uint8(3), np.int8(2),
+        np.float32(0.5), np.True_, np.float16(0.5), np.float64(2), np.False_, np.int32(64),
+        np.int16(128), np.uint8(3), np.int8(2),
     )  # fmt: skip
-    expected = StylizeOptions(0.5, True, 2.0, False, 64, 128, 3, 2)
+    expected = StylizeOptions(0.5, True, 0.5, 2.0, False, 64, 128, 3, 2)
     assert options == expected
-    for name in ("strength", "preserve_color", "detail", "grain", "max_size", "tile", "seed"):
+    for field in dataclasses.fields(StylizeOptions):
+        name = field.name
         assert type(getattr(options, name)) is type(getattr(expected, name))
     with pytest.raises(InputError, match="preserve_color must be"):
         StylizeOptions(preserve_color="yes")

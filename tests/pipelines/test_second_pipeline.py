@@ -51,6 +51,40 @@ def test_strokes_keep_their_proportion_to_the_picture(pipe: StylizePipeline):
     assert sizes == [0.5, 1, 2, 5]
 
 
+@pytest.mark.parametrize(
+    ("size", "options", "side", "stroke"),
+    [
+        ((96, 64), {}, 256, 0.5),
+        ((96, 64), {"stroke": 0.5}, 512, 0.5),
+        ((700, 300), {}, 700, 700 / 512),
+        ((700, 300), {"stroke": 1.5}, 700, 1.5 * 700 / 512),
+        ((2000, 40), {}, 1280, 2.5),
+        ((40, 2000), {"stroke": 2}, 1280, 5),
+        ((40, 2000), {"stroke": 0.5}, 1280, 1.25),
+        ((40, 2000), {"detail": 0.5}, 512, 2),
+        ((300, 200), {"detail": 0.25, "stroke": 0.5}, 256, 1),
+    ],
+)
+def test_it_works_at_a_size_of_its_own_with_strokes_in_proportion(
+    pipe: StylizePipeline, size, options, side, stroke
+):
+    seen = []
+    hook = pipe.stylizer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs))
+    photo = torch.rand(1, 3, *size)
+    try:
+        made = pipe(photo, prompt="ukiyo-e", **options).images
+    finally:
+        hook.remove()
+    [(shown, _, _, _, sizes, _)] = seen
+    margin = pipe.stylizer.margin
+    short = max(1, round(side * min(size) / max(size)))
+    expected = {side + 2 * margin, short + 2 * min(margin, short)}
+    assert {*shown.shape[2:]} == expected
+    assert sizes.tolist() == pytest.approx([stroke])
+    assert made.shape == photo.shape
+    assert not torch.equal(made, photo)
+
+
 @torch.no_grad()
 def test_guidance_drives_styles_apart(pipe: StylizePipeline):
     width = pipe.clip.embed_dim

@@ -308,6 +308,25 @@ def test_without_grain_a_picture_has_no_variants_of_a_style_picture(tiny_pipelin
         assert (bytes_of(one) != bytes_of(two)) == grain
 
 
+def test_larger_strokes_are_those_on_a_smaller_picture(tiny_pipeline):
+    """Of weights whose strokes have one size in pixels."""
+    photo = torch.rand(1, 3, 96, 160)
+    sizes = []
+    original = tiny_pipeline.stylizer.draw_noise
+    tiny_pipeline.stylizer.draw_noise = lambda height, width, *rest: (
+        sizes.append((height, width)) or original(height, width, *rest)
+    )
+    try:
+        for stroke in (0.5, 1, 2):
+            made = tiny_pipeline(photo, prompt="mosaic", stroke=stroke).images
+            assert made.shape == photo.shape
+    finally:
+        del tiny_pipeline.stylizer.draw_noise
+    margin = 2 * tiny_pipeline.stylizer.margin
+    inner = [(height - margin, width - margin) for height, width in sizes]
+    assert inner == [(192, 320), (96, 160), (48, 80)]
+
+
 def test_detail_gives_the_same_texture_at_every_size(tiny_pipeline, photo):
     large = photo.resize((192, 128), Image.Resampling.BICUBIC)
     changes = []
@@ -361,6 +380,9 @@ def test_variants_are_the_pictures_of_their_seeds(tiny_pipeline, photo):
         ({"text": ["a", ""]}, "prompt"),
         ({"text": "a:0"}, "weight"),
         ({"text": "a", "detail": 0}, "detail"),
+        ({"text": "a", "stroke": 0.4}, "stroke"),
+        ({"text": "a", "stroke": 3}, "stroke"),
+        ({"text": "a", "stroke": float("nan")}, "stroke"),
         ({"text": "a", "max_size": 0}, "max_size"),
         ({"text": "a", "variants": 0}, "variants"),
         ({"text": "a", "mask": "missing.png"}, "no such file"),

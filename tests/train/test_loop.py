@@ -15,16 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from clipmamba.errors import InputError
-from clipmamba.train import loop
-from clipmamba.train.loop import (
-    LoopConfig,
-    Validation,
-    choose_precision,
-    latest_checkpoint,
-    make_accelerator,
-    read_log,
-    train,
-)
+from clipmamba.train import log
+from clipmamba.train.accelerator import choose_precision, make_accelerator
+from clipmamba.train.best import Validation
+from clipmamba.train.checkpoints import latest_checkpoint
+from clipmamba.train.log import read_log
+from clipmamba.train.loop import LoopConfig, train
 
 NEVER = 1e9
 
@@ -272,7 +268,7 @@ def test_hours_go_on_over_a_kill(tmp_path: Path):
 def test_samples_per_second_count_the_batch(tmp_path: Path, monkeypatch):
     ticks = itertools.count()
     clock = SimpleNamespace(monotonic=lambda: float(next(ticks)))
-    monkeypatch.setattr(loop, "time", clock)
+    monkeypatch.setattr(log, "time", clock)
     run(Points(), config(tmp_path, log_every=1))
     line = list(read_log(tmp_path / "log.jsonl"))[9]
     seconds_so_far = 3600 * line["hours"]

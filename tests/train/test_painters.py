@@ -16,7 +16,9 @@ from skimage.transform import resize
 
 from clipmamba.errors import InputError
 from clipmamba.train.painters import MIN_SIDE, PAINTERS, Painter
-from clipmamba.train.painters._tools import Array, Flow, lay_strokes
+from clipmamba.train.painters.brushes.flow import Flow
+from clipmamba.train.painters.brushes.strokes import lay_strokes
+from clipmamba.train.painters.brushes.tone import Array
 
 NAMES = sorted(PAINTERS)
 LUMA = np.array([0.299, 0.587, 0.114])

@@ -316,6 +316,19 @@ def test_a_failure_leaves_nothing(tiny_pipeline, tmp_path, monkeypatch):
     assert (tmp_path / "out.mp4").read_bytes() == b"old"
 
 
+def test_a_file_that_appears_meanwhile_is_not_replaced(tiny_pipeline, tmp_path):
+    source = write_clip(tmp_path / "in.mkv", moving(4))
+    target = tmp_path / "out.mp4"
+
+    def another_run(*_: object) -> None:
+        target.write_bytes(b"another run's")
+
+    with pytest.raises(InputError, match="exists already"):
+        stylize_video(source, target, "x", pipeline=tiny_pipeline, callback=another_run)
+    assert target.read_bytes() == b"another run's"
+    assert {path.name for path in tmp_path.iterdir()} == {"in.mkv", "out.mp4"}
+
+
 def test_progress_knows_the_number_of_frames(tiny_pipeline, tmp_path):
     source = write_clip(tmp_path / "in.mp4", moving(6))
     seen = []

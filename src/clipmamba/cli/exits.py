@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import signal
 import sys
+import threading
+from collections.abc import Iterator
 from typing import Any, NoReturn
 
 import click
@@ -49,7 +53,8 @@ class PoliteGroup(click.Group):
         kwargs["standalone_mode"] = False
         code: Any = SOME_FAILED
         try:
-            code = super().main(*args, **kwargs)
+            with _terminated_politely():
+                code = super().main(*args, **kwargs)
         except (click.Abort, KeyboardInterrupt):
             echo("Interrupted.", err=True)
             sys.exit(INTERRUPTED)
@@ -68,6 +73,23 @@ class PoliteGroup(click.Group):
             lose_output(error)
         code = code if isinstance(code, int) else 0
         sys.exit(code or (SOME_FAILED if output_is_lost() else 0))
+
+
+@contextlib.contextmanager
+def _terminated_politely() -> Iterator[None]:
+    """Let `kill` and `timeout` end a command as tidily as Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def leave(number: int, _: object) -> NoReturn:
+        sys.exit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def error_line(message: str) -> str:

@@ -75,8 +75,8 @@ def export(
     _check_packages()
     hint_spelling(style["prompt"])
 
-    from clipmamba.models import Stylizer
     from clipmamba.models.onnx_file import write_onnx
+    from clipmamba.pipelines.guided import SecondView
 
     with plain_warnings():
         keywords = open_pictures(keywords, max_pixels)
@@ -85,9 +85,10 @@ def export(
         point = pipeline.encode_style(**keywords, seed=seed) if with_style else None
         with status("tracing the network, about a minute"):
             network = pipeline.network
-            if not isinstance(network, Stylizer):
-                raise InputError("models of the second design can't be exported to ONNX yet")
-            lines = write_onnx(network, output, point)
+            if isinstance(network, SecondView):
+                lines = write_onnx(network.stylizer, output, point, network.guidance)
+            else:
+                lines = write_onnx(network, output, point)
     click.echo(os.fsencode(output))
     for line in lines:
         click.echo(f"  {line}")

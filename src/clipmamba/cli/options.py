@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,7 +11,7 @@ from click.shell_completion import CompletionItem
 
 from clipmamba.errors import InputError
 from clipmamba.io import MAX_PIXELS, read_picture
-from clipmamba.pipelines.options import MAX_STRENGTH, StylizeOptions
+from clipmamba.pipelines.options import MAX_STRENGTH, MAX_STROKE, MIN_STROKE, StylizeOptions
 from clipmamba.styles.known import KNOWN_STYLES, lookup_style, misspelt
 from clipmamba.styles.request import AUTO, StyleRequest, check_style_file, list_in_one
 
@@ -154,6 +154,14 @@ LOOK = section(
     ),
     option("--preserve-color", is_flag=True, help="Keep the photo's colours."),
     option(
+        "--stroke",
+        type=float,
+        metavar="F",
+        default=StylizeOptions.stroke,
+        show_default=True,
+        help=f"Size of strokes beside the usual, {MIN_STROKE} to {MAX_STROKE:g}.",
+    ),
+    option(
         "--detail",
         type=float,
         metavar="F",
@@ -258,17 +266,20 @@ def open_pictures(keywords: dict[str, Any], max_pixels: int) -> dict[str, Any]:
 
 def hint_spelling(prompts: Collection[str]) -> None:
     """Ask about words that may mean something else; they are a prompt all the same."""
+    for hint in spelling_hints(prompts):
+        click.echo(f"Warning: {hint}", err=True)
+
+
+def spelling_hints(prompts: Collection[str]) -> Iterator[str]:
+    """Remarks on words that may mean something else."""
     for written in prompts:
         if several := list_in_one(written):
             options = " ".join(f'-p "{part}"' for part in several)
-            click.echo(f"Warning: {written!r} is one prompt; to mix, use {options}", err=True)
+            yield f"{written!r} is one prompt; to mix, use {options}"
     for text, _ in StyleRequest.parse(list(prompts)).prompts if prompts else ():
         meant = misspelt(text)
         if meant is not None:
-            click.echo(
-                f"Warning: {text!r} is not a known style; used literally. Did you mean {meant!r}?",
-                err=True,
-            )
+            yield f"{text!r} is not a known style; used literally. Did you mean {meant!r}?"
 
 
 def refuse_words_as_files(inputs: Collection[str]) -> None:

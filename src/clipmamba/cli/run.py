@@ -8,15 +8,12 @@ import itertools
 import json
 import logging
 import os
-import signal
-import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from PIL import Image
 
@@ -55,7 +52,7 @@ class Batch:
         companions: models that help with the style.
         masks: those among them that must have the shape of every photo, by what they are called.
         look: the options that make the style, for results that say how they were made; no paths.
-        prompt: the style in the words that were typed, for reports; None without any.
+        words: the prompts as they were typed.
         device: where to compute.
         model: a saved pipeline, or None for the default one.
         exist: what to do about a result that is there already.
@@ -73,7 +70,7 @@ class Batch:
     companions: Companions
     masks: Mapping[str, Image.Image]
     look: Mapping[str, Any]
-    prompt: str | None
+    words: Sequence[str]
     device: str
     model: Path | None
     exist: Exist
@@ -83,6 +80,11 @@ class Batch:
     keep_settings: bool
     stream_format: str
     as_json: bool
+
+    @property
+    def prompt(self) -> str | None:
+        """The style in the words that were typed, for reports; None without any."""
+        return " + ".join(self.words) or None
 
     @property
     def model_name(self) -> str:
@@ -228,7 +230,7 @@ def run(batch: Batch) -> int:
         if job.skip:
             report.tell(job, "skipped")
     groups = [list(jobs) for _, jobs in itertools.groupby(work, key=lambda job: job.photo)]
-    with plain_warnings(), _terminated_politely(), _helper() as helper:
+    with plain_warnings(), _helper() as helper:
         _make_all(batch, groups, report, helper)
     return report.close()
 
@@ -240,7 +242,7 @@ def _make_all(
     find: StyleFinder | None = None
     last: _Writing | _Failure | None = None
     made = 0
-    ahead = helper.submit(_read, groups[0][0].photo, batch) if groups else None
+    ahead = helper.submit(read_one, groups[0][0].photo, batch) if groups else None
     with contextlib.ExitStack() as stack:
         advance = None
         for index, jobs in enumerate(groups):
@@ -252,7 +254,7 @@ def _make_all(
                 report.unreadable += len(jobs)
                 problem = str(error)
             if index + 1 < len(groups):
-                ahead = helper.submit(_read, groups[index + 1][0].photo, batch)
+                ahead = helper.submit(read_one, groups[index + 1][0].photo, batch)
             if picture is not None and pipeline is None:
                 with status("loading the model"):
                     pipeline = StylizePipeline.from_pretrained(batch.model, batch.device)
@@ -266,7 +268,7 @@ def _make_all(
             for job in jobs:
                 now: _Writing | _Failure = _Failure(job, problem)
                 if picture is not None and pipeline is not None and find is not None:
-                    make = functools.partial(_restyle, batch, job, pipeline, find, report)
+                    make = functools.partial(find_and_restyle, batch, job, pipeline, find, report)
                     now = _make(batch, job, picture, make, helper, _from(made, advance))
                 if last is not None:
                     last.settle(report)  # in the order of the pictures
@@ -325,23 +327,43 @@ def _make(
     """Restyle one picture and hand it to the writer."""
     started = time.perf_counter()
     try:
+        result, source = restyle_one(batch, job, picture, make, callback)
+    except InputError as error:
+        return _Failure(job, str(error))
+    seconds = time.perf_counter() - started
+    writing = helper.submit(write_one, batch, job, result, source)
+    return _Writing(job, writing, result.size, seconds, source)
+
+
+def restyle_one(
+    batch: Batch,
+    job: Job,
+    picture: Image.Image,
+    make: Callable[..., tuple[Image.Image, str | None]],
+    callback: Callable[[float, int], None],
+) -> tuple[Image.Image, str | None]:
+    """Restyle one picture, and give the words for what it shows with it.
+
+    Raises:
+        InputError: it can't be restyled or written, or does not fit into memory.
+        BackendError: a scan backend was asked for by name and can't run.
+    """
+    try:
         check_result(job, batch.result_size(picture), batch.stream_format)
         result, source = make(picture, callback)
     except BackendError:
         raise
     except InputError as error:
-        return _Failure(job, f"{job.photo}: {error}")
+        raise InputError(f"{job.photo}: {error}") from error
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError) and "memory" not in str(error):
             raise
         remedy = "work in tiles with --tile 512, or make it smaller with --max-size"
-        return _Failure(job, f"{job.photo} does not fit into memory; {remedy}")
-    seconds = time.perf_counter() - started
-    writing = helper.submit(_write, batch, job, result, source)
-    return _Writing(job, writing, result.size, seconds, source)
+        raise InputError(f"{job.photo} does not fit into memory; {remedy}") from error
+    return result, source
 
 
-def _restyle(
+def find_and_restyle(
     batch: Batch,
     job: Job,
     pipeline: StylizePipeline,
@@ -357,7 +379,12 @@ def _restyle(
     return output.images[0], found.source
 
 
-def _read(photo: Photo, batch: Batch) -> Image.Image:
+def read_one(photo: Photo, batch: Batch) -> Image.Image:
+    """Read one photo, which the masks of the batch must fit.
+
+    Raises:
+        InputError: it can't be read, or they don't.
+    """
     picture = read_photo(photo, batch.max_pixels)
     for name, mask in batch.masks.items():
         try:
@@ -367,7 +394,8 @@ def _read(photo: Photo, batch: Batch) -> Image.Image:
     return picture
 
 
-def _write(batch: Batch, job: Job, result: Image.Image, source: str | None) -> str:
+def write_one(batch: Batch, job: Job, result: Image.Image, source: str | None) -> str:
+    """Write one result as the batch says; see `write_result`."""
     return write_result(
         job,
         result,
@@ -401,20 +429,3 @@ def _helper() -> Iterator[ThreadPoolExecutor]:
         raise
     finally:
         helper.shutdown(wait=True, cancel_futures=True)
-
-
-@contextlib.contextmanager
-def _terminated_politely() -> Iterator[None]:
-    """Let ``kill`` and ``timeout`` end a run as tidily as Ctrl-C does."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def leave(number: int, _: object) -> NoReturn:
-        sys.exit(128 + number)
-
-    before = signal.signal(signal.SIGTERM, leave)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

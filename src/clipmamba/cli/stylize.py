@@ -94,7 +94,29 @@ _REPORTS = section(
 @_PICTURES
 @_REPORTS
 @MODEL
-def stylize(
+def stylize(dry_run: bool, **words: Any) -> int:
+    """Restyle pictures and print where each result was written.
+
+    INPUTS are files, folders (with -r), patterns in quotes such as '*.jpg', or - for standard
+    input. Nothing is ever replaced without --overwrite, and a photo that fails does not stop the
+    others.
+
+    \b
+    clipmamba stylize photo.jpg -p "ukiyo-e"
+    clipmamba stylize photo.jpg -p "ukiyo-e:0.7" -p "watercolor:0.3" --preserve-color
+    clipmamba stylize photo.jpg --style-image painting.jpg --strength 0.7 -o print.png
+    clipmamba stylize photo.jpg --region sky.png="pastel" --region house.png="woodcut"
+    clipmamba stylize photo.jpg --style-image painting.jpg --source auto
+    clipmamba stylize photo.jpg -p "watercolor" --variants 4 --max-size 1024
+    clipmamba stylize -r holidays -p "mosaic" -o mosaics --exist skip
+    clipmamba stylize - -p "woodcut" -o - < photo.jpg > woodcut.png
+    """  # noqa: D301 - \b is click's mark for lines to leave as they are
+    batch = make_batch(dry_run=dry_run, **words)
+    hint_spelling(batch.words)
+    return rehearse(batch) if dry_run else run(batch)
+
+
+def make_batch(
     inputs: tuple[str, ...],
     prompt: tuple[str, ...],
     style_image: tuple[Path, ...],
@@ -121,23 +143,12 @@ def stylize(
     device: str,
     model: Path | None,
     **look: Any,
-) -> int:
-    """Restyle pictures and print where each result was written.
+) -> Batch:
+    """Check the words of a command line and read the pictures that the style needs.
 
-    INPUTS are files, folders (with -r), patterns in quotes such as '*.jpg', or - for standard
-    input. Nothing is ever replaced without --overwrite, and a photo that fails does not stop the
-    others.
-
-    \b
-    clipmamba stylize photo.jpg -p "ukiyo-e"
-    clipmamba stylize photo.jpg -p "ukiyo-e:0.7" -p "watercolor:0.3" --preserve-color
-    clipmamba stylize photo.jpg --style-image painting.jpg --strength 0.7 -o print.png
-    clipmamba stylize photo.jpg --region sky.png="pastel" --region house.png="woodcut"
-    clipmamba stylize photo.jpg --style-image painting.jpg --source auto
-    clipmamba stylize photo.jpg -p "watercolor" --variants 4 --max-size 1024
-    clipmamba stylize -r holidays -p "mosaic" -o mosaics --exist skip
-    clipmamba stylize - -p "woodcut" -o - < photo.jpg > woodcut.png
-    """  # noqa: D301 - \b is click's mark for lines to leave as they are
+    Raises:
+        InputError: something in them can't be used.
+    """
     # Everything that can be wrong with the request is said before torch takes its seconds.
     options = StylizeOptions(**look)
     keywords = style_keywords(prompt, style_image, style, avoid, source, templates, captioned=True)
@@ -169,21 +180,20 @@ def stylize(
         keywords = open_pictures(keywords, max_pixels)
         masks = {path: read_picture(path, max_pixels=max_pixels) for path in paths}
     words = [*prompt, *(wanted for _, wanted in regions)]
-    hint_spelling(words)
     request = StyleRequest.parse(
         **keywords,
         mask=None if mask is None else masks[mask],
         regions=[(masks[area], wanted) for area, wanted in regions],
     )
-    names = ("strength", "preserve_color", "detail", "grain", "max_size", "tile")
-    batch = Batch(
+    names = ("strength", "preserve_color", "stroke", "detail", "grain", "max_size", "tile")
+    return Batch(
         jobs=jobs,
         request=request,
         keywords={**{name: getattr(options, name) for name in names}, "finish": companions.finish},
         companions=companions,
         masks={f"mask {path}": picture for path, picture in masks.items()},
         look=made_with,
-        prompt=" + ".join(words) or None,
+        words=words,
         device=device,
         model=model,
         exist=keep,
@@ -194,7 +204,6 @@ def stylize(
         stream_format=file_format or "png",
         as_json=as_json,
     )
-    return rehearse(batch) if dry_run else run(batch)
 
 
 def _made_with(
@@ -205,7 +214,7 @@ def _made_with(
     named: dict[str, Any],
 ) -> dict[str, Any]:
     """The look as a result tells it: of files the names alone, not where somebody keeps them."""
-    always = ("strength", "preserve_color", "detail", "grain")
+    always = ("strength", "preserve_color", "stroke", "detail", "grain")
     made = {name: getattr(options, name) for name in always}
     for name in ("avoid", "source", "templates"):
         made[name] = keywords[name]

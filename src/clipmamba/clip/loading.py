@@ -21,7 +21,8 @@ import torch
 from clipmamba.clip.tokenizer import Tokenizer
 from clipmamba.clip.towers import MiniTowers
 from clipmamba.errors import InputError, WeightsError
-from clipmamba.hub import knock, offline
+from clipmamba.files import one_line
+from clipmamba.hub_access import knock, offline
 
 MINI = "mini"
 MINI_FOLDER = Path(__file__).parents[1] / "weights" / MINI
@@ -139,7 +140,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
         missing = {"embed_dim", "vision_cfg", "text_cfg"} - set(config["model_cfg"])
         unknown = set(config.get("preprocess_cfg", {})) - _PREPROCESS_KEYS
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise WeightsError(f"{path} is not an open_clip config: {_one_line(error)}") from error
+        raise WeightsError(f"{path} is not an open_clip config: {one_line(error)}") from error
     if missing:
         raise WeightsError(f"{path}: model_cfg lacks {', '.join(sorted(missing))}")
     if unknown:
@@ -233,7 +234,7 @@ def _fetch(
         except hub.errors.EntryNotFoundError:
             continue
         except (OSError, ValueError, hub.errors.HfHubHTTPError) as error:
-            raise WeightsError(f"can't download {name} of {repo}: {_one_line(error)}") from error
+            raise WeightsError(f"can't download {name} of {repo}: {one_line(error)}") from error
         return Path(path)
     raise WeightsError(f"the hub repository {repo} has no {wanted}")
 
@@ -284,12 +285,7 @@ def _broken_weights(where: str) -> Iterator[None]:
         pickle.UnpicklingError,
         SafetensorError,
     ) as error:
-        raise WeightsError(f"can't load CLIP from {where}: {_one_line(error)}") from error
-
-
-def _one_line(error: BaseException, limit: int = 300) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= limit else text[: limit - 1] + "…"
+        raise WeightsError(f"can't load CLIP from {where}: {one_line(error)}") from error
 
 
 def _did_you_mean(word: str, choices: Iterable[str]) -> str:

@@ -330,7 +330,7 @@ class _Pipeline:
         device = choose_device(self._device)
         # The safety checker, if the folder has one, comes along.
         pipeline = getattr(diffusers, self._kind).from_pretrained(
-            name, torch_dtype=choose_precision(device), local_files_only=local_files_only
+            name, dtype=choose_precision(device), local_files_only=local_files_only
         )
         pipeline.set_progress_bar_config(disable=True)
         return pipeline.to(device)

@@ -23,7 +23,7 @@ from PIL import Image, ImageOps
 
 from clipmamba.errors import InputError
 from clipmamba.files import one_line, reason
-from clipmamba.io import metadata, png, tiff
+from clipmamba.io import heif, metadata, png, tiff
 from clipmamba.io.deep import attach, deep_levels, high_bytes, join_bytes, swap_bytes, with_levels
 from clipmamba.io.formats import (
     ANIMATED,
@@ -167,7 +167,12 @@ def _read(file: IO[bytes], name: str, max_pixels: int) -> Image.Image:
                 logger.warning("%s has several pages: the first is taken", name)
         elif image.format in ANIMATED and getattr(image, "is_animated", False):
             logger.warning("%s is animated: its first frame is taken", name)
-        profile = png.color_profile(file, image, name) if image.format == "PNG" else None
+        if image.format == "PNG":
+            profile = png.color_profile(file, image, name)
+        elif image.format in ("AVIF", "HEIF"):
+            profile = heif.color_profile(file, image.info.get("icc_profile"), name)
+        else:
+            profile = None
         picture = _decode(image, name)
         for key, value in (("icc_profile", profile), ("iptc", iptc)):
             if value is not None:

@@ -12,7 +12,8 @@ from typing import IO, TYPE_CHECKING
 from PIL import Image, PngImagePlugin
 
 from clipmamba.errors import InputError
-from clipmamba.io.profiles import DISPLAY_P3, SRGB, SRGB_CURVE, Colors, Curve, make_profile
+from clipmamba.io.cicp import cicp_colors, profile_of, refuse_hdr, with_curve
+from clipmamba.io.profiles import SRGB, SRGB_CURVE, Colors, Curve
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,20 +24,6 @@ logger = logging.getLogger("clipmamba")
 _XMP = "XML:com.adobe.xmp"
 _COLOR_CHUNKS = frozenset({b"cICP", b"sRGB", b"gAMA", b"cHRM"})
 _USUAL_GAMMA = 45455  # of 100,000: sRGB's curve, nearly
-# Numbers of ITU-T H.273, as cICP has them
-_PRIMARIES = {
-    1: SRGB,
-    5: Colors((0.64, 0.33), (0.29, 0.60), (0.15, 0.06), SRGB_CURVE),
-    6: Colors((0.63, 0.34), (0.31, 0.595), (0.155, 0.07), SRGB_CURVE),
-    9: Colors((0.708, 0.292), (0.17, 0.797), (0.131, 0.046), SRGB_CURVE),
-    12: DISPLAY_P3,
-}
-_VIDEO = Curve(1 / 0.45, 1 / 1.099, 0.099 / 1.099, 1 / 4.5, 0.081)
-_TRANSFERS = {
-    1: _VIDEO, 4: Curve(2.2), 5: Curve(2.8), 6: _VIDEO, 8: Curve(1.0), 13: SRGB_CURVE,
-    14: _VIDEO, 15: _VIDEO,
-}  # fmt: skip
-_HDR = {16: "PQ", 18: "HLG"}
 
 
 def color_profile(file: IO[bytes], image: Image.Image, name: str) -> bytes | None:
@@ -60,13 +47,11 @@ def color_profile(file: IO[bytes], image: Image.Image, name: str) -> bytes | Non
     own: bytes | None = image.info.get("icc_profile")
     if len(cicp := chunks.get(b"cICP", b"")) == 4:
         primaries, transfer, matrix, full = cicp
-        if transfer in _HDR:
-            raise InputError(f"{name} is an HDR picture ({_HDR[transfer]}); save it as SDR first")
+        refuse_hdr(transfer, name)
         if matrix != 0 or full != 1:
             raise InputError(f"{name} is stored as video is; save it as full-range RGB first")
-        if primaries in _PRIMARIES and transfer in _TRANSFERS:
-            space = _PRIMARIES[primaries]
-            return _profile(space, _TRANSFERS[transfer], grey)
+        if (colors := cicp_colors(primaries, transfer)) is not None:
+            return profile_of(colors, grey=grey)
     if own is not None or b"sRGB" in chunks:
         return own
     points = SRGB
@@ -77,17 +62,8 @@ def color_profile(file: IO[bytes], image: Image.Image, name: str) -> bytes | Non
             points = SRGB
     gamma = struct.unpack(">I", body[:4])[0] if len(body := chunks.get(b"gAMA", b"")) >= 4 else 0
     usual = gamma == 0 or (abs(gamma - _USUAL_GAMMA) < 100 and points == SRGB)
-    return _profile(points, SRGB_CURVE if usual else Curve(100_000 / gamma), grey)
-
-
-def _profile(points: Colors, curve: Curve, grey: bool) -> bytes | None:
-    colors = Colors(points.red, points.green, points.blue, curve, points.white)
-    if colors.is_nearly(SRGB):
-        return None
-    profile = make_profile(colors, grey=grey) if 0.1 <= curve.gamma <= 10 else None
-    if profile is None:
-        logger.warning("unusable description of its colours, sRGB assumed")
-    return profile
+    curve = SRGB_CURVE if usual else Curve(100_000 / gamma)
+    return profile_of(with_curve(points, curve), grey=grey)
 
 
 def texts(image: Image.Image) -> dict[str, str]:

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
+from clipmamba.io.color import LUMA
 from clipmamba.losses._common import Reduction, full_precision, reduce_samples, require_images
-from clipmamba.losses.content import LUMA
 
 WINDOW = 9  # pixels over which contrast is local
 FLAT = 0.02  # largest deviation of brightness in a flat part of a photo

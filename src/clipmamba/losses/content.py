@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, avg_pool2d, cross_entropy, normalize
 
 from clipmamba.errors import InputError
+from clipmamba.io.color import LUMA
 from clipmamba.losses._common import (
     Features,
     Reduction,
@@ -17,9 +18,6 @@ from clipmamba.losses._common import (
     require_same_places,
 )
 from clipmamba.losses.statistics import channel_statistics
-
-LUMA = (0.2126, 0.7152, 0.0722)
-"""Rec. 709 weights of red, green and blue in the brightness of a pixel."""
 
 
 @full_precision

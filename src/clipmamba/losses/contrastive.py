@@ -19,6 +19,7 @@ def contrastive_direction_loss(
     temperature: float = 0.07,
     style_ids: Tensor | None = None,
     eps: float = DIRECTION_EPS,
+    negatives: Tensor | None = None,
 ) -> Tensor:
     r"""Symmetric InfoNCE between the pictures' moves and the styles'.
 
@@ -28,7 +29,8 @@ def contrastive_direction_loss(
         L = -\frac{1}{2B} \sum_i \Bigl(\log \frac{e^{s_{ii}}}{\sum_{j \in N_i} e^{s_{ij}}}
             + \log \frac{e^{s_{ii}}}{\sum_{j \in N_i} e^{s_{ji}}}\Bigr)
 
-    where :math:`N_i` holds i itself and every j of another style. InfoNCE is from van den Oord
+    where :math:`N_i` holds i itself and every j of another style; in the first sum also the
+    negatives, which no picture asks for. InfoNCE is from van den Oord
     et al. (2018), its symmetric form from CLIP (Radford et al., ICML 2021), its use over style
     directions follows CLAST (ECCV-W 2024). Computed in float32, also under autocast.
 
@@ -42,9 +44,11 @@ def contrastive_direction_loss(
         style_ids: (B,) integers; rows with equal ids ask for the same style and are not each
             other's negatives. None: all rows differ.
         eps: Shortest direction that counts fully, see :func:`directional_loss`.
+        negatives: Directions of more styles, (K, E), which make a small batch harder.
 
     Returns:
-        Scalar >= 0; log B where nothing can be told apart; 0 where a row has no negatives (B = 1).
+        Scalar >= 0; log B where nothing can be told apart and there are no `negatives`; 0 where a
+        row has none at all (B = 1).
 
     Raises:
         InputError: Shapes differ, or the temperature is not positive.
@@ -66,7 +70,11 @@ def contrastive_direction_loss(
         same_style.fill_diagonal_(False)  # the row itself stays, as the positive
         logits = logits.masked_fill(same_style, float("-inf"))
     positives = torch.arange(batch, device=logits.device)
-    return (cross_entropy(logits, positives) + cross_entropy(logits.T, positives)) / 2
+    by_picture = logits
+    if negatives is not None:
+        others = unit_directions(image_directions, eps) @ unit_directions(negatives, eps).T
+        by_picture = torch.cat([logits, others / temperature], dim=1)
+    return (cross_entropy(by_picture, positives) + cross_entropy(logits.T, positives)) / 2
 
 
 class ContrastiveDirectionLoss(nn.Module):

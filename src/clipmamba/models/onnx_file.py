@@ -15,7 +15,14 @@ from torch import Tensor, nn
 from clipmamba.errors import InputError
 from clipmamba.files import reason, write_whole
 from clipmamba.models.gamut import into_gamut
-from clipmamba.models.stylizer import Stylizer
+from clipmamba.models.second_design import (
+    LARGEST_STROKE,
+    LEAST_STROKE,
+    NATIVE_SIDE,
+    Guidance,
+    SecondStylizer,
+)
+from clipmamba.models.stylizer import STRIDE, Stylizer
 from clipmamba.ops import scan_backend
 
 _TRACED = (61, 45)  # any size does; an odd one leaves no number to be taken for a constant
@@ -23,27 +30,42 @@ _OPSET = 18
 
 
 class AnySize(nn.Module):
-    """A stylizer whose padding to multiples of 8 follows the noise's size.
+    """A network with its margin; the padding to multiples of 8 follows the noise's size.
 
     Args:
         stylizer: In evaluation mode.
         style: (1, E), a style for every photo; without it `forward` takes styles.
+        guidance: Of the second design; the first one has its own.
     """
 
     style: Tensor | None
 
-    def __init__(self, stylizer: Stylizer, style: Tensor | None = None):
+    def __init__(
+        self,
+        stylizer: Stylizer | SecondStylizer,
+        style: Tensor | None = None,
+        guidance: Guidance | None = None,
+    ):
         super().__init__()
-        self.stylizer = stylizer
+        self.stylizer, self.guidance = stylizer, guidance
         self.register_buffer("style", style)
 
-    def forward(self, photo: Tensor, noise: Tensor, style: Tensor | None = None) -> Tensor:
-        """Restyles photos.
+    def forward(
+        self,
+        photo: Tensor,
+        noise: Tensor,
+        style: Tensor | None = None,
+        stroke: Tensor | None = None,
+    ) -> Tensor:
+        """Restyle photos.
 
         Args:
             photo: sRGB in [0, 1], (B, 3, H, W).
-            noise: Standard normal numbers (1, n, 4 h, 4 w), h = ceil(H / 8), w = ceil(W / 8).
+            noise: Standard normal numbers for the photo with its margin, (1, n, s h, s w) with
+                h = ceil((H + 2 margin) / 8), w = ceil((W + 2 margin) / 8), s = 4, or 2 for the
+                second design.
             style: Unit style points (B, E).
+            stroke: Size of the strokes beside the usual, (1,); second design only.
 
         Returns:
             Pictures (B, 3, H, W), sRGB in [0, 1].
@@ -56,21 +78,44 @@ class AnySize(nn.Module):
             style = self.style.expand(photo.shape[0], -1)
         if style is None:
             raise ValueError("no style is built in: give one for each photo")
-        padding = (0, 2 * noise.shape[3] - width, 0, 2 * noise.shape[2] - height)
-        padded = F.pad(photo, padding, mode="replicate")
-        picture: Tensor = self.stylizer.restyle(padded, style, noise)
-        return into_gamut(picture[:, :, :height, :width])
+        margin = self.stylizer.margin  # cut off again: the scans begin in another tone
+        below, right = (
+            self.stylizer.noise_stride * cells - side - margin
+            for cells, side in zip(noise.shape[2:], (height, width), strict=True)
+        )
+        padded = F.pad(photo, (margin, right, margin, below), mode="replicate")
+        if isinstance(self.stylizer, Stylizer):
+            picture: Tensor = self.stylizer.restyle(padded, style, noise)
+        else:
+            assert stroke is not None
+            # sizes as numbers of the graph: max() of two of them is no operator
+            sides = torch.stack([torch.scalar_tensor(height), torch.scalar_tensor(width)])
+            sizes = (stroke * sides.amax(0) / NATIVE_SIDE).clamp(LEAST_STROKE, LARGEST_STROKE)
+            picture = self.stylizer.restyle(
+                padded,
+                noise,
+                style,
+                stroke=sizes.expand(photo.shape[0]),
+                guidance=self.guidance,
+            )
+        return into_gamut(picture[:, :, margin : margin + height, margin : margin + width])
 
 
-def write_onnx(stylizer: Stylizer, path: Path, style: Tensor | None = None) -> tuple[str, ...]:
+def write_onnx(
+    stylizer: Stylizer | SecondStylizer,
+    path: Path,
+    style: Tensor | None = None,
+    guidance: Guidance | None = None,
+) -> tuple[str, ...]:
     """Write a stylizer as ONNX, float32, opset 18; the file appears only when it is whole.
 
-    Batch, height and width stay free. Each scan of the network is a standard `Scan` of the file.
+    Batch, height and width stay free.
 
     Args:
         stylizer: On the CPU.
         path: The file; one that is there is replaced.
         style: A style point (1, E) for every photo; without it the file takes styles.
+        guidance: Of the second design; the first one has its own.
 
     Returns:
         Lines that say what the file's inputs and output are.
@@ -80,23 +125,28 @@ def write_onnx(stylizer: Stylizer, path: Path, style: Tensor | None = None) -> t
     """
     from clipmamba.ops.selective_scan.interop.onnx import TRANSLATIONS
 
+    model = AnySize(stylizer, style, guidance).eval()
     height, width = _TRACED
-    photo, noise = torch.rand(2, 3, height, width), stylizer.draw_noise(height, width)
+    around = 2 * stylizer.margin
+    cells = STRIDE // stylizer.noise_stride
+    photo = torch.rand(2, 3, height, width)
+    noise = stylizer.draw_noise(height + around, width + around)
     free, rows, columns = torch.export.Dim.DYNAMIC, torch.export.Dim("h"), torch.export.Dim("w")
-    given: list[Tensor] = [photo, noise]
-    shapes = [{0: free, 2: free, 3: free}, {2: 4 * rows, 3: 4 * columns}]
+    given: dict[str, Tensor] = {"photo": photo, "noise": noise}
+    shapes = {"photo": {0: free, 2: free, 3: free}, "noise": {2: cells * rows, 3: cells * columns}}
     if style is None:
-        given.append(F.normalize(torch.randn(2, stylizer.config.style_dim), dim=1))
-        shapes.append({0: free})
-    names = ["photo", "noise", "style"][: len(given)]
-    model = AnySize(stylizer, style).eval()
+        given["style"] = F.normalize(torch.randn(2, stylizer.config.style_dim), dim=1)
+        shapes["style"] = {0: free}
+    if isinstance(stylizer, SecondStylizer):
+        given["stroke"] = torch.ones(1)
+        shapes["stroke"] = {}
     # One operator per scan, however this machine would run it.
     with scan_backend("torch"), torch.no_grad(), _quiet():
         program = torch.onnx.export(
             model,
-            tuple(given),
-            dynamic_shapes=tuple(shapes),
-            input_names=names,
+            kwargs=given,
+            dynamic_shapes=shapes,
+            input_names=list(given),
             output_names=["picture"],
             opset_version=_OPSET,
             custom_translation_table=TRANSLATIONS,
@@ -109,12 +159,16 @@ def write_onnx(stylizer: Stylizer, path: Path, style: Tensor | None = None) -> t
             program.save(str(part))
     except OSError as error:
         raise InputError(f"can't write {path}: {reason(error)}") from error
-    lines = [
-        "photo   (batch, 3, H, W), sRGB in [0, 1]",
-        f"noise   (1, {stylizer.config.noise}, 4 * ceil(H / 8), 4 * ceil(W / 8)), standard normal",
-        f"style   (batch, {stylizer.config.style_dim}), unit rows",
-    ]
-    return (*lines[: len(given)], "picture (batch, 3, H, W), sRGB in [0, 1]")
+    around //= stylizer.noise_stride
+    lines = {
+        "photo": "(batch, 3, H, W), sRGB in [0, 1]",
+        "noise": f"(1, {stylizer.config.noise}, {cells} * ceil(H / 8) + {around}, "
+        f"{cells} * ceil(W / 8) + {around}), standard normal",
+        "style": f"(batch, {stylizer.config.style_dim}), unit rows",
+        "stroke": "(1), size of strokes, 0.5 to 2",
+        "picture": "(batch, 3, H, W), sRGB in [0, 1]",
+    }
+    return tuple(f"{name:<8}{lines[name]}" for name in (*given, "picture"))
 
 
 @contextlib.contextmanager

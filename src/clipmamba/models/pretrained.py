@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from clipmamba.errors import WeightsError
+from clipmamba.files import one_line, write_json
 from clipmamba.weights import check_shapes, loading, read_tensors, uninitialized, write_tensors
 
 CONFIG_NAME = "config.json"
@@ -123,8 +124,7 @@ class Pretrained(nn.Module):
         folder.mkdir(parents=True, exist_ok=True)
         write_tensors(folder / WEIGHTS_NAME, self.state_dict(), {"format": "pt"})
         config = {"_class_name": type(self).__name__, **self.config}
-        text = json.dumps(config, indent=2, sort_keys=True) + "\n"
-        (folder / CONFIG_NAME).write_text(text, encoding="utf-8")
+        write_json(folder / CONFIG_NAME, dict(sorted(config.items())))
 
     def push_to_hub(self, repo_id: str, *, private: bool | None = None, token: Any = None) -> str:
         """Upload the folder of `save_pretrained` to a hub repository, made if missing.
@@ -156,7 +156,7 @@ def _from_hub(
             local_files_only=local_files_only,
         )
     except (OSError, ValueError, hub.errors.HfHubHTTPError) as error:
-        reason = " ".join(str(error).split()).split(". ")[0] or type(error).__name__
+        reason = one_line(error).split(". ")[0]
         raise WeightsError(f"can't load the {_name(model)} from {repo}: {reason}") from error
     return Path(folder)
 
@@ -166,7 +166,7 @@ def _read_config(model: type[Pretrained], path: Path) -> dict[str, Any]:
         values = json.loads(path.read_text("utf-8"))
         config = {key: value for key, value in values.items() if not key.startswith("_")}
     except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise WeightsError(f"can't read {path}: {' '.join(str(error).split())}") from error
+        raise WeightsError(f"can't read {path}: {one_line(error)}") from error
     unknown = set(config) - set(inspect.signature(model.__init__).parameters)
     if unknown:
         raise WeightsError(f"{path} has unknown keys: {', '.join(sorted(unknown))}")

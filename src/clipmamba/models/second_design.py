@@ -12,11 +12,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clipmamba.errors import WeightsError
-from clipmamba.files import one_line
+from clipmamba.files import one_line, write_json
 from clipmamba.models.pretrained import CONFIG_NAME, WEIGHTS_NAME
 from clipmamba.nn import PictureMoments, StyleBlock
 from clipmamba.nn.stages import Grain, ShuffleUp, StyledConv
 from clipmamba.weights import check_shapes, read_tensors, write_tensors
+
+NATIVE_SIDE = 512  # pixels of a picture's long side at which strokes have size 1
+LEAST_STROKE, LARGEST_STROKE = 0.5, 5.0  # that it is trained with
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,6 +105,7 @@ class SecondStylizer(nn.Module):
                 config.expand,
                 config.bend,
                 config.least_step,
+                by_line=True,
             )
             for _ in range(config.depth)
         )
@@ -139,9 +143,21 @@ class SecondStylizer(nn.Module):
         """
         self._check(photo, style)
         height, width = photo.shape[2:]
-        padded, noise = self._padded(photo, noise)
+        picture = self.restyle(*self._padded(photo, noise), style, whole, stroke, guidance)
+        return picture[:, :, :height, :width].to(photo.dtype)
+
+    def restyle(
+        self,
+        photo: Tensor,
+        noise: Tensor,
+        style: Tensor,
+        whole: PictureMoments | None = None,
+        stroke: Tensor | None = None,
+        guidance: Guidance | None = None,
+    ) -> Tensor:
+        """`forward` for photos whose sides are multiples of `STRIDE`, without checks."""
         code = self.encode(style, stroke, guidance)
-        half, quarter, x = self._stem(padded, noise, code, whole)
+        half, quarter, x = self._stem(photo, noise, code, whole)
         x = x.permute(0, 2, 3, 1)
         for block in self.blocks:
             x = block(x, code)
@@ -151,8 +167,7 @@ class SecondStylizer(nn.Module):
         x = self.up_half(x) + half
         for stage in self.at_half:
             x = x + stage(x, code)
-        picture = F.pixel_shuffle(self.to_pixels(x), 2) + 0.5
-        return picture[:, :, :height, :width].to(photo.dtype)
+        return F.pixel_shuffle(self.to_pixels(x), 2) + 0.5
 
     def encode(
         self, style: Tensor, stroke: Tensor | None = None, guidance: Guidance | None = None
@@ -245,7 +260,7 @@ class SecondStylizer(nn.Module):
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         config = {"design": 2, **dataclasses.asdict(self.config)}
-        (folder / CONFIG_NAME).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        write_json(folder / CONFIG_NAME, config)
         write_tensors(folder / WEIGHTS_NAME, self.state_dict(), {"format": "pt"})
 
     @classmethod

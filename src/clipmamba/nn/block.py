@@ -21,6 +21,7 @@ class StyleBlock(nn.Module):
         expand: Width of the feed-forward net in C.
         bend: Whether the style bends the scan's parameters.
         least_step: Of the scan: its states fade after 1 / least_step places.
+        by_line: Whether the scan takes every row and column by itself.
     """
 
     def __init__(
@@ -32,11 +33,12 @@ class StyleBlock(nn.Module):
         expand: int = 2,
         bend: bool = True,
         least_step: float = 0.05,
+        by_line: bool = False,
     ):
         super().__init__()
         self.dim = dim
         self.modulation = nn.Linear(code_dim, 6 * dim)
-        self.mixer = make_mixer(mixer, dim, code_dim, state, bend, least_step)
+        self.mixer = make_mixer(mixer, dim, code_dim, state, bend, least_step, by_line)
         self.feed_forward = nn.Sequential(
             nn.Linear(dim, expand * dim), nn.GELU(), nn.Linear(expand * dim, dim)
         )

@@ -14,6 +14,7 @@ from clipmamba.nn.mamba import init_scan_parameters
 from clipmamba.ops import cross_selective_scan
 
 DIRECTIONS = 4
+WIPE = 1000.0  # a step after which nothing is left of a state
 
 
 class MambaMixer(nn.Module):
@@ -32,6 +33,8 @@ class MambaMixer(nn.Module):
         least_step: Added to every step size, so that a state fades after 1 / least_step places
             and pictures larger than those of the training look like them. Without it a scan may
             count places, and paint the far end of a large picture in another way.
+        by_line: Whether every row and column is scanned by itself. Else the scan goes on from the
+            end of a line to the beginning of the next, at the other side of the picture.
     """
 
     def __init__(
@@ -42,9 +45,10 @@ class MambaMixer(nn.Module):
         rank: int = 0,
         bend: bool = True,
         least_step: float = 0.05,
+        by_line: bool = False,
     ):
         super().__init__()
-        self.dim, self.state, self.least_step = dim, state, least_step
+        self.dim, self.state, self.least_step, self.by_line = dim, state, least_step, by_line
         self.rank = rank or max(1, dim // 16)
         self.in_proj = nn.Linear(dim, 2 * dim)
         self.local = nn.Conv2d(dim, dim, 3, padding=1, groups=dim)
@@ -69,6 +73,9 @@ class MambaMixer(nn.Module):
         """Mixes (B, H, W, C) under the style code (B, code_dim)."""
         inner, gate = self.in_proj(x).chunk(2, dim=-1)
         inner = F.silu(self.local(inner.permute(0, 3, 1, 2)))  # (B, C, H, W)
+        height, width = inner.shape[2:]
+        if self.by_line:
+            inner = F.pad(inner, (0, 1, 0, 1))
 
         projected = self.x_proj(inner.permute(0, 2, 3, 1))
         projected = projected.permute(0, 3, 1, 2).unflatten(1, (DIRECTIONS, -1))
@@ -80,6 +87,8 @@ class MambaMixer(nn.Module):
             bend_delta, bend_C = torch.split(bend, [self.rank, self.state], dim=2)
             delta_code, C = delta_code + bend_delta, C * (1 + bend_C)
         delta = self.delta_weight @ delta_code  # (B, 4, C, L)
+        if self.by_line:
+            delta = delta + _line_ends(height, width, delta)
         y = cross_selective_scan(
             inner,
             delta.to(inner.dtype),
@@ -91,9 +100,19 @@ class MambaMixer(nn.Module):
             delta_softplus=True,
             least_delta=self.least_step,
         )
-        y = self.norm(y.permute(0, 2, 3, 1))
+        y = self.norm(y[:, :, :height, :width].permute(0, 2, 3, 1))
         mixed: Tensor = self.out_proj(y.to(gate.dtype) * F.silu(gate))
         return mixed
+
+
+def _line_ends(height: int, width: int, like: Tensor) -> Tensor:
+    """Steps (4, 1, L) so long behind the end of every line that they wipe the state.
+
+    The lines end with a place of zeros, which such a step does not let in either.
+    """
+    ends = like.new_full((1, 1, height + 1, width + 1), WIPE)
+    ends[..., :height, :width] = 0
+    return _own_direction(ends.expand(1, DIRECTIONS, -1, -1)[:, :, None])[0]
 
 
 def _own_direction(x: Tensor) -> Tensor:
@@ -168,6 +187,7 @@ def make_mixer(
     state: int,
     bend: bool = True,
     least_step: float = 0.05,
+    by_line: bool = False,
 ) -> nn.Module:
     """Builds a mixer by name: "mamba", "attention" or "conv".
 
@@ -175,7 +195,7 @@ def make_mixer(
         ValueError: The name is none of them.
     """
     if kind == "mamba":
-        return MambaMixer(dim, code_dim, state, bend=bend, least_step=least_step)
+        return MambaMixer(dim, code_dim, state, bend=bend, least_step=least_step, by_line=by_line)
     if kind == "attention":
         return AttentionMixer(dim, code_dim)
     if kind == "conv":

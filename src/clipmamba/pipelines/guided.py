@@ -10,11 +10,13 @@ from torch import Tensor
 
 from clipmamba.models import Stylizer
 from clipmamba.models import second_design as second
-from clipmamba.models.second_design import SecondStylizer
+from clipmamba.models.second_design import (
+    LARGEST_STROKE,
+    LEAST_STROKE,
+    NATIVE_SIDE,
+    SecondStylizer,
+)
 from clipmamba.nn import PictureMoments, StyleProjection
-
-NATIVE_SIDE = 512  # pixels of a picture's long side at which strokes have their native size
-LEAST_STROKE, LARGEST_STROKE = 0.5, 5.0  # that the second design is trained with
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Guidance:
         return cls(projection._middle, factor)
 
     def applied(
-        self, stylizer: Stylizer | SecondStylizer, side: int = NATIVE_SIDE
+        self, stylizer: Stylizer | SecondStylizer, side: int = NATIVE_SIDE, stroke: float = 1.0
     ) -> Stylizer | SecondView:
         """The same network, its parameters shared, whose style codes are guided.
 
@@ -48,9 +50,10 @@ class Guidance:
             stylizer: The network.
             side: Longest side in pixels of the picture that it will see: the second design keeps
                 strokes in proportion to it.
+            stroke: Size of its strokes beside that.
         """
         if isinstance(stylizer, SecondStylizer):
-            size = min(max(side / NATIVE_SIDE, LEAST_STROKE), LARGEST_STROKE)
+            size = min(max(stroke * side / NATIVE_SIDE, LEAST_STROKE), LARGEST_STROKE)
             return SecondView(stylizer, size, second.Guidance(self.factor, self.middle))
         projection = copy.copy(stylizer.style)
         projection._middle, projection.guidance = self.middle, self.factor

@@ -10,13 +10,16 @@ from typing import Literal
 from clipmamba.errors import InputError
 
 MAX_STRENGTH = 1.5
+MIN_STROKE, MAX_STROKE = 0.5, 2.0
 DETAIL_SIDE = 1024  # pixels of the long side at detail 1
+WORKING_SIDE = 1280  # pixels: a network whose strokes have a size need not see more of a photo,
+LEAST_WORKING_SIDE = 256  # and draws its finest strokes on so many
 AUTO_TILE = 1024  # side of the tiles that are chosen for large pictures
 AUTO_PIXELS = 2048 * 2048  # a picture is large from here on,
 AUTO_ENLARGED = 1024 * 1024  # and one that `detail` enlarges from here on
 MIN_TILE = 128
-_KINDS = {"strength": float, "preserve_color": bool, "detail": float, "grain": bool,
-          "max_size": int, "tile": int, "seed": int, "variants": int}  # fmt: skip
+_KINDS = {"strength": float, "preserve_color": bool, "stroke": float, "detail": float,
+          "grain": bool, "max_size": int, "tile": int, "seed": int, "variants": int}  # fmt: skip
 _BOOLEANS = ("True", "False")  # numpy's, without importing numpy
 
 
@@ -27,9 +30,11 @@ class StylizeOptions:
     Args:
         strength: 0 gives the photo back unchanged, 1 the full style, up to 1.5 exaggerates.
         preserve_color: Keep the photo's colors and take only light and shade from the style.
+        stroke: Size of strokes and texture beside the usual, 0.5 to 2.
         detail: Size of strokes and texture whatever the size of the photo: 1 as on a picture of
-            1024 pixels, 2 half as large, 0.5 twice. None: as the network draws them on the
-            photo's own pixels, the finer the larger the photo.
+            1024 pixels, 2 half as large, 0.5 twice. None: as the network draws them by itself, in
+            proportion to the picture, or, if it knows no size of strokes, on the photo's own
+            pixels, the finer the larger the photo.
         grain: Give the network the noise that grain and strokes grow from. Without it empty skies
             stay calm, and a seed only chooses the variant of the words.
         max_size: Longest side of the result in pixels; a smaller photo is not enlarged.
@@ -46,6 +51,7 @@ class StylizeOptions:
 
     strength: float = 1.0
     preserve_color: bool = False
+    stroke: float = 1.0
     detail: float | None = None
     grain: bool = True
     max_size: int | None = None
@@ -56,6 +62,10 @@ class StylizeOptions:
     def __post_init__(self) -> None:
         if not (_is_number(self.strength) and 0 <= self.strength <= MAX_STRENGTH):
             raise InputError(f"strength must lie between 0 and {MAX_STRENGTH}, not {self.strength}")
+        if not (_is_number(self.stroke) and MIN_STROKE <= self.stroke <= MAX_STROKE):
+            raise InputError(
+                f"stroke must lie between {MIN_STROKE} and {MAX_STROKE}, not {self.stroke}"
+            )
         if self.detail is not None and not (_is_number(self.detail) and 0.1 <= self.detail <= 8):
             raise InputError(f"detail must lie between 0.1 and 8, not {self.detail}")
         if self.max_size is not None and not (_is_whole(self.max_size) and self.max_size >= 1):
@@ -86,9 +96,26 @@ class StylizeOptions:
             return [None, *range(1, self.variants)]
         return [self.seed + turn for turn in range(self.variants)]
 
-    def working_scale(self, width: int, height: int) -> float:
-        """How much larger the network sees a photo of this size; 1 where `detail` is None."""
-        return 1.0 if self.detail is None else self.detail * DETAIL_SIDE / max(width, height)
+    def working_scale(self, width: int, height: int, sized: bool = False) -> float:
+        """How much larger the network sees a photo than it is.
+
+        Args:
+            width: Of the photo, in pixels.
+            height: The same.
+            sized: Whether the network takes a size of strokes. To another one, larger strokes are
+                those on a smaller picture.
+        """
+        longest = max(width, height)
+        if not sized:
+            scale = 1.0 if self.detail is None else self.detail * DETAIL_SIDE / longest
+            return scale / self.stroke
+        if self.detail is not None:
+            return self.detail * DETAIL_SIDE / longest
+        return max(min(longest, WORKING_SIDE), LEAST_WORKING_SIDE / self.stroke) / longest
+
+    def stroke_for(self, side: int) -> float:
+        """Size of strokes beside the usual, for a network that sees a longest side of `side`."""
+        return self.stroke if self.detail is None else self.stroke * DETAIL_SIDE / side
 
     def tile_side(self, width: int, height: int, scale: float = 1.0) -> int | None:
         """Longest side of the tiles for a working picture; None: it is worked on whole.

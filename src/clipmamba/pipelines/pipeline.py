@@ -6,6 +6,7 @@ must answer at once.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import os
 from collections.abc import Callable, Sequence
@@ -91,6 +92,7 @@ class StylizePipeline:
         self.clip = clip
         self.prior = prior
         self.guidance = guidance
+        self._network_for: Callable[[int, float], Any] | None = None
         with loading():
             points = functional.normalize(prior.pictures, dim=1).to(self.device)
             self._guidance = Guidance.of(stylizer, points, guidance)
@@ -163,9 +165,26 @@ class StylizePipeline:
         """The stylizer as this pipeline runs it: its own parameters, with the guidance applied."""
         return self._guidance.applied(self.stylizer)
 
-    def network_for(self, side: int) -> Stylizer | SecondView:
-        """`network` for pictures whose longest side the network sees with `side` pixels."""
-        return self._guidance.applied(self.stylizer, side)
+    def network_for(self, side: int, stroke: float = 1.0) -> Stylizer | SecondView:
+        """`network` for pictures whose longest side it sees with `side` pixels.
+
+        Args:
+            side: Pixels.
+            stroke: Size of the strokes beside the usual; only the second design takes one.
+        """
+        if self._network_for is not None:
+            return cast("Stylizer | SecondView", self._network_for(side, stroke))
+        return self._guidance.applied(self.stylizer, side, stroke)
+
+    def with_network(self, network_for: Callable[[int, float], Any]) -> StylizePipeline:
+        """Make a pipeline of the same parts around another network, such as one with a memory.
+
+        Args:
+            network_for: takes the place of the method of that name.
+        """
+        other = copy.copy(self)
+        other._network_for = network_for
+        return other
 
     def prepare(
         self, request: StyleRequest, seeds: Sequence[int | None] = (None,)
@@ -244,6 +263,7 @@ class StylizePipeline:
         regions: Sequence[tuple[Picture, str | Style]] = (),
         strength: float = StylizeOptions.strength,
         preserve_color: bool = StylizeOptions.preserve_color,
+        stroke: float = StylizeOptions.stroke,
         detail: float | None = StylizeOptions.detail,
         grain: bool = StylizeOptions.grain,
         max_size: int | None = StylizeOptions.max_size,
@@ -270,7 +290,8 @@ class StylizePipeline:
                 earlier ones; without another style the rest stays the photo.
             strength: see `StylizeOptions`, as for all that follow.
             preserve_color: keep the photo's colors.
-            detail: size of strokes.
+            stroke: size of strokes beside the usual.
+            detail: size of strokes whatever the size of the photo.
             grain: give the network the noise that grain and strokes grow from.
             max_size: longest side of the result in pixels.
             tile: longest side of the tiles of a large picture.
@@ -290,11 +311,10 @@ class StylizePipeline:
             InputError: an option or a picture can't be used.
             TypeError: there is no such keyword.
         """
-        from clipmamba.pipelines.photo import Photo
         from clipmamba.styles.resolve import ResolvedStyle
 
         options = StylizeOptions(
-            strength, preserve_color, detail, grain, max_size, tile, seed, variants
+            strength, preserve_color, stroke, detail, grain, max_size, tile, seed, variants
         )
         seeds: Sequence[int | None] = options.seeds
         if isinstance(style, ResolvedStyle):
@@ -312,23 +332,37 @@ class StylizePipeline:
         styles = [resolved.only(seed) for seed in seeds]
         several = isinstance(images, list | tuple)
         batch = cast("Sequence[Picture]", images if several else [images])
-        total = len(batch) * len(seeds)
-        results: list[Any] = []
-        for number, image in enumerate(batch):
-            photo = Photo.open(image)
-            variants_of_one = []
-            for turn, one in enumerate(styles):
-
-                def tell(part: float, before: int = number * len(seeds) + turn) -> None:
-                    if callback is not None:
-                        callback(before + part, total)
-
-                variants_of_one.append(self._restyle(photo, one, options, finish, tell))
-                tell(1)
-            results.append(variants_of_one if len(seeds) > 1 else variants_of_one[0])
+        results = self._restyle_all(batch, styles, options, finish, callback)
         if not several and getattr(results[0], "ndim", 0) == 4:
             return StylizeOutput(results[0])
         return StylizeOutput(results)
+
+    def _restyle_all(
+        self,
+        images: Sequence[Picture],
+        styles: Sequence[ResolvedStyle],
+        options: StylizeOptions,
+        finish: Finish | None,
+        callback: Callable[[float, int], None] | None,
+    ) -> list[Any]:
+        """Restyle each picture in each style; of several styles, each picture gives a list."""
+        from clipmamba.pipelines.photo import Photo
+
+        total = len(images) * len(styles)
+        results: list[Any] = []
+        for number, image in enumerate(images):
+            photo = Photo.open(image)
+            variants = []
+            for turn, style in enumerate(styles):
+
+                def tell(part: float, before: int = number * len(styles) + turn) -> None:
+                    if callback is not None:
+                        callback(before + part, total)
+
+                variants.append(self._restyle(photo, style, options, finish, tell))
+                tell(1)
+            results.append(variants if len(styles) > 1 else variants[0])
+        return results
 
     def _restyle(
         self,
@@ -388,18 +422,20 @@ class StylizePipeline:
         from torch.nn import functional
 
         from clipmamba.io.convert import resize
+        from clipmamba.models.second_design import SecondStylizer
         from clipmamba.pipelines.compose import within_gamut
         from clipmamba.pipelines.tiles import restyle_in_tiles
 
         height, width = photo.shape[2:]
-        scale = options.working_scale(width, height)
+        scale = options.working_scale(width, height, isinstance(self.stylizer, SecondStylizer))
         small = resize(photo, max(1, round(height * scale)), max(1, round(width * scale)))
         # Not wider than the photo itself: a margin must not multiply a thin one.
         rows, columns = (min(self.stylizer.margin, side) for side in small.shape[2:])
         seen = functional.pad(small, (columns, columns, rows, rows), mode="replicate")
         points = point.to(seen).expand(len(seen), -1)
         noise = self.stylizer.draw_noise(seen.shape[2], seen.shape[3], seed or 0) * options.grain
-        network = self.network_for(max(small.shape[2:]))
+        side = max(small.shape[2:])
+        network = self.network_for(side, options.stroke_for(side))
         tile = options.tile_side(small.shape[3], small.shape[2], scale)
         if tile is None:
             restyled = network(seen, points, noise)

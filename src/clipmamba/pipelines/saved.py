@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from clipmamba.errors import WeightsError
+from clipmamba.files import write_json
 
 INDEX = "model_index.json"
 MAX_GUIDANCE = 10.0
@@ -44,7 +45,7 @@ def write_index(folder: Path, clip: str, guidance: float) -> None:
     if clip.startswith(("./", "../", "~")) or Path(clip).is_dir():
         clip = str(Path(clip).expanduser().resolve())
     index = {"_class_name": "StylizePipeline", "clip": clip, "guidance": guidance}
-    (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+    write_json(folder / INDEX, index)
 
 
 def check_guidance(guidance: object) -> None:

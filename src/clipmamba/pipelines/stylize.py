@@ -44,6 +44,7 @@ def stylize(
     mask: Picture | None = None,
     regions: Sequence[tuple[Picture, str | Style]] = (),
     preserve_color: bool = StylizeOptions.preserve_color,
+    stroke: float = StylizeOptions.stroke,
     detail: float | None = StylizeOptions.detail,
     grain: bool = StylizeOptions.grain,
     max_size: int | None = StylizeOptions.max_size,
@@ -80,7 +81,8 @@ def stylize(
         mask: white where the photo is restyled.
         regions: pairs of a mask and a style.
         preserve_color: keep the photo's colors.
-        detail: size of strokes.
+        stroke: size of strokes beside the usual, 0.5 to 2.
+        detail: size of strokes whatever the size of the photo.
         grain: give the network noise.
         max_size: longest side of the result.
         tile: longest side of the tiles of a large picture.
@@ -109,7 +111,7 @@ def stylize(
     prompt = prompt if text is None else text
     # What can be wrong is said before torch and the models take their seconds.
     options = StylizeOptions(
-        strength, preserve_color, detail, grain, max_size, tile, seed, variants
+        strength, preserve_color, stroke, detail, grain, max_size, tile, seed, variants
     )
     request = None
     if type(style).__name__ != "ResolvedStyle":  # which only somebody with torch can have
@@ -125,8 +127,8 @@ def stylize(
     images = pipeline(
         img, prompt=prompt, style_image=style_image, style=style, avoid=avoid, source=source,
         templates=templates, mask=mask, regions=regions, strength=strength,
-        preserve_color=preserve_color, detail=detail, grain=grain, max_size=max_size, tile=tile,
-        seed=seed, variants=variants, finish=companions.finish, callback=callback,
+        preserve_color=preserve_color, stroke=stroke, detail=detail, grain=grain, max_size=max_size,
+        tile=tile, seed=seed, variants=variants, finish=companions.finish, callback=callback,
     ).images  # fmt: skip
     return images if isinstance(img, list | tuple) or not isinstance(images, list) else images[0]
 

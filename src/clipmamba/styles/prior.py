@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from clipmamba.errors import InputError, WeightsError
+from clipmamba.files import write_json
 from clipmamba.weights import read_tensors, write_tensors
 
 if TYPE_CHECKING:
@@ -215,7 +216,7 @@ class StylePrior(torch.nn.Module):
         write_tensors(target / WEIGHTS_NAME, tensors, {"format": "pt"})
         config = {name: getattr(self, name) for name in ("embed_dim", "rank", "known")}
         config["clip"] = self.clip_name
-        (target / CONFIG_NAME).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        write_json(target / CONFIG_NAME, config)
 
     @classmethod
     def load(cls, folder: str | Path | None = None, clip: Clip | None = None) -> StylePrior:

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import click
 
 from clipmamba.errors import ClipmambaError
+from clipmamba.files import one_line
 from clipmamba.train.loop import LoopConfig
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -45,7 +46,7 @@ class PoliteCommand(click.Command):
         try:
             return super().invoke(ctx)
         except ClipmambaError as error:
-            raise _Refusal(" ".join(str(error).split())) from error
+            raise _Refusal(one_line(error)) from error
 
 
 class PoliteGroup(click.Group):

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -55,8 +56,8 @@ class Picture:
 
     @property
     def held_out(self) -> bool:
-        """A tenth of the pictures is never trained on; the file's own name alone decides."""
-        return int(hashlib.blake2b(self.path.stem.encode()).hexdigest(), 16) % 10 == 0
+        """Whether it is never trained on; see `split_of`."""
+        return split_of(self.path) == "test"
 
     @property
     def family(self) -> str:
@@ -94,21 +95,31 @@ def read_pictures(data: Path) -> list[Picture]:
     ]
 
 
-def set_aside(picture: Picture) -> bool:
-    """Whether a picture is for validation: a fiftieth of those that are not held out.
+def split_of(file: Path) -> Literal["training", "validation", "test"]:
+    """What a file is for; its own name alone decides.
 
-    By these a run chooses its best weights; the held-out ones are the judge's.
+    A tenth is for the test, the judge's; by a fiftieth of the others a run chooses its best
+    weights.
     """
-    name = hashlib.blake2b(picture.path.stem.encode(), person=b"validation")
-    return not picture.held_out and int(name.hexdigest(), 16) % 50 == 0
+    name = file.stem.encode()
+    if int(hashlib.blake2b(name).hexdigest(), 16) % 10 == 0:
+        return "test"
+    if int(hashlib.blake2b(name, person=b"validation").hexdigest(), 16) % 50 == 0:
+        return "validation"
+    return "training"
 
 
-def split_fingerprint(pictures: Iterable[Picture]) -> str:
-    """Of which files are held out and which are not, in any order: 16 hexadecimal digits.
+def set_aside(picture: Picture) -> bool:
+    """Whether a picture is for validation; see `split_of`."""
+    return split_of(picture.path) == "validation"
+
+
+def split_fingerprint(files: Iterable[Path]) -> str:
+    """Of what files are for, in any order and any folder: 16 hexadecimal digits.
 
     What was made of one split must not be trained on under another.
     """
-    lines = sorted(f"{picture.held_out:d} {picture.path.name}" for picture in pictures)
+    lines = sorted(f"{split_of(file)} {file.name}" for file in files)
     return hashlib.blake2b("\n".join(lines).encode(), digest_size=8).hexdigest()
 
 

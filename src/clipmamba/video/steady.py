@@ -44,18 +44,18 @@ class SceneNetwork:
     """A stylizer that remembers the scene; it shares the weights of the one it is given.
 
     Args:
-        network_for: Gives the network for a longest side in pixels.
+        network_for: Gives the network for a longest side in pixels and a size of strokes.
     """
 
-    def __init__(self, network_for: Callable[[int], Any]) -> None:
+    def __init__(self, network_for: Callable[[int, float], Any]) -> None:
         self._network_for = network_for
         self._network: Any = None
         self.scene = SceneMoments()
         self._frame: PictureMoments | None = None
 
-    def sees(self, side: int) -> SceneNetwork:
+    def sees(self, side: int, stroke: float = 1.0) -> SceneNetwork:
         """Itself, for pictures of a longest side in pixels."""
-        self._network = self._network_for(side)
+        self._network = self._network_for(side, stroke)
         return self
 
     def __getattr__(self, name: str) -> Any:

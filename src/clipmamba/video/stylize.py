@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 import os
 from collections.abc import Callable
@@ -11,13 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clipmamba.errors import InputError
+from clipmamba.files import check_place, reason, write_whole
 from clipmamba.pipelines.devices import check_device
 from clipmamba.pipelines.options import StylizeOptions
 from clipmamba.pipelines.pipeline import StylizePipeline
 from clipmamba.styles.request import StyleRequest
 from clipmamba.video.frame import Frame, import_av
 from clipmamba.video.options import VideoOptions
-from clipmamba.video.read import at_rate, open_video
+from clipmamba.video.read import Reader, at_rate, open_video
 from clipmamba.video.write import Writer
 
 if TYPE_CHECKING:
@@ -77,8 +77,9 @@ def stylize_video(
         overwrite: Whether ``output`` may be replaced.
         callback: Called with the frames done and about how many there are (None: unknown).
         options: The fields of `VideoOptions` (start, end, fps, steady, codec, quality, sound); of
-            `StylizeOptions` except variants (strength, preserve_color, detail, grain, max_size,
-            tile, seed); and style_image, style, avoid, source and templates as `stylize` has them.
+            `StylizeOptions` except variants (strength, preserve_color, stroke, detail, grain,
+            max_size, tile, seed); and style_image, style, avoid, source and templates as `stylize`
+            has them.
 
     Raises:
         InputError: An option or a file can't be used, or a package is missing.
@@ -102,32 +103,49 @@ def stylize_video(
             check_device(device)
             pipeline = StylizePipeline.from_pretrained(model, device)
         painter = FramePainter(pipeline, words, look, chosen.steady)
-        writer = Writer(target, reader.info, chosen, reader.sound)
         total = reader.count
         if chosen.rate is not None and total is not None:
             total = max(1, round(total * chosen.rate / reader.info.rate))
-        size = (0, 0)
+        with write_whole(target, overwrite=overwrite) as part:
+            writer = Writer(target, part, reader.info, chosen, reader.sound)
+            interruption = _write_frames(reader, painter, writer, chosen, callback, total)
+    except OSError as error:
+        raise InputError(f"can't write {target}: {reason(error)}") from error
+    finally:
+        reader.close()
+    if interruption is not None:
+        logger.warning("%s holds the %d frames done so far", target, writer.frames)
+        raise interruption
+    return VideoReport(target, writer.frames, reader.broken, writer.size)
+
+
+def _write_frames(
+    reader: Reader,
+    painter: FramePainter,
+    writer: Writer,
+    options: VideoOptions,
+    callback: Callable[[int, int | None], None] | None,
+    total: int | None,
+) -> BaseException | None:
+    """Write all frames, or those up to an interruption, which is handed back."""
+    interruption = None
+    try:
         try:
-            for item in at_rate(reader, chosen.rate):
+            for item in at_rate(reader, options.rate):
                 if not isinstance(item, Frame):
                     writer.copy(item)
                     continue
-                pixels = painter(item.pixels)
-                size = (pixels.shape[1], pixels.shape[0])
-                writer.write(replace(item, pixels=pixels))
+                writer.write(replace(item, pixels=painter(item.pixels)))
                 if callback is not None:
                     callback(writer.frames, total)
-            writer.finish()
-        except (KeyboardInterrupt, SystemExit):
-            if writer.frames:
-                writer.finish()
-                logger.warning("%s holds the %d frames done so far", target, writer.frames)
-            raise
-        finally:
-            writer.discard()
+        except (KeyboardInterrupt, SystemExit) as error:
+            if not writer.frames:
+                raise
+            interruption = error
+        writer.finish()
     finally:
-        reader.close()
-    return VideoReport(target, writer.frames, reader.broken, size)
+        writer.close()
+    return interruption
 
 
 class FramePainter:
@@ -148,12 +166,11 @@ class FramePainter:
 
         point = pipeline.encode_style(seed=look.seed, **words)
         self._style: Style = Style(point[0], "video", pipeline.clip.name)
-        self._pipeline = copy.copy(pipeline)  # the same weights, but a network that remembers
-        self._network = SceneNetwork(pipeline.network_for)
-        self._pipeline.network_for = self._network.sees  # type: ignore[assignment,method-assign]
+        self._network = SceneNetwork(pipeline.network_for)  # the same weights, with a memory
+        self._pipeline = pipeline.with_network(self._network.sees)
         self._look = {
             name: getattr(look, name)
-            for name in ("preserve_color", "detail", "grain", "tile", "seed")
+            for name in ("preserve_color", "stroke", "detail", "grain", "tile", "seed")
         }
         self._strength = look.strength
         self._steadier = Steadier(steady) if steady else None
@@ -204,10 +221,5 @@ def check_video_output(
     import_av()
     path = Path(output)
     options.encoding(path)
-    if path.is_dir() or not path.parent.is_dir():
-        raise InputError(f"can't write {path}: give a file in a folder that is there")
-    if not os.access(path.parent, os.W_OK):
-        raise InputError(f"can't write {path}: the folder {path.parent} is not writable")
-    if path.exists() and not overwrite:
-        raise InputError(f"{path} exists already; choose another name or allow --overwrite")
+    check_place(path, overwrite=overwrite)
     return path

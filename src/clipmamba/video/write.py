@@ -1,8 +1,7 @@
-"""Write a video under a temporary name, whole and playable however the work ends."""
+"""Write a video: encoded frames and copied sound."""
 
 from __future__ import annotations
 
-import secrets
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -22,29 +21,37 @@ class Writer:
     """Encodes frames and copies sound into a file.
 
     Args:
-        path: The result; its extension chooses the kind of file.
+        path: The result, for messages; its extension chooses the kind of file.
+        part: Where it is written until it is whole.
         info: Of the source.
         options: Codec, quality, rate, sound.
         sound: Streams whose packets will be copied.
 
     Attributes:
         frames: How many were written.
+        size: Width and height of the last one.
 
     Raises:
         InputError: The file can't be written or can't hold the sound.
     """
 
     def __init__(
-        self, path: Path, info: VideoInfo, options: VideoOptions, sound: tuple[Any, ...] = ()
+        self,
+        path: Path,
+        part: Path,
+        info: VideoInfo,
+        options: VideoOptions,
+        sound: tuple[Any, ...] = (),
     ) -> None:
         self.path = path
         self.frames = 0
+        self.size = (0, 0)
         self._last = -1
         self._info = info
         self._encoding = options.encoding(path)
         self._rate = options.rate
         self._kind = path.suffix.lower()
-        self._temporary = path.with_name(f".clipmamba-{secrets.token_hex(6)}{self._kind}")
+        self._part = part
         self._templates = sound if options.sound and self._encoding is not None else ()
         self._container: Any = None
         self._waiting: list[Any] = []  # sound from before the first frame
@@ -72,6 +79,7 @@ class Writer:
         except (av.FFmpegError, OSError) as error:
             raise InputError(f"can't write {self.path}: {error.strerror or error}") from error
         self.frames += 1
+        self.size = (frame.pixels.shape[1], frame.pixels.shape[0])
 
     def copy(self, packet: Any) -> None:
         """Copy a packet of sound."""
@@ -84,7 +92,7 @@ class Writer:
         self._container.mux(packet)
 
     def finish(self) -> None:
-        """Write what the encoder holds back, close the file and give it its name.
+        """Write what the encoder holds back, and close the file.
 
         Raises:
             InputError: The disk is full, or there was no frame.
@@ -95,17 +103,13 @@ class Writer:
         try:
             self._container.mux(self._video.encode(None))
             self._container.close()
-            self._temporary.replace(self.path)
         except (av.FFmpegError, OSError) as error:
             raise InputError(f"can't write {self.path}: {error.strerror or error}") from error
-        finally:
-            self.discard()
 
-    def discard(self) -> None:
-        """Leave nothing behind but a finished file."""
+    def close(self) -> None:
+        """Close the file, finished or not."""
         if self._container is not None:
             self._container.close()
-        self._temporary.unlink(missing_ok=True)
 
     def _open(self, frame: Frame) -> None:
         av = import_av()
@@ -115,7 +119,7 @@ class Writer:
             options["loop"] = str(self._info.loops)
         elif self._kind in (".mp4", ".m4v", ".mov"):
             options["movflags"] = "+faststart"
-        self._container = av.open(str(self._temporary), "w", container_options=options)
+        self._container = av.open(str(self._part), "w", container_options=options)
         self._container.metadata.update(
             {key: text for key, text in self._info.tags if key not in _ENCODERS_TAG}
         )

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
 from clipmamba.clip import Clip
 from clipmamba.losses.vgg import VggFeatures
@@ -90,5 +91,12 @@ def stylizer() -> SecondStylizer:
 
 
 @pytest.fixture
-def task(stylizer: SecondStylizer, vgg_weights: Path) -> StylizerTask:
-    return StylizerTask(stylizer, VggFeatures(vgg_weights))
+def networks(vgg_weights: Path, tiny_clip_folder: Path) -> dict[str, nn.Module]:
+    """What looks at pictures."""
+    clip = Clip.from_pretrained(str(tiny_clip_folder))
+    return {"vgg": VggFeatures(vgg_weights), "clip": clip}
+
+
+@pytest.fixture
+def task(stylizer: SecondStylizer, networks: dict[str, nn.Module]) -> StylizerTask:
+    return StylizerTask(stylizer, networks)

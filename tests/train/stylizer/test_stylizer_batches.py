@@ -14,7 +14,7 @@ from clipmamba.train.stylizer.prepared import Prepared
 
 SHAPES = {
     "photo": (6, 3, 64, 64), "style": (6, 16), "stroke": (6,), "picture": (4, 3, 256, 256),
-    "result": (2, 3, 64, 64), "seed": (), "weights": (2,),
+    "result": (2, 3, 64, 64), "seed": (), "weights": (2,), "others": (63, 16), "source": (16,),
 }  # fmt: skip
 
 
@@ -128,3 +128,28 @@ def test_what_can_not_be_drawn_is_refused_at_once(make, data, prepared, tmp_path
         StylizerBatches(data, without, **arguments)
     with pytest.raises(InputError, match=r"lacks 18 prepared pictures, .*png"):
         StylizerBatches(tmp_path, prepared, **arguments)
+
+
+def test_some_points_are_means_of_pictures_of_one_look(data: Path, prepared: Prepared):
+    """Pictures of look 0 lie at the first axis or the second, those of no look at the third."""
+    axes = torch.eye(16)
+    rows = [n % 2 if n < 6 else 2 for n in range(8)]
+    seen = dataclasses.replace(
+        prepared,
+        points=axes[rows][:, None].expand(-1, 2, -1),
+        looks=torch.tensor([0] * 6 + [-1] * 2),
+        shares=torch.full((8,), 1 / 8),
+    )
+    source = StylizerBatches(data, seen, 8, (64,), (0.5, 5.0), exact=0, seed=0)
+    points = torch.cat([source.batch(step, 0, 1)["style"] for step in range(40)])
+    between = (points[:, :2].amin(1) > 0.2).float().mean().item()
+    assert 0.08 < between < 0.25  # a mean of two or more of 3/4 of the pictures, not all alike
+    assert (
+        points[:, 2:]
+        .norm(dim=1)
+        .sub(1)
+        .abs()
+        .lt(0.05)
+        .logical_or(points[:, 2:].norm(dim=1) < 0.2)
+        .all()
+    )  # those of no look stay alone

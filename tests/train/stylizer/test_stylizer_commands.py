@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +17,8 @@ from PIL import Image
 from clipmamba.models.pretrained import WEIGHTS_NAME
 from clipmamba.models.second_design import SecondStylizer
 from clipmamba.styles import StylePrior
-from clipmamba.train.loop import latest_checkpoint, read_log
+from clipmamba.train.checkpoints import latest_checkpoint
+from clipmamba.train.log import read_log
 from clipmamba.train.stylizer import commands, samples
 from clipmamba.train.stylizer.prepared import Prepared
 
@@ -109,6 +111,33 @@ def test_from_pictures_to_a_folder_that_ships(
     assert index == {"_class_name": "StylizePipeline", "clip": str(tiny_clip_folder.resolve()),
                      "guidance": 1.2}  # fmt: skip
     assert StylePrior.load(tmp_path / "ship" / "prior").clip_name == index["clip"]
+
+
+def test_pictures_prepared_under_another_split_are_refused(
+    options: dict[str, object], prepared_folder: Path, tmp_path: Path
+):
+    stale = tmp_path / "stale"
+    shutil.copytree(prepared_folder, stale)
+    listed = json.loads((stale / "prepared.json").read_text())
+    (stale / "prepared.json").write_text(json.dumps(listed | {"split": "0" * 16}))
+    refused = run("train", *words(options | {"prepared": stale}))
+    assert refused.exit_code == 2
+    assert "other pictures were held out; run `prepare` again" in refused.output
+
+
+def test_painters_pairs_are_painted_anew_for_other_photos_only(
+    data: Path, tiny_clip_folder: Path, tmp_path: Path
+):
+    def painted() -> int:
+        done = run("prepare", "--data", str(data), "--clip", str(tiny_clip_folder), "--styles", "2",
+                   "--painters", "2", "--output", str(tmp_path))  # fmt: skip
+        assert done.exit_code == 0, done.output
+        return (tmp_path / "painters" / "styles.json").stat().st_mtime_ns
+
+    first = painted()
+    assert painted() == first
+    (tmp_path / "painters" / "split.txt").write_text("of other photos")
+    assert painted() > first
 
 
 def test_a_clip_given_by_a_relative_path_is_found_from_elsewhere(

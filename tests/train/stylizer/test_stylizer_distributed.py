@@ -12,7 +12,7 @@ from clipmamba.losses.vgg import VggFeatures
 from clipmamba.models.second_design import SecondConfig, SecondStylizer
 from clipmamba.train.stylizer.batches import StylizerBatches
 from clipmamba.train.stylizer.prepared import Prepared
-from clipmamba.train.stylizer.task import StylizerTask
+from clipmamba.train.stylizer.task import LossWeights, StylizerTask
 
 
 def make_task(vgg: str) -> StylizerTask:
@@ -20,7 +20,8 @@ def make_task(vgg: str) -> StylizerTask:
     small = SecondConfig(
         style_dim=16, widths=(8, 8, 8), depth=1, quarter_depth=1, state=4, expand=1, code_dim=16
     )
-    return StylizerTask(SecondStylizer(small), VggFeatures(vgg))
+    weights = LossWeights(directional=0, contrastive=0)
+    return StylizerTask(SecondStylizer(small), {"vgg": VggFeatures(vgg)}, weights)
 
 
 def two_processes_equal_one(data: str, prepared: str, vgg: str) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -7,11 +8,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from clipmamba.losses.vgg import VggFeatures
+from clipmamba.errors import InputError
+from clipmamba.losses.terms import Term, select_terms
 from clipmamba.models.second_design import SecondStylizer
 from clipmamba.train.stylizer.batches import StylizerBatches
 from clipmamba.train.stylizer.prepared import Prepared
-from clipmamba.train.stylizer.task import StylizerTask, pixel_loss
+from clipmamba.train.stylizer.task import TERMS, LossWeights, StylizerTask, pixel_loss
+
+CLIP_LOOKS = 4  # seeds of steps on which CLIP looks, and does not
+CLIP_RESTS = 0
 
 
 class Fixed(nn.Module):
@@ -31,16 +36,15 @@ class Fixed(nn.Module):
 @pytest.fixture
 def batch(data: Path, prepared: Prepared) -> dict[str, Tensor]:
     source = StylizerBatches(data, prepared, 4, (64,), (0.5, 5.0), exact=1, seed=0)
-    return source.batch(0, 0, 1)
+    return source.batch(0, 0, 1) | {"seed": torch.tensor(CLIP_LOOKS)}
 
 
 @pytest.fixture
-def losses_of(vgg_weights: Path, batch: dict[str, Tensor]):
+def losses_of(networks: dict[str, nn.Module], batch: dict[str, Tensor]):
     """Losses of an answer to the batch."""
-    vgg = VggFeatures(vgg_weights)
 
     def losses_of(answer: Tensor, **changes: Tensor) -> dict[str, float]:
-        losses = StylizerTask(Fixed(answer), vgg)(batch | changes)
+        losses = StylizerTask(Fixed(answer), networks)(batch | changes)
         return {name: value.item() for name, value in losses.items()}
 
     return losses_of
@@ -48,7 +52,7 @@ def losses_of(vgg_weights: Path, batch: dict[str, Tensor]):
 
 def test_all_losses_reach_all_weights_of_the_stylizer(task: StylizerTask, batch):
     losses = task(batch)
-    assert set(losses) == {"texture", "content", "calm", "pixel", "gamut"}
+    assert set(losses) == {term.name for term in TERMS}
     assert all(value.isfinite() and value.shape == () for value in losses.values())
     sum(losses.values()).backward()
     missing = [name for name, p in task.named_parameters() if p.grad is None or not p.grad.any()]
@@ -119,8 +123,9 @@ def test_what_is_cut_off_costs(batch, losses_of):
     assert losses_of(batch["photo"] * 0 + 1.2)["gamut"] == pytest.approx(0.04)
 
 
-def test_shares_of_unlike_processes_are_together_the_joint_batch(task: StylizerTask, batch):
-    """Two free samples here, one and an exact pair there."""
+def test_shares_of_unlike_processes_are_together_the_joint_batch(stylizer, networks, batch):
+    """Two free samples here, one and an exact pair there; CLIP's contrast is within a process."""
+    task = StylizerTask(stylizer, networks, LossWeights(directional=0, contrastive=0))
     with torch.no_grad():
         task.stylizer.grain.mix.weight.zero_()  # each draws its own noise
     batch |= {"stroke": torch.full((4,), 1.5), "picture": batch["picture"][..., :64, :64]}
@@ -129,7 +134,7 @@ def test_shares_of_unlike_processes_are_together_the_joint_batch(task: StylizerT
     for some, free in ((slice(0, 2), 2), (slice(2, 4), 1)):
         part = {name: batch[name][some] for name in rows}
         part["result"] = batch["result"][: 2 - free]
-        part["seed"] = batch["seed"]
+        part |= {name: batch[name] for name in ("seed", "others", "source")}
         part["weights"] = torch.tensor([2 * free / 3, 2.0 * (2 - free)])
         parts.append(part)
 
@@ -150,21 +155,22 @@ def test_shares_of_unlike_processes_are_together_the_joint_batch(task: StylizerT
     assert (unweighted - expected).norm() > 0.1 * expected.norm()
 
 
-def test_the_frozen_network_moves_with_the_task_and_is_no_part_of_its_state(
+def test_frozen_networks_move_with_the_task_and_are_no_part_of_its_state(
     task: StylizerTask, stylizer: SecondStylizer, batch
 ):
     assert {name.split(".")[0] for name in task.state_dict()} == {"stylizer"}
     assert {id(p) for p in task.parameters()} == {id(p) for p in stylizer.parameters()}
-    vgg = task._frozen[0]
+    vgg, clip = task._frozen["vgg"], task._frozen["clip"]
     before = vgg.conv1_1.weight.clone()
     task.double()
-    assert {p.dtype for p in vgg.parameters()} == {torch.float64}
+    assert {p.dtype for p in (*vgg.parameters(), *clip.parameters())} == {torch.float64}
+    batch |= {"seed": torch.tensor(CLIP_RESTS)}  # it reads float32
     wide = {name: v.double() if v.is_floating_point() else v for name, v in batch.items()}
     assert all(value.isfinite() for value in task(wide).values())
     task.float()
     assert torch.equal(vgg.conv1_1.weight, before)
     assert task.to(torch.device("meta")) is task
-    assert {p.device.type for p in vgg.parameters()} == {"meta"}
+    assert {p.device.type for p in (*vgg.parameters(), *clip.parameters())} == {"meta"}
 
 
 def test_pixel_loss_sees_colour_and_edges():
@@ -176,3 +182,61 @@ def test_pixel_loss_sees_colour_and_edges():
     assert (pixel_loss(blurred, photo) < pixel_loss(shuffled, photo)).all()
     noise = 0.1 * torch.sign(torch.rand(2, 3, 32, 32) - 0.5)
     assert (pixel_loss(photo + noise, photo) > 0.1).all()  # edges count beside the same L1
+
+
+NO_LOSSES = LossWeights(**{term.name: 0.0 for term in TERMS})
+
+
+def test_every_loss_of_the_table_has_one_weight():
+    assert sorted(dataclasses.asdict(LossWeights())) == sorted(term.name for term in TERMS)
+
+
+@pytest.mark.parametrize("term", TERMS, ids=lambda term: term.name)
+def test_a_loss_without_weight_is_not_computed_and_changes_no_other(
+    term: Term, stylizer: SecondStylizer, networks: dict[str, nn.Module], batch
+):
+    looks = set()
+    networks["vgg"].register_forward_hook(lambda *_: looks.add("vgg"))
+    networks["clip"].model.visual.register_forward_hook(lambda *_: looks.add("clip"))
+    only = dataclasses.replace(NO_LOSSES, **{term.name: 1.0})
+    alone = StylizerTask(stylizer, networks, only)(batch)
+    assert looks == set(term.needs)
+    every = StylizerTask(stylizer, networks)(batch)
+    assert alone == {term.name: every[term.name]}
+    others = dataclasses.replace(LossWeights(), **{term.name: 0.0})
+    rest = StylizerTask(stylizer, networks, others)
+    assert set(rest(batch)) == set(every) - {term.name}
+
+
+def test_a_loss_that_needs_a_missing_network_is_refused(stylizer: SecondStylizer):
+    with pytest.raises(InputError, match="'texture' needs vgg"):
+        StylizerTask(stylizer, {})
+    assert StylizerTask(stylizer, {}, dataclasses.replace(NO_LOSSES, pixel=1.0)).terms
+
+
+def test_a_weight_of_an_unknown_loss_is_refused():
+    with pytest.raises(InputError, match="no loss is called 'colour'"):
+        select_terms(TERMS, {"pixel": 1.0, "colour": 1.0}, ())
+
+
+def test_clip_looks_at_a_quarter_of_the_steps_and_is_not_trained(task: StylizerTask, batch):
+    assert "directional" not in task(batch | {"seed": torch.tensor(CLIP_RESTS)})
+    drawn = [torch.tensor(seed) for seed in range(40)]
+    looked = ["directional" in task(batch | {"seed": seed}) for seed in drawn]
+    assert 4 <= sum(looked) <= 17
+    assert not any("visual" in name for name in task.state_dict())
+
+
+def test_a_move_to_the_style_has_low_clip_losses(networks, batch: dict[str, Tensor]):
+    """One photo four times; photos lie where it does, and the styles where the answers are."""
+    clip = networks["clip"]
+    photo = batch["photo"][:1].expand(4, -1, -1, -1)
+    answer = torch.stack([1 - photo[0], photo[0].flip(0), photo[1] ** 3, photo[0].roll(20, -1)])
+    style, source = clip.encode_image(answer), clip.encode_image(photo[:1])[0]
+    others = F.normalize(torch.randn(63, 16, generator=torch.Generator().manual_seed(0)), dim=1)
+    seen = batch | {"photo": photo, "style": style, "source": source, "others": others}
+    task = StylizerTask(Fixed(answer), networks)
+    losses, turned = task(seen), task(seen | {"style": 2 * source - style})
+    assert losses["directional"] < 0.05
+    assert turned["directional"] > 1.5
+    assert turned["contrastive"] > losses["contrastive"] + 1

@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from clipmamba.clip import TEMPLATES, Clip, encode_prompt
 from clipmamba.errors import InputError
+from clipmamba.files import write_json, write_whole
 from clipmamba.styles import Style, StylePrior
 from clipmamba.train.loop import LoopConfig, train
 from clipmamba.train.mini import model as mini
@@ -87,7 +88,8 @@ def sentence_embeddings(phrases: list[str], cache: Path) -> Tensor:
             show_progress_bar=True,
         )
     cache.parent.mkdir(parents=True, exist_ok=True)
-    torch.save(values.half().cpu(), cache)
+    with write_whole(cache) as part:
+        torch.save(values.half().cpu(), part)
     return values.half().cpu()
 
 
@@ -352,7 +354,7 @@ def evaluate(data: Path, folder: Path, output: Path | None) -> None:
     }
     click.echo(json.dumps(result, indent=2))
     if output:
-        output.write_text(json.dumps(result, indent=2) + "\n")
+        write_json(output, result)
 
 
 @main.command()
@@ -401,8 +403,7 @@ def wordings(
     }
     click.echo(json.dumps(result, indent=2, ensure_ascii=False))
     if output:
-        text = json.dumps(result, indent=2, ensure_ascii=False) + "\n"
-        output.write_text(text, encoding="utf-8")
+        write_json(output, result)
 
 
 def everyday_prompts() -> list[tuple[str, str]]:
@@ -450,7 +451,7 @@ def _paint_photo(job: tuple[Path, int, Path, tuple[int, int]]) -> None:
         pixels = np.asarray(center_view(opened.convert("RGB")), np.float32) / 255
     for style in rng.choice(sorted(PAINTERS), renders, replace=False):
         result = np.rint(PAINTERS[style](pixels, rng) * 255).astype(np.uint8)
-        partial = folder / f"{style}--{path.stem}.partial"
+        partial = folder / f"{style}--{path.stem}.partial"  # thousands: not each is flushed
         Image.fromarray(result).save(partial, format="png")
         partial.rename(partial.with_suffix(".png"))
 

@@ -7,7 +7,6 @@ tokenizer, first distilled from a sentence encoder, then trained with the image 
 from __future__ import annotations
 
 import functools
-import json
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,12 @@ import open_clip
 import torch
 import torch.nn.functional as F
 from open_clip.model import CLIP, text_global_pool
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from clipmamba.files import write_json
+from clipmamba.weights import write_tensors
 
 MODEL_CONFIG: dict[str, Any] = {
     "embed_dim": 256,
@@ -170,13 +172,12 @@ def save(model: CLIP, folder: Path) -> None:
     """Writes open_clip's local folder format, weights in fp16."""
     folder.mkdir(parents=True, exist_ok=True)
     config = {"model_cfg": MODEL_CONFIG, "preprocess_cfg": PREPROCESS_CONFIG}
-    (folder / "open_clip_config.json").write_text(json.dumps(config, indent=2) + "\n")
+    write_json(folder / "open_clip_config.json", config)
     tensors = {
         name: value.detach().to(torch.float16 if value.is_floating_point() else value.dtype)
         for name, value in model.state_dict().items()
     }
-    save_file({name: value.contiguous() for name, value in tensors.items()},
-              str(folder / "open_clip_model.safetensors"))  # fmt: skip
+    write_tensors(folder / "open_clip_model.safetensors", tensors, {})
 
 
 def load(folder: Path) -> CLIP:

@@ -11,10 +11,10 @@ import hashlib
 import random
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -25,6 +25,8 @@ from PIL import Image
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from clipmamba.files import flush, write_whole
+from clipmamba.losses.terms import Term
 from clipmamba.train.mini import model as mini
 from clipmamba.train.mini.looks import everyday, look_of
 from clipmamba.train.pictures import MOVEMENTS, Picture
@@ -142,7 +144,9 @@ def compute_features(
                 ]
             statistics[start : start + len(indices)] = texture[centres]
     store.flush()
-    np.save(statistics_file, statistics.numpy())
+    flush(file)
+    with write_whole(statistics_file) as whole:
+        np.save(whole, statistics.numpy())
     return Features(store, first, statistics)
 
 
@@ -308,40 +312,69 @@ class PairTask(nn.Module):
         mini.freeze_first_blocks(model, blocks)
 
     def train(self, mode: bool = True) -> PairTask:
-        """Keeps the frozen blocks in eval mode."""
+        """Keep the frozen blocks in eval mode."""
         super().train(mode)
         mini.freeze_first_blocks(self.model, self.blocks)
         return self
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Named losses of a batch of `PairBatches`."""
+        """Compute the losses of a batch of `PairBatches`."""
         features = batch["features"].float().contiguous(memory_format=torch.channels_last)
         image = F.normalize(mini.encode_features(self.model, features).float(), dim=-1)
-        text = self._encode(batch["tokens"])
         scale = self.model.logit_scale.exp().clamp(max=100)
-        # two Monets are no negatives of each other's "impressionism" (Khosla et al., "Supervised
-        # Contrastive Learning", 2020)
-        applies = batch["applies"].float()
-        logits = scale * image @ text.T
-        by_row, by_column = (F.normalize(target, p=1, dim=1) for target in (applies, applies.T))
-        contrastive = _cross_entropy(logits, by_row) + _cross_entropy(logits.T, by_column)
-        names = self._encode(batch["movement_tokens"])
-        known = batch["movement"] >= 0
-        told = _cross_entropy((scale * image @ names.T)[known], batch["movement"][known], "sum")
-        movement = told / known.sum().clamp(min=1)
-        predicted = self.to_statistics(image * image.shape[1] ** 0.5)
-        statistics = F.smooth_l1_loss(predicted, batch["statistics"])
-        remembered = self._encode(batch["phrases"])
-        distill = 1 - (remembered * batch["targets"].float()).sum(-1).mean()
-        return {
-            "contrastive": contrastive / 2,
-            "movement": movement,
-            "statistics": statistics,
-            "distill": distill,
-        }
+        step = PairStep(batch, image, scale, self.encode_tokens, self.to_statistics)
+        return {term.name: term.function(step) for term in TERMS}
 
-    def _encode(self, tokens: Tensor) -> Tensor:
+    def encode_tokens(self, tokens: Tensor) -> Tensor:
+        """Map token ids (B, T) to unit embeddings (B, D) in float32."""
         return F.normalize(mini.encode_tokens(self.model, tokens).float(), dim=-1)
+
+
+class PairStep(NamedTuple):
+    """What the losses look at: a batch of `PairBatches` and what the model makes of it."""
+
+    batch: dict[str, Tensor]
+    image: Tensor
+    """Unit embeddings of the pictures, (B, D)."""
+    scale: Tensor
+    """Factor of the cosines."""
+    encode_tokens: Callable[[Tensor], Tensor]
+    to_statistics: Callable[[Tensor], Tensor]
+
+
+def _contrastive(step: PairStep) -> Tensor:
+    # two Monets are no negatives of each other's "impressionism" (Khosla et al., "Supervised
+    # Contrastive Learning", 2020)
+    applies = step.batch["applies"].float()
+    logits = step.scale * step.image @ step.encode_tokens(step.batch["tokens"]).T
+    by_row, by_column = (F.normalize(target, p=1, dim=1) for target in (applies, applies.T))
+    return (_cross_entropy(logits, by_row) + _cross_entropy(logits.T, by_column)) / 2
+
+
+def _movement(step: PairStep) -> Tensor:
+    names = step.encode_tokens(step.batch["movement_tokens"])
+    known = step.batch["movement"] >= 0
+    logits = (step.scale * step.image @ names.T)[known]
+    return _cross_entropy(logits, step.batch["movement"][known], "sum") / known.sum().clamp(min=1)
+
+
+def _statistics(step: PairStep) -> Tensor:
+    predicted = step.to_statistics(step.image * step.image.shape[1] ** 0.5)
+    return F.smooth_l1_loss(predicted, step.batch["statistics"])
+
+
+def _distill(step: PairStep) -> Tensor:
+    remembered = step.encode_tokens(step.batch["phrases"])
+    return 1 - (remembered * step.batch["targets"].float()).sum(-1).mean()
+
+
+TERMS: tuple[Term[PairStep], ...] = (
+    Term("contrastive", _contrastive),
+    Term("movement", _movement, applies_to="pictures of a known movement"),
+    Term("statistics", _statistics),
+    Term("distill", _distill, applies_to="phrases"),
+)
+"""The losses of `mini`'s second stage."""
 
 
 def _cross_entropy(logits: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:

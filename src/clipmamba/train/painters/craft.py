@@ -4,31 +4,26 @@ from __future__ import annotations
 
 import numpy as np
 
-from clipmamba.train.painters._tools import (
+from clipmamba.train.painters.brushes.cells import cell_means
+from clipmamba.train.painters.brushes.flow import edge_flow, hatching
+from clipmamba.train.painters.brushes.lines import contours
+from clipmamba.train.painters.brushes.noise import noise, paper, shifted
+from clipmamba.train.painters.brushes.palette import learn_palette, to_palette
+from clipmamba.train.painters.brushes.smoothing import blur, simplify
+from clipmamba.train.painters.brushes.strokes import relief
+from clipmamba.train.painters.brushes.tone import (
     Array,
-    blur,
-    cell_means,
-    contours,
-    edge_flow,
     finish,
     grid_step,
-    hatching,
-    learn_palette,
     luma,
     mix,
-    noise,
-    paper,
     ramp,
-    relief,
     rgb,
     rgbs,
     saturate,
     scale_of,
-    shifted,
-    simplify,
     smoothstep,
     stretch,
-    to_palette,
     vibrance,
     with_luma,
 )

@@ -4,27 +4,21 @@ from __future__ import annotations
 
 import numpy as np
 
-from clipmamba.train.painters._tools import (
+from clipmamba.train.painters.brushes.flow import Flow, edge_flow, hatching, tangent
+from clipmamba.train.painters.brushes.lines import contours, outlines
+from clipmamba.train.painters.brushes.noise import noise, paper
+from clipmamba.train.painters.brushes.smoothing import blur, simplify
+from clipmamba.train.painters.brushes.tone import (
     Array,
-    Flow,
-    blur,
-    contours,
-    edge_flow,
     finish,
     grid_step,
-    hatching,
     luma,
     mix,
-    noise,
-    outlines,
-    paper,
     rgb,
     saturate,
     scale_of,
-    simplify,
     smoothstep,
     stretch,
-    tangent,
     vibrance,
     with_luma,
 )

@@ -4,27 +4,21 @@ from __future__ import annotations
 
 import numpy as np
 
-from clipmamba.train.painters._tools import (
+from clipmamba.train.painters.brushes.flow import edge_flow, hatching
+from clipmamba.train.painters.brushes.lines import contours, line_drawing
+from clipmamba.train.painters.brushes.noise import noise, paper, shifted
+from clipmamba.train.painters.brushes.smoothing import blur, posterise, simplify
+from clipmamba.train.painters.brushes.strokes import relief
+from clipmamba.train.painters.brushes.tone import (
     Array,
-    blur,
-    contours,
-    edge_flow,
     finish,
-    hatching,
-    line_drawing,
     luma,
     mix,
-    noise,
-    paper,
-    posterise,
     ramp,
-    relief,
     rgb,
     rgbs,
     saturate,
     scale_of,
-    shifted,
-    simplify,
     smoothstep,
     stretch,
     vibrance,

@@ -4,37 +4,26 @@ from __future__ import annotations
 
 import numpy as np
 
-from clipmamba.train.painters._tools import (
+from clipmamba.train.painters.brushes.cells import jittered_grid, sample
+from clipmamba.train.painters.brushes.flow import Flow, blend_angles, edge_flow, hatching, tangent
+from clipmamba.train.painters.brushes.lines import edge_strength, outlines
+from clipmamba.train.painters.brushes.noise import noise, vignette
+from clipmamba.train.painters.brushes.palette import to_palette
+from clipmamba.train.painters.brushes.smoothing import blur, posterise, simplify
+from clipmamba.train.painters.brushes.strokes import bristles, lay_strokes, relief
+from clipmamba.train.painters.brushes.tone import (
     Array,
-    Flow,
-    blend_angles,
-    blur,
-    bristles,
-    edge_flow,
-    edge_strength,
     finish,
-    hatching,
-    jittered_grid,
-    lay_strokes,
     luma,
     mix,
-    noise,
-    outlines,
-    posterise,
     ramp,
-    relief,
     rgb,
     rgbs,
-    sample,
     saturate,
     scale_of,
-    simplify,
     smoothstep,
     stretch,
-    tangent,
-    to_palette,
     vibrance,
-    vignette,
     with_luma,
 )
 

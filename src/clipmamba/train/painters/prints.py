@@ -4,33 +4,24 @@ from __future__ import annotations
 
 import numpy as np
 
-from clipmamba.train.painters._tools import (
+from clipmamba.train.painters.brushes.flow import Flow, blend_angles, edge_flow, hatching, tangent
+from clipmamba.train.painters.brushes.lines import line_drawing, outlines
+from clipmamba.train.painters.brushes.noise import noise, paper, shifted
+from clipmamba.train.painters.brushes.palette import to_palette
+from clipmamba.train.painters.brushes.smoothing import blur, posterise, simplify
+from clipmamba.train.painters.brushes.tone import (
     Array,
-    Flow,
-    blend_angles,
-    blur,
-    edge_flow,
     finish,
     grid_step,
-    hatching,
-    line_drawing,
     luma,
     mix,
-    noise,
-    outlines,
-    paper,
-    posterise,
     ramp,
     rgb,
     rgbs,
     saturate,
     scale_of,
-    shifted,
-    simplify,
     smoothstep,
     stretch,
-    tangent,
-    to_palette,
     vibrance,
     with_luma,
 )

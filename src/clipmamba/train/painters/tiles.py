@@ -12,36 +12,27 @@ from scipy import ndimage
 from scipy.spatial import Delaunay
 from skimage.segmentation import watershed
 
-from clipmamba.train.painters._tools import (
+from clipmamba.train.painters.brushes.cells import cell_means, jittered_grid, sample
+from clipmamba.train.painters.brushes.flow import Flow, blend_angles, hatching, tangent
+from clipmamba.train.painters.brushes.lines import edge_strength, outlines
+from clipmamba.train.painters.brushes.noise import noise
+from clipmamba.train.painters.brushes.palette import learn_palette, nearest, to_palette
+from clipmamba.train.painters.brushes.smoothing import blur, simplify
+from clipmamba.train.painters.brushes.strokes import lay_strokes
+from clipmamba.train.painters.brushes.tone import (
     Array,
-    Flow,
     Index,
-    blend_angles,
-    blur,
-    cell_means,
-    edge_strength,
     finish,
     grid_step,
-    hatching,
-    jittered_grid,
-    lay_strokes,
-    learn_palette,
     luma,
     mix,
-    nearest,
-    noise,
-    outlines,
     ramp,
     rgb,
     rgbs,
-    sample,
     saturate,
     scale_of,
-    simplify,
     smoothstep,
     stretch,
-    tangent,
-    to_palette,
     vibrance,
     with_luma,
 )

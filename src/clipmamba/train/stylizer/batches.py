@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,9 @@ from clipmamba.train.stylizer.prepared import Prepared
 STYLE_SIDE = 256  # of the square of a style picture, in pixels: about what its file has
 PHOTO_ZOOM = (1.0, 2.5)  # a photo's short side, in sides of the crop
 STYLE_ZOOM = (1.0, 1.15)  # the same of a style picture
+OTHERS = 63  # styles that no photo of a batch is asked for
+MIXED = 0.3  # of the style points are means of pictures of one look, as words give them,
+MOST_MIXED = 5  # of so many at most
 BLUR = 0.01  # deviation of each number of a style point around the picture's own
 
 
@@ -70,6 +74,9 @@ class StylizerBatches:
         self.size, self.sides, self.strokes = batch, sides, strokes
         self.exact, self.seed = exact, seed
         self._shares = prepared.shares.double().cumsum(0).numpy()
+        self._alike: dict[int, list[int]] = defaultdict(list)  # pictures of each look
+        for row, look in enumerate(prepared.looks.tolist()):
+            self._alike[look].append(row)
 
     def batch(self, step: int, process: int, processes: int) -> dict[str, Tensor]:
         """The tensors of a process's step.
@@ -78,7 +85,8 @@ class StylizerBatches:
             `photo` (B, 3, S, S) in [0, 1], `style` (B, E), `stroke` (B,), `seed` (), then
             `picture` (B - X, 3, 256, 256), style pictures of the first samples, and `result`
             (X, 3, S, S), exact results of the last X. Strokes are all alike, but for exact results
-            that do not reach so far. `weights` (2,) are those of the means over the first and over
+            that do not reach so far. `others` (63, E) are points of more styles, and `source` (E,)
+            is where photos lie. `weights` (2,) are those of the means over the first and over
             the last samples, such that the mean over the processes is that over all samples.
 
         Raises:
@@ -102,7 +110,8 @@ class StylizerBatches:
         shares = [processes * len(free) / (self.size - self.exact)]
         shares.append(processes * pairs / max(1, self.exact))
         points = torch.stack([s[2] for s in free] + [s[2] for s in painted])
-        noise = torch.randn(points.shape, generator=torch.Generator().manual_seed(step))
+        generator = torch.Generator().manual_seed(rng.getrandbits(62))
+        noise = torch.randn(points.shape, generator=generator)
         results = [as_images([sample[1]]) for sample in painted]
         return {
             "photo": as_images(photos),
@@ -111,18 +120,29 @@ class StylizerBatches:
             "weights": torch.tensor(shares),
             "picture": as_images([sample[1] for sample in free]),
             "result": torch.cat(results) if results else torch.zeros(0, 3, side, side),
+            "others": torch.stack([self.prepared.points[self._row(rng), 0] for _ in range(OTHERS)]),
+            "source": self.prepared.photo_point,
             "seed": torch.tensor(rng.getrandbits(62)),
         }
 
     def _free(
         self, side: int, rng: random.Random
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint8], Tensor]:
-        """A photo, a style picture, and a point between those of its views."""
+        """A photo, a style picture, and a point between those of its views, or of its look."""
         photo = _crop(self.data / rng.choice(self.prepared.photos), side, PHOTO_ZOOM, rng)
-        row = min(int(np.searchsorted(self._shares, rng.random())), len(self._shares) - 1)
+        row = self._row(rng)
         picture = _crop(self.data / self.prepared.styles[row], STYLE_SIDE, STYLE_ZOOM, rng)
         views = self.prepared.points[row]
-        return photo, picture, torch.lerp(views[0], views[1], 0.6 * rng.random())
+        point = torch.lerp(views[0], views[1], 0.6 * rng.random())
+        look = int(self.prepared.looks[row])
+        if look >= 0 and rng.random() < MIXED:
+            alike = rng.choices(self._alike[look], k=rng.randint(1, MOST_MIXED - 1))
+            point = torch.cat([point[None], self.prepared.points[alike, 0]]).mean(0)
+        return photo, picture, F.normalize(point, dim=0)
+
+    def _row(self, rng: random.Random) -> int:
+        """Of a style picture, by the shares."""
+        return min(int(np.searchsorted(self._shares, rng.random())), len(self._shares) - 1)
 
     def _painted(
         self, side: int, stroke: float, rng: random.Random

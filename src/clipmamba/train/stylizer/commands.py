@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 from pathlib import Path
 
@@ -12,10 +11,13 @@ import torch
 
 from clipmamba.clip import Clip
 from clipmamba.errors import InputError
+from clipmamba.files import write_json
 from clipmamba.losses.vgg import VggFeatures
 from clipmamba.models.second_design import SecondConfig, SecondStylizer
 from clipmamba.styles import StylePrior
-from clipmamba.train.loop import LoopConfig, Validation, make_accelerator, train
+from clipmamba.train.accelerator import make_accelerator
+from clipmamba.train.best import Validation
+from clipmamba.train.loop import LoopConfig, train
 from clipmamba.train.options import (
     ExistingFolder,
     Folder,
@@ -24,9 +26,14 @@ from clipmamba.train.options import (
     dataclass_options,
     loop_options,
 )
-from clipmamba.train.pictures import read_pictures, set_aside
+from clipmamba.train.pictures import read_pictures, set_aside, split_fingerprint
 from clipmamba.train.stylizer.batches import StylizerBatches
-from clipmamba.train.stylizer.pairs import painter_pairs, painter_styles, write_store
+from clipmamba.train.stylizer.pairs import (
+    painter_pairs,
+    painter_styles,
+    stored_split,
+    write_store,
+)
 from clipmamba.train.stylizer.prepared import Prepared, prepare
 from clipmamba.train.stylizer.samples import sample_sheet
 from clipmamba.train.stylizer.task import LossWeights, StylizerTask
@@ -64,10 +71,11 @@ def prepare_command(
     learned = [picture for picture in read_pictures(data) if not picture.held_out]
     pictures = [picture for picture in learned if not set_aside(picture)]
     aside = [picture for picture in learned if set_aside(picture)]
-    if painters and not (output / "painters" / "styles.json").is_file():
-        photos = [picture for picture in pictures if picture.kind == "photo"]
+    photos = [picture for picture in pictures if picture.kind == "photo"]
+    split = split_fingerprint(photo.path for photo in photos)
+    if painters and stored_split(output / "painters") != split:
         pairs = painter_pairs(photos, painters, seed)
-        write_store(output / "painters", painter_styles(), pairs, painters)
+        write_store(output / "painters", painter_styles(), pairs, painters, split)
     clip = Clip.from_pretrained(clip_name)
     if {picture.kind for picture in aside} >= {"style", "photo"}:
         prepare(data, aside, clip, output / VALIDATION, VALIDATION_STYLES, seed)
@@ -130,7 +138,10 @@ def train_command(
             f"{folder} has those of {prepared.clip!r}; prepare with --clip {stylizer.config.clip}"
         )
     stylizer.to(memory_format=torch.channels_last)
-    task = StylizerTask(stylizer, VggFeatures(vgg))
+    networks: dict[str, torch.nn.Module] = {"vgg": VggFeatures(vgg)}
+    if weights.directional or weights.contrastive:
+        networks["clip"] = Clip.from_pretrained(prepared.clip)
+    task = StylizerTask(stylizer, networks, weights)
     train(
         task,
         StylizerBatches(data, prepared, batch, sides, strokes, exact, config.seed),
@@ -191,4 +202,4 @@ def export_command(model: Path, prior_folder: Path | None, output: Path, guidanc
     stylizer.half().save_pretrained(output / "stylizer")
     prior.save(output / "prior")
     index = {"_class_name": "StylizePipeline", "clip": name, "guidance": guidance}
-    (output / "model_index.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+    write_json(output / "model_index.json", index)

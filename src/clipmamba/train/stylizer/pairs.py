@@ -18,6 +18,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from clipmamba.errors import InputError
+from clipmamba.files import flush_folder, write_json
 from clipmamba.train.painters import PAINTERS
 from clipmamba.train.pictures import Picture
 
@@ -78,9 +79,7 @@ def read_styles(folder: Path) -> list[StyleEntry]:
 
 def write_styles(folder: Path, styles: Sequence[StyleEntry]) -> None:
     """What `read_styles` reads."""
-    folder.mkdir(parents=True, exist_ok=True)
-    listed = json.dumps([dataclasses.asdict(style) for style in styles])
-    (folder / "styles.json").write_text(listed, encoding="utf-8")
+    write_json(folder / "styles.json", [dataclasses.asdict(style) for style in styles], None)
 
 
 def write_store(
@@ -88,8 +87,17 @@ def write_store(
     styles: Sequence[StyleEntry],
     pairs: Iterator[tuple[Pixels, Pixels, int]],
     count: int,
+    split: str = "",
 ) -> None:
-    """Writes `count` pairs (photo, result, style number) as a `PairStore`."""
+    """Writes `count` pairs (photo, result, style number) as a `PairStore`.
+
+    Args:
+        folder: Of the store.
+        styles: What the numbers mean.
+        pairs: The pairs.
+        count: How many they are.
+        split: Fingerprint of the photos that they are made of.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "styles.json").unlink(missing_ok=True)  # no complete store until it is back
     shape = (count, SIZE, SIZE, 3)
@@ -102,7 +110,16 @@ def write_store(
     photos.flush()
     results.flush()
     np.save(folder / "numbers.npy", numbers)
+    (folder / "split.txt").write_text(split, encoding="utf-8")
+    flush_folder(folder)
     write_styles(folder, styles)
+
+
+def stored_split(folder: Path) -> str | None:
+    """Fingerprint of the photos that a complete store is made of; None where there is none."""
+    file = folder / "split.txt"
+    complete = file.is_file() and (folder / "styles.json").is_file()
+    return file.read_text(encoding="utf-8") if complete else None
 
 
 def load_square(path: str | Path, side: int, rng: random.Random | None = None) -> Pixels:

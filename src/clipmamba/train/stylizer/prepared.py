@@ -14,19 +14,23 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 from tqdm import tqdm
 
 from clipmamba.clip import Clip
 from clipmamba.errors import InputError
-from clipmamba.train.pictures import Picture, draw_by_look
+from clipmamba.files import write_json
+from clipmamba.train.pictures import Picture, draw_by_look, split_fingerprint
 from clipmamba.train.stylizer.pairs import PairStore, as_images
+from clipmamba.weights import write_tensors
 
 VIEWS = (1.0, 0.75)  # of a style picture's short side: the whole of it, and its middle
 GREY_SHARE = 0.4  # how often a black and white picture is drawn, beside one in colour
+PHOTOS_SEEN = 300  # at most, to find out where photos lie
 _SIDE = 224  # pixels at which pictures are encoded
 _LIST, _POINTS, _PAINTERS = "prepared.json", "points.safetensors", "painters"
 
@@ -38,8 +42,10 @@ class Prepared:
     Attributes:
         styles: Files of the style pictures, below the data folder.
         points: Their unit style points, (N, views, E).
+        looks: Number of the look that each shares with others, (N,); -1 for none.
         shares: How often each is drawn, (N,); they add up to 1.
         photos: Files of the photos, below the data folder.
+        photo_point: Where photos lie in the CLIP's space, a unit point (E,): their mean.
         clip: Name of the CLIP that gave the points.
         painters: Exact pairs by the painters, if there are any.
         painted: Unit style points of their results, (P, E).
@@ -47,8 +53,10 @@ class Prepared:
 
     styles: tuple[str, ...]
     points: Tensor
+    looks: Tensor
     shares: Tensor
     photos: tuple[str, ...]
+    photo_point: Tensor
     clip: str
     painters: PairStore | None
     painted: Tensor
@@ -58,23 +66,48 @@ class Prepared:
         """Read what `prepare` wrote.
 
         Raises:
-            InputError: The folder is not complete.
+            InputError: The folder is not complete, or was prepared under another split.
         """
         file = folder / _LIST
         if not file.is_file():
             raise InputError(f"{folder} is not prepared; run the `prepare` command first")
         listed = json.loads(file.read_text(encoding="utf-8"))
+        if listed.get("split") != _split(listed["styles"], listed["photos"]):
+            raise InputError(
+                f"{folder} was prepared when other pictures were held out; run `prepare` again"
+            )
         tensors = load_file(folder / _POINTS)
         painters = PairStore(folder / _PAINTERS) if (folder / _PAINTERS).is_dir() else None
         return cls(
             tuple(listed["styles"]),
             tensors["points"].float(),
+            tensors["looks"],
             tensors["shares"],
             tuple(listed["photos"]),
+            tensors["photo"].float(),
             listed["clip"],
             painters,
             tensors["painted"].float(),
         )
+
+    def save(self, folder: Path) -> None:
+        """Write what `load` reads, but for the painters' store, which is in the folder already."""
+        folder.mkdir(parents=True, exist_ok=True)
+        tensors = {
+            "points": self.points.half(),
+            "looks": self.looks,
+            "painted": self.painted.half(),
+            "shares": self.shares / self.shares.sum(),
+            "photo": self.photo_point,
+        }
+        write_tensors(folder / _POINTS, tensors, {})
+        listed = {
+            "clip": self.clip,
+            "split": _split(self.styles, self.photos),
+            "styles": self.styles,
+            "photos": self.photos,
+        }
+        write_json(folder / _LIST, listed)
 
 
 def prepare(
@@ -102,21 +135,31 @@ def prepare(
     views = (view for picture, _ in drawn for view in _views(picture.path))
     points, grey = _encode(views, clip, len(drawn) * len(VIEWS))
     looks = Counter(look for _, look in drawn)
+    numbers = {look: number for number, look in enumerate(filter(None, looks))}
     shares = torch.tensor([looks[look] ** -0.5 for _, look in drawn])
     shares = torch.where(grey[:: len(VIEWS)], GREY_SHARE * shares, shares)
     painted = points.new_zeros(0, points.shape[1])
-    if (output / _PAINTERS).is_dir():
-        store = PairStore(output / _PAINTERS)
-        painted, _ = _encode(iter(store.results), clip, len(store))
-    output.mkdir(parents=True, exist_ok=True)
-    tensors = {
-        "points": points.view(-1, len(VIEWS), points.shape[1]).half(),
-        "painted": painted.half(),
-        "shares": shares / shares.sum(),
-    }
-    save_file(tensors, output / _POINTS)
-    listed = {"clip": clip.name, "styles": files, "photos": photos}
-    (output / _LIST).write_text(json.dumps(listed, indent=1) + "\n", encoding="utf-8")
+    painters = PairStore(output / _PAINTERS) if (output / _PAINTERS).is_dir() else None
+    if painters is not None:
+        painted, _ = _encode(iter(painters.results), clip, len(painters))
+    seen = photos[:: -(-len(photos) // PHOTOS_SEEN)]
+    photo_points, _ = _encode((_views(data / name)[0] for name in seen), clip, len(seen))
+    Prepared(
+        styles=tuple(files),
+        points=points.view(-1, len(VIEWS), points.shape[1]),
+        looks=torch.tensor([numbers.get(look, -1) for _, look in drawn]),
+        shares=shares,
+        photos=tuple(photos),
+        photo_point=F.normalize(photo_points.mean(0), dim=0),
+        clip=clip.name,
+        painters=painters,
+        painted=painted,
+    ).save(output)
+
+
+def _split(styles: Iterable[str], photos: Iterable[str]) -> str:
+    """Of the pictures that are listed, under today's rule."""
+    return split_fingerprint(map(Path, (*styles, *photos)))
 
 
 def _views(path: Path) -> list[NDArray[np.uint8]]:

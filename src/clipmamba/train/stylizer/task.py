@@ -1,29 +1,34 @@
-"""What the stylizer learns from: textures of style pictures, the photo's content, exact pairs."""
+"""What the stylizer learns from: style pictures, the photo's content, exact pairs, and CLIP."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from clipmamba.clip import Clip
+from clipmamba.losses import contrastive_direction_loss, directional_loss
 from clipmamba.losses.calm import calm_loss
-from clipmamba.losses.vgg import Moments, VggFeatures, structure_loss, texture_loss, texture_moments
+from clipmamba.losses.terms import Term, select_terms
+from clipmamba.losses.vgg import Moments, structure_loss, texture_loss, texture_moments
 from clipmamba.models.second_design import SecondStylizer
 
 LEVELS = 4  # of the picture's pyramid: looked at in full size, a half, a quarter, an eighth
 WINDOW = 128  # pixels; in full size only a square of this side is looked at
 SMALLEST = 24  # pixels; smaller pictures show VGG no texture
+CLIP_SHARE = 0.25  # of the steps: what CLIP costs is half of all else
 CONTENT = (0.35, 1.0)  # of the first levels: edges may be redrawn, what is where may not
 
 
 @dataclasses.dataclass(frozen=True)
 class LossWeights:
-    """Factor of each loss; every field is a command line option.
+    """Factor of each loss in `TERMS`; every field is a command line option.
 
     Attributes:
         texture: VGG's Gram matrices, means and deviations at all sizes, against a style picture
@@ -32,13 +37,184 @@ class LossWeights:
         calm: Local contrast in flat parts of the photo, beyond that of calm parts of the style.
         pixel: L1 to an exact result at several sizes, with gradients.
         gamut: Mean square of what lies outside [0, 1].
+        directional: CLIP's move from photo to result, against that from photos to the style.
+        contrastive: That move among those to other styles, those of the batch and 63 more.
     """
 
     texture: float = 3.0
-    content: float = 0.3
-    calm: float = 4.0
+    content: float = 0.2
+    calm: float = 1.0
     pixel: float = 1.0
     gamut: float = 5.0
+    directional: float = 0.5
+    contrastive: float = 0.2
+
+
+@dataclasses.dataclass(frozen=True)
+class Level:
+    """What VGG sees at one size of the pictures.
+
+    Attributes:
+        features: Last feature map of the outputs, with the moments of all maps.
+        moments: One per map.
+        photo_features: The same of the photos of free samples.
+        photo_moments: Of the last map only.
+        targets: Moments to reach, one per map.
+    """
+
+    features: Tensor
+    moments: list[Moments]
+    photo_features: Tensor
+    photo_moments: Moments
+    targets: list[Moments]
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """What the losses look at: outputs beside the batch they are made from.
+
+    The first `free` samples have a style picture, the others an exact result.
+
+    Attributes:
+        output: Of the stylizer, (B, 3, H, W), not cut to [0, 1].
+        photo: (B, 3, H, W).
+        picture: Style pictures of the free samples, (free, 3, H', W').
+        result: Exact results of the others, (B - free, 3, H, W).
+        stroke: Size of the strokes.
+        style: Style points (B, E).
+        others: Those of more styles, (K, E).
+        source: Where photos lie among them, (E,).
+        rng: Draws which parts VGG looks at.
+        networks: The frozen networks, by name.
+    """
+
+    output: Tensor
+    photo: Tensor
+    picture: Tensor
+    result: Tensor
+    stroke: float
+    style: Tensor
+    others: Tensor
+    source: Tensor
+    rng: random.Random
+    networks: Mapping[str, nn.Module]
+
+    @property
+    def free(self) -> int:
+        """Samples with a style picture."""
+        return len(self.picture)
+
+    @functools.cached_property
+    def shown(self) -> Tensor:
+        """Outputs cut to [0, 1]; what is cut still has to be drawn back by the losses."""
+        inside = self.output.clamp(0, 1)
+        return inside + 0.02 * (self.output - inside)
+
+    @functools.cached_property
+    def move(self) -> Tensor:
+        """From photos to outputs in CLIP's space, (B, E)."""
+        clip = self.networks["clip"]
+        assert isinstance(clip, Clip)
+        with torch.no_grad():
+            before = clip.encode_image(self.photo)
+        return clip.encode_image(self.shown) - before
+
+    @functools.cached_property
+    def levels(self) -> list[Level]:
+        """What VGG sees, from full size down."""
+        sizes = [self.output.shape[2] >> level for level in range(LEVELS)]
+        return [
+            self._level(level, side)
+            for level, side in enumerate(sizes)
+            if side >= 2 * SMALLEST or not level
+        ]
+
+    def _level(self, level: int, side: int) -> Level:
+        vgg, free, rng = self.networks["vgg"], self.free, self.rng
+        seen = torch.cat([self.shown, self.photo[:free], self.result])
+        seen = _reduced(seen, side)
+        if side > WINDOW:
+            y, x = (rng.randrange(0, side - WINDOW + 1, 8) for _ in range(2))
+            seen = seen[..., y : y + WINDOW, x : x + WINDOW]
+        maps = vgg(seen[: len(self.output)])
+        moments = [texture_moments(each) for each in maps]
+        with torch.no_grad():
+            kept = vgg(seen[len(self.output) :])
+            kept_moments = [texture_moments(each) for each in kept]
+            styles = self._style_moments(self.stroke / 2**level)
+        # exact results, which come last, say themselves what texture they want
+        targets = [
+            Moments(*(torch.cat([a, b[free:]]) for a, b in zip(style, exact, strict=True)))
+            for style, exact in zip(styles, kept_moments, strict=True)
+        ]
+        photo_moments = kept_moments[-1].rows(slice(free))
+        return Level(maps[-1], moments, kept[-1][:free], photo_moments, targets)
+
+    def _style_moments(self, scale: float) -> list[Moments]:
+        """Moments of style pictures seen at a scale; they are never enlarged.
+
+        Larger strokes are looked for in the coarser levels of the pyramid.
+        """
+        side = max(SMALLEST, round(self.picture.shape[2] * min(1, scale) / 8) * 8)
+        seen = _reduced(self.picture, side)
+        if side > 1.2 * WINDOW:
+            y, x = (self.rng.randrange(side - WINDOW + 1) for _ in range(2))
+            seen = seen[..., y : y + WINDOW, x : x + WINDOW]
+        return [texture_moments(each) for each in self.networks["vgg"](seen)]
+
+
+def _texture(step: Step) -> Tensor:
+    losses = [texture_loss(level.moments, level.targets, "none") for level in step.levels]
+    # the root lets no hard style rule the others
+    return torch.stack(losses).sum(0).clamp(min=1e-6).sqrt()
+
+
+def _content(step: Step) -> Tensor:
+    free = slice(step.free)
+    losses = [
+        factor
+        * structure_loss(
+            level.features[free],
+            level.moments[-1].rows(free),
+            level.photo_features,
+            level.photo_moments,
+        )
+        for factor, level in zip(CONTENT, step.levels, strict=False)
+    ]
+    return torch.stack(losses).sum(0)
+
+
+def _calm(step: Step) -> Tensor:
+    return calm_loss(step.shown[: step.free], step.photo[: step.free], step.picture, "none")
+
+
+def _pixel(step: Step) -> Tensor:
+    return pixel_loss(step.output[step.free :], step.result)
+
+
+def _gamut(step: Step) -> Tensor:
+    return (step.output - step.output.clamp(0, 1)).square().mean((1, 2, 3))
+
+
+def _directional(step: Step) -> Tensor:
+    return directional_loss(step.move, step.style - step.source, "none")
+
+
+def _contrastive(step: Step) -> Tensor:
+    wish, others = step.style - step.source, step.others - step.source
+    return contrastive_direction_loss(step.move, wish, negatives=others)
+
+
+TERMS: tuple[Term[Step], ...] = (
+    Term("gamut", _gamut),
+    Term("texture", _texture, needs=("vgg",)),
+    Term("content", _content, needs=("vgg",), applies_to="free"),
+    Term("calm", _calm, applies_to="free"),
+    Term("pixel", _pixel, applies_to="exact"),
+    Term("directional", _directional, needs=("clip",), share=CLIP_SHARE),
+    Term("contrastive", _contrastive, needs=("clip",), share=CLIP_SHARE),
+)
+"""The losses of the stylizer, each with a field in `LossWeights`."""
 
 
 class StylizerTask(nn.Module):
@@ -46,105 +222,53 @@ class StylizerTask(nn.Module):
 
     Args:
         stylizer: The model that is trained.
-        vgg: What looks at pictures; it is frozen and moves with the task.
+        networks: What looks at pictures, frozen, which moves with the task: "vgg", a
+            `VggFeatures`, and "clip", the `Clip` that the style points are from.
+        weights: Losses of weight 0 are not computed; the others are given without their weights.
+
+    Raises:
+        InputError: A loss with a weight needs a network that is not given.
     """
 
-    def __init__(self, stylizer: SecondStylizer, vgg: VggFeatures):
+    def __init__(
+        self,
+        stylizer: SecondStylizer,
+        networks: Mapping[str, nn.Module],
+        weights: LossWeights = LossWeights(),
+    ):
         super().__init__()
         self.stylizer = stylizer
-        self._frozen = [vgg]  # no part of the trained state
+        self._frozen = dict(networks)  # no part of the trained state
+        self.terms = select_terms(TERMS, dataclasses.asdict(weights), self._frozen)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """Moves the frozen network, too."""
-        for module in self._frozen:
-            module._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        """Move the frozen networks, too."""
+        for network in self._frozen.values():
+            network._apply(fn, recurse)  # type: ignore[no-untyped-call]
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         return self
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Losses of a batch of `StylizerBatches`."""
-        photo, picture, result = batch["photo"], batch["picture"], batch["result"]
-        free = len(picture)
+        """Compute the losses of a batch of `StylizerBatches`."""
+        photo, stroke = batch["photo"], batch["stroke"]
         rng = random.Random(int(batch["seed"]))
         height, width = photo.shape[2:]
         noise = self.stylizer.draw_noise(height, width, rng.getrandbits(62), len(photo))
-        output = self.stylizer(
-            photo, batch["style"], noise.to(photo.device), stroke=batch["stroke"]
-        ).float()
-        inside = output.clamp(0, 1)
-        losses = {"gamut": (output - inside).square().mean()}
-        # what is cut still has to be drawn back by the other losses
-        shown = inside + 0.02 * (output - inside)
-        losses |= self._look(shown, photo, picture, result, float(batch["stroke"][0]), rng)
-        losses["calm"] = calm_loss(shown[:free], photo[:free], picture)
+        output = self.stylizer(photo, batch["style"], noise.to(photo.device), stroke=stroke)
+        pictures = (output.float(), photo, batch["picture"], batch["result"])
+        points = (batch["style"], batch["others"], batch["source"])
+        drawn = rng.random()
+        step = Step(*pictures, float(stroke[0]), *points, rng, self._frozen)
         of_free, of_exact = batch["weights"]
-        losses["content"] = of_free * losses["content"]
-        losses["calm"] = of_free * losses["calm"]
-        if len(result):
-            losses["pixel"] = of_exact * pixel_loss(output[free:], result).mean()
+        shares = {"all": 1, "free": of_free, "exact": of_exact}
+        losses = {}
+        for term in self.terms:
+            if drawn >= term.share:
+                continue
+            values = term.function(step)
+            if values.numel():
+                losses[term.name] = shares[term.applies_to] * values.mean()
         return losses
-
-    def _look(
-        self,
-        output: Tensor,
-        photo: Tensor,
-        picture: Tensor,
-        result: Tensor,
-        stroke: float,
-        rng: random.Random,
-    ) -> dict[str, Tensor]:
-        """Texture and content over the levels of the pyramid."""
-        vgg = self._frozen[0]
-        free = len(picture)
-        textures, contents = [], []
-        for level in range(LEVELS):
-            side = output.shape[2] >> level
-            if side < 2 * SMALLEST and level:
-                break
-            seen = torch.cat([output, photo[:free], result])
-            seen = _reduced(seen, side)
-            if side > WINDOW:
-                y, x = (rng.randrange(0, side - WINDOW + 1, 8) for _ in range(2))
-                seen = seen[..., y : y + WINDOW, x : x + WINDOW]
-            own, beside = seen[: len(output)], seen[len(output) :]
-            maps = vgg(own)
-            moments = [texture_moments(each) for each in maps]
-            with torch.no_grad():
-                kept = vgg(beside)
-                kept_moments = [texture_moments(each) for each in kept]
-                targets = self._targets(picture, stroke / 2**level, rng)
-            # exact results, which come last, say themselves what texture they want
-            wanted = [
-                Moments(*(torch.cat([a, b[free:]]) for a, b in zip(one, two, strict=True)))
-                for one, two in zip(targets, kept_moments, strict=True)
-            ]
-            textures.append(texture_loss(moments, wanted, "none"))
-            if level < len(CONTENT):
-                some = slice(0, free)
-                contents.append(
-                    CONTENT[level]
-                    * structure_loss(
-                        maps[-1][some],
-                        moments[-1].rows(some),
-                        kept[-1][some],
-                        kept_moments[-1].rows(some),
-                    )
-                )
-        # the root lets no hard style rule the others
-        texture = torch.stack(textures).sum(0).clamp(min=1e-6).sqrt().mean()
-        return {"texture": texture, "content": torch.stack(contents).sum(0).mean()}
-
-    def _targets(self, picture: Tensor, scale: float, rng: random.Random) -> list[Moments]:
-        """Moments of style pictures seen at a scale; they are never enlarged.
-
-        Larger strokes are looked for in the coarser levels of the pyramid.
-        """
-        side = max(SMALLEST, round(picture.shape[2] * min(1, scale) / 8) * 8)
-        seen = _reduced(picture, side)
-        if side > 1.2 * WINDOW:
-            y, x = (rng.randrange(side - WINDOW + 1) for _ in range(2))
-            seen = seen[..., y : y + WINDOW, x : x + WINDOW]
-        return [texture_moments(each) for each in self._frozen[0](seen)]
 
 
 def _reduced(images: Tensor, side: int) -> Tensor:

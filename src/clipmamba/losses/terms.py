@@ -1,0 +1,57 @@
+"""A training's losses as a table: the name of each, what it needs and what it applies to."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Collection, Mapping
+from typing import Generic, TypeVar
+
+from torch import Tensor
+
+from clipmamba.errors import InputError
+
+Step = TypeVar("Step")
+
+
+@dataclasses.dataclass(frozen=True)
+class Term(Generic[Step]):
+    """One row of a table of losses.
+
+    Attributes:
+        name: Its name in the log and among the weights.
+        function: Computes it from what a training step shows: a scalar, or one value per sample.
+        needs: Names of the frozen networks that it looks through.
+        applies_to: Which samples of a batch it is for, by the trainer's own names.
+        share: Of the steps on which it is computed; of two shares, the smaller one's steps are
+            among the larger one's.
+    """
+
+    name: str
+    function: Callable[[Step], Tensor]
+    needs: tuple[str, ...] = ()
+    applies_to: str = "all"
+    share: float = 1.0
+
+
+def select_terms(
+    table: Collection[Term[Step]], weights: Mapping[str, float], networks: Collection[str]
+) -> list[Term[Step]]:
+    """Choose the terms of a table that have a weight.
+
+    Args:
+        table: All terms that a trainer knows.
+        weights: Factor of each term, by name.
+        networks: Names of the frozen networks that there are.
+
+    Raises:
+        InputError: A weight has no term, or a chosen term needs a network that is not there.
+    """
+    unknown = sorted(weights.keys() - {term.name for term in table})
+    if unknown:
+        raise InputError(f"no loss is called {unknown[0]!r}")
+    chosen = [term for term in table if weights.get(term.name)]
+    for term in chosen:
+        missing = [name for name in term.needs if name not in networks]
+        if missing:
+            raise InputError(f"the loss {term.name!r} needs {missing[0]}; give it, or weight 0")
+    return chosen

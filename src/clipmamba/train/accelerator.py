@@ -1,0 +1,78 @@
+"""The process and the processor that train: accelerate's object, precision, memory."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import sys
+
+import torch
+from accelerate import Accelerator
+
+from clipmamba.errors import InputError
+
+logger = logging.getLogger("clipmamba")
+
+
+def choose_precision(precision: str) -> str:
+    """What "auto" means here: "bf16" if matrices are multiplied in it, else "no".
+
+    A CPU without bf16 instructions is some 17 times slower in bf16 than in float32.
+    """
+    if precision != "auto":
+        return precision
+    if torch.cuda.is_available():
+        fast, where = torch.cuda.is_bf16_supported(including_emulation=False), "this GPU"
+    else:
+        fast = bool(getattr(torch.cpu, "_is_amx_tile_supported", bool)()) or bool(
+            getattr(torch.cpu, "_is_avx512_bf16_supported", bool)()
+        )
+        where = "this processor"
+    chosen = "bf16" if fast else "no"
+    logger.info("precision %s: %s computes %s in bf16", chosen, where, "fast" if fast else "slowly")
+    return chosen
+
+
+def make_accelerator(precision: str) -> Accelerator:
+    """Accelerate's object for this process, on the CPU unless there is an accelerator.
+
+    Raises:
+        InputError: Several processes were launched, and accelerate serves them as one each; or it
+            is told to accumulate gradients.
+    """
+    logging.getLogger("accelerate").setLevel(logging.WARNING)  # it tells of every file
+    if os.environ.get("RANK", "0") != "0":
+        logger.setLevel(logging.WARNING)  # one process reports
+    accelerator = Accelerator(
+        mixed_precision=choose_precision(precision), cpu=not torch.accelerator.is_available()
+    )
+    launched = int(os.environ.get("WORLD_SIZE", "1"))
+    if launched != accelerator.num_processes:
+        raise InputError(
+            f"{launched} processes were launched, and accelerate sees {accelerator.num_processes}"
+        )
+    if accelerator.gradient_accumulation_steps != 1:
+        raise InputError(
+            "gradients are not accumulated here, and every step would count for a part; give a "
+            "larger --batch and unset ACCELERATE_GRADIENT_ACCUMULATION_STEPS"
+        )
+    return accelerator
+
+
+def agree(accelerator: Accelerator, flag: bool) -> bool:
+    """The main process decides, so that all save or stop at the same step."""
+    if accelerator.num_processes == 1:
+        return flag
+    value = torch.tensor([float(flag and accelerator.is_main_process)], device=accelerator.device)
+    return bool(accelerator.reduce(value, reduction="sum").item())
+
+
+def keep_freed_memory() -> None:
+    """Has glibc keep what is freed: fresh pages would cost a fifth of each step on a CPU."""
+    if sys.platform == "linux":
+        library = ctypes.CDLL(None)
+        if hasattr(library, "mallopt"):
+            m_trim_threshold, m_mmap_max = -1, -4
+            library.mallopt(m_mmap_max, 0)
+            library.mallopt(m_trim_threshold, 2**31 - 1)

@@ -1,0 +1,87 @@
+"""Checkpoints of a run: folders that are whole or not there."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from diffusers.training_utils import EMAModel
+
+from clipmamba.errors import InputError
+from clipmamba.files import flush, flush_folder, write_json
+
+logger = logging.getLogger("clipmamba")
+
+_AVERAGES = "averages.pt"
+_OLD_AVERAGES = "custom_checkpoint_0.pkl"  # as runs before wrote them, through accelerate
+
+
+def latest_checkpoint(output: Path) -> Path | None:
+    """The newest complete checkpoint folder in `output`, or None."""
+    found = _checkpoints(output)
+    return found[-1] if found else None
+
+
+def load_checkpoint(accelerator: Accelerator, ema: EMAModel, checkpoint: Path) -> int:
+    """Take up the state and the averaged weights of a checkpoint, and give its step.
+
+    Raises:
+        pickle.UnpicklingError: The averages hold more than numbers; code in them is not run.
+    """
+    if accelerator.is_main_process and (checkpoint / _OLD_AVERAGES).is_file():
+        (checkpoint / _OLD_AVERAGES).rename(checkpoint / _AVERAGES)
+    accelerator.wait_for_everyone()
+    accelerator.load_state(str(checkpoint))
+    averages = torch.load(checkpoint / _AVERAGES, map_location="cpu", weights_only=True)
+    ema.load_state_dict(averages)
+    return int(checkpoint.name.split("-")[1])
+
+
+def _checkpoints(output: Path) -> list[Path]:
+    return sorted(p for p in output.glob("checkpoint-*") if p.suffix != ".partial")
+
+
+def save_checkpoint(accelerator: Accelerator, ema: EMAModel, output: Path, step: int) -> None:
+    """Writes a checkpoint beside its place, then renames: a kill leaves the last one whole."""
+    final = output / f"checkpoint-{step:07d}"
+    if final.exists():
+        return
+    partial = final.with_suffix(".partial")
+    if accelerator.is_main_process:
+        for left in output.glob("checkpoint-*.partial"):
+            shutil.rmtree(left)
+    accelerator.wait_for_everyone()
+    accelerator.save_state(str(partial))
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        torch.save(ema.state_dict(), partial / _AVERAGES)
+        flush_folder(partial)
+        partial.rename(final)
+        flush(output)
+        for old in _checkpoints(output)[:-2]:
+            shutil.rmtree(old)
+    accelerator.wait_for_everyone()
+
+
+def check_run(accelerator: Accelerator, output: Path, *, resumed: bool) -> None:
+    """Says how many processes train; refuses to go on with other ones than began the run.
+
+    Raises:
+        InputError: The run began with another precision or number of processes.
+    """
+    now = {"processes": accelerator.num_processes, "precision": accelerator.mixed_precision}
+    logger.info("training with %(processes)d process(es), precision %(precision)s", now)
+    file = output / "run.json"
+    before = json.loads(file.read_text("utf-8")) if resumed and file.is_file() else None
+    if before not in (None, now):
+        raise InputError(
+            f"the run in {output} began with {before} and would go on with {now}; "
+            "launch it as before, or name a new --output"
+        )
+    accelerator.wait_for_everyone()  # all have read it
+    if before is None and accelerator.is_main_process:
+        write_json(output / "run.json", now, indent=None)

@@ -1,0 +1,97 @@
+"""The log of a run, one JSON object per line, and its clock."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from clipmamba.files import write_whole
+
+
+class JsonLog:
+    """Appends one JSON object a line, flushed, so that a kill loses no line.
+
+    Lines after step `start`, of a run that was killed after its last checkpoint, are dropped: the
+    steps come again.
+    """
+
+    def __init__(self, path: Path, start: int, *, enabled: bool):
+        self.path, self.start, self.enabled = path, start, enabled
+
+    def __enter__(self) -> JsonLog:
+        if self.enabled:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            if self.path.is_file():
+                kept = "".join(self._kept())
+                with write_whole(self.path) as part:
+                    part.write_text(kept, encoding="utf-8")
+            self.file = self.path.open("a", encoding="utf-8")
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self.enabled:
+            self.file.close()
+
+    def _kept(self) -> Iterator[str]:
+        with self.path.open(encoding="utf-8") as file:
+            for line in file:
+                whole = line.endswith("\n")  # a kill may leave half a line
+                if whole and json.loads(line)["step"] <= self.start:
+                    yield line
+
+    def write(self, **values: Any) -> None:
+        """Append a line."""
+        if self.enabled:
+            self.file.write(json.dumps(values) + "\n")
+            self.file.flush()
+
+
+def hours_logged(path: Path, start: int) -> float:
+    """Hours that a run took up to a step, by its log."""
+    if not path.is_file():
+        return 0.0
+    with path.open(encoding="utf-8") as file:
+        lines = [json.loads(line) for line in file if line.endswith("\n")]
+    return max((line.get("hours", 0.0) for line in lines if line["step"] <= start), default=0.0)
+
+
+def read_log(path: Path) -> Iterator[dict[str, Any]]:
+    """Yields the lines of a JSONL log."""
+    with path.open(encoding="utf-8") as file:
+        for line in file:
+            yield json.loads(line)
+
+
+class Clock:
+    """Time of a run, over all its calls.
+
+    Args:
+        start: Step at which this call begins.
+        hours: Hours that the calls before took.
+    """
+
+    def __init__(self, start: int, hours: float):
+        self.start, self.before, self.began = start, hours, time.monotonic()
+
+    @property
+    def minutes(self) -> float:
+        """Of this call."""
+        return (time.monotonic() - self.began) / 60
+
+    @property
+    def hours(self) -> float:
+        """Of the run."""
+        return self.before + self.minutes / 60
+
+    def seconds_per_step(self, step: int) -> float:
+        """Mean of this call."""
+        return 60 * self.minutes / max(1, step - self.start)
+
+
+def format_duration(seconds: float) -> str:
+    """Hours and minutes, in words."""
+    minutes = max(0, round(seconds / 60))
+    return f"{minutes // 60} h {minutes % 60:02d} min"
