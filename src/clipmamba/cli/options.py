@@ -13,7 +13,7 @@ from clipmamba.errors import InputError
 from clipmamba.io import MAX_PIXELS, read_picture
 from clipmamba.pipelines.options import MAX_STRENGTH, MAX_STROKE, MIN_STROKE, StylizeOptions
 from clipmamba.styles.known import KNOWN_STYLES, lookup_style, misspelt
-from clipmamba.styles.request import StyleRequest, list_in_one
+from clipmamba.styles.request import AUTO, StyleRequest, list_in_one
 from clipmamba.styles.style_file import check_style_file
 
 PATH = click.Path(path_type=Path)
@@ -125,7 +125,8 @@ STYLE = section(
     option(
         "--source",
         metavar="TEXT",
-        help="What the photo or style picture shows ('a church'); removed from the style.",
+        help="What the photo or style picture shows ('a church'); removed from the style. auto: "
+        "what a captioner says.",
     ),
     option(
         "--template",
@@ -204,6 +205,17 @@ MODEL = section(
         help="A folder from StylizePipeline.save_pretrained instead of the default weights.",
     ),
 )
+CAPTIONER = option(
+    "--captioner",
+    metavar="MODEL",
+    help="Who says it for '--source auto': a folder or hub name of transformers.  [default: BLIP]",
+)
+STYLE_FROM = option(
+    "--style-from",
+    metavar="MODEL",
+    help="A text-to-image model of diffusers, a folder or hub name: it draws the style picture "
+    "for the prompts, once, and that is used in their place.",
+)
 MAX_PIXELS_OPTION = option(
     "--max-pixels",
     type=click.IntRange(min=1),
@@ -222,8 +234,17 @@ def style_keywords(
     avoid: str | None,
     source: str | None,
     templates: tuple[str, ...],
+    *,
+    captioned: bool = False,
 ) -> dict[str, Any]:
-    """The options of :data:`STYLE` as the pipeline's keywords, no picture opened yet."""
+    """The options of :data:`STYLE` as the pipeline's keywords, no picture opened yet.
+
+    Raises:
+        InputError: A style file can't be used; or a captioner is asked for where ``captioned`` is
+            False, that is, where none is.
+    """
+    if source == AUTO and not captioned:
+        raise InputError("--source auto is for 'stylize' and 'embed'; say what is shown in words")
     if style:
         for file, _ in StyleRequest.parse(style=list(style)).styles:
             check_style_file(str(file))

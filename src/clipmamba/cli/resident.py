@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 import click
 
 from clipmamba.cli.options import spelling_hints
-from clipmamba.cli.run import familiarity, read_one, restyle_one, write_one
+from clipmamba.cli.run import Report, find_and_restyle, read_one, restyle_one, write_one
 from clipmamba.cli.stylize import make_batch, stylize
 from clipmamba.errors import InputError
 from clipmamba.page.settings import Restyled
+from clipmamba.pipelines.companions import StyleFinder
 
 if TYPE_CHECKING:
     from clipmamba.pipelines.pipeline import StylizePipeline
@@ -46,16 +47,17 @@ def restyle(
         remarks += spelling_hints(batch.words)
         photo = batch.jobs[0].photo
         picture = read_one(photo, batch)
-        style = pipeline.prepare(batch.request, [job.seed for job in batch.jobs])
-        familiarity(batch, style)
+        seeds = [job.seed for job in batch.jobs]
+        find = StyleFinder(pipeline, batch.request, seeds, batch.companions)
+        report = Report(batch)
         for number, job in enumerate(batch.jobs):
 
             def tell(done: float, _: int, before: int = number) -> None:
                 callback(before + done, len(batch.jobs))
 
             tell(0, 1)
-            make = functools.partial(pipeline, style=style.only(job.seed))
-            write_one(batch, job, restyle_one(batch, job, picture, make, tell))
+            make = functools.partial(find_and_restyle, batch, job, pipeline, find, report)
+            write_one(batch, job, *restyle_one(batch, job, picture, make, tell))
     files = tuple(job.target for job in batch.jobs if job.target is not None)
     return Restyled(files, tuple(dict.fromkeys(remarks)))
 

@@ -10,12 +10,14 @@ from PIL.Image import Image
 
 from clipmamba.cli.files import Exist, collect, plan
 from clipmamba.cli.options import (
+    CAPTIONER,
     FORMATS,
     LOOK,
     MAX_PIXELS_OPTION,
     MODEL,
     PATH,
     STYLE,
+    STYLE_FROM,
     SectionCommand,
     hint_spelling,
     open_pictures,
@@ -29,6 +31,7 @@ from clipmamba.cli.run import Batch, rehearse, run
 from clipmamba.cli.terminal import plain_warnings
 from clipmamba.errors import InputError
 from clipmamba.io import read_picture
+from clipmamba.pipelines.companions import Companions
 from clipmamba.pipelines.devices import check_device
 from clipmamba.pipelines.options import StylizeOptions
 from clipmamba.pipelines.saved import read_index
@@ -68,6 +71,14 @@ _PICTURES = section(
            "ended), or replace it."),
     option("--overwrite", is_flag=True, help="Short for --exist overwrite."),
 )  # fmt: skip
+_COMPANIONS = section(
+    "Other models",
+    CAPTIONER,
+    STYLE_FROM,
+    option("--finish", metavar="MODEL[:F]",
+           help="An image-to-image model of diffusers, a folder or hub name: it repaints results "
+           "with this strength, of 1, keeping the photo's edges.  [default strength: 0.2]"),
+)  # fmt: skip
 _REPORTS = section(
     "Reports",
     option("--json", "as_json", is_flag=True, help="One JSON object per picture, one per line."),
@@ -83,6 +94,7 @@ _LOOK_KEYWORDS = ("strength", "preserve_color", "stroke", "detail", "grain", "ma
 @STYLE
 @LOOK
 @_PLACES
+@_COMPANIONS
 @_PICTURES
 @_REPORTS
 @MODEL
@@ -98,6 +110,7 @@ def stylize(dry_run: bool, **words: Any) -> int:
     clipmamba stylize photo.jpg -p "ukiyo-e:0.7" -p "watercolor:0.3" --preserve-color
     clipmamba stylize photo.jpg --style-image painting.jpg --strength 0.7 -o print.png
     clipmamba stylize photo.jpg --region sky.png="pastel" --region house.png="woodcut"
+    clipmamba stylize photo.jpg --style-image painting.jpg --source auto
     clipmamba stylize photo.jpg -p "watercolor" --variants 4 --max-size 1024
     clipmamba stylize -r holidays -p "mosaic" -o mosaics --exist skip
     clipmamba stylize - -p "woodcut" -o - < photo.jpg > woodcut.png
@@ -117,6 +130,9 @@ def make_batch(
     templates: tuple[str, ...],
     mask: Path | None,
     region: tuple[str, ...],
+    captioner: str | None,
+    style_from: str | None,
+    finish: str | None,
     output: str | None,
     recursive: bool,
     max_pixels: int,
@@ -139,10 +155,11 @@ def make_batch(
     """
     # Everything that can be wrong with the request is said before torch takes its seconds.
     options = StylizeOptions(**look)
-    keywords = style_keywords(prompt, style_image, style, avoid, source, templates)
+    keywords = style_keywords(prompt, style_image, style, avoid, source, templates, captioned=True)
     regions = [_region(text) for text in region]
     request = _check_request(inputs, keywords, mask, regions)
     check_device(device)
+    companions = Companions.of(request, captioner, style_from, finish, device)
     if model is not None:
         read_index(model)
     keep = cast("Exist", "overwrite" if overwrite else exist)
@@ -161,9 +178,13 @@ def make_batch(
     return Batch(
         jobs=jobs,
         request=request,
-        keywords={name: getattr(options, name) for name in _LOOK_KEYWORDS},
+        keywords={
+            **{name: getattr(options, name) for name in _LOOK_KEYWORDS},
+            "finish": companions.finish,
+        },
+        companions=companions,
         masks={f"mask {path}": picture for path, picture in masks.items()},
-        look=_made_with(options, keywords, mask, regions),
+        look=_made_with(options, keywords, mask, regions, companions),
         words=words,
         device=device,
         model=model,
@@ -210,6 +231,7 @@ def _made_with(
     keywords: dict[str, Any],
     mask: Path | None,
     regions: list[tuple[Path, str]],
+    companions: Companions,
 ) -> dict[str, Any]:
     """The look as a result tells it: of files the names alone, not where somebody keeps them."""
     always = ("strength", "preserve_color", "stroke", "detail", "grain")
@@ -220,6 +242,9 @@ def _made_with(
         made[name] = [Path(file).name for file in keywords[name] or ()]
     made["mask"] = None if mask is None else mask.name
     made["regions"] = [f"{area.name}={words}" for area, words in regions]
+    for name in ("captioner", "style_from", "finish"):
+        model = getattr(companions, name)
+        made[name] = None if model is None else str(model)
     return {name: value for name, value in made.items() if value or name in always}
 
 

@@ -1,1 +1,1 @@
-"""Thin adapters to other packages, each imported only when it is asked for."""
+"""Adapters to models and programs of others, each imported only when it is asked for."""

@@ -56,6 +56,15 @@ def tensor_to_array(tensor: torch.Tensor, dtype: np.dtype[Any]) -> NDArray[Any]:
     return np.ascontiguousarray(array, dtype)
 
 
+def resize(pictures: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """Pictures (B, C, H, W) in another size; reduced without aliasing."""
+    if pictures.shape[2:] == (height, width):
+        return pictures
+    return torch.nn.functional.interpolate(
+        pictures, (height, width), mode="bicubic", antialias=True, align_corners=False
+    )
+
+
 def check_range(images: torch.Tensor) -> None:
     """Refuse values that can't be a picture in [0, 1].
 

@@ -3,20 +3,10 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from clipmamba.io.color import LUMA
 from clipmamba.models.gamut import into_gamut
-
-
-def resize(pictures: Tensor, height: int, width: int) -> Tensor:
-    """Pictures (B, C, H, W) in another size; reduced without aliasing."""
-    if pictures.shape[2:] == (height, width):
-        return pictures
-    return F.interpolate(
-        pictures, (height, width), mode="bicubic", antialias=True, align_corners=False
-    )
 
 
 def keep_color(restyled: Tensor, photo: Tensor) -> Tensor:

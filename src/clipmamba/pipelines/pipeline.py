@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from clipmamba.clip import Clip
     from clipmamba.models import Stylizer
     from clipmamba.models.second_design import SecondStylizer
+    from clipmamba.pipelines.companions import Finish
     from clipmamba.pipelines.guided import SecondView
     from clipmamba.pipelines.photo import Photo, Picture
     from clipmamba.styles import Style, StylePrior
@@ -269,6 +270,7 @@ class StylizePipeline:
         tile: int | Literal["auto"] | None = StylizeOptions.tile,
         seed: int | None = StylizeOptions.seed,
         variants: int = StylizeOptions.variants,
+        finish: Finish | None = None,
         callback: Callable[[float, int], None] | None = None,
     ) -> StylizeOutput:
         """Restyle one picture or several.
@@ -295,6 +297,9 @@ class StylizePipeline:
             tile: longest side of the tiles of a large picture.
             seed: chooses among the variants of a prompt.
             variants: how many pictures of each photo.
+            finish: repaints results, given (photo, picture, seed, words) with tensors
+                (B, 3, H, W) in [0, 1], as `clipmamba.integrations.diffusion.Finisher`. Its change
+                follows ``strength``, ``preserve_color`` and masks; it carries no gradient.
             callback: called with the number of pictures done, parts of a tiled one included, and
                 their total.
 
@@ -325,7 +330,7 @@ class StylizePipeline:
         styles = [resolved.only(seed) for seed in seeds]
         several = isinstance(images, list | tuple)
         batch = cast("Sequence[Picture]", images if several else [images])
-        results = self._restyle_all(batch, styles, options, callback)
+        results = self._restyle_all(batch, styles, options, finish, callback)
         one_tensor = not several and getattr(results[0], "ndim", 0) == 4
         return StylizeOutput(results[0] if one_tensor else results)
 
@@ -334,6 +339,7 @@ class StylizePipeline:
         images: Sequence[Picture],
         styles: Sequence[ResolvedStyle],
         options: StylizeOptions,
+        finish: Finish | None,
         callback: Callable[[float, int], None] | None,
     ) -> list[Any]:
         """Restyle each picture in each style; of several styles, each picture gives a list."""
@@ -350,7 +356,7 @@ class StylizePipeline:
                     if callback is not None:
                         callback(before + part, total)
 
-                variants.append(self._restyle(photo, style, options, tell))
+                variants.append(self._restyle(photo, style, options, finish, tell))
                 tell(1)
             results.append(variants if len(styles) > 1 else variants[0])
         return results
@@ -360,12 +366,14 @@ class StylizePipeline:
         photo: Photo,
         style: ResolvedStyle,
         options: StylizeOptions,
+        finish: Finish | None,
         tell: Callable[[float], None],
     ) -> Any:
         """Lay every layer of a style with one variant over a photo, and give its kind back."""
         import torch
 
-        from clipmamba.pipelines.compose import keep_color, lay_over, resize
+        from clipmamba.io.convert import resize
+        from clipmamba.pipelines.compose import keep_color, lay_over
 
         width, height = size = options.result_size(*photo.size)
         if options.strength == 0 and size == photo.size:
@@ -376,6 +384,7 @@ class StylizePipeline:
                 before = before.clamp(0, 1)
             picture = before
             layers = style.layers if options.strength else ()
+            covered = torch.zeros_like(before[:1, :1])
             for number, layer in enumerate(layers):
                 area = None if layer.mask is None else layer.mask.fit(size).to(before)
 
@@ -388,6 +397,14 @@ class StylizePipeline:
                     restyled = keep_color(restyled, before)
                 restyled = torch.lerp(before, restyled, options.strength).clamp_(0, 1)
                 picture = restyled if area is None else lay_over(picture, restyled, area)
+                covered = torch.maximum(covered, torch.ones_like(covered) if area is None else area)
+            if finish is not None and layers:
+                [seed] = style.seeds
+                finished = finish(before, picture, seed, style.words).to(before)
+                if options.preserve_color:
+                    finished = keep_color(finished, before).clamp(0, 1)
+                # As much of it as there is style, so that it fades with the strength and the mask.
+                picture = lay_over(picture, finished, covered * min(options.strength, 1.0))
             return photo.give_back(picture)
 
     def _paint(
@@ -401,8 +418,9 @@ class StylizePipeline:
         """The network at its working size; its change is carried to the photo's own size."""
         from torch.nn import functional
 
+        from clipmamba.io.convert import resize
         from clipmamba.models.second_design import SecondStylizer
-        from clipmamba.pipelines.compose import resize, within_gamut
+        from clipmamba.pipelines.compose import within_gamut
         from clipmamba.pipelines.tiles import restyle_in_tiles
 
         height, width = photo.shape[2:]
