@@ -36,7 +36,7 @@ ALLOWED = {
     "integrations/diffusion": {"io", "integrations/pretrained"},
     "pipelines": _MODEL | _BESIDE | {"integrations/captions", "integrations/diffusion"},
     "video": {"nn", "styles", "io", "pipelines"},
-    "integrations": _MODEL | _BESIDE | {"pipelines"},
+    "integrations/diffusers": _MODEL | _BESIDE | {"pipelines"},
     "page": {"styles", "io", "pipelines"},
     "cli": _MODEL | _BESIDE | {"pipelines", "evaluate", "video", "page", "integrations/diffusion"},
     "__main__": {"cli"},
