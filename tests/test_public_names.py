@@ -12,16 +12,14 @@ PUBLIC = {
     "clipmamba.errors": "BackendError ClipmambaError InputError WeightsError",
     "clipmamba.io": "MAX_PIXELS WRITABLE check_output from_srgb read_mask read_picture "
     "read_settings srgb_profile to_srgb write_picture",
-    "clipmamba.integrations.captions": "DEFAULT_CAPTIONER Captioner without_medium",
-    "clipmamba.integrations.diffusion": "FINISH_STRENGTH Finisher StylePainter cache_folder edges",
     "clipmamba.losses": "ColorDriftLoss ContentLoss ContrastiveDirectionLoss "
     "DirectionalLoss ExcessTextureLoss IdentityLoss LayoutLoss PatchDirectionalLoss "
     "PatchDiscriminator PatchNCELoss "
-    "StandardisedStatisticsLoss StyleStatisticsLoss "
+    "StandardizedStatisticsLoss StyleStatisticsLoss "
     "TotalVariationLoss adversarial_loss channel_statistics color_drift_loss content_loss "
     "contrastive_direction_loss directional_loss discriminator_loss excess_texture_loss "
     "identity_loss layout_loss patch_directional_loss patch_nce_loss random_perspective_crops "
-    "standardised_statistics_loss style_statistics_loss total_variation_loss",
+    "standardized_statistics_loss style_statistics_loss total_variation_loss",
     "clipmamba.models": "Stylizer load_stylizer",
     "clipmamba.ops": "BackendStatus backend_table cross_merge cross_scan "
     "cross_selective_scan scan_backend selective_scan selective_scan_blocks selective_scan_step",

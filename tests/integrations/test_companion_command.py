@@ -153,3 +153,23 @@ def test_a_drawn_picture_is_used_again_without_its_model(
     )  # fmt: skip
     assert again.returncode == 0, again.stderr
     assert "diffusers" not in again.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"],
+        ["church.png", "-p", "oil", "--source", "auto", "--captioner", "."],
+        ["church.png", "-p", "oil", "--style-from", "."],
+        ["church.png", "-p", "oil", "--finish", ".:0.2"],
+    ],
+)
+def test_help_and_wrong_folders_load_nothing_heavy(run, arguments: list[str]) -> None:
+    pytest.importorskip("transformers")
+    done = subprocess.run(
+        [sys.executable, "-c", WATCHED, "stylize", *arguments],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    *said, loaded = done.stderr.splitlines()
+    assert loaded == "LOADED"
+    assert len(said) == (0 if arguments == ["--help"] else 1)

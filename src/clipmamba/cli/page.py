@@ -34,7 +34,7 @@ def page(
     device: str,
     model: Path | None,
 ) -> None:
-    """Serve a page in the browser: drop a photo, choose a style, download the result.
+    """Serve a page in the browser that restyles photos.
 
     The page's address goes to standard output; Ctrl-C ends it. Pictures stay on this machine:
     uploads are deleted an hour after their last use and at the end. Needs:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from clipmamba.cli.options import spelling_hints
-from clipmamba.cli.run import familiarity, read_one, restyle_one, write_one
+from clipmamba.cli.run import Report, find_and_restyle, read_one, restyle_one, write_one
 from clipmamba.cli.stylize import make_batch, stylize
 from clipmamba.errors import InputError
 from clipmamba.page.settings import Restyled
@@ -48,15 +49,15 @@ def restyle(
         picture = read_one(photo, batch)
         seeds = [job.seed for job in batch.jobs]
         find = StyleFinder(pipeline, batch.request, seeds, batch.companions)
+        report = Report(batch)
         for number, job in enumerate(batch.jobs):
 
             def tell(done: float, _: int, before: int = number) -> None:
                 callback(before + done, len(batch.jobs))
 
             tell(0, 1)
-            made = restyle_one(batch, job, picture, pipeline, find, tell)
-            familiarity(batch, made)
-            write_one(batch, job, made)
+            make = functools.partial(find_and_restyle, batch, job, pipeline, find, report)
+            write_one(batch, job, *restyle_one(batch, job, picture, make, tell))
     files = tuple(job.target for job in batch.jobs if job.target is not None)
     return Restyled(files, tuple(dict.fromkeys(remarks)))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import json
 import logging
@@ -169,6 +170,19 @@ class Report:
         elif state == "written" and job.target is not None:
             say(os.fsencode(job.target))  # bytes: any file name can be printed
 
+    def note_familiarity(self, familiarity: float | None) -> None:
+        """Keep how well the words are known; warn once where they are hardly."""
+        if familiarity is None or self.familiarity is not None:
+            return
+        self.familiarity = round(familiarity, 3)
+        if familiarity < UNFAMILIAR:
+            logger.warning(
+                "%r is far from every style that the model learned (%.2f of 1): the result may "
+                "have little of it; 'clipmamba styles' lists what is known",
+                self._batch.prompt,
+                familiarity,
+            )
+
     def close(self) -> int:
         """Sum up a run of several pictures, and give the exit code."""
         count = {state: number for state, number in self._count.items() if number}
@@ -254,8 +268,8 @@ def _make_all(
             for job in jobs:
                 now: _Writing | _Failure = _Failure(job, problem)
                 if picture is not None and pipeline is not None and find is not None:
-                    tell = _from(made, advance)
-                    now = _make(batch, job, picture, pipeline, find, report, helper, tell)
+                    make = functools.partial(find_and_restyle, batch, job, pipeline, find, report)
+                    now = _make(batch, job, picture, make, helper, _from(made, advance))
                 if last is not None:
                     last.settle(report)  # in the order of the pictures
                 last = now
@@ -263,20 +277,6 @@ def _make_all(
                 advance(made)
         if last is not None:
             last.settle(report)
-
-
-def familiarity(batch: Batch, made: Made) -> float | None:
-    """How well the words are known, for the report; a warning where they are hardly."""
-    if made.familiarity is None:
-        return None
-    if made.familiarity < UNFAMILIAR:
-        logger.warning(
-            "%r is far from every style that the model learned (%.2f of 1): the result may "
-            "have little of it; 'clipmamba styles' lists what is known",
-            batch.prompt,
-            made.familiarity,
-        )
-    return round(made.familiarity, 3)
 
 
 def _from(made: int, advance: Callable[[float], None]) -> Callable[[float, int], None]:
@@ -320,49 +320,29 @@ def _make(
     batch: Batch,
     job: Job,
     picture: Image.Image,
-    pipeline: StylizePipeline,
-    find: StyleFinder,
-    report: Report,
+    make: Callable[..., tuple[Image.Image, str | None]],
     helper: ThreadPoolExecutor,
     callback: Callable[[float, int], None],
 ) -> _Writing | _Failure:
     """Restyle one picture and hand it to the writer."""
     started = time.perf_counter()
     try:
-        made = restyle_one(batch, job, picture, pipeline, find, callback)
+        result, source = restyle_one(batch, job, picture, make, callback)
     except InputError as error:
         return _Failure(job, str(error))
     seconds = time.perf_counter() - started
-    if report.familiarity is None:
-        report.familiarity = familiarity(batch, made)
-    writing = helper.submit(write_one, batch, job, made)
-    return _Writing(job, writing, made.image.size, seconds, made.source)
-
-
-@dataclass(frozen=True)
-class Made:
-    """A restyled picture.
-
-    Attributes:
-        image: the picture.
-        source: the words for what is shown that were taken out of the style; None without any.
-        familiarity: how well the words for the style are known; None without any.
-    """
-
-    image: Image.Image
-    source: str | None
-    familiarity: float | None
+    writing = helper.submit(write_one, batch, job, result, source)
+    return _Writing(job, writing, result.size, seconds, source)
 
 
 def restyle_one(
     batch: Batch,
     job: Job,
     picture: Image.Image,
-    pipeline: StylizePipeline,
-    find: StyleFinder,
+    make: Callable[..., tuple[Image.Image, str | None]],
     callback: Callable[[float, int], None],
-) -> Made:
-    """Restyle one picture.
+) -> tuple[Image.Image, str | None]:
+    """Restyle one picture, and give the words for what it shows with it.
 
     Raises:
         InputError: it can't be restyled or written, or does not fit into memory.
@@ -370,8 +350,7 @@ def restyle_one(
     """
     try:
         check_result(job, batch.result_size(picture), batch.stream_format)
-        found = find(picture, job.seed)
-        output = pipeline(picture, style=found.style, callback=callback, **batch.keywords)
+        result, source = make(picture, callback)
     except BackendError:
         raise
     except InputError as error:
@@ -381,7 +360,23 @@ def restyle_one(
             raise
         remedy = "work in tiles with --tile 512, or make it smaller with --max-size"
         raise InputError(f"{job.photo} does not fit into memory; {remedy}") from error
-    return Made(output.images[0], found.source, found.style.familiarity)
+    return result, source
+
+
+def find_and_restyle(
+    batch: Batch,
+    job: Job,
+    pipeline: StylizePipeline,
+    find: StyleFinder,
+    report: Report,
+    picture: Image.Image,
+    callback: Callable[[float, int], None],
+) -> tuple[Image.Image, str | None]:
+    """The picture restyled, and the words for what is shown."""
+    found = find(picture, job.seed)
+    report.note_familiarity(found.style.familiarity)
+    output = pipeline(picture, style=found.style, callback=callback, **batch.keywords)
+    return output.images[0], found.source
 
 
 def read_one(photo: Photo, batch: Batch) -> Image.Image:
@@ -399,16 +394,16 @@ def read_one(photo: Photo, batch: Batch) -> Image.Image:
     return picture
 
 
-def write_one(batch: Batch, job: Job, made: Made) -> str:
+def write_one(batch: Batch, job: Job, result: Image.Image, source: str | None) -> str:
     """Write one result as the batch says; see `write_result`."""
     return write_result(
         job,
-        made.image,
+        result,
         exist=batch.exist,
         stream_format=batch.stream_format,
         metadata=batch.metadata,
         quality=batch.quality,
-        settings=batch.settings(job, made.source),
+        settings=batch.settings(job, source),
     )
 
 

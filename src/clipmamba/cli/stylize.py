@@ -243,7 +243,8 @@ def _made_with(
     made["mask"] = None if mask is None else mask.name
     made["regions"] = [f"{area.name}={words}" for area, words in regions]
     for name in ("captioner", "style_from", "finish"):
-        made[name] = None if (model := getattr(companions, name)) is None else str(model)
+        model = getattr(companions, name)
+        made[name] = None if model is None else str(model)
     return {name: value for name, value in made.items() if value or name in always}
 
 

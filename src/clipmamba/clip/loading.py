@@ -22,7 +22,7 @@ from clipmamba.clip.tokenizer import Tokenizer
 from clipmamba.clip.towers import MiniTowers
 from clipmamba.errors import InputError, WeightsError
 from clipmamba.files import one_line
-from clipmamba.hub import knock, offline
+from clipmamba.hub_access import knock, offline
 
 MINI = "mini"
 MINI_FOLDER = Path(__file__).parents[1] / "weights" / MINI

@@ -28,8 +28,8 @@ def brightness(image: Image.Image) -> Array:
 
 def palette(image: Image.Image, bins: int = 6) -> Array:
     """Histogram (bins³,) of colors, smoothed between cells, summing to 1."""
-    colours = np.asarray(image.convert("RGB").resize((64, 64), Image.Resampling.BOX), np.float32)
-    count, _ = np.histogramdd(colours.reshape(-1, 3), bins=bins, range=[(0, 256)] * 3)
+    colors = np.asarray(image.convert("RGB").resize((64, 64), Image.Resampling.BOX), np.float32)
+    count, _ = np.histogramdd(colors.reshape(-1, 3), bins=bins, range=[(0, 256)] * 3)
     for axis in range(3):
         padded = np.pad(count, [(1, 1) if a == axis else (0, 0) for a in range(3)], mode="edge")
         lower = padded.take(range(bins), axis)

@@ -17,8 +17,6 @@ from clipmamba.integrations.pretrained import (
     short_name,
 )
 
-__all__ = ["DEFAULT_CAPTIONER", "Captioner", "without_medium"]
-
 if TYPE_CHECKING:
     import torch
     from PIL import Image

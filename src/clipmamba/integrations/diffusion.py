@@ -25,8 +25,6 @@ from clipmamba.integrations.pretrained import (
 )
 from clipmamba.io import from_srgb, read_picture, write_picture
 
-__all__ = ["FINISH_STRENGTH", "Finisher", "StylePainter", "cache_folder", "edges"]
-
 if TYPE_CHECKING:
     import torch
     from PIL import Image
@@ -332,10 +330,10 @@ class _Pipeline:
         device = choose_device(self._device)
         # The safety checker, if the folder has one, comes along.
         pipeline = getattr(diffusers, self._kind).from_pretrained(
-            name, local_files_only=local_files_only
+            name, dtype=choose_precision(device), local_files_only=local_files_only
         )
         pipeline.set_progress_bar_config(disable=True)
-        return pipeline.to(device, choose_precision(device))
+        return pipeline.to(device)
 
 
 def _given(**options: Any) -> dict[str, Any]:

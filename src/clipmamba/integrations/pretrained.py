@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from clipmamba.errors import InputError, WeightsError
 from clipmamba.files import one_line
-from clipmamba.hub import knock, offline
+from clipmamba.hub_access import knock, offline
 from clipmamba.weights import loading
 
 if TYPE_CHECKING:

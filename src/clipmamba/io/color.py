@@ -84,10 +84,10 @@ def to_srgb(picture: Image.Image) -> tuple[NDArray[np.float32], Image.Image | No
         pixels = levels[..., :3].astype(np.float32)
         pixels /= np.float32(65535)
         if profile:
-            pixels = _through_table(pixels, _to_srgb_image(_colour_cube(), profile))
+            pixels = _through_table(pixels, _to_srgb_image(_color_cube(), profile))
     else:
-        colours = _to_srgb_image(picture.convert(_EIGHT_BIT[picture.mode]), profile)
-        pixels = np.asarray(colours, dtype=np.float32)
+        colors = _to_srgb_image(picture.convert(_EIGHT_BIT[picture.mode]), profile)
+        pixels = np.asarray(colors, dtype=np.float32)
         pixels /= np.float32(255)  # in place: no copy of a large picture
     if alpha is not None:
         pixels = fill_hidden(pixels, np.asarray(alpha, dtype=np.float32) / np.float32(255))
@@ -122,9 +122,9 @@ def from_srgb(
     own = None if like is None else deep_levels(like)
     if like is not None and (own is not None or like.mode in _SIXTEEN_BIT):
         if tagged:
-            cube, profile = _to_own_profile(_colour_cube(), like)
+            cube, profile = _to_own_profile(_color_cube(), like)
             pixels = _through_table(pixels, cube)
-        levels = _quantised(pixels, np.dtype(np.uint16))
+        levels = _quantized(pixels, np.dtype(np.uint16))
         if own is not None and untouched is not None and profile == like.info.get("icc_profile"):
             levels[untouched] = own[untouched, :3]
         if alpha is not None:
@@ -134,7 +134,7 @@ def from_srgb(
             levels = np.dstack([levels, opacity])
         image = high_bytes(levels)
     else:
-        image = Image.fromarray(_quantised(pixels, np.dtype(np.uint8)))
+        image = Image.fromarray(_quantized(pixels, np.dtype(np.uint8)))
         if like is not None and tagged:
             image, profile = _to_own_profile(image, like)
             if untouched is not None and profile == like.info["icc_profile"]:
@@ -183,7 +183,7 @@ def _to_srgb_image(image: Image.Image, profile: bytes | None) -> Image.Image:
         return image.convert("RGB")
 
 
-def _quantised(pixels: NDArray[np.float32], kind: np.dtype[Any]) -> NDArray[Any]:
+def _quantized(pixels: NDArray[np.float32], kind: np.dtype[Any]) -> NDArray[Any]:
     """Colors as whole numbers over the range of a type."""
     import numpy as np
 
@@ -194,17 +194,17 @@ def _quantised(pixels: NDArray[np.float32], kind: np.dtype[Any]) -> NDArray[Any]
     return levels
 
 
-def _colour_cube() -> Image.Image:
+def _color_cube() -> Image.Image:
     """All colors of `_PLACES` places a channel, blue running fastest."""
     import numpy as np
 
     places = np.linspace(0, 255, _PLACES).astype(np.uint8)
-    colours = np.stack(np.meshgrid(places, places, places, indexing="ij"), axis=-1)
-    return Image.fromarray(colours.reshape(_PLACES**2, _PLACES, 3))
+    colors = np.stack(np.meshgrid(places, places, places, indexing="ij"), axis=-1)
+    return Image.fromarray(colors.reshape(_PLACES**2, _PLACES, 3))
 
 
 def _through_table(pixels: NDArray[np.float32], cube: Image.Image) -> NDArray[np.float32]:
-    """Convert colors by what became of `_colour_cube`: Pillow converts with 8 bits only.
+    """Convert colors by what became of `_color_cube`: Pillow converts with 8 bits only.
 
     Args:
         pixels: (H, W, 3) in [0, 1].

@@ -81,10 +81,10 @@ def with_levels(image: Image.Image, levels: Deep) -> Image.Image:
     """The picture as read with its levels; a color that stands for transparency becomes alpha."""
     import numpy as np
 
-    colour = image.info.get("transparency")
-    if image.mode != "RGB" or not isinstance(colour, tuple):
+    color = image.info.get("transparency")
+    if image.mode != "RGB" or not isinstance(color, tuple):
         return attach(image, levels)
-    opacity = np.where((levels == colour).all(-1), 0, 65535).astype(np.uint16)
+    opacity = np.where((levels == color).all(-1), 0, 65535).astype(np.uint16)
     made = high_bytes(np.dstack([levels, opacity]))
     made.info = {key: value for key, value in image.info.items() if key != "transparency"}
     return made

@@ -93,8 +93,11 @@ class Layout:
     @property
     def ours(self) -> bool:
         """Whether :func:`read_samples` reads it; otherwise Pillow does so rightly."""
-        if self.photometric in (_PALETTE, _YCBCR) or self.bits < 8:
+        if self.photometric == _PALETTE or self.bits < 8:
             return False
+        if self.photometric == _YCBCR:  # Pillow before 13 takes some of it for RGB
+            whole = tuple(self.tags.get(_SUBSAMPLING, (2, 2))) == (1, 1)
+            return whole and self.tags.get(_COMPRESSION, 1) in _LOSSLESS
         simple = self.bits == 8 and self.samples == _COLORS[self.photometric]
         return not (simple and self.in_one_plane) and self.tags.get(_COMPRESSION, 1) in _LOSSLESS
 
@@ -167,6 +170,8 @@ def read_samples(file: IO[bytes], layout: Layout) -> tuple[Samples, Samples | No
     color, opacity = samples[..., :colors], None
     if layout.photometric == _WHITE_IS_ZERO:
         color = highest - color
+    if layout.photometric == _YCBCR:
+        color = _rgb(color)
     place = next((i for i, kind in enumerate(layout.extra) if kind != _UNSPECIFIED), None)
     if place is not None:
         opacity = samples[..., colors + place]
@@ -391,6 +396,17 @@ def _raw_entries(file: IO[bytes], place: int, order: str, big: bool) -> dict[int
     return {
         struct.unpack_from(f"{order}H", entry)[0]: entry for entry in entries if len(entry) == size
     }
+
+
+def _rgb(values: Samples) -> Samples:
+    """RGB of YCbCr (H, W, 3), both of 8 bits and full range: ITU-R BT.601, as in JPEG."""
+    import numpy as np
+
+    y, cb, cr = (values[..., i].astype(np.float32) for i in range(3))
+    cb, cr = cb - 128, cr - 128
+    rgb = np.stack([y + 1.402 * cr, y - 0.344136 * cb - 0.714136 * cr, y + 1.772 * cb], axis=-1)
+    result: Samples = np.rint(rgb).clip(0, 255).astype(np.uint8)
+    return result
 
 
 def _undo_differences(values: Samples, tile_width: int) -> Samples:

@@ -24,7 +24,7 @@ from clipmamba.losses.statistics import channel_statistics
 def content_loss(
     features: Features,
     target_features: Features,
-    normalised: bool = True,
+    normalized: bool = True,
     reduction: Reduction = "mean",
     eps: float = 1e-5,
 ) -> Tensor:
@@ -41,7 +41,7 @@ def content_loss(
     Args:
         features: Feature maps of the output, one (B, C, H, W) per layer.
         target_features: Those of the photo, the same shapes.
-        normalised: Compare the channels without their means and deviations.
+        normalized: Compare the channels without their means and deviations.
         reduction: "mean" or "sum" over the batch, or "none".
         eps: Added to the variances.
 
@@ -55,13 +55,13 @@ def content_loss(
     loss = torch.zeros((), device=pairs[0][0].device, dtype=pairs[0][0].dtype)
     for feature, target in pairs:
         require_same_places(feature, target)
-        if normalised:
-            feature, target = _normalise(feature, eps), _normalise(target, eps)
+        if normalized:
+            feature, target = _normalize(feature, eps), _normalize(target, eps)
         loss = loss + (feature - target).square().mean(dim=(1, 2, 3))
     return reduce_samples(loss, reduction)
 
 
-def _normalise(features: Tensor, eps: float) -> Tensor:
+def _normalize(features: Tensor, eps: float) -> Tensor:
     mean, deviation = channel_statistics(features, eps)
     return (features - mean[:, :, None, None]) / deviation[:, :, None, None]
 
@@ -70,16 +70,16 @@ class ContentLoss(nn.Module):
     """:func:`content_loss` with its settings."""
 
     def __init__(
-        self, normalised: bool = True, reduction: Reduction = "mean", eps: float = 1e-5
+        self, normalized: bool = True, reduction: Reduction = "mean", eps: float = 1e-5
     ) -> None:
         super().__init__()
-        self.normalised = normalised
+        self.normalized = normalized
         self.reduction: Reduction = reduction
         self.eps = eps
 
     def forward(self, features: Features, target_features: Features) -> Tensor:
         """See :func:`content_loss`."""
-        return content_loss(features, target_features, self.normalised, self.reduction, self.eps)
+        return content_loss(features, target_features, self.normalized, self.reduction, self.eps)
 
 
 @full_precision

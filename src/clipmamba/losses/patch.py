@@ -119,8 +119,8 @@ def _quad_coordinates(quads: Tensor, size: int) -> tuple[Tensor, Tensor]:
     h = (_cross(edge1, excess) / determinant)[:, None]
     along_u = p1 - p0 + g * p1
     along_v = p3 - p0 + h * p3
-    centres = (torch.arange(size, device=quads.device, dtype=quads.dtype) + 0.5) / size
-    u, v = centres[None, None, :], centres[None, :, None]
+    centers = (torch.arange(size, device=quads.device, dtype=quads.dtype) + 0.5) / size
+    u, v = centers[None, None, :], centers[None, :, None]
 
     # written out, not as a matrix product: TF32 would blur the coordinates
     def plane(in_u: Tensor, in_v: Tensor, constant: Tensor) -> Tensor:

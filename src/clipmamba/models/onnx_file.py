@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import logging
 import warnings
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ from clipmamba.models.second_design import (
     SecondStylizer,
 )
 from clipmamba.models.stylizer import STRIDE, Stylizer
+from clipmamba.nn import MambaMixer
 from clipmamba.ops import scan_backend
 
 _TRACED = (61, 45)  # any size does; an odd one leaves no number to be taken for a constant
@@ -36,6 +38,7 @@ class AnySize(nn.Module):
         stylizer: In evaluation mode.
         style: (1, E), a style for every photo; without it `forward` takes styles.
         guidance: Of the second design; the first one has its own.
+        gamut: Whether colors from outside sRGB are drawn into it.
     """
 
     style: Tensor | None
@@ -45,9 +48,14 @@ class AnySize(nn.Module):
         stylizer: Stylizer | SecondStylizer,
         style: Tensor | None = None,
         guidance: Guidance | None = None,
+        gamut: bool = True,
     ):
         super().__init__()
-        self.stylizer, self.guidance = stylizer, guidance
+        self.gamut = gamut
+        self.stylizer, self.guidance = copy.deepcopy(stylizer), guidance
+        for module in self.stylizer.modules():
+            if isinstance(module, MambaMixer):
+                module.each_line = module.by_line
         self.register_buffer("style", style)
 
     def forward(
@@ -68,7 +76,7 @@ class AnySize(nn.Module):
             stroke: Size of the strokes beside the usual, (1,); second design only.
 
         Returns:
-            Pictures (B, 3, H, W), sRGB in [0, 1].
+            Pictures (B, 3, H, W), sRGB in [0, 1], or of any range without `gamut`.
 
         Raises:
             ValueError: neither `style` nor a built-in one.
@@ -98,7 +106,8 @@ class AnySize(nn.Module):
                 stroke=sizes.expand(photo.shape[0]),
                 guidance=self.guidance,
             )
-        return into_gamut(picture[:, :, margin : margin + height, margin : margin + width])
+        picture = picture[:, :, margin : margin + height, margin : margin + width]
+        return into_gamut(picture) if self.gamut else picture
 
 
 def write_onnx(
@@ -106,6 +115,7 @@ def write_onnx(
     path: Path,
     style: Tensor | None = None,
     guidance: Guidance | None = None,
+    gamut: bool = True,
 ) -> tuple[str, ...]:
     """Write a stylizer as ONNX, float32, opset 18; the file appears only when it is whole.
 
@@ -116,6 +126,8 @@ def write_onnx(
         path: The file; one that is there is replaced.
         style: A style point (1, E) for every photo; without it the file takes styles.
         guidance: Of the second design; the first one has its own.
+        gamut: Whether colors from outside sRGB are drawn into it; without, a caller can change the
+            picture's size first, as the pipeline does.
 
     Returns:
         Lines that say what the file's inputs and output are.
@@ -125,7 +137,7 @@ def write_onnx(
     """
     from clipmamba.ops.selective_scan.interop.onnx import TRANSLATIONS
 
-    model = AnySize(stylizer, style, guidance).eval()
+    model = AnySize(stylizer, style, guidance, gamut).eval()
     height, width = _TRACED
     around = 2 * stylizer.margin
     cells = STRIDE // stylizer.noise_stride
@@ -166,7 +178,7 @@ def write_onnx(
         f"{cells} * ceil(W / 8) + {around}), standard normal",
         "style": f"(batch, {stylizer.config.style_dim}), unit rows",
         "stroke": "(1), size of strokes, 0.5 to 2",
-        "picture": "(batch, 3, H, W), sRGB in [0, 1]",
+        "picture": f"(batch, 3, H, W), sRGB {'in [0, 1]' if gamut else 'of any range'}",
     }
     return tuple(f"{name:<8}{lines[name]}" for name in (*given, "picture"))
 

@@ -22,13 +22,13 @@ class ConvStage(nn.Module):
     """
 
     def __init__(
-        self, inputs: int, outputs: int, code_dim: int, stride: int = 1, normalise: bool = True
+        self, inputs: int, outputs: int, code_dim: int, stride: int = 1, normalize: bool = True
     ):
         super().__init__()
         self.conv = nn.Conv2d(
             inputs, outputs, 3, stride=stride, padding=1, padding_mode="replicate", bias=False
         )
-        self.norm = (StyleNorm if normalise else StyleAffine)(outputs, code_dim)
+        self.norm = (StyleNorm if normalize else StyleAffine)(outputs, code_dim)
 
     def forward(self, x: Tensor, code: Tensor, whole: PictureMoments | None = None) -> Tensor:
         """Map (B, inputs, H, W) to (B, outputs, H / stride, W / stride); see `StyleNorm`."""
@@ -73,7 +73,7 @@ class Stem(nn.Module):
 
     def __init__(self, widths: tuple[int, int, int], code_dim: int, noise: int = 0):
         super().__init__()
-        self.to_half = ConvStage(12 + noise, widths[0], code_dim, normalise=False)
+        self.to_half = ConvStage(12 + noise, widths[0], code_dim, normalize=False)
         self.to_quarter = ConvStage(widths[0], widths[1], code_dim, stride=2)
         self.to_eighth = ConvStage(widths[1], widths[2], code_dim, stride=2)
 
@@ -108,7 +108,7 @@ class Head(nn.Module):
         super().__init__()
         self.reduce = nn.Conv2d(inputs, width, 1)
         self.to_full = StyleUpsample(width, code_dim)
-        self.full = ConvStage(width + 3, width, code_dim, normalise=False)
+        self.full = ConvStage(width + 3, width, code_dim, normalize=False)
         self.to_rgb = nn.Conv2d(width, 3, 3, padding=1, padding_mode="replicate")
 
     def forward(self, half: Tensor, photo: Tensor, code: Tensor) -> Tensor:

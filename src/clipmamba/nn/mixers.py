@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from clipmamba.nn.mamba import init_scan_parameters
 from clipmamba.ops import cross_selective_scan
+from clipmamba.ops.selective_scan.lines import scan_lines
 
 DIRECTIONS = 4
 WIPE = 1000.0  # a step after which nothing is left of a state
@@ -36,6 +37,9 @@ class MambaMixer(nn.Module):
         by_line: Whether every row and column is scanned by itself. Else the scan goes on from the
             end of a line to the beginning of the next, at the other side of the picture.
     """
+
+    each_line = False
+    """Whether a scan by line runs as exports want it, see `scan_lines`: the same, no gradient."""
 
     def __init__(
         self,
@@ -73,6 +77,13 @@ class MambaMixer(nn.Module):
         """Mixes (B, H, W, C) under the style code (B, code_dim)."""
         inner, gate = self.in_proj(x).chunk(2, dim=-1)
         inner = F.silu(self.local(inner.permute(0, 3, 1, 2)))  # (B, C, H, W)
+        scan = self._scan_each_line if self.each_line else self._scan
+        y = scan(inner, code)
+        mixed: Tensor = self.out_proj(self.norm(y).to(gate.dtype) * F.silu(gate))
+        return mixed
+
+    def _scan(self, inner: Tensor, code: Tensor) -> Tensor:
+        """The four directions as four long sequences: (B, C, H, W) to (B, H, W, C)."""
         height, width = inner.shape[2:]
         if self.by_line:
             inner = F.pad(inner, (0, 1, 0, 1))
@@ -100,9 +111,39 @@ class MambaMixer(nn.Module):
             delta_softplus=True,
             least_delta=self.least_step,
         )
-        y = self.norm(y[:, :, :height, :width].permute(0, 2, 3, 1))
-        mixed: Tensor = self.out_proj(y.to(gate.dtype) * F.silu(gate))
-        return mixed
+        return y[:, :, :height, :width].permute(0, 2, 3, 1)
+
+    def _scan_each_line(self, inner: Tensor, code: Tensor) -> Tensor:
+        """`_scan` by line, with all rows, or all columns, beside each other.
+
+        Exports run it several times as fast: few steps, and no map is put into another order but
+        the one that comes and the one that goes.
+        """
+        sizes = [self.rank, self.state, self.state]
+        into = self.x_proj.weight.chunk(DIRECTIONS)
+        A = (-torch.exp(self.A_log.float())).chunk(DIRECTIONS)
+        D, delta_bias = (t.float().view(DIRECTIONS, -1) for t in (self.D, self.delta_bias))
+        bend = None
+        if self.bend is not None:
+            bend = self.bend(code).view(len(code), DIRECTIONS, 1, -1).unbind(1)  # (B, 1, R + N)
+        both: list[Tensor] = []
+        for order in ((3, 0, 2, 1), (2, 0, 3, 1)):  # steps along a row, then along a column
+            lines = inner.permute(order)  # (steps, B, lines, C)
+            first = 2 * len(both)
+            y = lines * (D[first] + D[first + 1])
+            for way in (first, first + 1):
+                delta_code, B, C = torch.split(F.linear(lines, into[way]), sizes, dim=-1)
+                if bend is not None:
+                    bend_delta, bend_C = torch.split(bend[way], sizes[:2], dim=-1)
+                    delta_code, C = delta_code + bend_delta, C * (1 + bend_C)
+                flat = (lines, F.linear(delta_code, self.delta_weight[way]), B, C)
+                u, delta, B, C = (t.flatten(1, 2) for t in flat)
+                found = scan_lines(
+                    u, delta, A[way], B, C, delta_bias[way], self.least_step, way % 2 == 1
+                )
+                y = y + found.view_as(y)
+            both.append(y)
+        return both[0].permute(1, 2, 0, 3) + both[1].permute(1, 0, 2, 3)
 
 
 def _line_ends(height: int, width: int, like: Tensor) -> Tensor:

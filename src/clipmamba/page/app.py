@@ -6,6 +6,7 @@ import html
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import gradio as gr
@@ -30,6 +31,42 @@ _SECONDS = 15.0  # that a message stays
 Tell = Callable[[float, str], None]
 
 
+@dataclass(frozen=True)
+class Form:
+    """What a visitor has filled in.
+
+    Args:
+        photo: the photo.
+        prompt: the style in words.
+        style_image: a picture that shows it.
+        strength: see `StylizeOptions`, as for all that follow.
+        stroke: size of strokes.
+        preserve_color: keep the photo's colors.
+        seed: digits; empty for the usual picture.
+        variants: how many pictures.
+    """
+
+    photo: Uploaded | None
+    prompt: str = ""
+    style_image: Uploaded | None = None
+    strength: float = StylizeOptions.strength
+    stroke: float = 1
+    preserve_color: bool = False
+    seed: str = ""
+    variants: int = 1
+
+    def wish(self, photo: Path, style_image: Path | None) -> Wish:
+        """The same with the pictures where they lie for the command line.
+
+        Raises:
+            InputError: the seed is no number.
+        """
+        return Wish(
+            photo, self.prompt, style_image, self.strength, self.stroke, self.preserve_color,
+            _number(self.seed), self.variants,
+        )  # fmt: skip
+
+
 class Page:
     """The visitors of one page, and what is done for them.
 
@@ -52,30 +89,12 @@ class Page:
         self._looking: dict[str, threading.Event] = {}
 
     def restyle(
-        self,
-        photo: Uploaded | None,
-        prompt: str = "",
-        style_image: Uploaded | None = None,
-        strength: float = StylizeOptions.strength,
-        stroke: float = 1,
-        preserve_color: bool = False,
-        seed: str = "",
-        variants: int = 1,
-        *,
-        session: str = "",
-        tell: Tell = lambda part, words: None,
+        self, form: Form, *, session: str = "", tell: Tell = lambda part, words: None
     ) -> tuple[list[str], str]:
         """Do what the command line does.
 
         Args:
-            photo: the photo.
-            prompt: the style in words.
-            style_image: a picture that shows it.
-            strength: see `StylizeOptions`, as for all that follow.
-            stroke: size of strokes.
-            preserve_color: keep the photo's colors.
-            seed: digits; empty for the usual picture.
-            variants: how many pictures.
+            form: what is asked for.
             session: the visitor's, for `stop`.
             tell: is told how much is done, from 0 to 1, and what that is.
 
@@ -85,11 +104,11 @@ class Page:
         Raises:
             gradio.Error: it can't be done, with the reason for the visitor.
         """
-        if variants > MAX_VARIANTS:
-            raise _error(f"variants must be 1 to {MAX_VARIANTS} here, not {variants}")
+        if form.variants > MAX_VARIANTS:
+            raise _error(f"variants must be 1 to {MAX_VARIANTS} here, not {form.variants}")
         place = new_place(self._cache)
         with _told(place), self._stoppable(self._restyling, session) as stopped:
-            if photo is None:
+            if form.photo is None:
                 raise InputError("Drop a photo first.")
 
             def callback(done: float, total: int) -> None:
@@ -97,11 +116,8 @@ class Page:
                     raise StoppedError("StoppedError.")
                 tell(done / total, "Restyling" if total == 1 else f"{int(done)} of {total} done")
 
-            with _lent(place, photo, style_image) as (picture, shown_style):
-                wish = Wish(
-                    picture, prompt, shown_style, strength, stroke, preserve_color,
-                    _number(seed), variants,
-                )  # fmt: skip
+            with _lent(place, form.photo, form.style_image) as (picture, shown_style):
+                wish = form.wish(picture, shown_style)
                 arguments = wish.arguments(self._settings)
                 tell(0, "Waiting for its turn")
                 done = self._network.run(lambda pipe: self._restyle(arguments, pipe, callback))
@@ -229,8 +245,8 @@ def _lent(
         beside.rmdir()
 
 
-def _number(seed: str | None) -> int | None:
-    text = (seed or "").strip()
+def _number(seed: str) -> int | None:
+    text = seed.strip()
     if text and not text.isdecimal():
         raise InputError(f"The seed must be a whole number, not {text!r}; or leave it empty.")
     return int(text) if text else None

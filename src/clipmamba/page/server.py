@@ -87,7 +87,8 @@ def serving(settings: PageSettings, restyle: Restyle) -> Iterator[str]:
         _settle_gradio(str(cache))
         try:
             from clipmamba.page.app import Page
-            from clipmamba.page.layout import HERE, build, theme
+            from clipmamba.page.events import build
+            from clipmamba.page.layout import HERE, theme
         except ModuleNotFoundError as error:
             if (error.name or "").partition(".")[0] != "gradio":
                 raise
@@ -97,7 +98,7 @@ def serving(settings: PageSettings, restyle: Restyle) -> Iterator[str]:
         )
         try:
             page = Page(settings, network, restyle, cache)
-            blocks = build(page, settings).queue(max_size=WAITING, api_open=True)
+            blocks = build(page).queue(max_size=WAITING, api_open=True)
             network.wait()
             try:
                 _, address, _ = blocks.launch(

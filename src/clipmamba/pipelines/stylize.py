@@ -131,6 +131,12 @@ def stylize(
     return images if isinstance(img, list | tuple) or not isinstance(images, list) else images[0]
 
 
+def _either(text: Any, prompt: Any) -> Any:
+    if text is not None and prompt is not None:
+        raise InputError("text and prompt are the same: give one of them")
+    return prompt if text is None else text
+
+
 def _one_by_one(
     pipeline: StylizePipeline,
     img: Picture | Sequence[Picture],
@@ -161,12 +167,6 @@ def _one_by_one(
             variants.append(made.images[0] if isinstance(made.images, list) else made.images)
         results.append(variants if len(seeds) > 1 else variants[0])
     return results if several else results[0]
-
-
-def _either(text: Any, prompt: Any) -> Any:
-    if text is not None and prompt is not None:
-        raise InputError("text and prompt are the same: give one of them")
-    return prompt if text is None else text
 
 
 def warm_up(

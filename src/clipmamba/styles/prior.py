@@ -34,7 +34,7 @@ _TENSORS = ("weight", "bias", "components", "scale", "texts", "pictures", "count
 
 
 class StylePrior(torch.nn.Module):
-    """`normalise((W t + b + lookup(t)) / 2 + sum_k scale_k eps_k component_k)`, t a unit text.
+    """`normalize((W t + b + lookup(t)) / 2 + sum_k scale_k eps_k component_k)`, t a unit text.
 
     `lookup(t)` is the mean of `pictures`, weighed by `sqrt(counts) exp(texts t / TEMPERATURE)`.
 

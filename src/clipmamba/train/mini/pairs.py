@@ -137,7 +137,7 @@ def compute_features(
         for start in tqdm(range(0, len(pictures), 64), desc="features", mininterval=20):
             indices = range(start, min(start + 64, len(pictures)))
             shown = np.concatenate(list(pool.map(look, indices)))
-            centres = first[start : start + len(indices)] - first[start]
+            centers = first[start : start + len(indices)] - first[start]
             texture = torch.empty(len(shown), STATISTICS)
             for row in range(0, len(shown), group):
                 part = shown[row : row + group]
@@ -151,7 +151,7 @@ def compute_features(
                 texture[row : row + len(part)] = style_statistics(shallow.float(), images)[
                     : len(part)
                 ]
-            statistics[start : start + len(indices)] = texture[centres]
+            statistics[start : start + len(indices)] = texture[centers]
     store.flush()
     flush(file)
     with write_whole(statistics_file) as whole:
@@ -179,8 +179,8 @@ def style_statistics(features: Tensor, images: Tensor) -> Tensor:
     """What a style point shall determine: (B, 105) texture and palette statistics."""
     pixels = images.flatten(2)
     spread = pixels.std(2) + 1e-3
-    centred = (pixels - pixels.mean(2, keepdim=True)) / spread[..., None]
-    correlation = centred @ centred.transpose(1, 2) / pixels.shape[2]
+    centerd = (pixels - pixels.mean(2, keepdim=True)) / spread[..., None]
+    correlation = centerd @ centerd.transpose(1, 2) / pixels.shape[2]
     upper = torch.stack([correlation[:, 0, 1], correlation[:, 0, 2], correlation[:, 1, 2]], 1)
     maps = features.flatten(2)
     return torch.cat([maps.mean(2), maps.std(2), pixels.mean(2), spread, upper], dim=1)

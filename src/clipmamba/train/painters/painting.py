@@ -113,14 +113,14 @@ def _brushwork(
     turn = sample(angle, y, x) + rng.normal(0, coat.wobble, len(y)).astype(np.float32)
     lengths = coat.length * rng.uniform(0.7, 1.3, len(y)).astype(np.float32)
     layer = lay_strokes(shape, y, x, turn, lengths, coat.width, coat.squareness)
-    colours = sample(target, y, x)
+    colors = sample(target, y, x)
     axes = _OPPONENTS if coat.jitter_axes is None else coat.jitter_axes
     shifts = rng.standard_normal((len(y), len(axes)), dtype=np.float32) @ axes
-    colours = colours + np.float32(coat.color_noise) * shifts
+    colors = colors + np.float32(coat.color_noise) * shifts
     hair = bristles(layer, rng, coat.hairs)
     height = (0.9 - 0.5 * layer.v**2 + 0.35 * hair) * layer.alpha
     light = relief(blur(height, 0.45), coat.impasto * 1.6)
-    paint = colours[layer.owner] * (1 + 0.5 * coat.impasto * hair)[..., None] + light[..., None]
+    paint = colors[layer.owner] * (1 + 0.5 * coat.impasto * hair)[..., None] + light[..., None]
     return mix(picture, paint.astype(np.float32), layer.alpha)
 
 
@@ -222,14 +222,14 @@ def pointillism(photo: Array, rng: np.random.Generator) -> Array:
         y, x = jittered_grid(shape, rng, step * size, 0.38, brick=True)
         order = rng.permutation(len(y))
         y, x = y[order], x[order]
-        colours = sample(soft, y, x)
+        colors = sample(soft, y, x)
         push = rng.uniform(0.12, 0.42, (len(y), 1)).astype(np.float32)
-        push = push * (0.45 + 0.55 * luma(colours[None])[0])[:, None]
-        colours = colours + push * hues[rng.integers(0, len(hues), len(y))]
-        colours = np.clip(colours + rng.normal(0, 0.05, (len(y), 1)), 0, 1).astype(np.float32)
+        push = push * (0.45 + 0.55 * luma(colors[None])[0])[:, None]
+        colors = colors + push * hues[rng.integers(0, len(hues), len(y))]
+        colors = np.clip(colors + rng.normal(0, 0.05, (len(y), 1)), 0, 1).astype(np.float32)
         diameters = diameter * size * rng.uniform(0.85, 1.12, len(y))
         layer = lay_strokes(shape, y, x, 0.0, diameters, diameters, squareness=2)
-        canvas = mix(canvas, colours[layer.owner] * (1.03 - 0.10 * layer.v)[..., None], layer.alpha)
+        canvas = mix(canvas, colors[layer.owner] * (1.03 - 0.10 * layer.v)[..., None], layer.alpha)
     return finish(canvas)
 
 

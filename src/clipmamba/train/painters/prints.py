@@ -101,12 +101,12 @@ def comic_book(photo: Array, rng: np.random.Generator) -> Array:
     flat = simplify(vibrance(saturate(bright, 1.7), 0.35), scale, passes=3)
     tone = luma(flat)
     steps = posterise(tone, 4, 0.12)
-    coloured = with_luma(flat, 0.25 + 0.75 * steps)
-    coloured = np.round(saturate(coloured, 1.25) * 6) / 6 * 0.6 + saturate(coloured, 1.25) * 0.4
+    colored = with_luma(flat, 0.25 + 0.75 * steps)
+    colored = np.round(saturate(colored, 1.25) * 6) / 6 * 0.6 + saturate(colored, 1.25) * 0.4
     pitch = max(3, grid_step(scale, 4)) / _DIAGONAL
     shade = smoothstep(0.62, 0.2, tone)
     dots = _dots(0.62 * shade, _screen(shape, pitch, np.pi / 4), pitch)
-    picture = coloured * (1 - 0.42 * dots)[..., None]
+    picture = colored * (1 - 0.42 * dots)[..., None]
     flow = edge_flow(tone, scale)
     width = float(rng.uniform(1.3, 1.7))
     line = line_drawing(photo, scale, width, flow)
@@ -214,8 +214,8 @@ def linocut(photo: Array, rng: np.random.Generator) -> Array:
     ink = ink * (1 - nicks * smoothstep(0.0, -0.04, above))
     ink = np.maximum(ink, line_drawing(photo, scale, 1.7, flow))
     ink = ink * (1 - 0.5 * smoothstep(2.1, 2.8, paper(shape, rng, scale)))
-    colour = rgb(str(rng.choice(["0f1f3d", "7a1712", "12392c", "151515", "3a1a4a"])))
-    return finish(mix(np.ones_like(photo) * rgbs("f3ecdc")[0], colour, ink))
+    color = rgb(str(rng.choice(["0f1f3d", "7a1712", "12392c", "151515", "3a1a4a"])))
+    return finish(mix(np.ones_like(photo) * rgbs("f3ecdc")[0], color, ink))
 
 
 def engraving(photo: Array, rng: np.random.Generator) -> Array:

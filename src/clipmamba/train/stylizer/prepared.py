@@ -29,7 +29,7 @@ from clipmamba.train.stylizer.pairs import PairStore, as_images
 from clipmamba.weights import write_tensors
 
 VIEWS = (1.0, 0.75)  # of a style picture's short side: the whole of it, and its middle
-GREY_SHARE = 0.4  # how often a black and white picture is drawn, beside one in colour
+GREY_SHARE = 0.4  # how often a black and white picture is drawn, beside one in color
 PHOTOS_SEEN = 300  # at most, to find out where photos lie
 _SIDE = 224  # pixels at which pictures are encoded
 _LIST, _POINTS, _PAINTERS = "prepared.json", "points.safetensors", "painters"

@@ -1,20 +1,24 @@
 """The scan in ONNX, of any length, in standard operators. Needs onnxscript.
 
-A loop over L steps would spend its time between the steps. So L steps are cut into about √L chunks
-of about √L steps: one loop takes the first step of all chunks at once, then the second, …; a loop
-over the chunks hands on what each leaves; a last loop starts every chunk from there. That is 3 √L
-rounds, exact, at the price of two exponentials a step.
+`scan_lines`, of many short lines: one loop over the steps takes all lines at once.
+
+`selective_scan`, of one long sequence: a loop over L steps would spend its time between the steps.
+So L steps are cut into about √L chunks of about √L steps: one loop takes the first step of all
+chunks at once, then the second, …; a loop over the chunks hands on what each leaves; a last loop
+starts every chunk from there. That is 3 √L rounds, exact, at the price of two exponentials a step.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from onnxscript import FLOAT, graph, script
 from onnxscript import opset18 as op
 from onnxscript.values import Opset
+
+from clipmamba.ops.selective_scan import lines
 
 _FUNCTIONS = Opset("clipmamba", 1)
 
@@ -142,7 +146,87 @@ def _translate(
     return y, last, op.Identity(last)  # nothing reads the saved states of an exported graph
 
 
+@script(_FUNCTIONS, default_opset=op)  # type: ignore[untyped-decorator]
+def line_scan(
+    A: FLOAT,
+    delta: FLOAT,
+    drive: FLOAT,
+    B: FLOAT,
+    C: FLOAT,
+    ways: Sequence[int],
+    way: Sequence[int],
+) -> FLOAT:
+    """M lines of T steps; a function of the ONNX file, not of Python.
+
+    Args:
+        A: (N, P).
+        delta: (T, M, 1, P).
+        drive: delta * u, (T, M, 1, P).
+        B: (T, M, N, 1).
+        C: (T, M, 1, N).
+        ways: 0 forwards or 1 backwards, for each of the four.
+        way: The same, once.
+
+    Returns:
+        (T, M, 1, P).
+    """
+
+    @graph()
+    def step(h, delta_t, drive_t, B_t, C_t):  # type: ignore[no-untyped-def]
+        h_t = op.Exp(delta_t * A) * h + drive_t * B_t
+        y_t = op.MatMul(C_t, h_t)
+        return h_t, y_t
+
+    count = op.Shape(delta, start=1, end=2)
+    start = op.Expand(op.Constant(value_float=0.0), op.Concat(count, op.Shape(A), axis=0))
+    _, y = op.Scan(
+        start,
+        delta,
+        drive,
+        B,
+        C,
+        body=step,
+        num_scan_inputs=4,
+        scan_input_directions=ways,
+        scan_output_directions=way,
+    )
+    return y
+
+
+def _translate_lines(
+    u: Any,
+    delta: Any,
+    A: Any,
+    B: Any,
+    C: Any,
+    delta_bias: Any,
+    least_delta: float,
+    backwards: bool,
+) -> Any:
+    """`scan_lines`: its arguments, as values of an ONNX graph, to its result; float32 only."""
+    two, three = (op.Constant(value_ints=[axis]) for axis in (2, 3))
+    delta = op.Add(delta, delta_bias)
+    # Runtimes compute Softplus one by one but Exp in vectors.
+    grown = op.Log(
+        op.Add(op.Exp(op.Min(delta, op.Constant(value_float=60.0))), op.Constant(value_float=1.0))
+    )
+    delta = op.Max(grown, delta)
+    if least_delta:
+        delta = op.Add(delta, op.Constant(value_float=least_delta))
+    y = line_scan(
+        op.Transpose(A, perm=[1, 0]),
+        op.Unsqueeze(delta, two),
+        op.Unsqueeze(op.Mul(delta, u), two),
+        op.Unsqueeze(B, three),
+        op.Unsqueeze(C, two),
+        ways=[int(backwards)] * 4,
+        way=[int(backwards)],
+    )
+    return op.Squeeze(y, two)
+
+
 TRANSLATIONS: dict[Callable[..., Any], Callable[..., Any]] = {
-    torch.ops.clipmamba.selective_scan.default: _translate
+    torch.ops.clipmamba.selective_scan.default: _translate,
+    lines.OPERATOR: _translate_lines,
 }
 """For `custom_translation_table=` of `torch.onnx.export`; trace with `scan_backend("torch")`."""

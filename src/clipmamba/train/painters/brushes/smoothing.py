@@ -48,7 +48,7 @@ def simplify(photo: Array, scale: float, passes: int = 2, radius: float = 1.4) -
 
 
 def posterise(field: Array, levels: int, softness: float = 0.15) -> Array:
-    """Quantise a field in [0, 1] to `levels` steps with short soft ramps between."""
+    """Quantize a field in [0, 1] to `levels` steps with short soft ramps between."""
     x = field * (levels - 1)
     base = np.floor(x)
     t = np.clip((x - base - 0.5) / max(softness, 1e-3) + 0.5, 0.0, 1.0)

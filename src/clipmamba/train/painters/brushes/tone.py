@@ -88,9 +88,9 @@ def mix(a: Array, b: Array | Sequence[float], weight: Array | float) -> Array:
     return a + (other - a) * weight
 
 
-def ramp(field: Array, stops: Sequence[float], colours: Array | Sequence[Sequence[float]]) -> Array:
-    """Map a field (H, W) through a color gradient given by `stops` and `colours`."""
-    table = np.asarray(colours, dtype=np.float32)
+def ramp(field: Array, stops: Sequence[float], colors: Array | Sequence[Sequence[float]]) -> Array:
+    """Map a field (H, W) through a color gradient given by `stops` and `colors`."""
+    table = np.asarray(colors, dtype=np.float32)
     return np.stack([np.interp(field, stops, table[:, c]) for c in range(3)], axis=2).astype(
         np.float32
     )
