@@ -186,7 +186,9 @@ class StylePrior(torch.nn.Module):
         known = counts >= REPEATS
         table = (rows[known], means[known], counts[known])
         mean = cls(weight, bias, y[:0], y.new_empty(0), clip_name, *table)
-        residual = pictures - mean._mean(text_embeddings.float()).double()
+        # a lookup of all rows at once would take N x T numbers
+        parts = [mean._mean(rows) for rows in text_embeddings.float().split(4096)]
+        residual = pictures - torch.cat(parts).double()
         residual = residual - residual.mean(0)
         variance, vectors = torch.linalg.eigh(residual.T @ residual / count)  # ascending
         order = torch.arange(width - 1, width - 1 - rank, -1, device=t.device)
