@@ -19,7 +19,7 @@ import numpy as np
 
 from clipmamba import StylizePipeline
 from clipmamba.models.onnx_file import write_onnx
-from clipmamba.pipelines.guided import SecondView
+from clipmamba.models.second_design import SecondView
 from clipmamba.styles.known import KNOWN_STYLES
 
 ROOT = Path(__file__).parents[1]
@@ -73,14 +73,7 @@ def build(pipeline: StylizePipeline, runtime: Path, output: Path) -> None:
         shutil.copyfile(SOURCES / name, output / name)
     for name in RUNTIME_FILES:
         shutil.copyfile(runtime / name, output / "ort" / name)
-    network = pipeline.network
-    sized = isinstance(network, SecondView)
-    if isinstance(network, SecondView):
-        write_onnx(
-            network.stylizer, output / "stylizer.onnx", guidance=network.guidance, gamut=False
-        )
-    else:
-        write_onnx(network, output / "stylizer.onnx", gamut=False)
+    write_onnx(pipeline.network, output / "stylizer.onnx", gamut=False)
     points = [pipeline.encode_style(style.name)[0].numpy() for style in KNOWN_STYLES]
     np.stack(points).astype("<f4").tofile(output / "styles.bin")
     model = {
@@ -88,7 +81,7 @@ def build(pipeline: StylizePipeline, runtime: Path, output: Path) -> None:
         "noise": pipeline.stylizer.config.noise,
         "noise_stride": pipeline.stylizer.noise_stride,
         "style_dim": pipeline.stylizer.config.style_dim,
-        "sized": sized,
+        "sized": isinstance(pipeline.network, SecondView),
         "styles": [{"name": style.name, "family": style.family} for style in KNOWN_STYLES],
     }
     (output / "model.json").write_text(json.dumps(model), encoding="utf-8")

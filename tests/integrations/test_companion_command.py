@@ -13,7 +13,9 @@ from PIL import Image
 
 from clipmamba.cli import main
 from clipmamba.io import read_picture, read_settings
-from clipmamba.styles import Style
+from clipmamba.pipelines import StylizePipeline
+from clipmamba.pipelines.companions import Companions, StyleFinder
+from clipmamba.styles import Style, StyleRequest
 
 
 @pytest.fixture
@@ -173,3 +175,29 @@ def test_help_and_wrong_folders_load_nothing_heavy(run, arguments: list[str]) ->
     *said, loaded = done.stderr.splitlines()
     assert loaded == "LOADED"
     assert len(said) == (0 if arguments == ["--help"] else 1)
+
+
+def teal(words: str, seed: int | None) -> Image.Image:
+    return Image.new("RGB", (32, 32), "teal")
+
+
+@pytest.mark.parametrize(
+    ("said", "painter", "prepared"),
+    [([], teal, 1), (["a cat"] * 3, None, 1), (["a cat", "a cat", "a dog"], None, 2)],
+)
+def test_a_style_is_prepared_once_for_photos_of_which_the_same_is_said(
+    tiny_pipeline: StylizePipeline, monkeypatch: pytest.MonkeyPatch, said, painter, prepared
+):
+    asked = []
+    prepare = tiny_pipeline.prepare
+    monkeypatch.setattr(
+        tiny_pipeline, "prepare", lambda *given: asked.append(given) or prepare(*given)
+    )
+    captions = iter(said)
+    captioner = (lambda picture: next(captions)) if said else None
+    request = StyleRequest.parse("mosaic", source="auto" if said else None)
+    find = StyleFinder(tiny_pipeline, request, [None], Companions(captioner, painter))
+    photos = [Image.new("RGB", (16, 16), color) for color in ("red", "green", "blue")]
+    found = [find(photo, None) for photo in photos]
+    assert [one.source for one in found] == (said or [None] * 3)
+    assert len(asked) == prepared

@@ -26,10 +26,10 @@ from clipmamba.cli.options import (
     style_keywords,
 )
 from clipmamba.cli.terminal import plain_warnings, status
+from clipmamba.devices import check_device
 from clipmamba.errors import InputError
 from clipmamba.files import check_place, one_line
 from clipmamba.pipelines.companions import Companions, StyleFinder
-from clipmamba.pipelines.devices import check_device
 from clipmamba.pipelines.options import StylizeOptions
 from clipmamba.pipelines.pipeline import StylizePipeline
 from clipmamba.pipelines.saved import read_index

@@ -76,7 +76,6 @@ def export(
     hint_spelling(style["prompt"])
 
     from clipmamba.models.onnx_file import write_onnx
-    from clipmamba.pipelines.guided import SecondView
 
     with plain_warnings():
         keywords = open_pictures(keywords, max_pixels)
@@ -84,11 +83,7 @@ def export(
             pipeline = StylizePipeline.from_pretrained(model, "cpu")
         point = pipeline.encode_style(**keywords, seed=seed) if with_style else None
         with status("tracing the network, about a minute"):
-            network = pipeline.network
-            if isinstance(network, SecondView):
-                lines = write_onnx(network.stylizer, output, point, network.guidance)
-            else:
-                lines = write_onnx(network, output, point)
+            lines = write_onnx(pipeline.network, output, point)
     click.echo(os.fsencode(output))
     for line in lines:
         click.echo(f"  {line}")

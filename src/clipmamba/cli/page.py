@@ -10,8 +10,8 @@ from pathlib import Path
 import click
 
 from clipmamba.cli.options import MAX_PIXELS_OPTION, MODEL, SectionCommand, option, section
+from clipmamba.devices import check_device
 from clipmamba.page.settings import PageSettings
-from clipmamba.pipelines.devices import check_device
 from clipmamba.pipelines.saved import read_index
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from clipmamba.cli.options import spelling_hints
-from clipmamba.cli.run import Report, find_and_restyle, read_one, restyle_one, write_one
+from clipmamba.cli.run import Report, Restyler, read_one, write_one
 from clipmamba.cli.stylize import make_batch, stylize
 from clipmamba.errors import InputError
 from clipmamba.page.settings import Restyled
@@ -49,15 +48,14 @@ def restyle(
         picture = read_one(photo, batch)
         seeds = [job.seed for job in batch.jobs]
         find = StyleFinder(pipeline, batch.request, seeds, batch.companions)
-        report = Report(batch)
+        make = Restyler(batch, pipeline, find, Report(batch))
         for number, job in enumerate(batch.jobs):
 
             def tell(done: float, _: int, before: int = number) -> None:
                 callback(before + done, len(batch.jobs))
 
             tell(0, 1)
-            make = functools.partial(find_and_restyle, batch, job, pipeline, find, report)
-            write_one(batch, job, *restyle_one(batch, job, picture, make, tell))
+            write_one(batch, job, *make(job, picture, tell))
     files = tuple(job.target for job in batch.jobs if job.target is not None)
     return Restyled(files, tuple(dict.fromkeys(remarks)))
 

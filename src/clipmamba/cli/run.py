@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import itertools
 import json
 import logging
@@ -238,8 +237,7 @@ def run(batch: Batch) -> int:
 def _make_all(
     batch: Batch, groups: list[list[Job]], report: Report, helper: ThreadPoolExecutor
 ) -> None:
-    pipeline: StylizePipeline | None = None
-    find: StyleFinder | None = None
+    restyler: Restyler | None = None
     last: _Writing | _Failure | None = None
     made = 0
     ahead = helper.submit(read_one, groups[0][0].photo, batch) if groups else None
@@ -255,21 +253,21 @@ def _make_all(
                 problem = str(error)
             if index + 1 < len(groups):
                 ahead = helper.submit(read_one, groups[index + 1][0].photo, batch)
-            if picture is not None and pipeline is None:
+            if picture is not None and restyler is None:
                 with status("loading the model"):
                     pipeline = StylizePipeline.from_pretrained(batch.model, batch.device)
                 seeds = list(dict.fromkeys(job.seed for group in groups for job in group))
                 with status("preparing the style"):
                     find = StyleFinder(pipeline, batch.request, seeds, batch.companions)
+                restyler = Restyler(batch, pipeline, find, report)
                 report.device = str(pipeline.device)
                 report.backend = _scan_backend(pipeline.device)
             if advance is None:
                 advance = stack.enter_context(progress(sum(map(len, groups))))
             for job in jobs:
                 now: _Writing | _Failure = _Failure(job, problem)
-                if picture is not None and pipeline is not None and find is not None:
-                    make = functools.partial(find_and_restyle, batch, job, pipeline, find, report)
-                    now = _make(batch, job, picture, make, helper, _from(made, advance))
+                if picture is not None and restyler is not None:
+                    now = _make(restyler, job, picture, helper, _from(made, advance))
                 if last is not None:
                     last.settle(report)  # in the order of the pictures
                 last = now
@@ -317,66 +315,65 @@ class _Failure:
 
 
 def _make(
-    batch: Batch,
+    restyler: Restyler,
     job: Job,
     picture: Image.Image,
-    make: Callable[..., tuple[Image.Image, str | None]],
     helper: ThreadPoolExecutor,
     callback: Callable[[float, int], None],
 ) -> _Writing | _Failure:
     """Restyle one picture and hand it to the writer."""
     started = time.perf_counter()
     try:
-        result, source = restyle_one(batch, job, picture, make, callback)
+        result, source = restyler(job, picture, callback)
     except InputError as error:
         return _Failure(job, str(error))
     seconds = time.perf_counter() - started
-    writing = helper.submit(write_one, batch, job, result, source)
+    writing = helper.submit(write_one, restyler.batch, job, result, source)
     return _Writing(job, writing, result.size, seconds, source)
 
 
-def restyle_one(
-    batch: Batch,
-    job: Job,
-    picture: Image.Image,
-    make: Callable[..., tuple[Image.Image, str | None]],
-    callback: Callable[[float, int], None],
-) -> tuple[Image.Image, str | None]:
-    """Restyle one picture, and give the words for what it shows with it.
+@dataclass(frozen=True)
+class Restyler:
+    """Makes the pictures of a batch.
 
-    Raises:
-        InputError: it can't be restyled or written, or does not fit into memory.
-        BackendError: a scan backend was asked for by name and can't run.
+    Attributes:
+        batch: what is asked for.
+        pipeline: what restyles.
+        find: gives the style of each picture.
+        report: is told how well the words are known.
     """
-    try:
-        check_result(job, batch.result_size(picture), batch.stream_format)
-        result, source = make(picture, callback)
-    except BackendError:
-        raise
-    except InputError as error:
-        raise InputError(f"{job.photo}: {error}") from error
-    except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError) and "memory" not in str(error):
+
+    batch: Batch
+    pipeline: StylizePipeline
+    find: StyleFinder
+    report: Report
+
+    def __call__(
+        self, job: Job, picture: Image.Image, callback: Callable[[float, int], None]
+    ) -> tuple[Image.Image, str | None]:
+        """Restyle one picture, and give the words for what it shows with it.
+
+        Raises:
+            InputError: it can't be restyled or written, or does not fit into memory.
+            BackendError: a scan backend was asked for by name and can't run.
+        """
+        try:
+            check_result(job, self.batch.result_size(picture), self.batch.stream_format)
+            found = self.find(picture, job.seed)
+            self.report.note_familiarity(found.style.familiarity)
+            output = self.pipeline(
+                picture, style=found.style, callback=callback, **self.batch.keywords
+            )
+        except BackendError:
             raise
-        remedy = "work in tiles with --tile 512, or make it smaller with --max-size"
-        raise InputError(f"{job.photo} does not fit into memory; {remedy}") from error
-    return result, source
-
-
-def find_and_restyle(
-    batch: Batch,
-    job: Job,
-    pipeline: StylizePipeline,
-    find: StyleFinder,
-    report: Report,
-    picture: Image.Image,
-    callback: Callable[[float, int], None],
-) -> tuple[Image.Image, str | None]:
-    """The picture restyled, and the words for what is shown."""
-    found = find(picture, job.seed)
-    report.note_familiarity(found.style.familiarity)
-    output = pipeline(picture, style=found.style, callback=callback, **batch.keywords)
-    return output.images[0], found.source
+        except InputError as error:
+            raise InputError(f"{job.photo}: {error}") from error
+        except (MemoryError, RuntimeError) as error:
+            if not isinstance(error, MemoryError) and "memory" not in str(error):
+                raise
+            remedy = "work in tiles with --tile 512, or make it smaller with --max-size"
+            raise InputError(f"{job.photo} does not fit into memory; {remedy}") from error
+        return output.images[0], found.source
 
 
 def read_one(photo: Photo, batch: Batch) -> Image.Image:

@@ -29,10 +29,10 @@ from clipmamba.cli.options import (
 from clipmamba.cli.photos import check_stdout
 from clipmamba.cli.run import Batch, rehearse, run
 from clipmamba.cli.terminal import plain_warnings
+from clipmamba.devices import check_device
 from clipmamba.errors import InputError
 from clipmamba.io import read_picture
 from clipmamba.pipelines.companions import Companions
-from clipmamba.pipelines.devices import check_device
 from clipmamba.pipelines.options import StylizeOptions
 from clipmamba.pipelines.saved import read_index
 from clipmamba.styles.request import StyleRequest

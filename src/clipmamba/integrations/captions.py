@@ -6,11 +6,11 @@ import re
 import threading
 from typing import TYPE_CHECKING, Any
 
+from clipmamba.devices import resolve_device
 from clipmamba.errors import InputError
 from clipmamba.integrations.pretrained import (
     check_name,
     check_packages,
-    choose_device,
     choose_precision,
     load_model,
     quiet,
@@ -102,7 +102,7 @@ class Captioner:
     def _load(self, name: str, local_files_only: bool) -> tuple[Any, Any]:
         from transformers import AutoModelForImageTextToText, AutoProcessor
 
-        device = choose_device(self._device)
+        device = resolve_device(self._device)
         options = {"local_files_only": local_files_only}
         processor = AutoProcessor.from_pretrained(name, **options)
         model = AutoModelForImageTextToText.from_pretrained(

@@ -12,12 +12,12 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from clipmamba.devices import resolve_device
 from clipmamba.errors import InputError
 from clipmamba.files import reason
 from clipmamba.integrations.pretrained import (
     check_name,
     check_packages,
-    choose_device,
     choose_precision,
     load_model,
     quiet,
@@ -233,10 +233,9 @@ def edges(photo: Tensor) -> Tensor:
     import torch
     from torch.nn import functional as F
 
-    from clipmamba.io.color import LUMA
+    from clipmamba.io.convert import luma
 
-    weights = torch.tensor(LUMA, device=photo.device, dtype=photo.dtype)[:, None, None]
-    light = F.pad((photo * weights).sum(1, keepdim=True), (1, 1, 1, 1), mode="replicate")
+    light = F.pad(luma(photo), (1, 1, 1, 1), mode="replicate")
     across = (light[..., 1:-1, 2:] - light[..., 1:-1, :-2]) / 2
     down = (light[..., 2:, 1:-1] - light[..., :-2, 1:-1]) / 2
     found = ((across.square() + down.square()).sqrt() / CLEAR_EDGE).clamp(max=1)
@@ -327,7 +326,7 @@ class _Pipeline:
     def _load(self, name: str, local_files_only: bool) -> Any:
         import diffusers
 
-        device = choose_device(self._device)
+        device = resolve_device(self._device)
         # The safety checker, if the folder has one, comes along.
         pipeline = getattr(diffusers, self._kind).from_pretrained(
             name, dtype=choose_precision(device), local_files_only=local_files_only

@@ -104,15 +104,6 @@ def short_name(name: str) -> str:
     return folder.resolve().name if folder.is_dir() else name
 
 
-def choose_device(name: str | torch.device) -> torch.device:
-    """The device of that name; "auto" is CUDA if there is one, else the CPU."""
-    import torch
-
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(name)
-
-
 def choose_precision(device: torch.device) -> torch.dtype:
     """Half precision on CUDA; elsewhere float32, as half is slow on a CPU and unsafe on others."""
     import torch

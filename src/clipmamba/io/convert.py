@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from clipmamba.errors import InputError
+from clipmamba.io.color import LUMA
 
 # Resampling overshoots [0, 1] a little; 0..255 by mistake is far outside.
 _SLACK = 0.5
@@ -63,6 +64,12 @@ def resize(pictures: torch.Tensor, height: int, width: int) -> torch.Tensor:
     return torch.nn.functional.interpolate(
         pictures, (height, width), mode="bicubic", antialias=True, align_corners=False
     )
+
+
+def luma(pictures: torch.Tensor) -> torch.Tensor:
+    """Brightness (B, 1, H, W) of pictures (B, 3, H, W) in sRGB: Rec. 709, of the stored levels."""
+    weights = torch.tensor(LUMA, device=pictures.device, dtype=pictures.dtype)[:, None, None]
+    return (pictures * weights).sum(1, keepdim=True)
 
 
 def check_range(images: torch.Tensor) -> None:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, avg_pool2d, cross_entropy, normalize
 
 from clipmamba.errors import InputError
-from clipmamba.io.color import LUMA
+from clipmamba.io.convert import luma
 from clipmamba.losses._common import (
     Features,
     Reduction,
@@ -108,7 +108,7 @@ def layout_loss(
     """
     require_images(output)
     require_same_places(output, photo)
-    difference = _from_afar(_brightness(output - photo), size)  # brightness is linear
+    difference = _from_afar(luma(output - photo), size)  # brightness is linear
     return reduce_samples(difference.square().mean(dim=(1, 2, 3)), reduction)
 
 
@@ -160,12 +160,6 @@ def color_drift_loss(
     square = square + 1e-4 * torch.eye(parts.shape[2], device=parts.device, dtype=parts.dtype)
     best = torch.linalg.solve(square, parts.transpose(1, 2) @ seen / cells)
     return reduce_samples((seen - parts @ best).square().mean(dim=(1, 2)), reduction)
-
-
-def _brightness(images: Tensor) -> Tensor:
-    """(B, 3, H, W) to (B, 1, H, W)."""
-    luma = torch.tensor(LUMA, device=images.device, dtype=images.dtype)[:, None, None]
-    return (images * luma).sum(dim=1, keepdim=True)
 
 
 def _from_afar(images: Tensor, size: int) -> Tensor:
@@ -233,7 +227,7 @@ def excess_texture_loss(
 
 def _local_deviation(images: Tensor, window: int) -> Tensor:
     """Deviation of the brightness (B, 3, H, W) in each window, (B, 1, H', W')."""
-    brightness = _brightness(images)
+    brightness = luma(images)
     brightness = brightness - brightness.mean(dim=(2, 3), keepdim=True)  # for the digits
     mean, square = (avg_pool2d(x, window, window // 2) for x in (brightness, brightness.square()))
     return ((square - mean.square()).clamp(min=0) + 1e-6).sqrt()

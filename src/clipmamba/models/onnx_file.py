@@ -16,13 +16,7 @@ from torch import Tensor, nn
 from clipmamba.errors import InputError
 from clipmamba.files import reason, write_whole
 from clipmamba.models.gamut import into_gamut
-from clipmamba.models.second_design import (
-    LARGEST_STROKE,
-    LEAST_STROKE,
-    NATIVE_SIDE,
-    Guidance,
-    SecondStylizer,
-)
+from clipmamba.models.second_design import Guidance, SecondStylizer, SecondView, stroke_for_network
 from clipmamba.models.stylizer import STRIDE, Stylizer
 from clipmamba.nn import MambaMixer
 from clipmamba.ops import scan_backend
@@ -35,24 +29,29 @@ class AnySize(nn.Module):
     """A network with its margin; the padding to multiples of 8 follows the noise's size.
 
     Args:
-        stylizer: In evaluation mode.
+        network: A stylizer in evaluation mode, or a view of one of the second design.
         style: (1, E), a style for every photo; without it `forward` takes styles.
-        guidance: Of the second design; the first one has its own.
         gamut: Whether colors from outside sRGB are drawn into it.
     """
 
+    stylizer: Stylizer | SecondStylizer
     style: Tensor | None
+    guidance: Guidance | None
 
     def __init__(
         self,
-        stylizer: Stylizer | SecondStylizer,
+        network: Stylizer | SecondView,
         style: Tensor | None = None,
-        guidance: Guidance | None = None,
         gamut: bool = True,
     ):
         super().__init__()
         self.gamut = gamut
-        self.stylizer, self.guidance = copy.deepcopy(stylizer), guidance
+        own: Stylizer | SecondStylizer
+        if isinstance(network, SecondView):
+            own, self.guidance = network.stylizer, network.guidance
+        else:
+            own, self.guidance = network, None
+        self.stylizer = copy.deepcopy(own)
         for module in self.stylizer.modules():
             if isinstance(module, MambaMixer):
                 module.each_line = module.by_line
@@ -98,7 +97,7 @@ class AnySize(nn.Module):
             assert stroke is not None
             # sizes as numbers of the graph: max() of two of them is no operator
             sides = torch.stack([torch.scalar_tensor(height), torch.scalar_tensor(width)])
-            sizes = (stroke * sides.amax(0) / NATIVE_SIDE).clamp(LEAST_STROKE, LARGEST_STROKE)
+            sizes = stroke_for_network(stroke, sides.amax(0))
             picture = self.stylizer.restyle(
                 padded,
                 noise,
@@ -111,21 +110,16 @@ class AnySize(nn.Module):
 
 
 def write_onnx(
-    stylizer: Stylizer | SecondStylizer,
-    path: Path,
-    style: Tensor | None = None,
-    guidance: Guidance | None = None,
-    gamut: bool = True,
+    network: Stylizer | SecondView, path: Path, style: Tensor | None = None, gamut: bool = True
 ) -> tuple[str, ...]:
-    """Write a stylizer as ONNX, float32, opset 18; the file appears only when it is whole.
+    """Write a network as ONNX, float32, opset 18; the file appears only when it is whole.
 
     Batch, height and width stay free.
 
     Args:
-        stylizer: On the CPU.
+        network: What `StylizePipeline.network` gives, on the CPU.
         path: The file; one that is there is replaced.
         style: A style point (1, E) for every photo; without it the file takes styles.
-        guidance: Of the second design; the first one has its own.
         gamut: Whether colors from outside sRGB are drawn into it; without, a caller can change the
             picture's size first, as the pipeline does.
 
@@ -137,7 +131,8 @@ def write_onnx(
     """
     from clipmamba.ops.selective_scan.interop.onnx import TRANSLATIONS
 
-    model = AnySize(stylizer, style, guidance, gamut).eval()
+    model = AnySize(network, style, gamut).eval()
+    stylizer = model.stylizer
     height, width = _TRACED
     around = 2 * stylizer.margin
     cells = STRIDE // stylizer.noise_stride
@@ -149,7 +144,7 @@ def write_onnx(
     if style is None:
         given["style"] = F.normalize(torch.randn(2, stylizer.config.style_dim), dim=1)
         shapes["style"] = {0: free}
-    if isinstance(stylizer, SecondStylizer):
+    if isinstance(network, SecondView):
         given["stroke"] = torch.ones(1)
         shapes["stroke"] = {}
     # One operator per scan, however this machine would run it.

@@ -289,6 +289,59 @@ class SecondStylizer(nn.Module):
         return model
 
 
+@dataclasses.dataclass(frozen=True)
+class SecondView:
+    """The second design with the size of its strokes and a guidance.
+
+    Attributes:
+        stylizer: The network.
+        stroke: Size of the strokes, 1 as on a style picture of some 256 pixels.
+        guidance: Of its style codes.
+    """
+
+    stylizer: SecondStylizer
+    stroke: float
+    guidance: Guidance
+
+    @property
+    def noise_stride(self) -> int:
+        """Pixels of the photo to one place of the noise."""
+        return self.stylizer.noise_stride
+
+    def __call__(
+        self, photo: Tensor, style: Tensor, noise: Tensor, whole: PictureMoments | None = None
+    ) -> Tensor:
+        """`SecondStylizer.forward`."""
+        result: Tensor = self.stylizer(
+            photo, style, noise, whole, self._sizes(photo), self.guidance
+        )
+        return result
+
+    def survey(
+        self,
+        photo: Tensor,
+        style: Tensor,
+        noise: Tensor,
+        whole: PictureMoments,
+        stem_only: bool = False,
+    ) -> None:
+        """`SecondStylizer.survey`; all it asks for lies in the stem."""
+        self.stylizer.survey(photo, style, noise, whole, self._sizes(photo), self.guidance)
+
+    def _sizes(self, photo: Tensor) -> Tensor:
+        return torch.full((len(photo),), self.stroke, dtype=torch.float32, device=photo.device)
+
+
+def stroke_for_network(stroke: Tensor, side: int | Tensor) -> Tensor:
+    """The size of strokes that the network is given, so that it stays in proportion.
+
+    Args:
+        stroke: Size beside the usual.
+        side: Longest side of the picture that the network sees, in pixels.
+    """
+    return (stroke * side / NATIVE_SIDE).clamp(LEAST_STROKE, LARGEST_STROKE)
+
+
 def is_second(folder: str | Path) -> bool:
     """Whether a folder's config is of the second design; not where it can't be read."""
     try:

@@ -50,7 +50,7 @@ class Form:
     prompt: str = ""
     style_image: Uploaded | None = None
     strength: float = StylizeOptions.strength
-    stroke: float = 1
+    stroke: float = StylizeOptions.stroke
     preserve_color: bool = False
     seed: str = ""
     variants: int = 1
@@ -113,7 +113,7 @@ class Page:
 
             def callback(done: float, total: int) -> None:
                 if stopped.is_set():
-                    raise StoppedError("StoppedError.")
+                    raise StoppedError("Stopped.")
                 tell(done / total, "Restyling" if total == 1 else f"{int(done)} of {total} done")
 
             with _lent(place, form.photo, form.style_image) as (picture, shown_style):

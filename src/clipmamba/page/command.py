@@ -34,7 +34,7 @@ class Wish:
     prompt: str = ""
     style_image: Path | None = None
     strength: float = StylizeOptions.strength
-    stroke: float = 1.0
+    stroke: float = StylizeOptions.stroke
     preserve_color: bool = False
     seed: int | None = None
     variants: int = 1
@@ -66,7 +66,7 @@ class Wish:
             yield from ("--style-image", name(self.style_image))
         if self.strength != StylizeOptions.strength:
             yield from ("--strength", f"{self.strength:g}")
-        if self.stroke != 1:
+        if self.stroke != StylizeOptions.stroke:
             yield from ("--stroke", f"{self.stroke:g}")
         if self.preserve_color:
             yield "--preserve-color"

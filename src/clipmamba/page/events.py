@@ -82,7 +82,7 @@ class _Clicks:
         prompt: str = "",
         style_image: Uploaded | None = None,
         strength: float = StylizeOptions.strength,
-        stroke: float = 1,
+        stroke: float = StylizeOptions.stroke,
         preserve_color: bool = False,
         seed: str = "",
         variants: int = 1,

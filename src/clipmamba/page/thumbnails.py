@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from PIL import Image
+from PIL import Image, ImageOps
 
 from clipmamba.page.network import Network
 from clipmamba.styles.known import KNOWN_STYLES
@@ -41,7 +41,7 @@ class Thumbnails:
         Args:
             photo: sRGB; a square is cut from its middle.
         """
-        small = square(photo)
+        small = ImageOps.fit(photo, (SIDE, SIDE), Image.Resampling.LANCZOS)
         found: dict[str, str] = {}
         told = 0.0
         for style in KNOWN_STYLES:
@@ -57,14 +57,6 @@ class Thumbnails:
             self._styles[name] = pipeline.prepare(StyleRequest.parse(name))
         result: Image.Image = pipeline(photo, style=self._styles[name]).images[0]
         return result
-
-
-def square(photo: Image.Image) -> Image.Image:
-    """The middle of a photo, small."""
-    side = min(photo.size)
-    left, top = (photo.width - side) // 2, (photo.height - side) // 2
-    box = (left, top, left + side, top + side)
-    return photo.resize((SIDE, SIDE), Image.Resampling.LANCZOS, box=box, reducing_gap=3.0)
 
 
 def address(picture: Image.Image) -> str:

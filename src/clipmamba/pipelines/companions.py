@@ -135,6 +135,7 @@ class StyleFinder:
         if companions.style_from is not None:
             self._drawn = {seed: draw_words(request, companions.style_from, seed) for seed in seeds}
         self._photo: tuple[Any, str] = (None, "")
+        self._last: dict[int | None, tuple[list[str | None], ResolvedStyle]] = {}
 
     def __call__(self, photo: Picture | None, seed: int | None) -> FoundStyle:
         """Find the style for a photo and a seed.
@@ -153,11 +154,17 @@ class StyleFinder:
         request = self._drawn.get(seed, self._request)
         if self._companions.captioner is not None:
             request = fill_source(request, self._caption, lambda: self._caption_of_photo(photo))
-        asked = self._request  # drawn pictures have neither name nor words
-        style = self._pipeline.prepare(request, [seed])
-        return FoundStyle(
-            replace(style, label=asked.label, words=asked.words), self._sources(request)
-        )
+        return FoundStyle(self._prepare(request, seed), self._sources(request))
+
+    def _prepare(self, request: StyleRequest, seed: int | None) -> ResolvedStyle:
+        """The style of a filled request, which differs from the seed's last in its sources only."""
+        sources = [layer.source for layer in request.layers]
+        if seed not in self._last or self._last[seed][0] != sources:
+            asked = self._request  # drawn pictures have neither name nor words
+            style = self._pipeline.prepare(request, [seed])
+            style = replace(style, label=asked.label, words=asked.words)
+            self._last[seed] = (sources, style)
+        return self._last[seed][1]
 
     @staticmethod
     def _sources(request: StyleRequest) -> str | None:

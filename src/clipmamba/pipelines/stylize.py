@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import fields
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal
 
+from clipmamba.devices import check_device, resolve_device
 from clipmamba.errors import InputError
 from clipmamba.pipelines.companions import Companions, StyleFinder
-from clipmamba.pipelines.devices import check_device, resolve_device
 from clipmamba.pipelines.keywords import suggest_keywords
 from clipmamba.pipelines.options import StylizeOptions
 from clipmamba.pipelines.pipeline import StylizePipeline
@@ -121,13 +120,21 @@ def stylize(
     companions = Companions.of(request, captioner, style_from, finish, device)
     pipeline = _pipeline(model, device)
     if request is not None and not companions.read_nothing:
-        return _one_by_one(pipeline, img, request, options, companions, callback)
-    images = pipeline(
-        img, prompt=prompt, style_image=style_image, style=style, avoid=avoid, source=source,
-        templates=templates, mask=mask, regions=regions, strength=strength,
-        preserve_color=preserve_color, stroke=stroke, detail=detail, grain=grain, max_size=max_size,
-        tile=tile, seed=seed, variants=variants, finish=companions.finish, callback=callback,
-    ).images  # fmt: skip
+        seeds = options.seeds
+        find = StyleFinder(pipeline, request, seeds, companions)
+        made = pipeline.restyle(
+            img, lambda photo, turn: find(photo, seeds[turn]).style, len(seeds), options,
+            companions.finish, callback,
+        )  # fmt: skip
+    else:
+        made = pipeline(
+            img, prompt=prompt, style_image=style_image, style=style, avoid=avoid, source=source,
+            templates=templates, mask=mask, regions=regions, strength=strength,
+            preserve_color=preserve_color, stroke=stroke, detail=detail, grain=grain,
+            max_size=max_size, tile=tile, seed=seed, variants=variants, finish=companions.finish,
+            callback=callback,
+        )  # fmt: skip
+    images = made.images
     return images if isinstance(img, list | tuple) or not isinstance(images, list) else images[0]
 
 
@@ -135,38 +142,6 @@ def _either(text: Any, prompt: Any) -> Any:
     if text is not None and prompt is not None:
         raise InputError("text and prompt are the same: give one of them")
     return prompt if text is None else text
-
-
-def _one_by_one(
-    pipeline: StylizePipeline,
-    img: Picture | Sequence[Picture],
-    request: StyleRequest,
-    options: StylizeOptions,
-    companions: Companions,
-    callback: Callable[[float, int], None] | None,
-) -> Any:
-    """Restyle where each photo and each seed may have a style of its own."""
-    seeds = options.seeds
-    find = StyleFinder(pipeline, request, seeds, companions)
-    look = {field.name: getattr(options, field.name) for field in fields(options)}
-    del look["seed"], look["variants"]  # which the found style has
-    several = isinstance(img, list | tuple)
-    batch = cast("Sequence[Picture]", img if several else [img])
-    total = len(batch) * len(seeds)
-    results: list[Any] = []
-    for number, photo in enumerate(batch):
-        variants: list[Any] = []
-        for turn, seed in enumerate(seeds):
-
-            def tell(done: float, _: int, before: int = number * len(seeds) + turn) -> None:
-                if callback is not None:
-                    callback(before + done, total)
-
-            style = find(photo, seed).style
-            made = pipeline(photo, style=style, finish=companions.finish, callback=tell, **look)
-            variants.append(made.images[0] if isinstance(made.images, list) else made.images)
-        results.append(variants if len(seeds) > 1 else variants[0])
-    return results if several else results[0]
 
 
 def warm_up(

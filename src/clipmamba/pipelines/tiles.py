@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from clipmamba.models import Stylizer
+from clipmamba.models.second_design import SecondView
 from clipmamba.nn import PictureMoments, TileMoments
-from clipmamba.pipelines.guided import SecondView
 
 _GRID = 16  # tiles begin at its multiples, so that the network's own grid goes on unbroken
 _OVERLAP = 8  # neighbors share this part of a tile, an eighth,

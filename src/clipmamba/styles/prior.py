@@ -187,7 +187,7 @@ class StylePrior(torch.nn.Module):
         table = (rows[known], means[known], counts[known])
         mean = cls(weight, bias, y[:0], y.new_empty(0), clip_name, *table)
         # a lookup of all rows at once would take N x T numbers
-        parts = [mean._mean(rows) for rows in text_embeddings.float().split(4096)]
+        parts = [mean._mean(rows) for rows in torch.split(text_embeddings.float(), 4096)]
         residual = pictures - torch.cat(parts).double()
         residual = residual - residual.mean(0)
         variance, vectors = torch.linalg.eigh(residual.T @ residual / count)  # ascending

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .op import LIBRARY
+from .op import register
 
 
 def scan_lines(
@@ -66,13 +66,10 @@ def _run(
     return y
 
 
-torch.library.define(
-    "clipmamba::scan_lines",
+OPERATOR = register(
+    "scan_lines",
     "(Tensor u, Tensor delta, Tensor A, Tensor B, Tensor C, Tensor delta_bias, "
     "float least_delta, bool backwards) -> Tensor",
-    lib=LIBRARY,
-    tags=(torch.Tag.pt2_compliant_tag,),
+    _run,
+    lambda u, *_: torch.empty_like(u),
 )
-torch.library.impl("clipmamba::scan_lines", "default", _run, lib=LIBRARY)
-torch.library.register_fake("clipmamba::scan_lines", lambda u, *_: torch.empty_like(u))
-OPERATOR = torch.ops.clipmamba.scan_lines.default

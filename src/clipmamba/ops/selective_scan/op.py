@@ -33,7 +33,7 @@ _FORWARD = f"({_INPUTS}, bool save_states, str kernel) -> (Tensor, Tensor, Tenso
 _BACKWARD = f"(Tensor dout, Tensor? dlast, Tensor saved, {_INPUTS}, str kernel) -> Tensor[]"
 
 # As long as the library object lives, so do the operators.
-LIBRARY = torch.library.Library("clipmamba", "FRAGMENT")  # type: ignore[no-untyped-call]
+_LIBRARY = torch.library.Library("clipmamba", "FRAGMENT")  # type: ignore[no-untyped-call]
 
 
 P = ParamSpec("P")
@@ -98,8 +98,8 @@ def make_op(name: str) -> Callable[[str], ScanFunction]:
     Returns:
         The differentiable scan through one of the `KERNELS`, by its name.
     """
-    forward_op = _register(name, _FORWARD, _forward, _fake_forward)
-    backward_op = _register(f"{name}_backward", _BACKWARD, _backward, _fake_backward)
+    forward_op = register(name, _FORWARD, _forward, _fake_forward)
+    backward_op = register(f"{name}_backward", _BACKWARD, _backward, _fake_backward)
 
     @once_differentiable
     def differentiate(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
@@ -123,7 +123,7 @@ def make_op(name: str) -> Callable[[str], ScanFunction]:
         _keep(ctx, ScanInputs(*fields), output[2], kernel)
 
     torch.library.register_autograd(
-        f"clipmamba::{name}", differentiate, setup_context=setup_context, lib=LIBRARY
+        f"clipmamba::{name}", differentiate, setup_context=setup_context, lib=_LIBRARY
     )
 
     class Direct(torch.autograd.Function):
@@ -156,13 +156,13 @@ def make_op(name: str) -> Callable[[str], ScanFunction]:
     return through
 
 
-def _register(name: str, schema: str, run: Callable[..., Any], fake: Callable[..., Any]) -> Any:
+def register(name: str, schema: str, run: Callable[..., Any], fake: Callable[..., Any]) -> Any:
     """Make `clipmamba::name`, an operator that autograd does not know yet."""
     qualified = f"clipmamba::{name}"
     tags = (torch.Tag.pt2_compliant_tag,)
-    torch.library.define(qualified, schema, lib=LIBRARY, tags=tags)
-    torch.library.impl(qualified, "default", run, lib=LIBRARY)
-    torch.library.register_fake(qualified, fake, lib=LIBRARY)
+    torch.library.define(qualified, schema, lib=_LIBRARY, tags=tags)
+    torch.library.impl(qualified, "default", run, lib=_LIBRARY)
+    torch.library.register_fake(qualified, fake, lib=_LIBRARY)
     return getattr(torch.ops.clipmamba, name).default
 
 

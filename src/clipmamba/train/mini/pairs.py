@@ -179,8 +179,8 @@ def style_statistics(features: Tensor, images: Tensor) -> Tensor:
     """What a style point shall determine: (B, 105) texture and palette statistics."""
     pixels = images.flatten(2)
     spread = pixels.std(2) + 1e-3
-    centerd = (pixels - pixels.mean(2, keepdim=True)) / spread[..., None]
-    correlation = centerd @ centerd.transpose(1, 2) / pixels.shape[2]
+    centered = (pixels - pixels.mean(2, keepdim=True)) / spread[..., None]
+    correlation = centered @ centered.transpose(1, 2) / pixels.shape[2]
     upper = torch.stack([correlation[:, 0, 1], correlation[:, 0, 2], correlation[:, 1, 2]], 1)
     maps = features.flatten(2)
     return torch.cat([maps.mean(2), maps.std(2), pixels.mean(2), spread, upper], dim=1)
