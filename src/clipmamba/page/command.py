@@ -1,4 +1,4 @@
-"""From the values of the page to the words of a command line, and to the line that repeats it."""
+"""Turn the form's values into command-line arguments, and into the command to repeat them."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ Shown = Callable[[Path], str]
 
 @dataclass(frozen=True)
 class Wish:
-    """What a visitor asks for.
+    """A visitor's request.
 
     Args:
         photo: the picture to restyle.
         prompt: the style in words; may be empty.
-        style_image: a picture that shows it.
-        strength: see `StylizeOptions`, as for all that follow.
-        stroke: size of strokes beside the usual.
+        style_image: a picture in that style.
+        strength: 0 to 1.5; see `StylizeOptions` for this and the following.
+        stroke: stroke size relative to the default, 0.5 to 2.
         preserve_color: keep the photo's colors.
-        seed: None for the usual picture.
-        variants: how many pictures.
+        seed: None for the default picture.
+        variants: number of pictures.
     """
 
     photo: Path
@@ -40,17 +40,17 @@ class Wish:
     variants: int = 1
 
     def arguments(self, settings: PageSettings) -> list[str]:
-        """The arguments of `clipmamba stylize` that fulfil it.
+        """Return the arguments for `clipmamba stylize`.
 
         Raises:
-            InputError: there is no style.
+            InputError: no style is given.
         """
         return list(self._words(settings, str))
 
     def shown(self, settings: PageSettings) -> str:
-        """The command to type where photo and style picture lie.
+        """Return the command to type in the folder of the photo and style picture.
 
-        Where other machines reach the page, it names the model without its folder.
+        If other machines can reach the page, the model is named without its folder.
         """
         words = self._words(settings, lambda path: _plain(path.name))
         return shlex.join(["clipmamba", "stylize", *words])
@@ -58,7 +58,7 @@ class Wish:
     def _words(self, settings: PageSettings, name: Shown) -> Iterator[str]:
         prompt = self.prompt.strip()
         if not prompt and self.style_image is None:
-            raise InputError("Say a style, choose one below, or drop a picture that shows it.")
+            raise InputError("Type a style, choose one below, or drop a style picture.")
         yield name(self.photo)
         if prompt:
             yield from ("-p", prompt)
@@ -84,5 +84,5 @@ class Wish:
 
 
 def _plain(name: str) -> str:
-    """A file's name that is taken for an option by no program."""
+    """Make a file name that no program mistakes for an option."""
     return f"./{name}" if name.startswith("-") else name
