@@ -54,7 +54,7 @@ def check_place(path: str | os.PathLike[str], *, overwrite: bool = False) -> Non
         if path.is_dir():
             raise InputError(f"can't write {path}: it is a folder; give a file name")
         if not path.parent.is_dir():
-            raise InputError(f"can't write {path}: the folder {path.parent} does not exist")
+            raise InputError(f"can't write {path}: there is no folder {path.parent}")
         if os.path.lexists(path):
             if not overwrite:
                 raise ExistsError(
