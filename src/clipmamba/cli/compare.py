@@ -43,7 +43,7 @@ def compare(
     max_pixels: int,
     overwrite: bool,
 ) -> None:
-    """Put two pictures side by side, scaled to the height of the smaller one.
+    """Put two pictures side by side, scaled to the smaller height.
 
     \b
     clipmamba compare photo.jpg photo-ukiyo-e.jpg -o both.png

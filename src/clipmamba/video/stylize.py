@@ -98,7 +98,7 @@ def stylize_video(
         raise InputError("a video has no variants: choose one with seed")
     target = check_video_output(output, chosen, overwrite=overwrite)
     if os.path.realpath(target) == os.path.realpath(video):
-        raise InputError(f"{target} is the source file; choose another name")
+        raise InputError(f"{target} is the source itself; choose another name")
     reader = open_video(Path(video), chosen.start, chosen.end, look.result_size)
     try:
         if pipeline is None:
