@@ -1,4 +1,4 @@
-"""Hugging Face's hub: whether it may be asked, and whether it answers."""
+"""Access to the Hugging Face Hub: whether it is allowed, and whether the Hub responds."""
 
 from __future__ import annotations
 
@@ -8,17 +8,21 @@ CONNECT_SECONDS = 5.0
 
 
 def offline(local_files_only: bool | None = None) -> bool:
-    """Whether the network is forbidden; None asks `HF_HUB_OFFLINE`."""
+    """Tell whether network access is forbidden; None looks at `HF_HUB_OFFLINE`."""
     import huggingface_hub as hub
 
     return hub.constants.HF_HUB_OFFLINE if local_files_only is None else local_files_only
 
 
 def knock(problem: str, remedy: str) -> None:
-    """Ask once whether the hub answers, since its own client retries for 23 seconds.
+    """Check once whether the Hub responds, since its own client retries for 23 seconds.
+
+    Args:
+        problem: What is missing, for the error message.
+        remedy: What the user can do, for the error message.
 
     Raises:
-        WeightsError: It does not; the problem and the remedy are said with it.
+        WeightsError: The Hub does not respond.
     """
     import urllib.error
     import urllib.request
@@ -30,6 +34,6 @@ def knock(problem: str, remedy: str) -> None:
     try:
         urllib.request.urlopen(request, timeout=CONNECT_SECONDS).close()
     except urllib.error.HTTPError:
-        return  # an answer, whatever it says
+        return  # any response will do
     except OSError as error:
         raise WeightsError(f"{problem} and {url} can't be reached; {remedy}") from error

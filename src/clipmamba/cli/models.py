@@ -8,7 +8,7 @@ from clipmamba.weights import released, verify
 
 
 @click.command()
-@click.option("--check", is_flag=True, help="Compare every file with its SHA-256.")
+@click.option("--check", is_flag=True, help="Verify every file against its SHA-256.")
 def models(check: bool) -> None:
     """List the weights that ship with the package.
 
@@ -19,8 +19,8 @@ def models(check: bool) -> None:
     for weights in released():
         if check:
             verify(weights)
-        whole = " (whole)" if check else ""
-        click.echo(f"{weights.name}: {weights.about}{whole}")
+        verified = " (verified)" if check else ""
+        click.echo(f"{weights.name}: {weights.about}{verified}")
         click.echo(f"  {weights.path()}")
         click.echo(f"  {weights.bytes / 1e6:.1f} MB, sha256 {weights.sha256}")
         click.echo(f"  {weights.licence}")

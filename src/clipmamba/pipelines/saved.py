@@ -1,4 +1,4 @@
-"""The index of a saved pipeline: which CLIP it was trained with, and its guidance. No torch."""
+"""The index of a saved pipeline: its CLIP model and guidance; does not import torch."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ def read_index(folder: Path) -> tuple[str, float]:
     """Read a saved pipeline's index.
 
     Returns:
-        The name of the CLIP it was trained with, and its guidance: 1 where the index has none.
+        The name of the CLIP model it was trained with, and its guidance (1 if not stored).
 
     Raises:
-        WeightsError: not a folder that :meth:`StylizePipeline.save_pretrained` wrote.
+        WeightsError: the folder was not written by :meth:`StylizePipeline.save_pretrained`.
     """
     if not folder.is_dir():
         raise WeightsError(f"no model folder {folder}; {_REMEDY}")
@@ -41,7 +41,7 @@ def read_index(folder: Path) -> tuple[str, float]:
 
 
 def write_index(folder: Path, clip: str, guidance: float) -> None:
-    """Write a pipeline's index; a CLIP folder is kept as an absolute path."""
+    """Write a pipeline's index; a CLIP folder is stored as an absolute path."""
     if clip.startswith(("./", "../", "~")) or Path(clip).is_dir():
         clip = str(Path(clip).expanduser().resolve())
     index = {"_class_name": "StylizePipeline", "clip": clip, "guidance": guidance}
@@ -49,15 +49,15 @@ def write_index(folder: Path, clip: str, guidance: float) -> None:
 
 
 def check_guidance(guidance: object) -> None:
-    """Refuse a guidance that would leave the numbers that a network can work with.
+    """Refuse a guidance out of range.
 
     Raises:
-        WeightsError: not a number above 0, up to `MAX_GUIDANCE`.
+        WeightsError: it is not a number above 0 and at most `MAX_GUIDANCE`.
     """
     is_number = isinstance(guidance, int | float) and not isinstance(guidance, bool)
     if not (is_number and 0 < guidance <= MAX_GUIDANCE):  # type: ignore[operator]
         raise WeightsError(
             f"guidance must be a number above 0, not {guidance!r}"
             if not is_number
-            else f"guidance must lie above 0 and up to {MAX_GUIDANCE:g}, not {guidance!r}"
+            else f"guidance must be above 0 and at most {MAX_GUIDANCE:g}, not {guidance!r}"
         )
