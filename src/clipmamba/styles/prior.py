@@ -155,6 +155,7 @@ class StylePrior(torch.nn.Module):
         ridge: float = 1e-3,
         rank: int = 16,
         clip_name: str = "",
+        most_known: int = 2000,
     ) -> StylePrior:
         """Fit the linear map and the lookup table, then the main directions of the residual.
 
@@ -166,6 +167,7 @@ class StylePrior(torch.nn.Module):
                 bias is not penalized.
             rank: Number of residual directions to keep, 0 to E.
             clip_name: The CLIP model that the embeddings come from.
+            most_known: Largest number of known texts; those with the most pictures are kept.
 
         Raises:
             InputError: The shapes differ, there are fewer than 2 rows, or `rank` or `ridge` is out
@@ -189,7 +191,8 @@ class StylePrior(torch.nn.Module):
         bias = picture_mean - weight @ text_mean
         rows, text, counts = torch.unique(texts, return_inverse=True, return_counts=True, dim=0)
         means = torch.zeros_like(rows).index_add_(0, text, pictures) / counts[:, None]
-        known = counts >= REPEATS
+        often = counts.argsort(descending=True, stable=True)[:most_known]
+        known = often[counts[often] >= REPEATS].sort().values
         table = (rows[known], means[known], counts[known])
         mean = cls(weight, bias, y[:0], y.new_empty(0), clip_name, *table)
         # In parts, since a lookup of all rows at once would need N x T numbers.
