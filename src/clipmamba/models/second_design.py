@@ -15,6 +15,7 @@ from clipmamba.errors import WeightsError
 from clipmamba.files import one_line, write_json
 from clipmamba.models.pretrained import CONFIG_NAME, WEIGHTS_NAME
 from clipmamba.nn import PictureMoments, StyleBlock
+from clipmamba.nn.conditioning import StyleAffine
 from clipmamba.nn.stages import Grain, ShuffleUp, StyledConv
 from clipmamba.weights import check_shapes, read_tensors, write_tensors
 
@@ -44,9 +45,9 @@ class SecondConfig:
 
     style_dim: int = 256
     clip: str = "mini"
-    widths: tuple[int, int, int] = (32, 64, 160)
+    widths: tuple[int, int, int] = (32, 80, 160)
     depth: int = 6
-    quarter_depth: int = 2
+    quarter_depth: int = 4
     half_depth: int = 1
     state: int = 8
     expand: int = 2
@@ -70,8 +71,11 @@ class SecondStylizer(nn.Module):
     """Restyle a photo in one pass; linear in its pixels with the default mixer.
 
     A stem goes down to an eighth of the size, where Mamba blocks mix over the whole picture; a
-    light decoder with skips comes back to half the size, where twelve channels are the pixels.
-    The style point and the size of the strokes enter every layer.
+    decoder draws strokes at a quarter and comes back to half the size, where twelve channels are
+    the pixels. One skip, at a quarter, keeps faces and contours as far as the style wants: finer
+    skips would carry the photo itself through, and a filter is what they are known for (Yoo et
+    al., "Photorealistic Style Transfer via Wavelet Transforms", ICCV 2019). The style point and the
+    size of the strokes enter every layer.
 
     Args:
         config: Sizes and mixer.
@@ -109,6 +113,7 @@ class SecondStylizer(nn.Module):
             )
             for _ in range(config.depth)
         )
+        self.keep = StyleAffine(quarter, code)
         self.up_quarter = ShuffleUp(eighth, quarter)
         self.at_quarter = _stages(quarter, code, config.quarter_depth)
         self.up_half = ShuffleUp(quarter, half)
@@ -157,14 +162,14 @@ class SecondStylizer(nn.Module):
     ) -> Tensor:
         """`forward` for photos whose sides are multiples of `STRIDE`, without checks."""
         code = self.encode(style, stroke, guidance)
-        half, quarter, x = self._stem(photo, noise, code, whole)
+        quarter, x = self._stem(photo, noise, code, whole)
         x = x.permute(0, 2, 3, 1)
         for block in self.blocks:
             x = block(x, code)
-        x = self.up_quarter(x.permute(0, 3, 1, 2)) + quarter
+        x = self.up_quarter(x.permute(0, 3, 1, 2)) + self.keep(quarter, code)
         for stage in self.at_quarter:
             x = x + stage(x, code)
-        x = self.up_half(x) + half
+        x = self.up_half(x)
         for stage in self.at_half:
             x = x + stage(x, code)
         return F.pixel_shuffle(self.to_pixels(x), 2) + 0.5
@@ -227,12 +232,12 @@ class SecondStylizer(nn.Module):
 
     def _stem(
         self, photo: Tensor, noise: Tensor, code: Tensor, whole: PictureMoments | None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Feature maps at a half, a quarter and an eighth of the size."""
+    ) -> tuple[Tensor, Tensor]:
+        """Feature maps at a quarter and an eighth of the size."""
         x = F.pixel_unshuffle(photo * 2 - 1, 2)
         half = self.to_half(x.contiguous(memory_format=torch.channels_last), code, whole)
         quarter = self.grain(self.to_quarter(half, code, whole), noise, code)
-        return half, quarter, self.to_eighth(quarter, code, whole)
+        return quarter, self.to_eighth(quarter, code, whole)
 
     def _padded(self, photo: Tensor, noise: Tensor | None) -> tuple[Tensor, Tensor]:
         """The photo filled up to the network's stride, and its noise, that of seed 0 if None."""
