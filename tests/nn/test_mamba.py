@@ -163,9 +163,9 @@ def test_what_is_no_sequence_is_refused(shape):
 
 def test_a_state_of_other_sequences_is_refused():
     block, x = make(), sequences()
-    with pytest.raises(InputError, match="the state is of 3 sequences and x of 2"):
+    with pytest.raises(InputError, match="the state has 3 sequences and x has 2"):
         block.extend(x, block.start(3))
-    with pytest.raises(InputError, match="the state is of 3 sequences and x of 2"):
+    with pytest.raises(InputError, match="the state has 3 sequences and x has 2"):
         block.step(x[:, 0], block.start(3))
     with pytest.raises(InputError, match=rf"step wants \(B, {DIM}\), not"):
         block.step(x, block.start(2))
