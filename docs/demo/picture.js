@@ -3,7 +3,7 @@
 const WORKING_SIDE = 1280; // as pipelines/options.py
 const LEAST_WORKING_SIDE = 256;
 
-/** Python's round(): halves go to the even neighbour. */
+/** Python's round(): halves go to the even neighbor. */
 function round(x) {
   const below = Math.floor(x);
   if (x - below !== 0.5) return Math.round(x);

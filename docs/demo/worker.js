@@ -41,13 +41,13 @@ async function open() {
   if (!adapter) return wasm;
   try {
     const gpu = { ort, session: await create("webgpu"), engine: "WebGPU" };
-    const grey = Float32Array.from({ length: 3 * 128 * 128 }, (_, i) => (i % 251) / 250);
+    const gray = Float32Array.from({ length: 3 * 128 * 128 }, (_, i) => (i % 251) / 250);
     const times = [];
     const results = [];
     for (const { session } of [wasm, gpu]) {
-      await run(ort, session, grey, 128, 128, 0, 1); // the first run prepares
+      await run(ort, session, gray, 128, 128, 0, 1); // the first run prepares
       const begun = performance.now();
-      results.push(await run(ort, session, grey, 128, 128, 0, 1));
+      results.push(await run(ort, session, gray, 128, 128, 0, 1));
       times.push(performance.now() - begun);
     }
     const differs = results[0].some((value, i) => !(Math.abs(value - results[1][i]) < 1 / 255));

@@ -98,7 +98,7 @@ def anime(photo: Array, rng: np.random.Generator) -> Array:
     value = luma(flat)
     cel = posterise(value, int(rng.integers(4, 6)), 0.10)
     picture = saturate(with_luma(flat, 0.25 * value + 0.75 * (0.08 + 0.92 * cel)), 1.15)
-    # Shadows go to blue-violet, never to grey.
+    # Shadows go to blue-violet, never to gray.
     picture = picture + smoothstep(0.5, 0.1, value)[..., None] * np.asarray(
         [0.01, -0.01, 0.07], np.float32
     )

@@ -13,14 +13,14 @@ from clipmamba.train.painters.brushes.smoothing import blur
 from clipmamba.train.painters.brushes.tone import Array, Index
 
 
-def tangent(grey: Array, sigma: float) -> tuple[Array, Array]:
+def tangent(gray: Array, sigma: float) -> tuple[Array, Array]:
     """Direction along edges from the smoothed structure tensor.
 
     Returns:
         (angle, coherence): angle (H, W) of the edge in radians (0 is along x, y down), and
         coherence (H, W) in [0, 1], 1 where one direction rules.
     """
-    smooth = blur(grey, 0.8)
+    smooth = blur(gray, 0.8)
     gx = ndimage.sobel(smooth, axis=1, mode="nearest")
     gy = ndimage.sobel(smooth, axis=0, mode="nearest")
     # Normalized by the root of the strength: strong edges should not silence everything near.
@@ -81,9 +81,9 @@ class Flow:
         return (total / np.float32(len(self._at))).reshape(picture.shape)
 
 
-def edge_flow(grey: Array, scale: float, length: float = 4.0, sigma: float = 2.0) -> Flow:
+def edge_flow(gray: Array, scale: float, length: float = 4.0, sigma: float = 2.0) -> Flow:
     """Streamlines along the edges of a luminance field."""
-    angle, _ = tangent(grey, sigma * scale)
+    angle, _ = tangent(gray, sigma * scale)
     return Flow(angle, max(2, round(length * scale)))
 
 

@@ -35,7 +35,7 @@ def grid_step(scale: float, units: float) -> int:
 
 
 def finish(picture: npt.NDArray[np.floating]) -> Array:
-    """Clip to [0, 1] and return float32 (H, W, 3); a field (H, W) becomes grey."""
+    """Clip to [0, 1] and return float32 (H, W, 3); a field (H, W) becomes gray."""
     if picture.ndim == 2:
         picture = np.repeat(picture[..., None], 3, axis=2)
     return np.clip(picture, 0.0, 1.0).astype(np.float32, copy=False)
@@ -66,18 +66,18 @@ def with_luma(photo: Array, target: Array) -> Array:
 
 
 def saturate(photo: Array, amount: float) -> Array:
-    """Scale chroma around grey: 0 is grey, 1 is the photo, more is stronger."""
-    grey = luma(photo)[..., None]
-    return np.clip(grey + (photo - grey) * np.float32(amount), 0.0, 1.0)
+    """Scale chroma around gray: 0 is gray, 1 is the photo, more is stronger."""
+    gray = luma(photo)[..., None]
+    return np.clip(gray + (photo - gray) * np.float32(amount), 0.0, 1.0)
 
 
 def vibrance(photo: Array, floor: float) -> Array:
-    """Raise weak chroma towards `floor` (a channel spread), leave greys and strong colors."""
-    grey = luma(photo)[..., None]
-    chroma = photo - grey
+    """Raise weak chroma toward `floor` (a channel spread), leave grays and strong colors."""
+    gray = luma(photo)[..., None]
+    chroma = photo - gray
     spread = photo.max(axis=2) - photo.min(axis=2)
     gain = 1.0 + np.maximum(floor - spread, 0.0) / (spread + 0.06) * smoothstep(0.01, 0.07, spread)
-    return np.clip(grey + chroma * gain[..., None], 0.0, 1.0)
+    return np.clip(gray + chroma * gain[..., None], 0.0, 1.0)
 
 
 def mix(a: Array, b: Array | Sequence[float], weight: Array | float) -> Array:
