@@ -14,7 +14,7 @@ _SECTORS = tuple((np.sin(a), np.cos(a)) for a in np.arange(8) * (np.pi / 4))
 
 
 def blur(picture: Array, sigma: float) -> Array:
-    """Gaussian blur of a field or picture."""
+    """Apply a Gaussian blur to a field or picture."""
     if sigma < 0.2:
         return picture
     sigmas = (sigma, sigma, 0.0) if picture.ndim == 3 else (sigma, sigma)
@@ -22,7 +22,7 @@ def blur(picture: Array, sigma: float) -> Array:
 
 
 def kuwahara(photo: Array, radius: float) -> Array:
-    """Edge-keeping smoothing: each pixel takes the calmest of eight round windows beside it."""
+    """Smooth but keep edges (Kuwahara): each pixel is the mean of the calmest of eight windows."""
     gray = luma(photo)
     stack = np.concatenate([photo, gray[..., None], (gray * gray)[..., None]], axis=2)
     pad = int(np.ceil(radius))

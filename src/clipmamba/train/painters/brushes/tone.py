@@ -19,16 +19,16 @@ LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # Rec. 601: of the sto
 
 
 def scale_of(photo: Array) -> float:
-    """Pixels a unit of texture takes: 1 for a picture with a short side of 160."""
+    """Return the pixels per unit of texture: 1 for a picture with a short side of 160."""
     return min(photo.shape[:2]) / 160.0
 
 
 def grid_step(scale: float, units: float) -> int:
-    """Pixels of a regular grid's cell: 8, the stylizer's own grid, where that many are wanted.
+    """Return the side of a regular grid's cells: 8 pixels, the stylizer's own grid, from 6 up.
 
-    The stylizer goes down to an eighth of the size and does not know odd places there from even
-    ones: cells of 16 pixels, which might begin at either, it can only blur. Below 6 pixels a cell
-    is as small as asked for, at least 2.
+    The stylizer works at an eighth of the size and can't tell odd from even positions there, so it
+    could only blur cells of 16 pixels, which might begin at either. Below 6 pixels, a cell is as
+    small as requested, but at least 2.
     """
     size = units * scale
     return 8 if size >= 6 else max(2, round(size))
@@ -42,7 +42,7 @@ def finish(picture: npt.NDArray[np.floating]) -> Array:
 
 
 def luma(photo: Array) -> Array:
-    """Luminance (H, W) of a picture (H, W, 3)."""
+    """Return the luminance (H, W) of a picture (H, W, 3)."""
     return photo @ LUMA
 
 
@@ -97,10 +97,10 @@ def ramp(field: Array, stops: Sequence[float], colors: Array | Sequence[Sequence
 
 
 def rgb(code: str) -> tuple[float, float, float]:
-    """Color of a six digit hex code."""
+    """Convert a six-digit hex code to a color."""
     return tuple(int(code[i : i + 2], 16) / 255.0 for i in (0, 2, 4))  # type: ignore[return-value]
 
 
 def rgbs(codes: str) -> Array:
-    """Palette (K, 3) of blank-separated hex codes."""
+    """Convert blank-separated hex codes to a palette (K, 3)."""
     return np.array([rgb(code) for code in codes.split()], dtype=np.float32)
