@@ -1,4 +1,4 @@
-// The network, on a thread of its own: the page stays awake. Messages in: {photo}, {paint}.
+// The network, on a thread of its own, so that the page stays responsive. Messages in: {photo}, {paint}.
 
 import { blend, intoGamut, normals, resize, toPlanes, workingSize } from "./picture.js";
 
@@ -45,7 +45,7 @@ async function open() {
     const times = [];
     const results = [];
     for (const { session } of [wasm, gpu]) {
-      await run(ort, session, gray, 128, 128, 0, 1); // the first run prepares
+      await run(ort, session, gray, 128, 128, 0, 1); // the first run is a warm-up
       const begun = performance.now();
       results.push(await run(ort, session, gray, 128, 128, 0, 1));
       times.push(performance.now() - begun);
@@ -99,4 +99,4 @@ onmessage = ({ data }) => {
     }
   });
 };
-postMessage({ listening: true }); // what came before a module's top-level await is lost
+postMessage({ listening: true }); // messages before a module's top-level await are lost
