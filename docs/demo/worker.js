@@ -1,4 +1,4 @@
-// The network, on a thread of its own, so that the page stays responsive. Messages in: {photo}, {paint}.
+// The network, on a thread of its own: the page stays responsive. Messages in: {photo}, {paint}.
 
 import { blend, intoGamut, normals, resize, toPlanes, workingSize } from "./picture.js";
 

@@ -27,8 +27,8 @@ struct Ahead {
   }
 };
 
-// At chunk `part` of a segment, prefetch the next chunk of delta and z, and a part of the u that the
-// next block of channels reads.
+// At chunk `part` of a segment, prefetch the next chunk of delta and z, and a part of the u that
+// the next block of channels reads.
 static Ahead ahead_of(const Args &a, const Task &task, int64_t block, Segment seg, int64_t part) {
   const bool last_block = block + 1 == task.last, last_part = (part + 1) * a.chunk >= seg.steps;
   const Block here = block_at(a, task, block);

@@ -10,9 +10,9 @@
 // each chunk and block of W channels, the inputs are transposed in registers into tiles of one
 // vector per step, and a few states at a time stay in registers while the loop runs over the tile.
 // Nothing of size (B, D, L, N) is ever stored: only the state at each chunk's start is saved, and
-// the backward pass recomputes the rest of a chunk in cache. Every sum has one fixed order, so results repeat to the
-// byte. State and arithmetic are float32; sums over the whole length (dA, dD, dbias) are taken per
-// chunk and then added in double.
+// the backward pass recomputes the rest of a chunk in cache. Every sum has one fixed order, so
+// results repeat to the byte. State and arithmetic are float32; sums over the whole length (dA, dD,
+// dbias) are taken per chunk and then added in double.
 //
 // A picture is read in place: the groups are its directions (rows, rows from the end, columns,
 // columns from the end). Each has its own delta, B and C, in its own order; they share u, and their

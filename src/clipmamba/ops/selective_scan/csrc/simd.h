@@ -1,4 +1,4 @@
-// Vectors of W floats (GCC/Clang vector extensions) and the few functions on them that the scan needs.
+// Vectors of W floats (GCC/Clang vector extensions), and functions on them that the scan needs.
 #pragma once
 
 #include <stdint.h>

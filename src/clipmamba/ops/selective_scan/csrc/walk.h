@@ -4,8 +4,8 @@
 #include "tiles.h"
 
 // A segment is the part of u, and of tensors of its shape, that is read or written at once: some
-// chunks, or a strip of 16 columns. Long runs of a row suit the hardware's prefetch. B and C of a segment stay in
-// cache for all blocks of channels.
+// chunks, or a strip of 16 columns. Long runs of a row suit the hardware's prefetch. B and C of a
+// segment stay in cache for all blocks of channels.
 constexpr int64_t RUN = 4, STRIP = 16;
 struct Segment {
   int64_t index, t0, steps;
@@ -47,7 +47,7 @@ static void load_segment(const Args &a, const View &v, Block k, Segment s, vf *t
   if (back) reverse(tile, s.steps);
 }
 
-// Store a segment, overwriting the tile. A picture's directions after the first are added, in float.
+// Store a segment; overwrites the tile. A picture's later directions are added, in float.
 static void store_segment(const Args &a, const View &v, Block k, Segment s, vf *tile) {
   if (!is_picture(a)) return store_tile(a, v, k, s.t0, s.steps, tile);
   const bool back = from_end(a, k.g);
