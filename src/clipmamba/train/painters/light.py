@@ -47,7 +47,7 @@ def cyanotype(photo: Array, rng: np.random.Generator) -> Array:
     picture = ramp(
         np.clip(tone, 0, 1), [0, 0.25, 0.5, 0.75, 1], rgbs("05193f 0d3a75 2f6fae 9cc3dd f1f6f2")
     )
-    # The sensitiser is brushed on in streaks.
+    # The sensitizer is brushed on in streaks.
     streaks = hatching(shape, rng, float(rng.uniform(-0.15, 0.15)), 3.0 * scale, 60 * scale)
     return finish(picture * (1 + 0.025 * streaks)[..., None])
 

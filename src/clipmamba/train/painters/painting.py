@@ -70,8 +70,8 @@ class Coat:
         step: grid pitch of strokes.
         length: mean length of a stroke.
         width: width of a stroke.
-        wobble: deviation of the direction in radians.
-        color_noise: deviation of a stroke's color.
+        wobble: standard deviation of the direction in radians.
+        color_noise: standard deviation of a stroke's color.
         keep: chance (H, W) that a stroke is laid; all by default.
         hairs: bristles across a stroke.
         impasto: depth of bristle marks and edges in the light.

@@ -107,7 +107,7 @@ def chunk_ends(
         first += tl.program_id(1) * rows
     for k in tl.static_range(1 if WAY == SEQUENCE else 2):
         group = tl.program_id(1) + k + (0 if WAY == SEQUENCE else 2 * (WAY - 1))
-        # The way back ends where the way there begins: step i of the chunk is pixel `at`.
+        # backward, the last step is the first pixel: step i of the chunk is pixel `at`
         at = BT - 1 - i if k == 1 else i
         origin = steps - (chunk + 1) * BT if k == 1 else chunk * BT
         inside = chunk * BT + at < steps
@@ -227,7 +227,7 @@ def scan_chunks(
     total = tl.zeros((BD, BT), tl.float32)
     for k in tl.static_range(1 if WAY == SEQUENCE else 2):
         group = tl.program_id(1) + k + (0 if WAY == SEQUENCE else 2 * (WAY - 1))
-        # The way back ends where the way there begins: step i of the chunk is pixel `at`.
+        # backward, the last step is the first pixel: step i of the chunk is pixel `at`
         at = BT - 1 - i if k == 1 else i
         origin = steps - (chunk + 1) * BT if k == 1 else chunk * BT
         inside = chunk * BT + at < steps
@@ -323,7 +323,7 @@ def differentiate_chunks(
     if WAY != SEQUENCE:
         group += 2 * (WAY - 1) + TURNED
         groups *= 4
-    # The way back ends where the way there begins: step i of the chunk is pixel `at`.
+    # backward, the last step is the first pixel: step i of the chunk is pixel `at`
     at = BT - 1 - i if TURNED else i
     origin = steps - (chunk + 1) * BT if TURNED else chunk * BT
     # The gradients' scan runs in reverse, on tiles read from their end (names in _back). With
