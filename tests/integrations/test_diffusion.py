@@ -275,5 +275,5 @@ def test_the_network_is_left_alone_where_it_is_forbidden(monkeypatch: pytest.Mon
 
 
 def test_a_folder_of_something_else_is_refused_at_once(tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match=r"no model_index\.json"):
+    with pytest.raises(WeightsError, match=r"model_index\.json is missing"):
         Finisher(str(tmp_path))
