@@ -216,5 +216,5 @@ def test_bad_input_is_named(change: Inputs, message: str) -> None:
 
 @pytest.mark.parametrize("step", [float("nan"), float("inf"), -0.1])
 def test_a_least_step_that_is_none_is_refused(step: float) -> None:
-    with pytest.raises(InputError, match="least_delta must be a number from 0 up"):
+    with pytest.raises(InputError, match="least_delta must be finite and at least 0"):
         selective_scan(**make(), least_delta=step)

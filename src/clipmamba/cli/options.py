@@ -273,13 +273,13 @@ def open_pictures(keywords: dict[str, Any], max_pixels: int) -> dict[str, Any]:
 
 
 def hint_spelling(prompts: Collection[str]) -> None:
-    """Warn about prompts that may be misspelt; they are used all the same."""
+    """Warn about prompts that may be misspelled; they are used all the same."""
     for hint in spelling_hints(prompts):
         click.echo(f"Warning: {hint}", err=True)
 
 
 def spelling_hints(prompts: Collection[str]) -> Iterator[str]:
-    """Yield a hint for each prompt that may be misspelt or hold several styles."""
+    """Yield a hint for each prompt that may be misspelled or hold several styles."""
     for written in prompts:
         if several := list_in_one(written):
             options = " ".join(f'-p "{part}"' for part in several)

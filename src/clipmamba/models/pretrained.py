@@ -1,4 +1,4 @@
-"""Models that know how they were built and are saved as a folder: config.json and safetensors."""
+"""Models saved as a folder with config.json and safetensors, in diffusers' format."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from clipmamba.files import one_line, write_json
 from clipmamba.weights import check_shapes, loading, read_tensors, uninitialized, write_tensors
 
 CONFIG_NAME = "config.json"
-WEIGHTS_NAME = "diffusion_pytorch_model.safetensors"  # diffusers' name: its tools find the file
+WEIGHTS_NAME = "diffusion_pytorch_model.safetensors"  # the name that diffusers' tools expect
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
 _Model = TypeVar("_Model", bound="Pretrained")
@@ -40,7 +40,7 @@ class Config(dict[str, Any]):
 def configured(
     init: Callable[Concatenate[_Model, _Options], None],
 ) -> Callable[Concatenate[_Model, _Options], None]:
-    """Have an `__init__` keep its arguments, defaults included, as `self.config`.
+    """Decorate an `__init__` to store its arguments, defaults included, as `self.config`.
 
     Raises:
         ValueError: An argument is a number that is not finite.
@@ -67,11 +67,11 @@ class Pretrained(nn.Module):
     """A module with `from_pretrained` and `save_pretrained`; its `__init__` is `configured`.
 
     The folder has the format of diffusers' models. Loading patches nothing outside the model, so
-    that other threads may build and load models meanwhile.
+    other threads may build and load models at the same time.
 
     Attributes:
         config: The arguments of `__init__`.
-        keep_in_float32: Last names of the parameters that no `torch_dtype` narrows.
+        keep_in_float32: Names (last part) of parameters that stay float32 under any `torch_dtype`.
     """
 
     config: Config
@@ -90,15 +90,15 @@ class Pretrained(nn.Module):
         """Load a model, in evaluation mode; every weight must fit, none may be missing.
 
         Args:
-            path: A folder written by `save_pretrained`, or a hub id such as "name/model".
-            torch_dtype: Type of the parameters.
-            cache_dir: Where hub files are kept; the hub's own default if None.
+            path: A folder written by `save_pretrained`, or a Hub id such as "name/model".
+            torch_dtype: Dtype of the parameters.
+            cache_dir: Cache folder for Hub files; None for the default one.
             local_files_only: Never use the network.
             changes: Arguments of `__init__` in place of the saved ones.
 
         Raises:
-            WeightsError: Weights are missing, left over, of another shape, not finite or can't be
-                read; the config can't be read or has an unknown key.
+            WeightsError: Weights are missing, unknown, of the wrong shape, not finite or
+                unreadable; or the config is unreadable or has an unknown key.
         """
         folder = Path(path).expanduser()
         if not folder.is_dir():
@@ -119,7 +119,11 @@ class Pretrained(nn.Module):
         return model.eval()
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write `config.json` and the weights, in their own types, to a folder, made if missing."""
+        """Write `config.json` and the weights, in their own dtypes.
+
+        Args:
+            folder: Where to; created if missing.
+        """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         write_tensors(folder / WEIGHTS_NAME, self.state_dict(), {"format": "pt"})
@@ -127,10 +131,15 @@ class Pretrained(nn.Module):
         write_json(folder / CONFIG_NAME, dict(sorted(config.items())))
 
     def push_to_hub(self, repo_id: str, *, private: bool | None = None, token: Any = None) -> str:
-        """Upload the folder of `save_pretrained` to a hub repository, made if missing.
+        """Upload the folder of `save_pretrained` to a Hub repository.
+
+        Args:
+            repo_id: The repository, such as "name/model"; created if missing.
+            private: Whether a new repository is private; None for the account's default.
+            token: Access token; None for the stored one.
 
         Returns:
-            The address of the commit.
+            The URL of the commit.
         """
         import huggingface_hub as hub
 

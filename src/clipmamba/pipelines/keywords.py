@@ -1,4 +1,4 @@
-"""Suggestions for misspelt keyword arguments."""
+"""Suggestions for misspelled keyword arguments."""
 
 from __future__ import annotations
 

@@ -131,9 +131,9 @@ def test_what_can_not_be_drawn_is_refused_at_once(make, data, prepared, tmp_path
             make(sides=sides)
     arguments = {"batch": 6, "sides": (64,), "strokes": (0.5, 5.0), "exact": 2, "seed": 3}
     without = dataclasses.replace(prepared, painters=None)
-    with pytest.raises(InputError, match="--exact wants painters' pairs"):
+    with pytest.raises(InputError, match="--exact needs exact pairs"):
         StylizerBatches(data, without, **arguments)
-    with pytest.raises(InputError, match=r"lacks 18 prepared pictures, .*png"):
+    with pytest.raises(InputError, match=r"lacks 18 prepared pictures, such as .*png"):
         StylizerBatches(tmp_path, prepared, **arguments)
 
 
