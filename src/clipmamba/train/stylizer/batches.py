@@ -145,7 +145,7 @@ class StylizerBatches:
         return photo, picture, self._point(row, rng)
 
     def _point(self, row: int, rng: random.Random) -> Tensor:
-        """Draw an embedding for a style picture: of words for its look, of its views, or of its look."""
+        """Draw an embedding for a style picture: of words, of its views, or of its look."""
         look = int(self.prepared.looks[row])
         spoken = self._spoken(look, rng)
         if spoken is not None:
@@ -158,7 +158,7 @@ class StylizerBatches:
         return F.normalize(point, dim=0)
 
     def _spoken(self, meant: int, rng: random.Random) -> Tensor | None:
-        """Draw the embedding of words for a look or painter; None if there are none, or at random."""
+        """Draw the embedding of words, in `WORDS` of the cases, if there are any."""
         if rng.random() >= WORDS or meant not in self._words:
             return None
         return self.prepared.words[rng.choice(self._words[meant])]
