@@ -40,7 +40,7 @@ def test_a_changed_file_is_refused_and_measured_anew(root: Path):
     data = bytearray(file.read_bytes())
     data[-1] ^= 1
     file.write_bytes(data)
-    with pytest.raises(WeightsError, match=r"damaged.*install"):
+    with pytest.raises(WeightsError, match=r"damaged.*again"):
         registry.verify(weights, root)
     registry.write_manifest(root)
     [renewed] = registry.released(root)

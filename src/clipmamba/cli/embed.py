@@ -55,7 +55,7 @@ def embed(
     overwrite: bool,
     seed: int | None,
     device: str,
-    model: Path | None,
+    model: str | None,
     **style: Any,
 ) -> None:
     """Save a style of words and pictures, for 'stylize --style'.

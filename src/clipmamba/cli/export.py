@@ -38,9 +38,9 @@ from clipmamba.styles.request import StyleRequest
     "Model",
     option(
         "--model",
-        metavar="DIR",
-        type=PATH,
-        help="A folder from StylizePipeline.save_pretrained instead of the default weights.",
+        metavar="DIR|NAME",
+        help="A folder from StylizePipeline.save_pretrained, or a name on the hub such as "
+        "user/name@v1, instead of the default weights; a folder wins.",
     ),
 )
 def export(
@@ -48,7 +48,7 @@ def export(
     seed: int | None,
     max_pixels: int,
     overwrite: bool,
-    model: Path | None,
+    model: str | None,
     **style: Any,
 ) -> None:
     """Write the network to OUTPUT.onnx, for apps that have no Python.

@@ -1,26 +1,174 @@
-"""``clipmamba models``."""
+"""``clipmamba models``: weights that ship, and those of the hub."""
 
 from __future__ import annotations
 
+import os
+import sys
+from pathlib import Path
+
 import click
 
+from clipmamba.cli.exits import PoliteGroup
+from clipmamba.cli.options import PATH
+from clipmamba.cli.terminal import plain_warnings, status
+from clipmamba.errors import InputError, WeightsError
+from clipmamba.hub import HubName, cached_models, check_blobs, fetch
+from clipmamba.pipelines.saved import (
+    FILES,
+    RECORDS,
+    check_hashes,
+    find_pipeline,
+    read_index,
+    refuse_folder,
+)
 from clipmamba.weights import released, verify
 
+_CHECK = click.option("--check", is_flag=True, help="Compare every file with its SHA-256.")
 
-@click.command()
-@click.option("--check", is_flag=True, help="Compare every file with its SHA-256.")
-def models(check: bool) -> None:
-    """List the weights that ship with the package.
+
+@click.group(cls=PoliteGroup, invoke_without_command=True)
+@_CHECK
+@click.pass_context
+def models(context: click.Context, check: bool) -> None:
+    """List, download, upload and check weights.
+
+    Without a command: the list. NAME is user/name on the hub, or user/name@revision with a branch,
+    a tag or a commit. The cache, the hub's address, a token and offline work are huggingface_hub's:
+    HF_HOME, HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE=1.
 
     \b
     clipmamba models
-    clipmamba models --check
+    clipmamba models pull ann/prints@v1
+    clipmamba stylize photo.jpg -p "woodcut" --model ann/prints@v1
+    clipmamba models push runs/model ann/prints@v2 --license apache-2.0
+    clipmamba models verify ann/prints@v1
     """  # noqa: D301 - \b is click's mark for lines to leave as they are
+    if context.invoked_subcommand is None:
+        context.invoke(list_models, check=check)
+    elif check:
+        raise click.UsageError("give --check to 'clipmamba models list'", context)
+
+
+@models.command("list")
+@_CHECK
+def list_models(check: bool) -> None:
+    """List the weights that ship with the package, then the hub's in the local cache."""
     for weights in released():
         if check:
             verify(weights)
-        whole = " (whole)" if check else ""
-        click.echo(f"{weights.name}: {weights.about}{whole}")
+        click.echo(f"{weights.name}: {weights.about}{_whole(check)}")
         click.echo(f"  {weights.path()}")
         click.echo(f"  {weights.bytes / 1e6:.1f} MB, sha256 {weights.sha256}")
         click.echo(f"  {weights.licence}")
+    for name, commit, folder in cached_models(FILES):
+        if check:
+            _compare(folder)
+        click.echo(f"{name}: from the hub, commit {commit[:12]}{_whole(check)}")
+        click.echo(os.fsencode(f"  {folder}"))
+
+
+@models.command()
+@click.argument("name")
+def pull(name: str) -> None:
+    """Download NAME, or renew it, and print its folder.
+
+    What the cache already has is not downloaded again unless it is damaged. Of a name in the cache
+    no other command asks the hub for news.
+    """
+    model = _parse(name)
+    if not sys.stderr.isatty():
+        _no_bars()
+    with plain_warnings(), status(f"downloading {model}"):
+        folder = fetch(model, FILES, RECORDS, renew=True)
+        try:
+            _compare(folder)
+        except WeightsError:
+            click.echo(f"{model} is damaged in the cache: downloading it again", err=True)
+            folder = fetch(model, FILES, RECORDS, again=True)
+            _compare(folder)
+        clip, _ = read_index(folder)
+        refuse_folder(model, clip)
+        if clip != "mini":
+            from clipmamba.clip import Clip
+
+            Clip.from_pretrained(clip, device="cpu")  # its files come into the cache as well
+    click.echo(os.fsencode(folder))
+
+
+@models.command()
+@click.argument("folder", type=PATH)
+@click.argument("name")
+@click.option(
+    "--license",
+    "licence",
+    required=True,
+    metavar="ID",
+    help="Licence of the weights in the hub's spelling: apache-2.0, cc-by-nc-4.0, other.",
+)
+@click.option("--metrics", type=PATH, metavar="JSON", help="Figures for the card, as evaluated.")
+@click.option("--private", is_flag=True, default=None, help="Make a new repository private.")
+def push(folder: Path, name: str, licence: str, metrics: Path | None, private: bool | None) -> None:
+    """Upload FOLDER, from StylizePipeline.save_pretrained, to NAME, and print the commit's address.
+
+    It is loaded strictly first. SHA-256 of the weights and a card written from the recorded
+    metrics.json go along; a README.md of the folder's own is kept instead. With user/name@TAG the
+    commit gets that tag, which never moves. Log in by HF_TOKEN or 'hf auth login'.
+    """
+    model = _parse(name)
+    read_index(folder)
+    if metrics is not None and not metrics.is_file():
+        raise InputError(f"no such file: {metrics}")
+    if not sys.stderr.isatty():
+        _no_bars()
+    from clipmamba.pipelines.publish import publish
+
+    with plain_warnings(), status(f"uploading to {model}"):
+        address = publish(folder, model, licence, private=private, metrics=metrics)
+    click.echo(address)
+
+
+@models.command("verify")
+@click.argument("model", required=False)
+def verify_model(model: str | None) -> None:
+    """Compare MODEL, a folder or a NAME, with its recorded SHA-256, and load it strictly.
+
+    Without MODEL: the weights that ship. A name of the hub's is compared with the cache's own
+    hashes as well.
+    """
+    from clipmamba.pipelines import StylizePipeline
+
+    count = len(released())
+    if model is not None:
+        folder = find_pipeline(model)
+        count = _compare(folder)
+        if not count:
+            raise WeightsError(
+                f"{model} records no SHA-256; clipmamba models push writes them into manifest.json"
+            )
+    with plain_warnings(), status("loading the model"):
+        StylizePipeline.from_pretrained(model, "cpu")
+    label = "default" if model is None else model
+    click.echo(os.fsencode(f"{label}: {count} files as recorded, loads strictly"))
+
+
+def _parse(name: str) -> HubName:
+    parsed = HubName.parse(name)
+    if parsed is None:
+        raise InputError(f"{name!r} is not a name on the hub; use user/name or user/name@revision")
+    return parsed
+
+
+def _compare(folder: Path) -> int:
+    """How many recorded hashes a folder was compared with."""
+    return check_hashes(folder) + check_blobs(folder)
+
+
+def _no_bars() -> None:
+    """Leave stderr to messages where nobody watches."""
+    from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
+
+    disable_progress_bars()
+
+
+def _whole(check: bool) -> str:
+    return " (whole)" if check else ""

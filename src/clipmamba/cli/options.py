@@ -198,9 +198,9 @@ MODEL = section(
     ),
     option(
         "--model",
-        metavar="DIR",
-        type=PATH,
-        help="A folder from StylizePipeline.save_pretrained instead of the default weights.",
+        metavar="DIR|NAME",
+        help="A folder from StylizePipeline.save_pretrained, or a name on the hub such as "
+        "user/name@v1, instead of the default weights; a folder wins.",
     ),
 )
 MAX_PIXELS_OPTION = option(

@@ -27,6 +27,7 @@ from clipmamba.errors import BackendError, InputError
 from clipmamba.io.mask import check_shape
 from clipmamba.pipelines.options import StylizeOptions
 from clipmamba.pipelines.pipeline import StylizeOutput, StylizePipeline
+from clipmamba.pipelines.saved import hub_name
 from clipmamba.styles.request import StyleRequest
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class Batch:
         look: the options that make the style, for results that say how they were made; no paths.
         prompt: the style in the words that were typed, for reports; None without any.
         device: where to compute.
-        model: a saved pipeline, or None for the default one.
+        model: a saved pipeline's folder or name on the hub, or None for the default one.
         exist: what to do about a result that is there already.
         max_pixels: larger photos are refused.
         metadata: what is kept of the photo's: "all", "color" or "none".
@@ -69,7 +70,7 @@ class Batch:
     look: Mapping[str, Any]
     prompt: str | None
     device: str
-    model: Path | None
+    model: str | None
     exist: Exist
     max_pixels: int
     metadata: str
@@ -80,8 +81,11 @@ class Batch:
 
     @property
     def model_name(self) -> str:
-        """The model's name without its path."""
-        return "default" if self.model is None else self.model.resolve().name
+        """The model's name: of a folder without its path, of the hub's as it was given."""
+        if self.model is None:
+            return "default"
+        name = hub_name(self.model)
+        return str(name) if name is not None else Path(self.model).resolve().name
 
     def result_size(self, picture: Image.Image) -> tuple[int, int]:
         """Width and height of what a picture becomes."""

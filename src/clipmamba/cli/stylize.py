@@ -104,7 +104,7 @@ def stylize(
     as_json: bool,
     dry_run: bool,
     device: str,
-    model: Path | None,
+    model: str | None,
     **look: Any,
 ) -> int:
     """Restyle pictures and print where each result was written.

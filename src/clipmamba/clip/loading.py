@@ -22,6 +22,7 @@ from clipmamba.clip.tokenizer import Tokenizer
 from clipmamba.clip.towers import MiniTowers
 from clipmamba.errors import InputError, WeightsError
 from clipmamba.files import one_line
+from clipmamba.hub import is_offline, knock
 
 MINI = "mini"
 MINI_FOLDER = Path(__file__).parents[1] / "weights" / MINI
@@ -30,7 +31,6 @@ SAFE_WEIGHTS_NAME = "open_clip_model.safetensors"
 PICKLED_WEIGHTS_NAME = "open_clip_pytorch_model.bin"
 HUB_PREFIX = "hf-hub:"
 FOLDER_PREFIX = "local-dir:"
-CONNECT_SECONDS = 5.0
 
 _PREPROCESS_KEYS = {"size", "mode", "mean", "std", "interpolation", "resize_mode", "fill_color"}
 _WEIGHTS_NAMES = (  # in open_clip's order
@@ -196,7 +196,9 @@ def _load_tag(name: str, cache_dir: str | None, local_files_only: bool | None) -
             force_preprocess_cfg={k: v for k, v in release.items() if k in _PREPROCESS_KEYS},
         )
         _refuse_not_finite(model, weights)
-        offline = {"local_files_only": _offline(local_files_only)} if _hf_tokenizer(config) else {}
+        offline = (
+            {"local_files_only": is_offline(local_files_only)} if _hf_tokenizer(config) else {}
+        )
         tokenizer = open_clip.get_tokenizer(architecture, cache_dir=cache_dir, **offline)
     return LoadedClip(model, tokenizer, config["embed_dim"], dict(model.visual.preprocess_cfg))
 
@@ -230,9 +232,9 @@ def _fetch(
         raise WeightsError(f"{repo!r} is not a hub repository; use hf-hub:org/name") from error
     wanted = " or ".join(names)
     remedy = f"with a network, run: hf download {repo} {' '.join(names[:1])} {CONFIG_NAME}"
-    if _offline(local_files_only):
+    if is_offline(local_files_only):
         raise WeightsError(f"{wanted} of {repo} is not in the local cache; {remedy}")
-    _knock(hub.constants.ENDPOINT, f"{wanted} of {repo} is not in the local cache", remedy)
+    knock(f"{wanted} of {repo} is not in the local cache", remedy)
     for name in names:
         try:
             path = hub.hf_hub_download(repo, name, cache_dir=cache_dir)
@@ -244,20 +246,6 @@ def _fetch(
             raise WeightsError(f"can't download {name} of {repo}: {one_line(error)}") from error
         return Path(path)
     raise WeightsError(f"the hub repository {repo} has no {wanted}")
-
-
-def _knock(url: str, problem: str, remedy: str) -> None:
-    """Asks once whether the hub answers, since its own client retries for 23 seconds."""
-    import urllib.error
-    import urllib.request
-
-    request = urllib.request.Request(url, method="HEAD")
-    try:
-        urllib.request.urlopen(request, timeout=CONNECT_SECONDS).close()
-    except urllib.error.HTTPError:
-        return  # an answer, whatever it says
-    except OSError as error:
-        raise WeightsError(f"{problem} and {url} can't be reached; {remedy}") from error
 
 
 def _refuse_resized(model: torch.nn.Module, weights: Path) -> None:

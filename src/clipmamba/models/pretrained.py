@@ -6,7 +6,6 @@ import functools
 import inspect
 import json
 import math
-import re
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -17,11 +16,11 @@ from torch import nn
 
 from clipmamba.errors import WeightsError
 from clipmamba.files import one_line, write_json
+from clipmamba.hub import HubName, fetch
 from clipmamba.weights import check_shapes, loading, read_tensors, uninitialized, write_tensors
 
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "diffusion_pytorch_model.safetensors"  # diffusers' name: its tools find the file
-_HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
 _Model = TypeVar("_Model", bound="Pretrained")
 _Options = ParamSpec("_Options")
@@ -84,16 +83,16 @@ class Pretrained(nn.Module):
         *,
         torch_dtype: torch.dtype = torch.float32,
         cache_dir: str | Path | None = None,
-        local_files_only: bool = False,
+        local_files_only: bool | None = None,
         **changes: Any,
     ) -> Self:
         """Load a model, in evaluation mode; every weight must fit, none may be missing.
 
         Args:
-            path: A folder written by `save_pretrained`, or a hub id such as "name/model".
+            path: A folder written by `save_pretrained`, or a hub name such as "user/name@v1".
             torch_dtype: Type of the parameters.
             cache_dir: Where hub files are kept; the hub's own default if None.
-            local_files_only: Never use the network.
+            local_files_only: Never use the network; None asks `HF_HUB_OFFLINE`.
             changes: Arguments of `__init__` in place of the saved ones.
 
         Raises:
@@ -142,23 +141,16 @@ class Pretrained(nn.Module):
 
 
 def _from_hub(
-    model: type[Pretrained], repo: str, cache_dir: str | Path | None, local_files_only: bool
+    model: type[Pretrained], repo: str, cache_dir: str | Path | None, local_files_only: bool | None
 ) -> Path:
-    if not _HUB_ID.fullmatch(repo):
+    name = HubName.parse(repo)
+    if name is None:
         raise WeightsError(f"no {_name(model)} folder at {repo}")
-    import huggingface_hub as hub
-
     try:
-        folder = hub.snapshot_download(
-            repo,
-            allow_patterns=[CONFIG_NAME, WEIGHTS_NAME],
-            cache_dir=cache_dir,
-            local_files_only=local_files_only,
-        )
-    except (OSError, ValueError, hub.errors.HfHubHTTPError) as error:
-        reason = one_line(error).split(". ")[0]
-        raise WeightsError(f"can't load the {_name(model)} from {repo}: {reason}") from error
-    return Path(folder)
+        files = (CONFIG_NAME, WEIGHTS_NAME)
+        return fetch(name, files, cache_dir=cache_dir, local_files_only=local_files_only)
+    except WeightsError as error:
+        raise WeightsError(f"no {_name(model)} folder {repo}, and {error}") from error
 
 
 def _read_config(model: type[Pretrained], path: Path) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from clipmamba.errors import InputError, WeightsError
 from clipmamba.pipelines.devices import resolve_device
 from clipmamba.pipelines.keywords import suggest_keywords
 from clipmamba.pipelines.options import StylizeOptions
-from clipmamba.pipelines.saved import check_guidance, read_index, write_index
+from clipmamba.pipelines.saved import check_guidance, find_pipeline, read_index, write_index
 from clipmamba.styles.request import StyleRequest
 from clipmamba.weights import ROOT, loading, released, verify
 
@@ -106,7 +106,8 @@ class StylizePipeline:
         autocast, default device or dtype) leaves no trace in what is loaded.
 
         Args:
-            path: a folder that :meth:`save_pretrained` wrote; None for the default weights.
+            path: a folder that :meth:`save_pretrained` wrote, or, where there is no such folder,
+                a name on the hub such as "user/name@v1"; None for the default weights.
             device: "auto" (CUDA if there is one, else the CPU), "cpu", "cuda", "cuda:1", "mps".
 
         Returns:
@@ -117,12 +118,12 @@ class StylizePipeline:
             WeightsError: weights are missing, damaged, not finite or do not fit.
         """
         target = resolve_device(device)
-        root = ROOT if path is None else Path(path)
         with loading():
             if path is None:
-                for weights in released(root):
-                    verify(weights, root)
-            clip_name, guidance = read_index(root)
+                for weights in released(ROOT):
+                    verify(weights, ROOT)
+            clip_name, guidance = read_index(ROOT if path is None else path)
+            root = ROOT if path is None else find_pipeline(path)
 
             from clipmamba.clip import Clip
             from clipmamba.models import load_stylizer

@@ -1,29 +1,100 @@
-"""The index of a saved pipeline: which CLIP it was trained with, and its guidance. No torch."""
+"""A saved pipeline: its folder, here or on the hub, and the index that says its CLIP and guidance.
+
+No torch.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 from clipmamba.errors import WeightsError
 from clipmamba.files import write_json
+from clipmamba.hub import HubName, fetch
+from clipmamba.weights import MANIFEST, released, verify
 
 INDEX = "model_index.json"
+FILES = (  # what a pipeline is made of
+    INDEX,
+    "stylizer/config.json",
+    "stylizer/diffusion_pytorch_model.safetensors",
+    "prior/config.json",
+    "prior/prior.safetensors",
+)
+RECORDS = (MANIFEST, "README.md", "LICENSE*", "metrics.json", "*/metrics.json")
 MAX_GUIDANCE = 10.0
 _REMEDY = "give a folder written by StylizePipeline.save_pretrained"
 
 
-def read_index(folder: Path) -> tuple[str, float]:
+def hub_name(model: str | os.PathLike[str]) -> HubName | None:
+    """The name on the hub that a model is called by; None for a folder, which always wins.
+
+    A path object is never taken for a name of the hub's.
+    """
+    if not isinstance(model, str) or os.path.isdir(model):
+        return None
+    return HubName.parse(model)
+
+
+def find_pipeline(model: str | os.PathLike[str]) -> Path:
+    """The folder of a saved pipeline, downloaded if it is a hub name that the cache lacks.
+
+    Args:
+        model: A folder, or "user/name@revision". What comes from the hub is compared with the
+            SHA-256 that it records.
+
+    Raises:
+        WeightsError: There is no such folder, and no such model within reach; it is damaged.
+    """
+    name = hub_name(model)
+    if name is None:
+        folder = Path(model)
+        if not folder.is_dir():
+            raise WeightsError(f"no model folder {folder}; {_REMEDY}")
+        return folder
+    try:
+        folder = fetch(name, FILES, RECORDS)
+    except WeightsError as error:
+        raise WeightsError(f"no model folder {name}, and {error}") from error
+    try:
+        check_hashes(folder)
+    except WeightsError as error:
+        raise WeightsError(f"{error}; run: clipmamba models pull {name}") from error
+    return folder
+
+
+def check_hashes(folder: Path) -> int:
+    """Compare the weights of a pipeline with the SHA-256 in its manifest, if it has one.
+
+    Returns:
+        How many files the manifest names.
+
+    Raises:
+        WeightsError: A file is missing or damaged; the manifest can't be read.
+    """
+    if not (folder / MANIFEST).is_file():
+        return 0
+    entries = released(folder)
+    for weights in entries:
+        verify(weights, folder)
+    return len(entries)
+
+
+def read_index(model: str | os.PathLike[str]) -> tuple[str, float]:
     """Read a saved pipeline's index.
+
+    Args:
+        model: As `find_pipeline` takes it.
 
     Returns:
         The name of the CLIP it was trained with, and its guidance: 1 where the index has none.
 
     Raises:
-        WeightsError: not a folder that :meth:`StylizePipeline.save_pretrained` wrote.
+        WeightsError: No folder that :meth:`StylizePipeline.save_pretrained` wrote; a model of the
+            hub's whose CLIP is a folder of another machine.
     """
-    if not folder.is_dir():
-        raise WeightsError(f"no model folder {folder}; {_REMEDY}")
+    folder = find_pipeline(model)
     try:
         index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
         name, guidance = index["clip"], index.get("guidance", 1.0)
@@ -33,11 +104,30 @@ def read_index(folder: Path) -> tuple[str, float]:
         raise WeightsError(f"can't use {folder / INDEX}: it names no clip; {_REMEDY}") from error
     if not isinstance(name, str):
         raise WeightsError(f"can't use {folder / INDEX}: clip must be a name; {_REMEDY}")
+    if hub_name(model) is not None:
+        refuse_folder(model, name)
     try:
         check_guidance(guidance)
     except WeightsError as error:
         raise WeightsError(f"can't use {folder / INDEX}: {error}") from None
     return name, float(guidance)
+
+
+def names_a_folder(clip: str) -> bool:
+    """Whether a CLIP's name is a folder of this machine."""
+    return clip.startswith(("./", "../", "~", "/", "local-dir:")) or Path(clip).is_dir()
+
+
+def refuse_folder(model: object, clip: str) -> None:
+    """Refuse a model of the hub's that needs what only its author has.
+
+    Raises:
+        WeightsError: Its CLIP is a folder.
+    """
+    if names_a_folder(clip):
+        raise WeightsError(
+            f"{model} was trained with the CLIP folder {clip} of another machine; it can't be used"
+        )
 
 
 def write_index(folder: Path, clip: str, guidance: float) -> None:

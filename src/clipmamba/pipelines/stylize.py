@@ -65,7 +65,8 @@ def stylize(
         strength: 0 gives the photo back unchanged, 1 the full style, up to 1.5 exaggerates.
         seed: chooses among the variants of a text; the same seed gives the same bytes.
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
-        model: a folder written by :meth:`StylizePipeline.save_pretrained`; None for the default.
+        model: a folder written by :meth:`StylizePipeline.save_pretrained`, or a name on the hub
+            such as "user/name@v1"; None for the default.
         prompt: the same as ``text``, by the pipeline's name for it.
         style: see :meth:`StylizePipeline.__call__`, as for all that follow.
         avoid: words that the style is moved away from.

@@ -73,7 +73,7 @@ def stylize_video(
         text: Words for the style, or several to mix; "ukiyo-e:0.7" carries a weight.
         pipeline: A loaded pipeline to use; it is not changed.
         device: Where to compute, without a ``pipeline``.
-        model: A folder with a pipeline, without a ``pipeline``; None for the default weights.
+        model: A folder or a name on the hub, without a ``pipeline``; None for the default weights.
         overwrite: Whether ``output`` may be replaced.
         callback: Called with the frames done and about how many there are (None: unknown).
         options: The fields of `VideoOptions` (start, end, fps, steady, codec, quality, sound); of
