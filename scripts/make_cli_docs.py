@@ -92,7 +92,7 @@ full, the pictures are made, one line says so, and the exit code is 1.
 | `state` | `written`, `skipped`, `failed` or `planned` |
 | `size` | width and height of the result |
 | `prompt`, `seed` | the style in words; the seed, null without one |
-| `model`, `device`, `backend` | `default` or the folder's name; where it ran; which scan ran |
+| `model`, `device`, `backend` | `default`, the folder's name or the hub's; where it ran; which scan ran |
 | `seconds` | for computing this picture |
 | `error` | null, or what went wrong |
 """
@@ -105,6 +105,9 @@ def page() -> str:
     for name, command in main.commands.items():
         with click.Context(command, info_name=name, parent=root) as context:
             parts.append("\n".join(_command(command, context)) + "\n")
+            for part, inner in getattr(command, "commands", {}).items():
+                with click.Context(inner, info_name=part, parent=context) as below:
+                    parts.append("#" + "\n".join(_command(inner, below)) + "\n")
     codes = "\n".join(f"| {code} | {meaning} |" for code, meaning in EXIT_CODES.items())
     parts.append(PICTURES)
     parts.append(f"## Exit codes\n\n| code | meaning |\n|---|---|\n{codes}\n")

@@ -130,7 +130,7 @@ def test_commands_name_real_programs_and_options(words):
         assert program[0] == "-m" or (ROOT / program[0]).is_file()
         return
     command = click_command(*program)
-    if isinstance(command, click.Group) and not rest[0].startswith("-"):
+    while isinstance(command, click.Group) and rest and not rest[0].startswith("-"):
         assert rest[0] in command.commands
         command, rest = command.commands[rest[0]], rest[1:]
     known = {name for parameter in command.params for name in parameter.opts}
