@@ -92,7 +92,7 @@ full, the pictures are made, one line says so, and the exit code is 1.
 | `state` | `written`, `skipped`, `failed` or `planned` |
 | `size` | width and height of the result |
 | `prompt`, `seed` | the style in words; the seed, null without one |
-| `model`, `device`, `backend` | `default`, the folder's name or the hub's; where it ran; which scan ran |
+| `model`, `device`, `backend` | `default`, the folder's or hub's name; where and by which scan |
 | `seconds` | for computing this picture |
 | `error` | null, or what went wrong |
 """
