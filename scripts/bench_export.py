@@ -13,21 +13,30 @@ from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 import onnxruntime
 import torch
 import torch.nn.functional as F
 
 from clipmamba import StylizePipeline
 from clipmamba.models.gamut import into_gamut
+from clipmamba.models.second_design import SecondStylizer
 
 
 @click.command()
 @click.argument("file", type=click.Path(exists=True, path_type=Path))
 @click.option("--rounds", default=3, show_default=True, help="Calls of each, after one more.")
+@click.option(
+    "--model",
+    "folder",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="The folder that FILE was exported from, instead of the default weights.",
+)
 @torch.no_grad()
-def main(file: Path, rounds: int) -> None:
-    """Compare FILE, exported from the default weights without a style."""
-    model = StylizePipeline.from_pretrained(device="cpu").network
+def main(file: Path, rounds: int, folder: Path | None) -> None:
+    """Compare FILE, exported without a style, with the network it was made from."""
+    pipeline = StylizePipeline.from_pretrained(folder, device="cpu")
+    stylizer = pipeline.stylizer
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     # Idle threads of one library must not take the processors from the other.
@@ -37,13 +46,16 @@ def main(file: Path, rounds: int) -> None:
     print("|---|---|---|---|---|")
     for height, width in ((61, 45), (256, 256), (384, 512)):
         photo = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(0))
-        style = F.normalize(torch.ones(1, model.config.style_dim), dim=1)
-        margin = model.margin  # the file adds and cuts it itself
-        noise = model.draw_noise(height + 2 * margin, width + 2 * margin)
+        style = F.normalize(torch.ones(1, stylizer.config.style_dim), dim=1)
+        margin = stylizer.margin  # the file adds and cuts it itself
+        model = pipeline.network_for(max(height, width))
+        noise = stylizer.draw_noise(height + 2 * margin, width + 2 * margin)
         padded = F.pad(photo, (margin,) * 4, mode="replicate")
         given = {"photo": photo.numpy(), "noise": noise.numpy(), "style": style.numpy()}
+        if isinstance(stylizer, SecondStylizer):
+            given["stroke"] = np.ones(1, np.float32)
         calls: dict[str, Callable[[], Any]] = {
-            "torch": lambda p=padded, s=style, n=noise, m=margin: into_gamut(
+            "torch": lambda model=model, p=padded, s=style, n=noise, m=margin: into_gamut(
                 model(p, s, n)[..., m:-m, m:-m]
             ),
             "onnx": lambda given=given: session.run(None, given)[0],

@@ -119,7 +119,7 @@ class Results:
         self.rows.setdefault((row["mixer"], row["size"], row["pass"]), []).append(row)
 
     def add(self, rows: Sequence[dict[str, Any]]) -> None:
-        """Keeps rows of `measure`."""
+        """Keep rows of `measure`."""
         self.file.parent.mkdir(parents=True, exist_ok=True)
         with self.file.open("a") as stream:
             for row in rows:

@@ -253,7 +253,7 @@ def all_costs(only: str = "") -> dict[tuple[str, torch.dtype, int], Cost]:
 
 
 def table(costs: dict[tuple[str, torch.dtype, int], Cost]) -> Iterator[str]:
-    """Registers a thread, bytes spilled, bytes of shared memory."""
+    """Registers per thread, bytes spilled, bytes of shared memory."""
     yield "| kernel | type |" + "".join(f" sm_{target} |" for target in TARGETS)
     yield "|---|---|" + "---|" * len(TARGETS)
     for name, dtype in dict.fromkeys((name, dtype) for name, dtype, _ in costs):

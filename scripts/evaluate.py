@@ -1,4 +1,4 @@
-"""Measure how good pipelines are, beside their neighbours.
+"""Measure how good pipelines are, beside their neighbors.
 
 python scripts/evaluate.py --data ../shared/data --model new=runs/candidate --size 512
 python scripts/evaluate.py --quick --model new=runs/candidate
@@ -298,7 +298,7 @@ def main(
     output: Path,
     again: tuple[str, ...],
 ) -> None:
-    """Measure the default weights and each --model beside their neighbours."""
+    """Measure the default weights and each --model beside their neighbors."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     folders: dict[str, Path] = {}
     for text in models:

@@ -489,7 +489,7 @@ def _train(
     start: int,
     log: Path,
 ) -> int:
-    """Steps until they or the time are over; changes task and averages, gives the step."""
+    """Train until the steps or the time are over; change task and averages, give the step."""
     device = torch.device(settings.device)
     parameters = list(task.parameters())
     factors = dataclasses.asdict(LOSSES)

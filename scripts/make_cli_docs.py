@@ -40,8 +40,8 @@ PICTURES = """\
 - IPTC is kept in JPEG and TIFF, a comment in JPEG and PNG, texts in PNG. Where the format has no
   place for one of these, a warning names it.
 - An embedded RGB or CMYK profile is followed, and the result goes back into it (CMYK where the
-  format holds it: JPEG and TIFF). Colours outside sRGB become the nearest inside on the way. So are
-  a PNG's own words about its colours (cICP, gAMA, cHRM) and a camera's Adobe RGB: the result gets a
+  format holds it: JPEG and TIFF). Colors outside sRGB become the nearest inside on the way. So are
+  a PNG's own words about its colors (cICP, gAMA, cHRM) and a camera's Adobe RGB: the result gets a
   profile that says the same. HDR pictures (PQ, HLG) are refused.
 - Transparency is kept. What it hides does not show in the result. JPEG has none: there the picture
   is laid on white, with a warning.
@@ -49,7 +49,7 @@ PICTURES = """\
   formats hold 8, and 16-bit CMYK is read with 8.
 - `--strength 0` keeps the photo's own pixels, mode and profile; so does every pixel that `--mask`
   or `--region` leaves out.
-- JPEG and WebP are written with quality 95, AVIF and HEIC with 90, all in full colour resolution
+- JPEG and WebP are written with quality 95, AVIF and HEIC with 90, all in full color resolution
   where the format has it (WebP has not).
 - Prompt, strength, seed, model and the other options of the style go into EXIF's user comment,
   unless the photo has a comment. Files are named there without their folders. If a JPEG's EXIF has
@@ -92,7 +92,10 @@ full, the pictures are made, one line says so, and the exit code is 1.
 | `state` | `written`, `skipped`, `failed` or `planned` |
 | `size` | width and height of the result |
 | `prompt`, `seed` | the style in words; the seed, null without one |
-| `model`, `device`, `backend` | `default`, the folder's or hub's name; where and by which scan |
+| `source` | what is shown, in words: given, or said by a captioner; null without |
+| `drawn` | the style pictures that `--style-from` drew, in the cache; null without |
+| `finish` | the model and strength of `--finish`; null without |
+| `model`, `device`, `backend` | `default`, the folder's or hub's name; where it ran; the scan |
 | `seconds` | for computing this picture |
 | `error` | null, or what went wrong |
 """

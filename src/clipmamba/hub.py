@@ -13,10 +13,10 @@ from pathlib import Path
 
 from clipmamba.errors import WeightsError
 from clipmamba.files import one_line
+from clipmamba.hub_access import knock, offline
 
-__all__ = ["HubName", "cached_models", "check_blobs", "fetch", "find_cached", "is_offline", "knock"]
+__all__ = ["HubName", "cached_models", "check_blobs", "fetch", "find_cached"]
 
-CONNECT_SECONDS = 5.0
 _NAME = re.compile(r"([\w-][\w.-]*/[\w-][\w.-]*)(?:@([\w-][\w./-]*))?", re.ASCII)
 _SHA256, _GIT = 64, 40  # hexadecimal digits of a blob's name: its SHA-256, or git's hash of it
 
@@ -47,13 +47,6 @@ class HubName:
 
     def __str__(self) -> str:
         return self.repo if self.revision is None else f"{self.repo}@{self.revision}"
-
-
-def is_offline(local_files_only: bool | None = None) -> bool:
-    """Whether the network is forbidden; None asks `HF_HUB_OFFLINE`."""
-    import huggingface_hub as hub
-
-    return hub.constants.HF_HUB_OFFLINE if local_files_only is None else local_files_only
 
 
 def find_cached(
@@ -133,7 +126,7 @@ def fetch(
         return cached
     problem = f"{name} is not in the local cache" if cached is None else f"can't renew {name}"
     remedy = f"with a network, run: clipmamba models pull {name}"
-    if is_offline(local_files_only):
+    if offline(local_files_only):
         raise WeightsError(f"{problem}, and the network is forbidden; {remedy}")
     knock(problem, remedy)
     try:
@@ -155,27 +148,6 @@ def fetch(
     if folder.name != newest:
         raise WeightsError(f"the download of {name} was cut short; {remedy}")
     return folder
-
-
-def knock(problem: str, remedy: str) -> None:
-    """Ask once whether the hub answers, since its own client retries for 23 seconds.
-
-    Raises:
-        WeightsError: It does not.
-    """
-    import urllib.error
-    import urllib.request
-
-    import huggingface_hub as hub
-
-    url = hub.constants.ENDPOINT
-    request = urllib.request.Request(url, method="HEAD")
-    try:
-        urllib.request.urlopen(request, timeout=CONNECT_SECONDS).close()
-    except urllib.error.HTTPError:
-        return  # an answer, whatever it says
-    except OSError as error:
-        raise WeightsError(f"{problem} and {url} can't be reached; {remedy}") from error
 
 
 def check_blobs(folder: Path) -> int:

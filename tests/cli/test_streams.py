@@ -34,7 +34,9 @@ class Negative:
     prepare = only = lambda self, *_: self
 
     def prepare(self, request, seeds):
-        return SimpleNamespace(familiarity=None, only=lambda seed: None)
+        style = SimpleNamespace(familiarity=None)
+        style.only = lambda seed: style
+        return style
 
     def __call__(self, picture, **_):
         return SimpleNamespace(images=[ImageOps.invert(picture.convert("RGB"))])

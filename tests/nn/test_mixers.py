@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from clipmamba.nn import AttentionMixer, ConvMixer, MambaMixer, make_mixer
 from clipmamba.nn.mixers import _own_direction
-from clipmamba.ops import cross_scan
+from clipmamba.ops import cross_scan, scan_backend, selective_scan
 
 DIM, CODE = 8, 6
 
@@ -160,3 +160,68 @@ def test_names():
         assert type(make(name)) is kind
     with pytest.raises(ValueError, match="'mamba', 'attention' or 'conv', not 'lstm'"):
         make("lstm")
+
+
+def by_lines(mixer: MambaMixer, x: Tensor, code: Tensor) -> Tensor:
+    """The mixer with a scan for each row and each column, forwards and backwards, in turn."""
+    inner, gate = mixer.in_proj(x).chunk(2, dim=-1)
+    inner = F.silu(mixer.local(inner.permute(0, 3, 1, 2))).permute(0, 2, 3, 1)  # (B, H, W, C)
+    bend = mixer.bend(code).view(len(x), 4, 1, 1, -1)
+    projected = mixer.x_proj(inner).unflatten(-1, (4, -1)).permute(0, 3, 1, 2, 4)
+    delta, B, C = projected.split([mixer.rank, mixer.state, mixer.state], dim=-1)
+    delta, C = delta + bend[..., : mixer.rank], C * (1 + bend[..., mixer.rank :])
+    total = torch.zeros_like(inner)
+    for way in range(4):
+        turn = (lambda t: t.transpose(1, 2)) if way >= 2 else (lambda t: t)
+        back = (lambda t: t.flip(2)) if way % 2 else (lambda t: t)
+        seen = [back(turn(t)) for t in (inner, delta[:, way], B[:, way], C[:, way])]
+        u, step, b, c = (t.flatten(0, 1).transpose(1, 2) for t in seen)
+        channels = slice(way * mixer.dim, (way + 1) * mixer.dim)
+        y = selective_scan(
+            u,
+            mixer.delta_weight[way] @ step,
+            -mixer.A_log[channels].exp(),
+            b[:, None],
+            c[:, None],
+            mixer.D[channels],
+            None,
+            mixer.delta_bias[channels],
+            delta_softplus=True,
+            least_delta=mixer.least_step,
+        )
+        y = y.transpose(1, 2).unflatten(0, seen[0].shape[:2])
+        total = total + turn(back(y))
+    return mixer.out_proj(mixer.norm(total) * F.silu(gate))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (7, 1), (13, 21)])
+@pytest.mark.parametrize("backend", ["cpu", "torch"])
+def test_a_scan_by_line_sees_its_own_row_and_column_only(size: tuple[int, int], backend: str):
+    torch.manual_seed(0)
+    mixer = MambaMixer(12, 8, state=4, least_step=0.1, by_line=True)
+    x = torch.randn(2, *size, 12, requires_grad=True)
+    code = torch.randn(2, 8, requires_grad=True)
+    given = [x, code, *mixer.parameters()]
+    with scan_backend(backend):
+        found = mixer(x, code)
+    expected = by_lines(mixer, x, code)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    seen = torch.randn(found.shape)
+    for own, wanted in zip(
+        torch.autograd.grad((found * seen).sum(), given),
+        torch.autograd.grad((expected * seen).sum(), given),
+        strict=True,
+    ):
+        torch.testing.assert_close(own, wanted, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (7, 1), (13, 21)])
+@pytest.mark.parametrize("bend", [True, False])
+def test_each_line_at_once_is_the_scan_by_line(size: tuple[int, int], bend: bool):
+    torch.manual_seed(0)
+    mixer = MambaMixer(12, 8, state=4, bend=bend, least_step=0.1, by_line=True)
+    x, code = torch.randn(2, *size, 12), torch.randn(2, 8)
+    with torch.no_grad():
+        expected = mixer(x, code)
+        mixer.each_line = True
+        torch.testing.assert_close(mixer(x, code), expected, rtol=1e-4, atol=1e-5)

@@ -10,11 +10,11 @@ import pytest
 import torch
 from PIL import Image
 
+from clipmamba.devices import resolve_device
 from clipmamba.errors import InputError, WeightsError
 from clipmamba.io import from_srgb, to_srgb
 from clipmamba.models.gamut import into_gamut
 from clipmamba.pipelines import StylizePipeline
-from clipmamba.pipelines.devices import resolve_device
 from clipmamba.pipelines.stylize import stylize
 
 

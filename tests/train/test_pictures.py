@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from profiles import swapped_profile
 
+import clipmamba.train
 from clipmamba.errors import InputError
 from clipmamba.train.mini.pairs import misspell, pick_text
 from clipmamba.train.pictures import (
@@ -16,6 +18,7 @@ from clipmamba.train.pictures import (
     difference_hash,
     draw_by_look,
     group_near_duplicates,
+    open_picture,
     read_pictures,
     split_fingerprint,
 )
@@ -223,3 +226,24 @@ def test_rare_looks_are_drawn_more_often_and_media_are_no_look():
     assert 8 <= count["ukiyo-e"] <= 20  # 2 of 100 without the weights
     assert all(look == "" for picture, look in drawn if "origami" in picture.path.name)
     assert len(draw_by_look(pictures, 10_000, seed=0)) == 963
+
+
+def test_pictures_are_opened_upright_and_in_srgb(tmp_path: Path):
+    """Stored on its side, with green as red: what a viewer shows is red above black."""
+    stored = np.zeros((20, 30, 3), np.uint8)
+    stored[:, :15, 1] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn clockwise to see it
+    file = tmp_path / "on-its-side.png"
+    Image.fromarray(stored).save(file, exif=exif, icc_profile=swapped_profile())
+    seen = np.asarray(open_picture(file), np.int16)
+    expected = np.zeros((30, 20, 3), np.int16)
+    expected[:15, :, 0] = 255
+    assert np.abs(seen - expected).max() <= 2
+
+
+def test_every_trainer_opens_pictures_by_the_one_function():
+    """A file opened in another way would lie on its side, or have other colors, for one of them."""
+    folder = Path(clipmamba.train.__file__).parent
+    openers = [file.name for file in folder.rglob("*.py") if "Image.open(" in file.read_text()]
+    assert openers == []

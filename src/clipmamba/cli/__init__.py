@@ -12,6 +12,7 @@ from clipmamba.cli.env import env
 from clipmamba.cli.exits import PoliteGroup
 from clipmamba.cli.export import export
 from clipmamba.cli.models import models
+from clipmamba.cli.page import page
 from clipmamba.cli.sheet import sheet
 from clipmamba.cli.styles import styles
 from clipmamba.cli.stylize import stylize
@@ -37,5 +38,17 @@ def main(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for _command in (stylize, video, sheet, compare, styles, embed, export, models, env, completion):
+for _command in (
+    stylize,
+    video,
+    page,
+    sheet,
+    compare,
+    styles,
+    embed,
+    export,
+    models,
+    env,
+    completion,
+):
     main.add_command(_command)

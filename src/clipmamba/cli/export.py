@@ -75,7 +75,6 @@ def export(
     _check_packages()
     hint_spelling(style["prompt"])
 
-    from clipmamba.models import Stylizer
     from clipmamba.models.onnx_file import write_onnx
 
     with plain_warnings():
@@ -84,10 +83,7 @@ def export(
             pipeline = StylizePipeline.from_pretrained(model, "cpu")
         point = pipeline.encode_style(**keywords, seed=seed) if with_style else None
         with status("tracing the network, about a minute"):
-            network = pipeline.network
-            if not isinstance(network, Stylizer):
-                raise InputError("models of the second design can't be exported to ONNX yet")
-            lines = write_onnx(network, output, point)
+            lines = write_onnx(pipeline.network, output, point)
     click.echo(os.fsencode(output))
     for line in lines:
         click.echo(f"  {line}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,7 +13,8 @@ from clipmamba.errors import InputError
 from clipmamba.io import MAX_PIXELS, read_picture
 from clipmamba.pipelines.options import MAX_STRENGTH, MAX_STROKE, MIN_STROKE, StylizeOptions
 from clipmamba.styles.known import KNOWN_STYLES, lookup_style, misspelt
-from clipmamba.styles.request import StyleRequest, check_style_file, list_in_one
+from clipmamba.styles.request import AUTO, StyleRequest, list_in_one
+from clipmamba.styles.style_file import check_style_file
 
 PATH = click.Path(path_type=Path)
 FORMATS = ("png", "jpg", "webp", "tif", "avif", "heic")
@@ -124,7 +125,8 @@ STYLE = section(
     option(
         "--source",
         metavar="TEXT",
-        help="What the photo or style picture shows ('a church'); removed from the style.",
+        help="What the photo or style picture shows ('a church'); removed from the style. auto: "
+        "what a captioner says.",
     ),
     option(
         "--template",
@@ -151,7 +153,7 @@ LOOK = section(
         show_default=True,
         help=f"0 gives the photo back, 1 the full style, up to {MAX_STRENGTH} exaggerates.",
     ),
-    option("--preserve-color", is_flag=True, help="Keep the photo's colours."),
+    option("--preserve-color", is_flag=True, help="Keep the photo's colors."),
     option(
         "--stroke",
         type=float,
@@ -203,6 +205,17 @@ MODEL = section(
         "user/name@v1, instead of the default weights; a folder wins.",
     ),
 )
+CAPTIONER = option(
+    "--captioner",
+    metavar="MODEL",
+    help="Who says it for '--source auto': a folder or hub name of transformers.  [default: BLIP]",
+)
+STYLE_FROM = option(
+    "--style-from",
+    metavar="MODEL",
+    help="A text-to-image model of diffusers, a folder or hub name: it draws the style picture "
+    "for the prompts, once, and that is used in their place.",
+)
 MAX_PIXELS_OPTION = option(
     "--max-pixels",
     type=click.IntRange(min=1),
@@ -221,8 +234,17 @@ def style_keywords(
     avoid: str | None,
     source: str | None,
     templates: tuple[str, ...],
+    *,
+    captioned: bool = False,
 ) -> dict[str, Any]:
-    """The options of :data:`STYLE` as the pipeline's keywords, no picture opened yet."""
+    """The options of :data:`STYLE` as the pipeline's keywords, no picture opened yet.
+
+    Raises:
+        InputError: A style file can't be used; or a captioner is asked for where ``captioned`` is
+            False, that is, where none is.
+    """
+    if source == AUTO and not captioned:
+        raise InputError("--source auto is for 'stylize' and 'embed'; say what is shown in words")
     if style:
         for file, _ in StyleRequest.parse(style=list(style)).styles:
             check_style_file(str(file))
@@ -245,17 +267,20 @@ def open_pictures(keywords: dict[str, Any], max_pixels: int) -> dict[str, Any]:
 
 def hint_spelling(prompts: Collection[str]) -> None:
     """Ask about words that may mean something else; they are a prompt all the same."""
+    for hint in spelling_hints(prompts):
+        click.echo(f"Warning: {hint}", err=True)
+
+
+def spelling_hints(prompts: Collection[str]) -> Iterator[str]:
+    """Remarks on words that may mean something else."""
     for written in prompts:
         if several := list_in_one(written):
             options = " ".join(f'-p "{part}"' for part in several)
-            click.echo(f"Warning: {written!r} is one prompt; to mix, use {options}", err=True)
+            yield f"{written!r} is one prompt; to mix, use {options}"
     for text, _ in StyleRequest.parse(list(prompts)).prompts if prompts else ():
         meant = misspelt(text)
         if meant is not None:
-            click.echo(
-                f"Warning: {text!r} is not a known style; used literally. Did you mean {meant!r}?",
-                err=True,
-            )
+            yield f"{text!r} is not a known style; used literally. Did you mean {meant!r}?"
 
 
 def refuse_words_as_files(inputs: Collection[str]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import itertools
 import json
 import logging
@@ -13,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from PIL import Image
 
@@ -25,15 +24,16 @@ from clipmamba.cli.streams import stop_reading
 from clipmamba.cli.terminal import plain_warnings, progress, say, status
 from clipmamba.errors import BackendError, InputError
 from clipmamba.io.mask import check_shape
+from clipmamba.pipelines.companions import Companions, StyleFinder
 from clipmamba.pipelines.options import StylizeOptions
-from clipmamba.pipelines.pipeline import StylizeOutput, StylizePipeline
+from clipmamba.pipelines.pipeline import StylizePipeline
 from clipmamba.pipelines.saved import hub_name
 from clipmamba.styles.request import StyleRequest
 
 if TYPE_CHECKING:
     import torch
 
-    from clipmamba.styles.resolve import ResolvedStyle
+    from clipmamba.integrations.diffusion import StylePainter
 
 
 logger = logging.getLogger("clipmamba")
@@ -49,9 +49,10 @@ class Batch:
         jobs: the pictures to make, those of one photo side by side.
         request: the style that is asked for, its pictures and masks read.
         keywords: what the pipeline is told beside picture and style.
+        companions: models that help with the style.
         masks: those among them that must have the shape of every photo, by what they are called.
         look: the options that make the style, for results that say how they were made; no paths.
-        prompt: the style in the words that were typed, for reports; None without any.
+        words: the prompts as they were typed.
         device: where to compute.
         model: a saved pipeline's folder or name on the hub, or None for the default one.
         exist: what to do about a result that is there already.
@@ -66,9 +67,10 @@ class Batch:
     jobs: Sequence[Job]
     request: StyleRequest
     keywords: Mapping[str, Any]
+    companions: Companions
     masks: Mapping[str, Image.Image]
     look: Mapping[str, Any]
-    prompt: str | None
+    words: Sequence[str]
     device: str
     model: str | None
     exist: Exist
@@ -78,6 +80,11 @@ class Batch:
     keep_settings: bool
     stream_format: str
     as_json: bool
+
+    @property
+    def prompt(self) -> str | None:
+        """The style in the words that were typed, for reports; None without any."""
+        return " + ".join(self.words) or None
 
     @property
     def model_name(self) -> str:
@@ -91,13 +98,22 @@ class Batch:
         """Width and height of what a picture becomes."""
         return StylizeOptions(max_size=self.keywords.get("max_size")).result_size(*picture.size)
 
-    def settings(self, job: Job) -> dict[str, Any] | None:
+    def drawn(self, job: Job) -> list[str] | None:
+        """Where the style pictures that were drawn for a job are kept; None if none were."""
+        if self.companions.style_from is None:
+            return None
+        painter = cast("StylePainter", self.companions.style_from)
+        texts = (text for layer in self.request.layers for text, _ in layer.prompts)
+        return [str(painter.file(text.strip(), job.seed)) for text in texts]
+
+    def settings(self, job: Job, source: str | None) -> dict[str, Any] | None:
         """How a result was made, for the result itself."""
         if not self.keep_settings:
             return None
         return {
             **({} if self.prompt is None else {"prompt": self.prompt}),
             **self.look,
+            **({} if source is None else {"source": source}),
             "seed": job.seed,
             "model": self.model_name,
             "version": __version__,
@@ -126,6 +142,7 @@ class Report:
         *,
         size: tuple[int, int] | None = None,
         seconds: float | None = None,
+        source: str | None = None,
         error: str | None = None,
     ) -> None:
         """Report one picture: "written", "skipped", "failed" or "planned"."""
@@ -139,6 +156,9 @@ class Report:
                 "state": state,
                 "size": size,
                 "prompt": self._batch.prompt,
+                "source": source,
+                "drawn": self._batch.drawn(job),
+                "finish": self._batch.look.get("finish"),
                 "model": self._batch.model_name,
                 "seed": job.seed,
                 "device": self.device,
@@ -152,6 +172,19 @@ class Report:
             say(os.fsencode(f"{job.photo} -> {job.output}"))
         elif state == "written" and job.target is not None:
             say(os.fsencode(job.target))  # bytes: any file name can be printed
+
+    def note_familiarity(self, familiarity: float | None) -> None:
+        """Keep how well the words are known; warn once where they are hardly."""
+        if familiarity is None or self.familiarity is not None:
+            return
+        self.familiarity = round(familiarity, 3)
+        if familiarity < UNFAMILIAR:
+            logger.warning(
+                "%r is far from every style that the model learned (%.2f of 1): the result may "
+                "have little of it; 'clipmamba styles' lists what is known",
+                self._batch.prompt,
+                familiarity,
+            )
 
     def close(self) -> int:
         """Sum up a run of several pictures, and give the exit code."""
@@ -208,11 +241,10 @@ def run(batch: Batch) -> int:
 def _make_all(
     batch: Batch, groups: list[list[Job]], report: Report, helper: ThreadPoolExecutor
 ) -> None:
-    pipeline: StylizePipeline | None = None
-    style: ResolvedStyle | None = None
+    restyler: Restyler | None = None
     last: _Writing | _Failure | None = None
     made = 0
-    ahead = helper.submit(_read, groups[0][0].photo, batch) if groups else None
+    ahead = helper.submit(read_one, groups[0][0].photo, batch) if groups else None
     with contextlib.ExitStack() as stack:
         advance = None
         for index, jobs in enumerate(groups):
@@ -224,22 +256,22 @@ def _make_all(
                 report.unreadable += len(jobs)
                 problem = str(error)
             if index + 1 < len(groups):
-                ahead = helper.submit(_read, groups[index + 1][0].photo, batch)
-            if picture is not None and pipeline is None:
+                ahead = helper.submit(read_one, groups[index + 1][0].photo, batch)
+            if picture is not None and restyler is None:
                 with status("loading the model"):
                     pipeline = StylizePipeline.from_pretrained(batch.model, batch.device)
                 seeds = list(dict.fromkeys(job.seed for group in groups for job in group))
-                style = pipeline.prepare(batch.request, seeds)  # once for all photos
-                report.familiarity = _familiarity(batch, style)
+                with status("preparing the style"):
+                    find = StyleFinder(pipeline, batch.request, seeds, batch.companions)
+                restyler = Restyler(batch, pipeline, find, report)
                 report.device = str(pipeline.device)
                 report.backend = _scan_backend(pipeline.device)
             if advance is None:
                 advance = stack.enter_context(progress(sum(map(len, groups))))
             for job in jobs:
                 now: _Writing | _Failure = _Failure(job, problem)
-                if picture is not None and pipeline is not None and style is not None:
-                    make = functools.partial(pipeline, style=style.only(job.seed))
-                    now = _make(batch, job, picture, make, helper, _from(made, advance))
+                if picture is not None and restyler is not None:
+                    now = _make(restyler, job, picture, helper, _from(made, advance))
                 if last is not None:
                     last.settle(report)  # in the order of the pictures
                 last = now
@@ -247,20 +279,6 @@ def _make_all(
                 advance(made)
         if last is not None:
             last.settle(report)
-
-
-def _familiarity(batch: Batch, style: ResolvedStyle) -> float | None:
-    """How well the words are known, for the report; a warning where they are hardly."""
-    if style.familiarity is None:
-        return None
-    if style.familiarity < UNFAMILIAR:
-        logger.warning(
-            "%r is far from every style that the model learned (%.2f of 1): the result may "
-            "have little of it; 'clipmamba styles' lists what is known",
-            batch.prompt,
-            style.familiarity,
-        )
-    return round(style.familiarity, 3)
 
 
 def _from(made: int, advance: Callable[[float], None]) -> Callable[[float, int], None]:
@@ -276,6 +294,7 @@ class _Writing:
     future: Future[str]
     size: tuple[int, int]
     seconds: float
+    source: str | None
 
     def settle(self, report: Report) -> None:
         """Wait until it is written, and report."""
@@ -284,7 +303,7 @@ class _Writing:
         except InputError as error:
             report.tell(self.job, "failed", error=str(error))
         else:
-            report.tell(self.job, state, size=self.size, seconds=self.seconds)
+            report.tell(self.job, state, size=self.size, seconds=self.seconds, source=self.source)
 
 
 @dataclass
@@ -300,32 +319,73 @@ class _Failure:
 
 
 def _make(
-    batch: Batch,
+    restyler: Restyler,
     job: Job,
     picture: Image.Image,
-    make: Callable[..., StylizeOutput],
     helper: ThreadPoolExecutor,
     callback: Callable[[float, int], None],
 ) -> _Writing | _Failure:
     """Restyle one picture and hand it to the writer."""
     started = time.perf_counter()
     try:
-        check_result(job, batch.result_size(picture), batch.stream_format)
-        result = make(picture, callback=callback, **batch.keywords).images[0]
-    except BackendError:
-        raise
+        result, source = restyler(job, picture, callback)
     except InputError as error:
-        return _Failure(job, f"{job.photo}: {error}")
-    except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError) and "memory" not in str(error):
-            raise
-        remedy = "work in tiles with --tile 512, or make it smaller with --max-size"
-        return _Failure(job, f"{job.photo} does not fit into memory; {remedy}")
+        return _Failure(job, str(error))
     seconds = time.perf_counter() - started
-    return _Writing(job, helper.submit(_write, batch, job, result), result.size, seconds)
+    writing = helper.submit(write_one, restyler.batch, job, result, source)
+    return _Writing(job, writing, result.size, seconds, source)
 
 
-def _read(photo: Photo, batch: Batch) -> Image.Image:
+@dataclass(frozen=True)
+class Restyler:
+    """Makes the pictures of a batch.
+
+    Attributes:
+        batch: what is asked for.
+        pipeline: what restyles.
+        find: gives the style of each picture.
+        report: is told how well the words are known.
+    """
+
+    batch: Batch
+    pipeline: StylizePipeline
+    find: StyleFinder
+    report: Report
+
+    def __call__(
+        self, job: Job, picture: Image.Image, callback: Callable[[float, int], None]
+    ) -> tuple[Image.Image, str | None]:
+        """Restyle one picture, and give the words for what it shows with it.
+
+        Raises:
+            InputError: it can't be restyled or written, or does not fit into memory.
+            BackendError: a scan backend was asked for by name and can't run.
+        """
+        try:
+            check_result(job, self.batch.result_size(picture), self.batch.stream_format)
+            found = self.find(picture, job.seed)
+            self.report.note_familiarity(found.style.familiarity)
+            output = self.pipeline(
+                picture, style=found.style, callback=callback, **self.batch.keywords
+            )
+        except BackendError:
+            raise
+        except InputError as error:
+            raise InputError(f"{job.photo}: {error}") from error
+        except (MemoryError, RuntimeError) as error:
+            if not isinstance(error, MemoryError) and "memory" not in str(error):
+                raise
+            remedy = "work in tiles with --tile 512, or make it smaller with --max-size"
+            raise InputError(f"{job.photo} does not fit into memory; {remedy}") from error
+        return output.images[0], found.source
+
+
+def read_one(photo: Photo, batch: Batch) -> Image.Image:
+    """Read one photo, which the masks of the batch must fit.
+
+    Raises:
+        InputError: it can't be read, or they don't.
+    """
     picture = read_photo(photo, batch.max_pixels)
     for name, mask in batch.masks.items():
         try:
@@ -335,7 +395,8 @@ def _read(photo: Photo, batch: Batch) -> Image.Image:
     return picture
 
 
-def _write(batch: Batch, job: Job, result: Image.Image) -> str:
+def write_one(batch: Batch, job: Job, result: Image.Image, source: str | None) -> str:
+    """Write one result as the batch says; see `write_result`."""
     return write_result(
         job,
         result,
@@ -343,7 +404,7 @@ def _write(batch: Batch, job: Job, result: Image.Image) -> str:
         stream_format=batch.stream_format,
         metadata=batch.metadata,
         quality=batch.quality,
-        settings=batch.settings(job),
+        settings=batch.settings(job, source),
     )
 
 

@@ -21,10 +21,10 @@ from clipmamba.cli.options import (
     section,
 )
 from clipmamba.cli.terminal import plain_warnings, progress, status
+from clipmamba.devices import check_device
 from clipmamba.errors import InputError
 from clipmamba.evaluate.sheet import PROMPTS, labelled_sheet
 from clipmamba.io import check_output, read_picture, write_picture
-from clipmamba.pipelines.devices import check_device
 from clipmamba.pipelines.options import StylizeOptions
 from clipmamba.pipelines.pipeline import StylizePipeline
 from clipmamba.pipelines.saved import read_index

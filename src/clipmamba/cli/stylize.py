@@ -6,15 +6,18 @@ from pathlib import Path
 from typing import Any, cast, get_args
 
 import click
+from PIL.Image import Image
 
 from clipmamba.cli.files import Exist, collect, plan
 from clipmamba.cli.options import (
+    CAPTIONER,
     FORMATS,
     LOOK,
     MAX_PIXELS_OPTION,
     MODEL,
     PATH,
     STYLE,
+    STYLE_FROM,
     SectionCommand,
     hint_spelling,
     open_pictures,
@@ -26,9 +29,10 @@ from clipmamba.cli.options import (
 from clipmamba.cli.photos import check_stdout
 from clipmamba.cli.run import Batch, rehearse, run
 from clipmamba.cli.terminal import plain_warnings
+from clipmamba.devices import check_device
 from clipmamba.errors import InputError
 from clipmamba.io import read_picture
-from clipmamba.pipelines.devices import check_device
+from clipmamba.pipelines.companions import Companions
 from clipmamba.pipelines.options import StylizeOptions
 from clipmamba.pipelines.saved import read_index
 from clipmamba.styles.request import StyleRequest
@@ -57,7 +61,7 @@ _PICTURES = section(
            help="Encoder quality for JPEG, WebP, AVIF and HEIC.  [default: 95; 90 for AVIF and "
            "HEIC]"),
     option("--keep-metadata", type=click.Choice(["all", "color", "none"]), default="all",
-           show_default=True, help="What a result keeps: EXIF, XMP and colour profile, the "
+           show_default=True, help="What a result keeps: EXIF, XMP and color profile, the "
            "profile alone, or nothing."),
     option("--settings/--no-settings", "keep_settings", default=True, show_default=True,
            help="Write prompt, strength, seed and model into the result's EXIF comment; only with "
@@ -67,6 +71,14 @@ _PICTURES = section(
            "ended), or replace it."),
     option("--overwrite", is_flag=True, help="Short for --exist overwrite."),
 )  # fmt: skip
+_COMPANIONS = section(
+    "Other models",
+    CAPTIONER,
+    STYLE_FROM,
+    option("--finish", metavar="MODEL[:F]",
+           help="An image-to-image model of diffusers, a folder or hub name: it repaints results "
+           "with this strength, of 1, keeping the photo's edges.  [default strength: 0.2]"),
+)  # fmt: skip
 _REPORTS = section(
     "Reports",
     option("--json", "as_json", is_flag=True, help="One JSON object per picture, one per line."),
@@ -74,15 +86,41 @@ _REPORTS = section(
 )
 
 
+_LOOK_KEYWORDS = ("strength", "preserve_color", "stroke", "detail", "grain", "max_size", "tile")
+
+
 @click.command(cls=SectionCommand)
 @click.argument("inputs", nargs=-1, required=True, type=click.Path())
 @STYLE
 @LOOK
 @_PLACES
+@_COMPANIONS
 @_PICTURES
 @_REPORTS
 @MODEL
-def stylize(
+def stylize(dry_run: bool, **words: Any) -> int:
+    """Restyle pictures and print where each result was written.
+
+    INPUTS are files, folders (with -r), patterns in quotes such as '*.jpg', or - for standard
+    input. Nothing is ever replaced without --overwrite, and a photo that fails does not stop the
+    others.
+
+    \b
+    clipmamba stylize photo.jpg -p "ukiyo-e"
+    clipmamba stylize photo.jpg -p "ukiyo-e:0.7" -p "watercolor:0.3" --preserve-color
+    clipmamba stylize photo.jpg --style-image painting.jpg --strength 0.7 -o print.png
+    clipmamba stylize photo.jpg --region sky.png="pastel" --region house.png="woodcut"
+    clipmamba stylize photo.jpg --style-image painting.jpg --source auto
+    clipmamba stylize photo.jpg -p "watercolor" --variants 4 --max-size 1024
+    clipmamba stylize -r holidays -p "mosaic" -o mosaics --exist skip
+    clipmamba stylize - -p "woodcut" -o - < photo.jpg > woodcut.png
+    """  # noqa: D301 - \b is click's mark for lines to leave as they are
+    batch = make_batch(dry_run=dry_run, **words)
+    hint_spelling(batch.words)
+    return rehearse(batch) if dry_run else run(batch)
+
+
+def make_batch(
     inputs: tuple[str, ...],
     prompt: tuple[str, ...],
     style_image: tuple[Path, ...],
@@ -92,6 +130,9 @@ def stylize(
     templates: tuple[str, ...],
     mask: Path | None,
     region: tuple[str, ...],
+    captioner: str | None,
+    style_from: str | None,
+    finish: str | None,
     output: str | None,
     recursive: bool,
     max_pixels: int,
@@ -106,30 +147,19 @@ def stylize(
     device: str,
     model: str | None,
     **look: Any,
-) -> int:
-    """Restyle pictures and print where each result was written.
+) -> Batch:
+    """Check the words of a command line and read the pictures that the style needs.
 
-    INPUTS are files, folders (with -r), patterns in quotes such as '*.jpg', or - for standard
-    input. Nothing is ever replaced without --overwrite, and a photo that fails does not stop the
-    others.
-
-    \b
-    clipmamba stylize photo.jpg -p "ukiyo-e"
-    clipmamba stylize photo.jpg -p "ukiyo-e:0.7" -p "watercolor:0.3" --preserve-color
-    clipmamba stylize photo.jpg --style-image painting.jpg --strength 0.7 -o print.png
-    clipmamba stylize photo.jpg --region sky.png="pastel" --region house.png="woodcut"
-    clipmamba stylize photo.jpg -p "watercolor" --variants 4 --max-size 1024
-    clipmamba stylize -r holidays -p "mosaic" -o mosaics --exist skip
-    clipmamba stylize - -p "woodcut" -o - < photo.jpg > woodcut.png
-    """  # noqa: D301 - \b is click's mark for lines to leave as they are
+    Raises:
+        InputError: something in them can't be used.
+    """
     # Everything that can be wrong with the request is said before torch takes its seconds.
     options = StylizeOptions(**look)
-    keywords = style_keywords(prompt, style_image, style, avoid, source, templates)
+    keywords = style_keywords(prompt, style_image, style, avoid, source, templates, captioned=True)
     regions = [_region(text) for text in region]
-    if not (any(value is not None for value in keywords.values()) or regions):
-        refuse_words_as_files(inputs)
-    request = StyleRequest.parse(**keywords, mask=mask, regions=regions)
+    request = _check_request(inputs, keywords, mask, regions)
     check_device(device)
+    companions = Companions.of(request, captioner, style_from, finish, device)
     if model is not None:
         read_index(model)
     keep = cast("Exist", "overwrite" if overwrite else exist)
@@ -143,27 +173,19 @@ def stylize(
     )
     if jobs[0].target is None:
         check_stdout(as_json=as_json, dry_run=dry_run)
-
-    made_with = _made_with(options, keywords, mask, regions)
-    paths = [*([mask] if mask else []), *(area for area, _ in regions)]
-    with plain_warnings():
-        keywords = open_pictures(keywords, max_pixels)
-        masks = {path: read_picture(path, max_pixels=max_pixels) for path in paths}
     words = [*prompt, *(wanted for _, wanted in regions)]
-    hint_spelling(words)
-    request = StyleRequest.parse(
-        **keywords,
-        mask=None if mask is None else masks[mask],
-        regions=[(masks[area], wanted) for area, wanted in regions],
-    )
-    names = ("strength", "preserve_color", "stroke", "detail", "grain", "max_size", "tile")
-    batch = Batch(
+    request, masks = _open_request(keywords, mask, regions, max_pixels)
+    return Batch(
         jobs=jobs,
         request=request,
-        keywords={name: getattr(options, name) for name in names},
+        keywords={
+            **{name: getattr(options, name) for name in _LOOK_KEYWORDS},
+            "finish": companions.finish,
+        },
+        companions=companions,
         masks={f"mask {path}": picture for path, picture in masks.items()},
-        look=made_with,
-        prompt=" + ".join(words) or None,
+        look=_made_with(options, keywords, mask, regions, companions),
+        words=words,
         device=device,
         model=model,
         exist=keep,
@@ -174,7 +196,34 @@ def stylize(
         stream_format=file_format or "png",
         as_json=as_json,
     )
-    return rehearse(batch) if dry_run else run(batch)
+
+
+def _check_request(
+    inputs: tuple[str, ...],
+    keywords: dict[str, Any],
+    mask: Path | None,
+    regions: list[tuple[Path, str]],
+) -> StyleRequest:
+    """Parse the request, no picture opened yet; words in a file's place are told the option."""
+    if not (any(value is not None for value in keywords.values()) or regions):
+        refuse_words_as_files(inputs)
+    return StyleRequest.parse(**keywords, mask=mask, regions=regions)
+
+
+def _open_request(
+    keywords: dict[str, Any], mask: Path | None, regions: list[tuple[Path, str]], max_pixels: int
+) -> tuple[StyleRequest, dict[Path, Image]]:
+    """The request with its pictures read, and the masks by their paths."""
+    paths = [*([mask] if mask else []), *(area for area, _ in regions)]
+    with plain_warnings():
+        keywords = open_pictures(keywords, max_pixels)
+        masks = {path: read_picture(path, max_pixels=max_pixels) for path in paths}
+    request = StyleRequest.parse(
+        **keywords,
+        mask=None if mask is None else masks[mask],
+        regions=[(masks[area], wanted) for area, wanted in regions],
+    )
+    return request, masks
 
 
 def _made_with(
@@ -182,6 +231,7 @@ def _made_with(
     keywords: dict[str, Any],
     mask: Path | None,
     regions: list[tuple[Path, str]],
+    companions: Companions,
 ) -> dict[str, Any]:
     """The look as a result tells it: of files the names alone, not where somebody keeps them."""
     always = ("strength", "preserve_color", "stroke", "detail", "grain")
@@ -192,6 +242,9 @@ def _made_with(
         made[name] = [Path(file).name for file in keywords[name] or ()]
     made["mask"] = None if mask is None else mask.name
     made["regions"] = [f"{area.name}={words}" for area, words in regions]
+    for name in ("captioner", "style_from", "finish"):
+        model = getattr(companions, name)
+        made[name] = None if model is None else str(model)
     return {name: value for name, value in made.items() if value or name in always}
 
 

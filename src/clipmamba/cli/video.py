@@ -27,8 +27,8 @@ from clipmamba.cli.options import (
     style_keywords,
 )
 from clipmamba.cli.terminal import plain_warnings, say
+from clipmamba.devices import check_device
 from clipmamba.io import MAX_PIXELS
-from clipmamba.pipelines.devices import check_device
 from clipmamba.pipelines.options import StylizeOptions
 from clipmamba.pipelines.saved import read_index
 from clipmamba.styles.request import StyleRequest

@@ -22,7 +22,7 @@ from clipmamba.clip.tokenizer import Tokenizer
 from clipmamba.clip.towers import MiniTowers
 from clipmamba.errors import InputError, WeightsError
 from clipmamba.files import one_line
-from clipmamba.hub import is_offline, knock
+from clipmamba.hub_access import knock, offline
 
 MINI = "mini"
 MINI_FOLDER = Path(__file__).parents[1] / "weights" / MINI
@@ -106,8 +106,8 @@ def _load_folder(folder: Path) -> LoadedClip:
         model = open_clip.create_model(location, require_pretrained=True)
         _refuse_resized(model, weights)
         _refuse_not_finite(model, weights)
-        offline = {"local_files_only": True} if _hf_tokenizer(model_config) else {}
-        tokenizer = open_clip.get_tokenizer(location, **offline)
+        local = {"local_files_only": True} if _hf_tokenizer(model_config) else {}
+        tokenizer = open_clip.get_tokenizer(location, **local)
     return LoadedClip(
         model, tokenizer, model_config["embed_dim"], dict(model.visual.preprocess_cfg)
     )
@@ -196,18 +196,9 @@ def _load_tag(name: str, cache_dir: str | None, local_files_only: bool | None) -
             force_preprocess_cfg={k: v for k, v in release.items() if k in _PREPROCESS_KEYS},
         )
         _refuse_not_finite(model, weights)
-        offline = (
-            {"local_files_only": is_offline(local_files_only)} if _hf_tokenizer(config) else {}
-        )
-        tokenizer = open_clip.get_tokenizer(architecture, cache_dir=cache_dir, **offline)
+        local = {"local_files_only": offline(local_files_only)} if _hf_tokenizer(config) else {}
+        tokenizer = open_clip.get_tokenizer(architecture, cache_dir=cache_dir, **local)
     return LoadedClip(model, tokenizer, config["embed_dim"], dict(model.visual.preprocess_cfg))
-
-
-def _offline(local_files_only: bool | None) -> bool:
-    """Whether the network is forbidden."""
-    import huggingface_hub as hub
-
-    return hub.constants.HF_HUB_OFFLINE if local_files_only is None else local_files_only
 
 
 def _fetch(
@@ -232,7 +223,7 @@ def _fetch(
         raise WeightsError(f"{repo!r} is not a hub repository; use hf-hub:org/name") from error
     wanted = " or ".join(names)
     remedy = f"with a network, run: hf download {repo} {' '.join(names[:1])} {CONFIG_NAME}"
-    if is_offline(local_files_only):
+    if offline(local_files_only):
         raise WeightsError(f"{wanted} of {repo} is not in the local cache; {remedy}")
     knock(f"{wanted} of {repo} is not in the local cache", remedy)
     for name in names:
@@ -271,7 +262,7 @@ def _refuse_not_finite(model: torch.nn.Module, weights: Path) -> None:
 
 @contextlib.contextmanager
 def _broken_weights(where: str) -> Iterator[None]:
-    """Turns what open_clip, safetensors and torch raise for bad files into a `WeightsError`."""
+    """Turn what open_clip, safetensors and torch raise for bad files into a `WeightsError`."""
     import pickle
 
     from safetensors import SafetensorError

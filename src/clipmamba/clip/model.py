@@ -120,7 +120,7 @@ class Clip(torch.nn.Module):
         return F.normalize(features.float(), dim=-1)
 
     def preprocess(self, images: Tensor) -> Tensor:
-        """What the model sees of pictures (B, 3, H, W) in [0, 1]: resized, cropped, normalised.
+        """What the model sees of pictures (B, 3, H, W) in [0, 1]: resized, cropped, normalized.
 
         The same as open_clip's own transform, but differentiable.
 

@@ -23,7 +23,7 @@ def preprocess(
     resize_mode: str = "shortest",
     fill_color: int = 0,
 ) -> Tensor:
-    """Resizes, crops and normalises pictures as open_clip does, but differentiably.
+    """Resizes, crops and normalizes pictures as open_clip does, but differentiably.
 
     Args:
         images: sRGB pictures (B, 3, H, W) in [0, 1], float.
@@ -36,7 +36,7 @@ def preprocess(
         fill_color: Grey level of the padding, 0 to 255.
 
     Returns:
-        (B, 3, *size), float32, normalised.
+        (B, 3, *size), float32, normalized.
 
     Raises:
         ValueError: An interpolation or resize mode that open_clip does not have.

@@ -31,7 +31,7 @@ TEMPLATES: tuple[str, ...] = (
 def encode_prompt(
     clip: Clip, prompts: str | Sequence[str], templates: Sequence[str] = TEMPLATES
 ) -> Tensor:
-    """Unit embeddings (B, E) of B prompts, each the mean over the templates, renormalised.
+    """Unit embeddings (B, E) of B prompts, each the mean over the templates, renormalized.
 
     A template that would push a prompt's words out of the context is left out for that prompt;
     if none fits, the prompt stands alone (and `Clip.encode_text` warns what it cuts).

@@ -66,7 +66,7 @@ class Tokenizer:
         return data.decode("utf-8", "replace")
 
     def _merge(self, word: bytes) -> list[int]:
-        """Join neighbours, the pair of the lowest rank first, until no pair is known."""
+        """Join neighbors, the pair of the lowest rank first, until no pair is known."""
         letters = _byte_letters()
         order = {byte: place for place, byte in enumerate(letters)}
         parts = [letters[byte] for byte in word]

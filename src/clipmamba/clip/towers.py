@@ -127,7 +127,7 @@ class _CausalAttention(nn.Module):
         self.out_proj = nn.Linear(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Maps (B, L, C) to the same shape; a place sees those up to it."""
+        """Map (B, L, C) to the same shape; a place sees those up to it."""
         projected = F.linear(x, self.in_proj_weight, self.in_proj_bias)
         split = projected.view(*x.shape[:2], 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         mixed = F.scaled_dot_product_attention(split[0], split[1], split[2], is_causal=True)
@@ -166,7 +166,7 @@ class _EfficientNetLite2(nn.Module):
         self.bn2 = nn.BatchNorm2d(_HEAD, eps=1e-3)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Maps (B, 3, H, W) to features (B, 1280)."""
+        """Map (B, 3, H, W) to features (B, 1280)."""
         x = F.relu6(self.bn1(_same(self.conv_stem, images)))
         x = F.relu6(self.bn2(self.conv_head(self.blocks(x))))
         return x.mean((2, 3))

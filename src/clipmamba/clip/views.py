@@ -19,7 +19,7 @@ VIEWS: tuple[float, ...] = (1.0, 1.15, 1.5)
 
 
 def encode_picture(clip: Clip, images: Tensor, views: Sequence[float] = VIEWS) -> Tensor:
-    """Unit embeddings (B, E) of B pictures, each the mean over the views, renormalised.
+    """Unit embeddings (B, E) of B pictures, each the mean over the views, renormalized.
 
     Differentiable with respect to the pixels.
 

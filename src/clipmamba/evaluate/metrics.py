@@ -27,9 +27,9 @@ def brightness(image: Image.Image) -> Array:
 
 
 def palette(image: Image.Image, bins: int = 6) -> Array:
-    """Histogram (bins³,) of colours, smoothed between cells, summing to 1."""
-    colours = np.asarray(image.convert("RGB").resize((64, 64), Image.Resampling.BOX), np.float32)
-    count, _ = np.histogramdd(colours.reshape(-1, 3), bins=bins, range=[(0, 256)] * 3)
+    """Histogram (bins³,) of colors, smoothed between cells, summing to 1."""
+    colors = np.asarray(image.convert("RGB").resize((64, 64), Image.Resampling.BOX), np.float32)
+    count, _ = np.histogramdd(colors.reshape(-1, 3), bins=bins, range=[(0, 256)] * 3)
     for axis in range(3):
         padded = np.pad(count, [(1, 1) if a == axis else (0, 0) for a in range(3)], mode="edge")
         lower = padded.take(range(bins), axis)
@@ -91,7 +91,7 @@ def layout_similarity(output: Image.Image, photo: Image.Image, cells: int = 16) 
 
 
 def difference(first: Image.Image, second: Image.Image, side: int = 64) -> float:
-    """Root mean square difference of two pictures' colours at 64 px, in [0, 1]."""
+    """Root mean square difference of two pictures' colors at 64 px, in [0, 1]."""
     size = (side, side)
     small = [pixels(image.resize(size, Image.Resampling.BOX)) for image in (first, second)]
     return float(np.sqrt(np.square(small[0] - small[1]).mean()))
@@ -108,7 +108,7 @@ def diversity(images: Sequence[Image.Image]) -> float:
 
 
 def grid_energy(image: Image.Image) -> float:
-    """How far the power at periods of 2, 4 and 8 px stands above its neighbours; 1 for none.
+    """How far the power at periods of 2, 4 and 8 px stands above its neighbors; 1 for none.
 
     Of the rows' and the columns' spectra, the geometric mean over the periods.
     """

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from clipmamba.evaluate import marks, metrics
@@ -24,7 +25,7 @@ def measure(
     cases: Sequence[Case],
     ruler: Ruler,
 ) -> dict[str, Any]:
-    """Measures what a method made.
+    """Measure what a method made.
 
     Args:
         pictures: One for each case, of its photo's size.
@@ -92,17 +93,25 @@ def measure(
         "grid": np.exp(np.mean(grid)),
         "saturated": np.mean([metrics.saturated(p) for p in pictures]),
     }
-    row: dict[str, Any] = {name: _rounded(value) for name, value in columns.items()}
-    row["by_family"] = {
-        family: {
-            "top1": _rounded((ranks[families == family] == 0).mean()),
-            "top3": _rounded((ranks[families == family] < 3).mean()),
-            "flecks": _rounded(np.median(flecks[families == family])),
-            "stroke_size": _rounded(np.median(strokes[families == family])),
-        }
+    by_family = {
+        family: _of_family(families == family, ranks, flecks, strokes)
         for family in dict.fromkeys(families.tolist())
     }
-    return row
+    return {**{name: _rounded(value) for name, value in columns.items()}, "by_family": by_family}
+
+
+def _of_family(
+    rows: NDArray[np.bool_],
+    ranks: NDArray[np.integer[Any]],
+    flecks: NDArray[np.floating[Any]],
+    strokes: NDArray[np.floating[Any]],
+) -> dict[str, float | None]:
+    return {
+        "top1": _rounded((ranks[rows] == 0).mean()),
+        "top3": _rounded((ranks[rows] < 3).mean()),
+        "flecks": _rounded(np.median(flecks[rows])),
+        "stroke_size": _rounded(np.median(strokes[rows])),
+    }
 
 
 def markdown(rows: Mapping[str, Mapping[str, Any]]) -> str:

@@ -1,4 +1,4 @@
-"""Pictures in and out: orientation, colour profile, transparency, metadata, safe writing."""
+"""Pictures in and out: orientation, color profile, transparency, metadata, safe writing."""
 
 from __future__ import annotations
 

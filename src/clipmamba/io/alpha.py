@@ -1,4 +1,4 @@
-"""Colours that transparency hides."""
+"""Colors that transparency hides."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 
 def fill_hidden(pixels: NDArray[np.float32], opacity: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Continue the visible colours below what is fully transparent.
+    """Continue the visible colors below what is fully transparent.
 
-    What lies there is any colour at all, often black, and a network that looks at a neighbourhood
-    would draw it into the visible edge. The colours come from a pyramid of means weighted by
+    What lies there is any color at all, often black, and a network that looks at a neighborhood
+    would draw it into the visible edge. The colors come from a pyramid of means weighted by
     opacity (push-pull; Gortler et al., "The Lumigraph", SIGGRAPH 1996).
 
     Args:

@@ -52,5 +52,5 @@ def profile_of(colors: Colors, *, grey: bool = False) -> bytes | None:
         return None
     profile = make_profile(colors, grey=grey) if 0.1 <= colors.curve.gamma <= 10 else None
     if profile is None:
-        logger.warning("unusable description of its colours, sRGB assumed")
+        logger.warning("unusable description of its colors, sRGB assumed")
     return profile

@@ -1,4 +1,4 @@
-"""Colour profiles: any picture to sRGB for the model, and back into the photo's own colours."""
+"""Color profiles: any picture to sRGB for the model, and back into the photo's own colors."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ logger = logging.getLogger("clipmamba")
 
 LUMA = (0.2126, 0.7152, 0.0722)  # Rec. 709: parts of red, green and blue in brightness
 _ROWS = 256  # worked on at a time: no copies of a large picture
-_PLACES = 86  # of the table for 16-bit colour: every third of the 256 levels
+_PLACES = 86  # of the table for 16-bit color: every third of the 256 levels
 _SIXTEEN_BIT = frozenset({"I", "I;16", "I;16B", "I;16L", "I;16N"})
 _EIGHT_BIT = {  # mode -> the plain mode that an ICC profile speaks about
     "1": "L",
@@ -39,11 +39,11 @@ _EIGHT_BIT = {  # mode -> the plain mode that an ICC profile speaks about
 
 
 def to_srgb(picture: Image.Image) -> tuple[NDArray[np.float32], Image.Image | None]:
-    """Give a picture's colours as sRGB, and its transparency beside them.
+    """Give a picture's colors as sRGB, and its transparency beside them.
 
     An embedded ICC profile is followed (relative colorimetric, black point compensation); a
-    picture without one is sRGB. Colours outside sRGB become the nearest inside. Sixteen bits keep
-    their precision. Below full transparency the visible colours go on.
+    picture without one is sRGB. Colors outside sRGB become the nearest inside. Sixteen bits keep
+    their precision. Below full transparency the visible colors go on.
 
     Args:
         picture: an image as :func:`read_picture` returns it.
@@ -84,10 +84,10 @@ def to_srgb(picture: Image.Image) -> tuple[NDArray[np.float32], Image.Image | No
         pixels = levels[..., :3].astype(np.float32)
         pixels /= np.float32(65535)
         if profile:
-            pixels = _through_table(pixels, _to_srgb_image(_colour_cube(), profile))
+            pixels = _through_table(pixels, _to_srgb_image(_color_cube(), profile))
     else:
-        colours = _to_srgb_image(picture.convert(_EIGHT_BIT[picture.mode]), profile)
-        pixels = np.asarray(colours, dtype=np.float32)
+        colors = _to_srgb_image(picture.convert(_EIGHT_BIT[picture.mode]), profile)
+        pixels = np.asarray(colors, dtype=np.float32)
         pixels /= np.float32(255)  # in place: no copy of a large picture
     if alpha is not None:
         pixels = fill_hidden(pixels, np.asarray(alpha, dtype=np.float32) / np.float32(255))
@@ -100,15 +100,15 @@ def from_srgb(
     like: Image.Image | None = None,
     untouched: NDArray[np.bool_] | None = None,
 ) -> Image.Image:
-    """Make a picture of sRGB colours; the other direction of :func:`to_srgb`.
+    """Make a picture of sRGB colors; the other direction of :func:`to_srgb`.
 
     Args:
         pixels: float (H, W, 3); clamped to [0, 1].
         alpha: an ``L`` image of the same size, or None for an opaque picture.
-        like: the photo whose colours, depth, EXIF, XMP and resolution the picture takes over:
+        like: the photo whose colors, depth, EXIF, XMP and resolution the picture takes over:
             with an RGB or CMYK profile it is converted back into that; with another one it
             becomes RGB with the profile of sRGB.
-        untouched: (H, W), where the colours are still those of `like`, which is of the same size:
+        untouched: (H, W), where the colors are still those of `like`, which is of the same size:
             its own values are taken over there, and what sRGB can't hold is not lost.
 
     Returns:
@@ -122,9 +122,9 @@ def from_srgb(
     own = None if like is None else deep_levels(like)
     if like is not None and (own is not None or like.mode in _SIXTEEN_BIT):
         if tagged:
-            cube, profile = _to_own_profile(_colour_cube(), like)
+            cube, profile = _to_own_profile(_color_cube(), like)
             pixels = _through_table(pixels, cube)
-        levels = _quantised(pixels, np.dtype(np.uint16))
+        levels = _quantized(pixels, np.dtype(np.uint16))
         if own is not None and untouched is not None and profile == like.info.get("icc_profile"):
             levels[untouched] = own[untouched, :3]
         if alpha is not None:
@@ -134,7 +134,7 @@ def from_srgb(
             levels = np.dstack([levels, opacity])
         image = high_bytes(levels)
     else:
-        image = Image.fromarray(_quantised(pixels, np.dtype(np.uint8)))
+        image = Image.fromarray(_quantized(pixels, np.dtype(np.uint8)))
         if like is not None and tagged:
             image, profile = _to_own_profile(image, like)
             if untouched is not None and profile == like.info["icc_profile"]:
@@ -179,12 +179,12 @@ def _to_srgb_image(image: Image.Image, profile: bytes | None) -> Image.Image:
     try:
         return _convert(image, profile, srgb_profile(), "RGB")
     except (ImageCms.PyCMSError, OSError) as error:
-        logger.warning("unusable colour profile, sRGB assumed: %s", one_line(error))
+        logger.warning("unusable color profile, sRGB assumed: %s", one_line(error))
         return image.convert("RGB")
 
 
-def _quantised(pixels: NDArray[np.float32], kind: np.dtype[Any]) -> NDArray[Any]:
-    """Colours as whole numbers over the range of a type."""
+def _quantized(pixels: NDArray[np.float32], kind: np.dtype[Any]) -> NDArray[Any]:
+    """Colors as whole numbers over the range of a type."""
     import numpy as np
 
     levels = np.empty(pixels.shape, kind)
@@ -194,17 +194,17 @@ def _quantised(pixels: NDArray[np.float32], kind: np.dtype[Any]) -> NDArray[Any]
     return levels
 
 
-def _colour_cube() -> Image.Image:
-    """All colours of `_PLACES` places a channel, blue running fastest."""
+def _color_cube() -> Image.Image:
+    """All colors of `_PLACES` places a channel, blue running fastest."""
     import numpy as np
 
     places = np.linspace(0, 255, _PLACES).astype(np.uint8)
-    colours = np.stack(np.meshgrid(places, places, places, indexing="ij"), axis=-1)
-    return Image.fromarray(colours.reshape(_PLACES**2, _PLACES, 3))
+    colors = np.stack(np.meshgrid(places, places, places, indexing="ij"), axis=-1)
+    return Image.fromarray(colors.reshape(_PLACES**2, _PLACES, 3))
 
 
 def _through_table(pixels: NDArray[np.float32], cube: Image.Image) -> NDArray[np.float32]:
-    """Convert colours by what became of `_colour_cube`: Pillow converts with 8 bits only.
+    """Convert colors by what became of `_color_cube`: Pillow converts with 8 bits only.
 
     Args:
         pixels: (H, W, 3) in [0, 1].
@@ -229,7 +229,7 @@ def _through_table(pixels: NDArray[np.float32], cube: Image.Image) -> NDArray[np
 
 
 def _to_own_profile(image: Image.Image, like: Image.Image) -> tuple[Image.Image, bytes]:
-    """An sRGB image in the colours of `like`, with the profile that it now has."""
+    """An sRGB image in the colors of `like`, with the profile that it now has."""
     from PIL import ImageCms
 
     profile: bytes = like.info["icc_profile"]

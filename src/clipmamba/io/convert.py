@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from clipmamba.errors import InputError
+from clipmamba.io.color import LUMA
 
 # Resampling overshoots [0, 1] a little; 0..255 by mistake is far outside.
 _SLACK = 0.5
@@ -54,6 +55,21 @@ def tensor_to_array(tensor: torch.Tensor, dtype: np.dtype[Any]) -> NDArray[Any]:
         # uint16 needs more than float16 would hold, uint8 nothing; float64 is exact for both.
         array = np.rint(array.astype(np.float64) * np.iinfo(dtype).max)
     return np.ascontiguousarray(array, dtype)
+
+
+def resize(pictures: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """Pictures (B, C, H, W) in another size; reduced without aliasing."""
+    if pictures.shape[2:] == (height, width):
+        return pictures
+    return torch.nn.functional.interpolate(
+        pictures, (height, width), mode="bicubic", antialias=True, align_corners=False
+    )
+
+
+def luma(pictures: torch.Tensor) -> torch.Tensor:
+    """Brightness (B, 1, H, W) of pictures (B, 3, H, W) in sRGB: Rec. 709, of the stored levels."""
+    weights = torch.tensor(LUMA, device=pictures.device, dtype=pictures.dtype)[:, None, None]
+    return (pictures * weights).sum(1, keepdim=True)
 
 
 def check_range(images: torch.Tensor) -> None:

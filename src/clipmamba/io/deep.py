@@ -1,4 +1,4 @@
-"""Colour with sixteen bits a channel, which Pillow reads and writes with eight.
+"""Color with sixteen bits a channel, which Pillow reads and writes with eight.
 
 Pillow decodes a PNG to the high bytes. Decoded once more as if its bytes were swapped, the file
 gives the low ones; a TIFF is read by :mod:`clipmamba.io.tiff`. The levels are kept beside the 8-bit
@@ -32,7 +32,7 @@ _IMAGE_WIDTH, _BITS_PER_SAMPLE = 256, 258  # tags of TIFF
 
 
 def swap_bytes(image: Image.Image) -> bool:
-    """Let an opened file of 16-bit colour decode to its low bytes.
+    """Let an opened file of 16-bit color decode to its low bytes.
 
     Args:
         image: just opened, not loaded.
@@ -78,13 +78,13 @@ def attach(image: Image.Image, levels: Deep | None) -> Image.Image:
 
 
 def with_levels(image: Image.Image, levels: Deep) -> Image.Image:
-    """The picture as read with its levels; a colour that stands for transparency becomes alpha."""
+    """The picture as read with its levels; a color that stands for transparency becomes alpha."""
     import numpy as np
 
-    colour = image.info.get("transparency")
-    if image.mode != "RGB" or not isinstance(colour, tuple):
+    color = image.info.get("transparency")
+    if image.mode != "RGB" or not isinstance(color, tuple):
         return attach(image, levels)
-    opacity = np.where((levels == colour).all(-1), 0, 65535).astype(np.uint16)
+    opacity = np.where((levels == color).all(-1), 0, 65535).astype(np.uint16)
     made = high_bytes(np.dstack([levels, opacity]))
     made.info = {key: value for key, value in image.info.items() if key != "transparency"}
     return made

@@ -40,7 +40,7 @@ def read_mask(
 
     Args:
         source: a picture; white is restyled, black left, grey between. A picture with
-            transparency and a single colour speaks by its transparency; one of the levels 0 and 1
+            transparency and a single color speaks by its transparency; one of the levels 0 and 1
             alone means black and white.
         size: width and height of the photo.
 

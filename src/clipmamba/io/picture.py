@@ -62,8 +62,8 @@ def read_picture(
     Returns:
         An image in its own mode, with ``info`` holding at most ``"exif"`` (no orientation),
         ``"xmp"``, ``"iptc"``, ``"comment"`` (bytes all), ``"text"`` (a PNG's, a dict), ``"dpi"``,
-        ``"icc_profile"`` (bytes; colours that a PNG or a camera describes by numbers get one) and
-        ``"transparency"``. 16-bit grey stays; 16-bit colour of PNG and TIFF has its low bytes
+        ``"icc_profile"`` (bytes; colors that a PNG or a camera describes by numbers get one) and
+        ``"transparency"``. 16-bit grey stays; 16-bit color of PNG and TIFF has its low bytes
         beside it (see :mod:`clipmamba.io.deep`).
 
     Raises:
@@ -232,7 +232,7 @@ def _decode(image: Image.Image, name: str) -> Image.Image:
         image.load()
         turned = turned or _orientation(image) != 1
         upright = ImageOps.exif_transpose(image)
-        if upright.mode in ("La", "RGBa"):  # colours multiplied by their opacity
+        if upright.mode in ("La", "RGBa"):  # colors multiplied by their opacity
             upright = upright.convert(upright.mode.upper())
     if upright.width == 0 or upright.height == 0:
         raise InputError(f"{name} has no pixels")

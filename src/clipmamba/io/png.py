@@ -1,4 +1,4 @@
-"""PNG: colours described by numbers, texts, and 16-bit grey with transparency."""
+"""PNG: colors described by numbers, texts, and 16-bit grey with transparency."""
 
 from __future__ import annotations
 

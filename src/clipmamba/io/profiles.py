@@ -1,4 +1,4 @@
-"""ICC profiles for colours that a file describes by numbers in place of a profile."""
+"""ICC profiles for colors that a file describes by numbers in place of a profile."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Colors:
-    """A colour space by its numbers.
+    """A color space by its numbers.
 
     Attributes:
         red: its chromaticity.
@@ -76,7 +76,7 @@ def make_profile(colors: Colors, *, grey: bool = False) -> bytes | None:
         grey: for pictures of one channel.
 
     Returns:
-        The profile; None where the numbers describe no colour space.
+        The profile; None where the numbers describe no color space.
     """
     import numpy as np
 

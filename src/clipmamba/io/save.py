@@ -73,7 +73,7 @@ def write_picture(
 ) -> None:
     """Write a picture whole or not at all: into a temporary file beside it, then renamed.
 
-    JPEG, WebP, AVIF and HEIC are written with high quality and full colour resolution. JPEG has
+    JPEG, WebP, AVIF and HEIC are written with high quality and full color resolution. JPEG has
     no transparency, so a transparent picture is laid on white there. PNG and TIFF keep the 16 bits
     of a picture that has them. What the format has no place for is left out, with a warning.
 

@@ -1,6 +1,6 @@
 """TIFF: what is in a file, and the layouts that Pillow reads wrongly or not at all.
 
-Pillow gives 16-bit colour with 8 bits, 16-bit planes as noise, white-is-zero as a negative, 12 bits
+Pillow gives 16-bit color with 8 bits, 16-bit planes as noise, white-is-zero as a negative, 12 bits
 as a nearly black picture, and the first page, even where that is a thumbnail. So the layout is
 looked at first: it is read here, left to Pillow where that is right, or refused with its name.
 
@@ -36,7 +36,7 @@ _PHOTOMETRIC, _FILL_ORDER, _OFFSETS, _ORIENTATION, _SAMPLES, _COUNTS = 262, 266,
 _PLANAR, _PREDICTOR, _TILE_WIDTH, _TILE_OFFSETS, _TILE_COUNTS = 284, 317, 322, 324, 325
 _SUB_IFDS, _INK_SET, _EXTRA, _FORMAT, _SUBSAMPLING, _DNG = 330, 332, 338, 339, 530, 50706
 # Values
-_COLORS = {0: 1, 1: 1, 2: 3, 3: 1, 5: 4, 6: 3}  # photometric -> samples of a colour
+_COLORS = {0: 1, 1: 1, 2: 3, 3: 1, 5: 4, 6: 3}  # photometric -> samples of a color
 _NAMES = {4: "a mask", 8: "CIE Lab", 9: "ICC Lab", 10: "ITU Lab", 32844: "LogL", 32845: "LogLuv"}
 _WHITE_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR = 0, 2, 3, 5, 6
 _RAW_SENSOR = (32803, 34892)
@@ -60,9 +60,9 @@ class Layout:
         tags: its directory.
         bits: of each sample.
         samples: of each pixel.
-        photometric: TIFF's number of the kind of colour.
+        photometric: TIFF's number of the kind of color.
         planar: each sample has a plane of its own.
-        extra: TIFF's numbers of what the samples beyond the colour are.
+        extra: TIFF's numbers of what the samples beyond the color are.
     """
 
     page: int
@@ -93,8 +93,11 @@ class Layout:
     @property
     def ours(self) -> bool:
         """Whether :func:`read_samples` reads it; otherwise Pillow does so rightly."""
-        if self.photometric in (_PALETTE, _YCBCR) or self.bits < 8:
+        if self.photometric == _PALETTE or self.bits < 8:
             return False
+        if self.photometric == _YCBCR:  # Pillow before 13 takes some of it for RGB
+            whole = tuple(self.tags.get(_SUBSAMPLING, (2, 2))) == (1, 1)
+            return whole and self.tags.get(_COMPRESSION, 1) in _LOSSLESS
         simple = self.bits == 8 and self.samples == _COLORS[self.photometric]
         return not (simple and self.in_one_plane) and self.tags.get(_COMPRESSION, 1) in _LOSSLESS
 
@@ -136,7 +139,7 @@ def read_samples(file: IO[bytes], layout: Layout) -> tuple[Samples, Samples | No
     """Read the pixels of a layout that is `ours`, not yet turned upright.
 
     Returns:
-        ``(colour, opacity, carrier)``: unsigned integers (H, W, C), C = 1 for grey (white is the
+        ``(color, opacity, carrier)``: unsigned integers (H, W, C), C = 1 for grey (white is the
         highest), 3 for RGB, 4 for inks; opacity (H, W) of their type, or None; and an image whose
         metadata, but for the orientation, is the file's.
     """
@@ -167,6 +170,8 @@ def read_samples(file: IO[bytes], layout: Layout) -> tuple[Samples, Samples | No
     color, opacity = samples[..., :colors], None
     if layout.photometric == _WHITE_IS_ZERO:
         color = highest - color
+    if layout.photometric == _YCBCR:
+        color = _rgb(color)
     place = next((i for i, kind in enumerate(layout.extra) if kind != _UNSPECIFIED), None)
     if place is not None:
         opacity = samples[..., colors + place]
@@ -275,11 +280,11 @@ def _problem(layout: Layout) -> str:
     formats = set(tags.get(_FORMAT, (1,))) - {1, 4}
     few = layout.samples < _COLORS.get(layout.photometric, 0)
     if layout.photometric not in _COLORS:
-        return _NAMES.get(layout.photometric, f"colour of an unknown kind ({layout.photometric})")
+        return _NAMES.get(layout.photometric, f"color of an unknown kind ({layout.photometric})")
     if formats:
         return "floating-point numbers" if 3 in formats else "signed numbers"
     if few and compression not in (6, 7):
-        return "too few samples for its colour"
+        return "too few samples for its color"
     gray = layout.photometric in (0, 1)
     allowed = {_PALETTE: (1, 2, 4, 8), _YCBCR: (8,), _CMYK: (8, 16), _RGB: (8, 12, 16)}
     if bits not in ((1, 2, 4, 8, 12, 16) if gray else allowed[layout.photometric]):
@@ -298,7 +303,7 @@ def _problem(layout: Layout) -> str:
         if layout.planar:
             return "YCbCr in planes"
         if compression == _UNCOMPRESSED and tuple(tags.get(_SUBSAMPLING, (2, 2))) != (1, 1):
-            return "uncompressed YCbCr of reduced colour resolution"
+            return "uncompressed YCbCr of reduced color resolution"
     if layout.samples > 1 and (bits < 8 or layout.photometric == _PALETTE):
         kind = "numbers of a palette" if layout.photometric == _PALETTE else f"{bits} bits"
         return f"{layout.samples} samples of {kind} per pixel"
@@ -391,6 +396,17 @@ def _raw_entries(file: IO[bytes], place: int, order: str, big: bool) -> dict[int
     return {
         struct.unpack_from(f"{order}H", entry)[0]: entry for entry in entries if len(entry) == size
     }
+
+
+def _rgb(values: Samples) -> Samples:
+    """RGB of YCbCr (H, W, 3), both of 8 bits and full range: ITU-R BT.601, as in JPEG."""
+    import numpy as np
+
+    y, cb, cr = (values[..., i].astype(np.float32) for i in range(3))
+    cb, cr = cb - 128, cr - 128
+    rgb = np.stack([y + 1.402 * cr, y - 0.344136 * cb - 0.714136 * cr, y + 1.772 * cb], axis=-1)
+    result: Samples = np.rint(rgb).clip(0, 255).astype(np.uint8)
+    return result
 
 
 def _undo_differences(values: Samples, tile_width: int) -> Samples:

@@ -82,7 +82,7 @@ def unit_directions(directions: Tensor, eps: float = DIRECTION_EPS) -> Tensor:
 
 
 def reduce_samples(losses: Tensor, reduction: Reduction) -> Tensor:
-    """Bring the losses of the samples (B,) to their mean, their sum, or leave them.
+    """Reduce per-sample losses (B,) to their mean or sum, or leave them.
 
     Raises:
         InputError: ``reduction`` is none of "mean", "sum", "none".

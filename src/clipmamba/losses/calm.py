@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
-from clipmamba.io.color import LUMA
+from clipmamba.io.convert import luma
 from clipmamba.losses._common import Reduction, full_precision, reduce_samples, require_images
 
 WINDOW = 9  # pixels over which contrast is local
@@ -47,8 +47,7 @@ def calm_loss(
 
 def _deviation(images: Tensor, stride: int = 1) -> Tensor:
     """Of brightness in a window around every `stride`th place, (B, 1, H, W)."""
-    weights = torch.tensor(LUMA, device=images.device, dtype=images.dtype)[:, None, None]
-    light = (images * weights).sum(1, keepdim=True)
+    light = luma(images)
 
     def around(values: Tensor) -> Tensor:
         return avg_pool2d(values, WINDOW, stride, WINDOW // 2, count_include_pad=False)

@@ -1,4 +1,4 @@
-"""Content losses: what is where must stay, by features, by places, light, colour and texture."""
+"""Content losses: what is where must stay, by features, by places, light, color and texture."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, avg_pool2d, cross_entropy, normalize
 
 from clipmamba.errors import InputError
-from clipmamba.io.color import LUMA
+from clipmamba.io.convert import luma
 from clipmamba.losses._common import (
     Features,
     Reduction,
@@ -24,7 +24,7 @@ from clipmamba.losses.statistics import channel_statistics
 def content_loss(
     features: Features,
     target_features: Features,
-    normalised: bool = True,
+    normalized: bool = True,
     reduction: Reduction = "mean",
     eps: float = 1e-5,
 ) -> Tensor:
@@ -34,19 +34,19 @@ def content_loss(
         \hat f = (f - \mu(f)) / \sigma(f)
 
     The perceptual content loss of Gatys et al. (CVPR 2016) and Johnson et al. (ECCV 2016);
-    normalised, each channel first loses its mean and deviation, which are the style's (Huang &
+    normalized, each channel first loses its mean and deviation, which are the style's (Huang &
     Belongie, ICCV 2017), so that it does not fight :func:`style_statistics_loss`. Computed in
     float32, also under autocast.
 
     Args:
-        features: Feature maps of the output, one (B, C, H, W) a layer.
+        features: Feature maps of the output, one (B, C, H, W) per layer.
         target_features: Those of the photo, the same shapes.
-        normalised: Compare the channels without their means and deviations.
+        normalized: Compare the channels without their means and deviations.
         reduction: "mean" or "sum" over the batch, or "none".
         eps: Added to the variances.
 
     Returns:
-        Scalar >= 0, or (B,) with reduction "none"; normalised, at most 4 a layer.
+        Scalar >= 0, or (B,) with reduction "none"; normalized, at most 4 per layer.
 
     Raises:
         InputError: The shapes differ.
@@ -55,13 +55,13 @@ def content_loss(
     loss = torch.zeros((), device=pairs[0][0].device, dtype=pairs[0][0].dtype)
     for feature, target in pairs:
         require_same_places(feature, target)
-        if normalised:
-            feature, target = _normalise(feature, eps), _normalise(target, eps)
+        if normalized:
+            feature, target = _normalize(feature, eps), _normalize(target, eps)
         loss = loss + (feature - target).square().mean(dim=(1, 2, 3))
     return reduce_samples(loss, reduction)
 
 
-def _normalise(features: Tensor, eps: float) -> Tensor:
+def _normalize(features: Tensor, eps: float) -> Tensor:
     mean, deviation = channel_statistics(features, eps)
     return (features - mean[:, :, None, None]) / deviation[:, :, None, None]
 
@@ -70,16 +70,16 @@ class ContentLoss(nn.Module):
     """:func:`content_loss` with its settings."""
 
     def __init__(
-        self, normalised: bool = True, reduction: Reduction = "mean", eps: float = 1e-5
+        self, normalized: bool = True, reduction: Reduction = "mean", eps: float = 1e-5
     ) -> None:
         super().__init__()
-        self.normalised = normalised
+        self.normalized = normalized
         self.reduction: Reduction = reduction
         self.eps = eps
 
     def forward(self, features: Features, target_features: Features) -> Tensor:
         """See :func:`content_loss`."""
-        return content_loss(features, target_features, self.normalised, self.reduction, self.eps)
+        return content_loss(features, target_features, self.normalized, self.reduction, self.eps)
 
 
 @full_precision
@@ -91,7 +91,7 @@ def layout_loss(
     .. math:: L = \operatorname{mean}\bigl((\downarrow\!Y(y) - \downarrow\!Y(x))^2\bigr), \qquad
         Y = 0.2126 R + 0.7152 G + 0.0722 B
 
-    Light and shade stay where they are while colour and everything finer than a cell is free:
+    Light and shade stay where they are while color and everything finer than a cell is free:
     the low-frequency part of a content loss. Computed in float32, also under autocast.
 
     Args:
@@ -108,7 +108,7 @@ def layout_loss(
     """
     require_images(output)
     require_same_places(output, photo)
-    difference = _from_afar(_brightness(output - photo), size)  # brightness is linear
+    difference = _from_afar(luma(output - photo), size)  # brightness is linear
     return reduce_samples(difference.square().mean(dim=(1, 2, 3)), reduction)
 
 
@@ -129,13 +129,13 @@ class LayoutLoss(nn.Module):
 def color_drift_loss(
     output: Tensor, photo: Tensor, size: int = 16, reduction: Reduction = "mean"
 ) -> Tensor:
-    r"""What no map from the photo's colours explains of the output's, seen from afar.
+    r"""What no map from the photo's colors explains of the output's, seen from afar.
 
     .. math:: L = \min_M \operatorname{mean}\bigl((\downarrow\!y - M \phi(\downarrow\!x))^2\bigr),
         \qquad \phi(x) = (1, r, g, b, r^2, g^2, b^2)
 
-    The map M is fitted to each pair of pictures. A style may give any colour another one, but the
-    same one everywhere: style statistics would as well be met by a patch of colour in a corner.
+    The map M is fitted to each pair of pictures. A style may give any color another one, but the
+    same one everywhere: style statistics would as well be met by a patch of color in a corner.
     Computed in float32, also under autocast.
 
     Args:
@@ -160,12 +160,6 @@ def color_drift_loss(
     square = square + 1e-4 * torch.eye(parts.shape[2], device=parts.device, dtype=parts.dtype)
     best = torch.linalg.solve(square, parts.transpose(1, 2) @ seen / cells)
     return reduce_samples((seen - parts @ best).square().mean(dim=(1, 2)), reduction)
-
-
-def _brightness(images: Tensor) -> Tensor:
-    """(B, 3, H, W) to (B, 1, H, W)."""
-    luma = torch.tensor(LUMA, device=images.device, dtype=images.dtype)[:, None, None]
-    return (images * luma).sum(dim=1, keepdim=True)
 
 
 def _from_afar(images: Tensor, size: int) -> Tensor:
@@ -233,7 +227,7 @@ def excess_texture_loss(
 
 def _local_deviation(images: Tensor, window: int) -> Tensor:
     """Deviation of the brightness (B, 3, H, W) in each window, (B, 1, H', W')."""
-    brightness = _brightness(images)
+    brightness = luma(images)
     brightness = brightness - brightness.mean(dim=(2, 3), keepdim=True)  # for the digits
     mean, square = (avg_pool2d(x, window, window // 2) for x in (brightness, brightness.square()))
     return ((square - mean.square()).clamp(min=0) + 1e-6).sqrt()
@@ -280,7 +274,7 @@ def patch_nce_loss(
     autocast.
 
     Args:
-        features: Feature maps of the output, one (B, C, H, W) a layer.
+        features: Feature maps of the output, one (B, C, H, W) per layer.
         target_features: Those of the photo, the same shapes.
         num_patches: Places n a layer, the same in the whole batch; all, if there are fewer.
         temperature: T > 0.

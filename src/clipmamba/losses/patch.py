@@ -100,7 +100,7 @@ def random_perspective_crops(
 
 
 def _quad_coordinates(quads: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """Map the pixel centres of a square grid into quadrilaterals by their homography.
+    """Map the pixel centers of a square grid into quadrilaterals by their homography.
 
     The closed form is Heckbert's ("Fundamentals of Texture Mapping", 1989, section 2.2.3).
 
@@ -119,8 +119,8 @@ def _quad_coordinates(quads: Tensor, size: int) -> tuple[Tensor, Tensor]:
     h = (_cross(edge1, excess) / determinant)[:, None]
     along_u = p1 - p0 + g * p1
     along_v = p3 - p0 + h * p3
-    centres = (torch.arange(size, device=quads.device, dtype=quads.dtype) + 0.5) / size
-    u, v = centres[None, None, :], centres[None, :, None]
+    centers = (torch.arange(size, device=quads.device, dtype=quads.dtype) + 0.5) / size
+    u, v = centers[None, None, :], centers[None, :, None]
 
     # written out, not as a matrix product: TF32 would blur the coordinates
     def plane(in_u: Tensor, in_v: Tensor, constant: Tensor) -> Tensor:
@@ -204,7 +204,7 @@ class PatchDirectionalLoss(nn.Module):
     Args:
         encoder: Pictures (B, 3, h, w) in [0, 1] to (B, E) unit rows, such as
             ``clip.encode_image``. Runs under the caller's autocast; the loss itself is float32.
-        num_crops: Crops a picture; 64 for one picture's optimisation, 4 to 8 in training.
+        num_crops: Crops a picture; 64 for one picture's optimization, 4 to 8 in training.
         crop_fraction: Side of a crop as a part of the picture's shorter side, in (0, 1].
         perspective: Strength of the perspective in [0, 2/3).
         threshold: tau; crops with a loss below contribute nothing.

@@ -98,7 +98,7 @@ class StyleStatisticsLoss(nn.Module):
 
 
 @full_precision
-def standardised_statistics_loss(
+def standardized_statistics_loss(
     statistics: Tensor, target: Tensor, spread: Tensor, reduction: Reduction = "mean"
 ) -> Tensor:
     r"""Distance of style statistics from a target, each in its own natural deviation.
@@ -132,8 +132,8 @@ def standardised_statistics_loss(
     return reduce_samples(losses.mean(dim=1), reduction)
 
 
-class StandardisedStatisticsLoss(nn.Module):
-    """:func:`standardised_statistics_loss` with its spread."""
+class StandardizedStatisticsLoss(nn.Module):
+    """:func:`standardized_statistics_loss` with its spread."""
 
     spread: Tensor
 
@@ -143,5 +143,5 @@ class StandardisedStatisticsLoss(nn.Module):
         self.reduction: Reduction = reduction
 
     def forward(self, statistics: Tensor, target: Tensor) -> Tensor:
-        """See :func:`standardised_statistics_loss`."""
-        return standardised_statistics_loss(statistics, target, self.spread, self.reduction)
+        """See :func:`standardized_statistics_loss`."""
+        return standardized_statistics_loss(statistics, target, self.spread, self.reduction)

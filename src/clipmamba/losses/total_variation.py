@@ -9,7 +9,7 @@ from clipmamba.losses._common import Reduction, full_precision, reduce_samples, 
 
 @full_precision
 def total_variation_loss(image: Tensor, reduction: Reduction = "mean") -> Tensor:
-    r"""Mean absolute step between neighbouring pixels, down plus across.
+    r"""Mean absolute step between neighboring pixels, down plus across.
 
     .. math:: L = \operatorname{mean}\lvert y_{i+1,j} - y_{i,j} \rvert
         + \operatorname{mean}\lvert y_{i,j+1} - y_{i,j} \rvert

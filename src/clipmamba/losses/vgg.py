@@ -27,7 +27,7 @@ _BEFORE_POOL = ("conv1_2", "conv2_2")
 
 
 class VggFeatures(nn.Module):
-    """The "normalised" VGG19 of the style transfer literature, up to relu3_1; frozen.
+    """The "normalized" VGG19 of the style transfer literature, up to relu3_1; frozen.
 
     Borders are padded by zeros instead of mirrored, which is cheaper and the same for all pictures
     that are compared.
@@ -54,7 +54,7 @@ class VggFeatures(nn.Module):
         self.to(memory_format=torch.channels_last)
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Maps sRGB (B, 3, H, W) in [0, 1] to relu1_1, relu2_1 and relu3_1."""
+        """Map sRGB (B, 3, H, W) in [0, 1] to relu1_1, relu2_1 and relu3_1."""
         x = self.to_bgr(images.contiguous(memory_format=torch.channels_last))
         seen = []
         for name, _, _ in _CONVOLUTIONS:
@@ -155,7 +155,7 @@ def structure_loss(
     .. math:: L = \frac{2}{C} \sum_c (1 - \rho_c)
 
     with ρ the correlation of channel c over the places: the mean squared difference after instance
-    normalisation, the content loss of AdaIN-like methods, without its normalised copies.
+    normalization, the content loss of AdaIN-like methods, without its normalized copies.
 
     Args:
         features: Of the output, (B, C, H, W).

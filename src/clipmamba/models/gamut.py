@@ -11,7 +11,7 @@ _WHITE = 253.4 / 255  # color ends here: above lies white paper, which has none
 
 
 def into_gamut(picture: Tensor) -> Tensor:
-    """Draw colors from outside into sRGB, so that neighbours stay apart where a cut would not.
+    """Draw colors from outside into sRGB, so that neighbors stay apart where a cut would not.
 
     A cut changes the hue and makes one flat spot of all that lies outside. Here brightness and hue
     stay; the distance from grey is compressed as it nears the edge (a knee), and shadows likewise

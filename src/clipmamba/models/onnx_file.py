@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import logging
 import warnings
 from collections.abc import Iterator
@@ -15,7 +16,9 @@ from torch import Tensor, nn
 from clipmamba.errors import InputError
 from clipmamba.files import reason, write_whole
 from clipmamba.models.gamut import into_gamut
-from clipmamba.models.stylizer import Stylizer
+from clipmamba.models.second_design import Guidance, SecondStylizer, SecondView, stroke_for_network
+from clipmamba.models.stylizer import STRIDE, Stylizer
+from clipmamba.nn import MambaMixer
 from clipmamba.ops import scan_backend
 
 _TRACED = (61, 45)  # any size does; an odd one leaves no number to be taken for a constant
@@ -23,31 +26,56 @@ _OPSET = 18
 
 
 class AnySize(nn.Module):
-    """A stylizer with its margin; the padding to multiples of 8 follows the noise's size.
+    """A network with its margin; the padding to multiples of 8 follows the noise's size.
 
     Args:
-        stylizer: In evaluation mode.
+        network: A stylizer in evaluation mode, or a view of one of the second design.
         style: (1, E), a style for every photo; without it `forward` takes styles.
+        gamut: Whether colors from outside sRGB are drawn into it.
     """
 
+    stylizer: Stylizer | SecondStylizer
     style: Tensor | None
+    guidance: Guidance | None
 
-    def __init__(self, stylizer: Stylizer, style: Tensor | None = None):
+    def __init__(
+        self,
+        network: Stylizer | SecondView,
+        style: Tensor | None = None,
+        gamut: bool = True,
+    ):
         super().__init__()
-        self.stylizer = stylizer
+        self.gamut = gamut
+        own: Stylizer | SecondStylizer
+        if isinstance(network, SecondView):
+            own, self.guidance = network.stylizer, network.guidance
+        else:
+            own, self.guidance = network, None
+        self.stylizer = copy.deepcopy(own)
+        for module in self.stylizer.modules():
+            if isinstance(module, MambaMixer):
+                module.each_line = module.by_line
         self.register_buffer("style", style)
 
-    def forward(self, photo: Tensor, noise: Tensor, style: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        photo: Tensor,
+        noise: Tensor,
+        style: Tensor | None = None,
+        stroke: Tensor | None = None,
+    ) -> Tensor:
         """Restyle photos.
 
         Args:
             photo: sRGB in [0, 1], (B, 3, H, W).
-            noise: Standard normal numbers for the photo with its margin, (1, n, 4 h, 4 w) with
-                h = ceil((H + 2 margin) / 8), w = ceil((W + 2 margin) / 8).
+            noise: Standard normal numbers for the photo with its margin, (1, n, s h, s w) with
+                h = ceil((H + 2 margin) / 8), w = ceil((W + 2 margin) / 8), s = 4, or 2 for the
+                second design.
             style: Unit style points (B, E).
+            stroke: Size of the strokes beside the usual, (1,); second design only.
 
         Returns:
-            Pictures (B, 3, H, W), sRGB in [0, 1].
+            Pictures (B, 3, H, W), sRGB in [0, 1], or of any range without `gamut`.
 
         Raises:
             ValueError: neither `style` nor a built-in one.
@@ -59,24 +87,41 @@ class AnySize(nn.Module):
             raise ValueError("no style is built in: give one for each photo")
         margin = self.stylizer.margin  # cut off again: the scans begin in another tone
         below, right = (
-            2 * cells - side - margin
+            self.stylizer.noise_stride * cells - side - margin
             for cells, side in zip(noise.shape[2:], (height, width), strict=True)
         )
-        padding = (margin, right, margin, below)
-        padded = F.pad(photo, padding, mode="replicate")
-        picture: Tensor = self.stylizer.restyle(padded, style, noise)
-        return into_gamut(picture[:, :, margin : margin + height, margin : margin + width])
+        padded = F.pad(photo, (margin, right, margin, below), mode="replicate")
+        if isinstance(self.stylizer, Stylizer):
+            picture: Tensor = self.stylizer.restyle(padded, style, noise)
+        else:
+            assert stroke is not None
+            # sizes as numbers of the graph: max() of two of them is no operator
+            sides = torch.stack([torch.scalar_tensor(height), torch.scalar_tensor(width)])
+            sizes = stroke_for_network(stroke, sides.amax(0))
+            picture = self.stylizer.restyle(
+                padded,
+                noise,
+                style,
+                stroke=sizes.expand(photo.shape[0]),
+                guidance=self.guidance,
+            )
+        picture = picture[:, :, margin : margin + height, margin : margin + width]
+        return into_gamut(picture) if self.gamut else picture
 
 
-def write_onnx(stylizer: Stylizer, path: Path, style: Tensor | None = None) -> tuple[str, ...]:
-    """Write a stylizer as ONNX, float32, opset 18; the file appears only when it is whole.
+def write_onnx(
+    network: Stylizer | SecondView, path: Path, style: Tensor | None = None, gamut: bool = True
+) -> tuple[str, ...]:
+    """Write a network as ONNX, float32, opset 18; the file appears only when it is whole.
 
-    Batch, height and width stay free. Each scan of the network is a standard `Scan` of the file.
+    Batch, height and width stay free.
 
     Args:
-        stylizer: On the CPU.
+        network: What `StylizePipeline.network` gives, on the CPU.
         path: The file; one that is there is replaced.
         style: A style point (1, E) for every photo; without it the file takes styles.
+        gamut: Whether colors from outside sRGB are drawn into it; without, a caller can change the
+            picture's size first, as the pipeline does.
 
     Returns:
         Lines that say what the file's inputs and output are.
@@ -86,25 +131,29 @@ def write_onnx(stylizer: Stylizer, path: Path, style: Tensor | None = None) -> t
     """
     from clipmamba.ops.selective_scan.interop.onnx import TRANSLATIONS
 
+    model = AnySize(network, style, gamut).eval()
+    stylizer = model.stylizer
     height, width = _TRACED
     around = 2 * stylizer.margin
+    cells = STRIDE // stylizer.noise_stride
     photo = torch.rand(2, 3, height, width)
     noise = stylizer.draw_noise(height + around, width + around)
     free, rows, columns = torch.export.Dim.DYNAMIC, torch.export.Dim("h"), torch.export.Dim("w")
-    given: list[Tensor] = [photo, noise]
-    shapes = [{0: free, 2: free, 3: free}, {2: 4 * rows, 3: 4 * columns}]
+    given: dict[str, Tensor] = {"photo": photo, "noise": noise}
+    shapes = {"photo": {0: free, 2: free, 3: free}, "noise": {2: cells * rows, 3: cells * columns}}
     if style is None:
-        given.append(F.normalize(torch.randn(2, stylizer.config.style_dim), dim=1))
-        shapes.append({0: free})
-    names = ["photo", "noise", "style"][: len(given)]
-    model = AnySize(stylizer, style).eval()
+        given["style"] = F.normalize(torch.randn(2, stylizer.config.style_dim), dim=1)
+        shapes["style"] = {0: free}
+    if isinstance(network, SecondView):
+        given["stroke"] = torch.ones(1)
+        shapes["stroke"] = {}
     # One operator per scan, however this machine would run it.
     with scan_backend("torch"), torch.no_grad(), _quiet():
         program = torch.onnx.export(
             model,
-            tuple(given),
-            dynamic_shapes=tuple(shapes),
-            input_names=names,
+            kwargs=given,
+            dynamic_shapes=shapes,
+            input_names=list(given),
             output_names=["picture"],
             opset_version=_OPSET,
             custom_translation_table=TRANSLATIONS,
@@ -117,13 +166,16 @@ def write_onnx(stylizer: Stylizer, path: Path, style: Tensor | None = None) -> t
             program.save(str(part))
     except OSError as error:
         raise InputError(f"can't write {path}: {reason(error)}") from error
-    lines = [
-        "photo   (batch, 3, H, W), sRGB in [0, 1]",
-        f"noise   (1, {stylizer.config.noise}, 4 * ceil(H / 8) + {around // 2}, "
-        f"4 * ceil(W / 8) + {around // 2}), standard normal",
-        f"style   (batch, {stylizer.config.style_dim}), unit rows",
-    ]
-    return (*lines[: len(given)], "picture (batch, 3, H, W), sRGB in [0, 1]")
+    around //= stylizer.noise_stride
+    lines = {
+        "photo": "(batch, 3, H, W), sRGB in [0, 1]",
+        "noise": f"(1, {stylizer.config.noise}, {cells} * ceil(H / 8) + {around}, "
+        f"{cells} * ceil(W / 8) + {around}), standard normal",
+        "style": f"(batch, {stylizer.config.style_dim}), unit rows",
+        "stroke": "(1), size of strokes, 0.5 to 2",
+        "picture": f"(batch, 3, H, W), sRGB {'in [0, 1]' if gamut else 'of any range'}",
+    }
+    return tuple(f"{name:<8}{lines[name]}" for name in (*given, "picture"))
 
 
 @contextlib.contextmanager

@@ -18,6 +18,9 @@ from clipmamba.nn import PictureMoments, StyleBlock
 from clipmamba.nn.stages import Grain, ShuffleUp, StyledConv
 from clipmamba.weights import check_shapes, read_tensors, write_tensors
 
+NATIVE_SIDE = 512  # pixels of a picture's long side at which strokes have size 1
+LEAST_STROKE, LARGEST_STROKE = 0.5, 5.0  # that it is trained with
+
 
 @dataclasses.dataclass(frozen=True)
 class SecondConfig:
@@ -102,6 +105,7 @@ class SecondStylizer(nn.Module):
                 config.expand,
                 config.bend,
                 config.least_step,
+                by_line=True,
             )
             for _ in range(config.depth)
         )
@@ -139,9 +143,21 @@ class SecondStylizer(nn.Module):
         """
         self._check(photo, style)
         height, width = photo.shape[2:]
-        padded, noise = self._padded(photo, noise)
+        picture = self.restyle(*self._padded(photo, noise), style, whole, stroke, guidance)
+        return picture[:, :, :height, :width].to(photo.dtype)
+
+    def restyle(
+        self,
+        photo: Tensor,
+        noise: Tensor,
+        style: Tensor,
+        whole: PictureMoments | None = None,
+        stroke: Tensor | None = None,
+        guidance: Guidance | None = None,
+    ) -> Tensor:
+        """`forward` for photos whose sides are multiples of `STRIDE`, without checks."""
         code = self.encode(style, stroke, guidance)
-        half, quarter, x = self._stem(padded, noise, code, whole)
+        half, quarter, x = self._stem(photo, noise, code, whole)
         x = x.permute(0, 2, 3, 1)
         for block in self.blocks:
             x = block(x, code)
@@ -151,8 +167,7 @@ class SecondStylizer(nn.Module):
         x = self.up_half(x) + half
         for stage in self.at_half:
             x = x + stage(x, code)
-        picture = F.pixel_shuffle(self.to_pixels(x), 2) + 0.5
-        return picture[:, :, :height, :width].to(photo.dtype)
+        return F.pixel_shuffle(self.to_pixels(x), 2) + 0.5
 
     def encode(
         self, style: Tensor, stroke: Tensor | None = None, guidance: Guidance | None = None
@@ -272,6 +287,59 @@ class SecondStylizer(nn.Module):
         check_shapes(folder / WEIGHTS_NAME, tensors, model.state_dict())
         model.load_state_dict(tensors)
         return model
+
+
+@dataclasses.dataclass(frozen=True)
+class SecondView:
+    """The second design with the size of its strokes and a guidance.
+
+    Attributes:
+        stylizer: The network.
+        stroke: Size of the strokes, 1 as on a style picture of some 256 pixels.
+        guidance: Of its style codes.
+    """
+
+    stylizer: SecondStylizer
+    stroke: float
+    guidance: Guidance
+
+    @property
+    def noise_stride(self) -> int:
+        """Pixels of the photo to one place of the noise."""
+        return self.stylizer.noise_stride
+
+    def __call__(
+        self, photo: Tensor, style: Tensor, noise: Tensor, whole: PictureMoments | None = None
+    ) -> Tensor:
+        """`SecondStylizer.forward`."""
+        result: Tensor = self.stylizer(
+            photo, style, noise, whole, self._sizes(photo), self.guidance
+        )
+        return result
+
+    def survey(
+        self,
+        photo: Tensor,
+        style: Tensor,
+        noise: Tensor,
+        whole: PictureMoments,
+        stem_only: bool = False,
+    ) -> None:
+        """`SecondStylizer.survey`; all it asks for lies in the stem."""
+        self.stylizer.survey(photo, style, noise, whole, self._sizes(photo), self.guidance)
+
+    def _sizes(self, photo: Tensor) -> Tensor:
+        return torch.full((len(photo),), self.stroke, dtype=torch.float32, device=photo.device)
+
+
+def stroke_for_network(stroke: Tensor, side: int | Tensor) -> Tensor:
+    """The size of strokes that the network is given, so that it stays in proportion.
+
+    Args:
+        stroke: Size beside the usual.
+        side: Longest side of the picture that the network sees, in pixels.
+    """
+    return (stroke * side / NATIVE_SIDE).clamp(LEAST_STROKE, LARGEST_STROKE)
 
 
 def is_second(folder: str | Path) -> bool:

@@ -86,8 +86,8 @@ class Stylizer(Pretrained):
         self.quarter_blocks = blocks(quarter, quarter_depth)
         self.reduce_quarter = nn.Conv2d(quarter, half, 1)
         self.to_half = StyleUpsample(half, code_dim)
-        self.join_half = ConvStage(2 * half, half, code_dim, normalise=False)
-        self.refine_half = ConvStage(half, half, code_dim, normalise=False)
+        self.join_half = ConvStage(2 * half, half, code_dim, normalize=False)
+        self.refine_half = ConvStage(half, half, code_dim, normalize=False)
         self.head = Head(half, head_width, code_dim)
 
     def forward(
@@ -193,7 +193,7 @@ class Stylizer(Pretrained):
 
 
 def _run(blocks: nn.ModuleList, x: Tensor, code: Tensor) -> Tensor:
-    """Runs blocks, which have channels last, on a feature map (B, C, H, W)."""
+    """Run blocks, which have channels last, on a feature map (B, C, H, W)."""
     x = x.permute(0, 2, 3, 1)
     for block in blocks:
         x = block(x, code)

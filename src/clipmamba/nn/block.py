@@ -21,6 +21,7 @@ class StyleBlock(nn.Module):
         expand: Width of the feed-forward net in C.
         bend: Whether the style bends the scan's parameters.
         least_step: Of the scan: its states fade after 1 / least_step places.
+        by_line: Whether the scan takes every row and column by itself.
     """
 
     def __init__(
@@ -32,11 +33,12 @@ class StyleBlock(nn.Module):
         expand: int = 2,
         bend: bool = True,
         least_step: float = 0.05,
+        by_line: bool = False,
     ):
         super().__init__()
         self.dim = dim
         self.modulation = nn.Linear(code_dim, 6 * dim)
-        self.mixer = make_mixer(mixer, dim, code_dim, state, bend, least_step)
+        self.mixer = make_mixer(mixer, dim, code_dim, state, bend, least_step, by_line)
         self.feed_forward = nn.Sequential(
             nn.Linear(dim, expand * dim), nn.GELU(), nn.Linear(expand * dim, dim)
         )
@@ -44,7 +46,7 @@ class StyleBlock(nn.Module):
         nn.init.zeros_(self.modulation.bias)
 
     def forward(self, x: Tensor, code: Tensor) -> Tensor:
-        """Maps (B, H, W, C) to the same shape under the style code (B, code_dim)."""
+        """Map (B, H, W, C) to the same shape under the style code (B, code_dim)."""
         parts = self.modulation(code)[:, None, None].chunk(6, dim=-1)
         shift1, scale1, gate1, shift2, scale2, gate2 = parts
         x = x + (1 + gate1) * self.mixer(self._norm(x) * (1 + scale1) + shift1, code)

@@ -26,7 +26,7 @@ class StyleProjection(nn.Module):
 
     @torch.no_grad()
     def guide(self, styles: Tensor, guidance: float) -> None:
-        """Has every code driven away from the middle of all.
+        """Extrapolate style codes away from their mean.
 
         A network that has to please many styles gives each a little of the others. StyleGAN's
         truncation (Karras et al., CVPR 2019) draws codes to their mean; a factor above 1 goes the
@@ -41,7 +41,7 @@ class StyleProjection(nn.Module):
         self.guidance = guidance
 
     def forward(self, style: Tensor) -> Tensor:
-        """Maps unit style points (B, E) to codes (B, code_dim)."""
+        """Map unit style points (B, E) to codes (B, code_dim)."""
         code: Tensor = self.net(style * self.scale)
         if self.guidance == 1:
             return code
@@ -74,7 +74,7 @@ class StyleAffine(nn.Module):
 class PictureMoments(dict[nn.Module, tuple[Tensor, Tensor]]):
     """Variance and mean that every `StyleNorm` found in a whole picture.
 
-    The passes over its tiles read it, so that all tiles are normalised alike.
+    The passes over its tiles read it, so that all tiles are normalized alike.
     """
 
     def of(self, norm: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -110,7 +110,7 @@ class TileMoments(PictureMoments):
         self.weights = weights
 
     def of(self, norm: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Adds `norm`'s map of this tile up, and gives what to normalise it with."""
+        """Add `norm`'s map of this tile up, and give what to normalize it with."""
         size = (x.shape[2], x.shape[3])
         share = F.adaptive_avg_pool2d(self.weights[None, None].to(x.device), size)
         total = share.sum()
@@ -140,14 +140,14 @@ def moments(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class StyleNorm(StyleAffine):
-    """Instance normalisation before the style's scale and shift (adaptive instance norm).
+    """Instance normalization before the style's scale and shift (adaptive instance norm).
 
     Huang & Belongie, "Arbitrary Style Transfer in Real-time with Adaptive Instance
     Normalization", ICCV 2017.
     """
 
     def forward(self, x: Tensor, code: Tensor, whole: PictureMoments | None = None) -> Tensor:
-        """Normalises (B, C, H, W) per picture and channel, then scales and shifts.
+        """Normalizes (B, C, H, W) per picture and channel, then scales and shifts.
 
         Args:
             x: Feature maps (B, C, H, W).

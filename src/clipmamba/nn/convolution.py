@@ -17,21 +17,21 @@ class ConvStage(nn.Module):
         outputs: Channels out.
         code_dim: Width of the style code.
         stride: 1, or 2 to halve the size.
-        normalise: Whether the style's scale and shift follow an instance normalisation. Without
+        normalize: Whether the style's scale and shift follow an instance normalization. Without
             it the photo's own brightness and contrast come through.
     """
 
     def __init__(
-        self, inputs: int, outputs: int, code_dim: int, stride: int = 1, normalise: bool = True
+        self, inputs: int, outputs: int, code_dim: int, stride: int = 1, normalize: bool = True
     ):
         super().__init__()
         self.conv = nn.Conv2d(
             inputs, outputs, 3, stride=stride, padding=1, padding_mode="replicate", bias=False
         )
-        self.norm = (StyleNorm if normalise else StyleAffine)(outputs, code_dim)
+        self.norm = (StyleNorm if normalize else StyleAffine)(outputs, code_dim)
 
     def forward(self, x: Tensor, code: Tensor, whole: PictureMoments | None = None) -> Tensor:
-        """Maps (B, inputs, H, W) to (B, outputs, H / stride, W / stride); see `StyleNorm`."""
+        """Map (B, inputs, H, W) to (B, outputs, H / stride, W / stride); see `StyleNorm`."""
         x = self.conv(x)
         if isinstance(self.norm, StyleNorm):
             return F.silu(self.norm(x, code, whole))
@@ -56,7 +56,7 @@ class StyleUpsample(nn.Module):
         nn.init.zeros_(self.to_blockiness.bias)
 
     def forward(self, x: Tensor, code: Tensor) -> Tensor:
-        """Maps (B, C, H, W) under the style code (B, code_dim) to (B, C, 2H, 2W)."""
+        """Map (B, C, H, W) under the style code (B, code_dim) to (B, C, 2H, 2W)."""
         blockiness = self.to_blockiness(code).to(x.dtype)[:, :, None, None]
         smooth = F.interpolate(x, scale_factor=2.0, mode="bilinear")
         return torch.lerp(smooth, F.interpolate(x, scale_factor=2.0, mode="nearest"), blockiness)
@@ -73,14 +73,14 @@ class Stem(nn.Module):
 
     def __init__(self, widths: tuple[int, int, int], code_dim: int, noise: int = 0):
         super().__init__()
-        self.to_half = ConvStage(12 + noise, widths[0], code_dim, normalise=False)
+        self.to_half = ConvStage(12 + noise, widths[0], code_dim, normalize=False)
         self.to_quarter = ConvStage(widths[0], widths[1], code_dim, stride=2)
         self.to_eighth = ConvStage(widths[1], widths[2], code_dim, stride=2)
 
     def forward(
         self, photo: Tensor, noise: Tensor, code: Tensor, whole: PictureMoments | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Maps (B, 3, H, W), H and W multiples of 8, to the three feature maps.
+        """Map (B, 3, H, W), H and W multiples of 8, to the three feature maps.
 
         Args:
             photo: (B, 3, H, W).
@@ -108,11 +108,11 @@ class Head(nn.Module):
         super().__init__()
         self.reduce = nn.Conv2d(inputs, width, 1)
         self.to_full = StyleUpsample(width, code_dim)
-        self.full = ConvStage(width + 3, width, code_dim, normalise=False)
+        self.full = ConvStage(width + 3, width, code_dim, normalize=False)
         self.to_rgb = nn.Conv2d(width, 3, 3, padding=1, padding_mode="replicate")
 
     def forward(self, half: Tensor, photo: Tensor, code: Tensor) -> Tensor:
-        """Maps (B, inputs, H/2, W/2) and the photo (B, 3, H, W) to (B, 3, H, W)."""
+        """Map (B, inputs, H/2, W/2) and the photo (B, 3, H, W) to (B, 3, H, W)."""
         x = self.to_full(self.reduce(half), code)
         x = self.full(torch.cat([x, (photo * 2 - 1).to(x.dtype)], dim=1), code)
         picture: Tensor = self.to_rgb(x)

@@ -20,7 +20,7 @@ def init_scan_parameters(
     A_log: Tensor,
     steps: tuple[float, float] = (0.001, 0.1),
 ) -> None:
-    """Mamba's initialisation, in place: A = -(1…N), step sizes log-uniform in a range.
+    """Mamba's initialization, in place: A = -(1…N), step sizes log-uniform in a range.
 
     Args:
         delta_weight: (..., R), from the step size's code of width R to the step sizes.

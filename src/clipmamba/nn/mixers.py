@@ -12,8 +12,10 @@ from torch import Tensor, nn
 
 from clipmamba.nn.mamba import init_scan_parameters
 from clipmamba.ops import cross_selective_scan
+from clipmamba.ops.selective_scan.lines import scan_lines
 
 DIRECTIONS = 4
+WIPE = 1000.0  # a step after which nothing is left of a state
 
 
 class MambaMixer(nn.Module):
@@ -32,7 +34,12 @@ class MambaMixer(nn.Module):
         least_step: Added to every step size, so that a state fades after 1 / least_step places
             and pictures larger than those of the training look like them. Without it a scan may
             count places, and paint the far end of a large picture in another way.
+        by_line: Whether every row and column is scanned by itself. Else the scan goes on from the
+            end of a line to the beginning of the next, at the other side of the picture.
     """
+
+    each_line = False
+    """Whether a scan by line runs as exports want it, see `scan_lines`: the same, no gradient."""
 
     def __init__(
         self,
@@ -42,9 +49,10 @@ class MambaMixer(nn.Module):
         rank: int = 0,
         bend: bool = True,
         least_step: float = 0.05,
+        by_line: bool = False,
     ):
         super().__init__()
-        self.dim, self.state, self.least_step = dim, state, least_step
+        self.dim, self.state, self.least_step, self.by_line = dim, state, least_step, by_line
         self.rank = rank or max(1, dim // 16)
         self.in_proj = nn.Linear(dim, 2 * dim)
         self.local = nn.Conv2d(dim, dim, 3, padding=1, groups=dim)
@@ -59,7 +67,7 @@ class MambaMixer(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Mamba's initialisation of the scan; a bend that is slight at first."""
+        """Mamba's initialization of the scan; a bend that is slight at first."""
         init_scan_parameters(self.delta_weight, self.delta_bias, self.A_log)
         if self.bend is not None:
             nn.init.normal_(self.bend.weight, std=0.02)
@@ -69,6 +77,16 @@ class MambaMixer(nn.Module):
         """Mixes (B, H, W, C) under the style code (B, code_dim)."""
         inner, gate = self.in_proj(x).chunk(2, dim=-1)
         inner = F.silu(self.local(inner.permute(0, 3, 1, 2)))  # (B, C, H, W)
+        scan = self._scan_each_line if self.each_line else self._scan
+        y = scan(inner, code)
+        mixed: Tensor = self.out_proj(self.norm(y).to(gate.dtype) * F.silu(gate))
+        return mixed
+
+    def _scan(self, inner: Tensor, code: Tensor) -> Tensor:
+        """The four directions as four long sequences: (B, C, H, W) to (B, H, W, C)."""
+        height, width = inner.shape[2:]
+        if self.by_line:
+            inner = F.pad(inner, (0, 1, 0, 1))
 
         projected = self.x_proj(inner.permute(0, 2, 3, 1))
         projected = projected.permute(0, 3, 1, 2).unflatten(1, (DIRECTIONS, -1))
@@ -80,6 +98,8 @@ class MambaMixer(nn.Module):
             bend_delta, bend_C = torch.split(bend, [self.rank, self.state], dim=2)
             delta_code, C = delta_code + bend_delta, C * (1 + bend_C)
         delta = self.delta_weight @ delta_code  # (B, 4, C, L)
+        if self.by_line:
+            delta = delta + _line_ends(height, width, delta)
         y = cross_selective_scan(
             inner,
             delta.to(inner.dtype),
@@ -91,9 +111,49 @@ class MambaMixer(nn.Module):
             delta_softplus=True,
             least_delta=self.least_step,
         )
-        y = self.norm(y.permute(0, 2, 3, 1))
-        mixed: Tensor = self.out_proj(y.to(gate.dtype) * F.silu(gate))
-        return mixed
+        return y[:, :, :height, :width].permute(0, 2, 3, 1)
+
+    def _scan_each_line(self, inner: Tensor, code: Tensor) -> Tensor:
+        """`_scan` by line, with all rows, or all columns, beside each other.
+
+        Exports run it several times as fast: few steps, and no map is put into another order but
+        the one that comes and the one that goes.
+        """
+        sizes = [self.rank, self.state, self.state]
+        into = self.x_proj.weight.chunk(DIRECTIONS)
+        A = (-torch.exp(self.A_log.float())).chunk(DIRECTIONS)
+        D, delta_bias = (t.float().view(DIRECTIONS, -1) for t in (self.D, self.delta_bias))
+        bend = None
+        if self.bend is not None:
+            bend = self.bend(code).view(len(code), DIRECTIONS, 1, -1).unbind(1)  # (B, 1, R + N)
+        both: list[Tensor] = []
+        for order in ((3, 0, 2, 1), (2, 0, 3, 1)):  # steps along a row, then along a column
+            lines = inner.permute(order)  # (steps, B, lines, C)
+            first = 2 * len(both)
+            y = lines * (D[first] + D[first + 1])
+            for way in (first, first + 1):
+                delta_code, B, C = torch.split(F.linear(lines, into[way]), sizes, dim=-1)
+                if bend is not None:
+                    bend_delta, bend_C = torch.split(bend[way], sizes[:2], dim=-1)
+                    delta_code, C = delta_code + bend_delta, C * (1 + bend_C)
+                flat = (lines, F.linear(delta_code, self.delta_weight[way]), B, C)
+                u, delta, B, C = (t.flatten(1, 2) for t in flat)
+                found = scan_lines(
+                    u, delta, A[way], B, C, delta_bias[way], self.least_step, way % 2 == 1
+                )
+                y = y + found.view_as(y)
+            both.append(y)
+        return both[0].permute(1, 2, 0, 3) + both[1].permute(1, 0, 2, 3)
+
+
+def _line_ends(height: int, width: int, like: Tensor) -> Tensor:
+    """Steps (4, 1, L) so long behind the end of every line that they wipe the state.
+
+    The lines end with a place of zeros, which such a step does not let in either.
+    """
+    ends = like.new_full((1, 1, height + 1, width + 1), WIPE)
+    ends[..., :height, :width] = 0
+    return _own_direction(ends.expand(1, DIRECTIONS, -1, -1)[:, :, None])[0]
 
 
 def _own_direction(x: Tensor) -> Tensor:
@@ -115,7 +175,7 @@ class AttentionMixer(nn.Module):
 
     Args:
         dim: Channels C.
-        code_dim: Unused; the style enters by the block's normalisation.
+        code_dim: Unused; the style enters by the block's normalization.
         head_dim: Channels per head, or the next more that divide the width.
     """
 
@@ -144,7 +204,7 @@ class ConvMixer(nn.Module):
 
     Args:
         dim: Channels C.
-        code_dim: Unused; the style enters by the block's normalisation.
+        code_dim: Unused; the style enters by the block's normalization.
     """
 
     def __init__(self, dim: int, code_dim: int):
@@ -168,14 +228,15 @@ def make_mixer(
     state: int,
     bend: bool = True,
     least_step: float = 0.05,
+    by_line: bool = False,
 ) -> nn.Module:
-    """Builds a mixer by name: "mamba", "attention" or "conv".
+    """Build a mixer by name: "mamba", "attention" or "conv".
 
     Raises:
         ValueError: The name is none of them.
     """
     if kind == "mamba":
-        return MambaMixer(dim, code_dim, state, bend=bend, least_step=least_step)
+        return MambaMixer(dim, code_dim, state, bend=bend, least_step=least_step, by_line=by_line)
     if kind == "attention":
         return AttentionMixer(dim, code_dim)
     if kind == "conv":

@@ -1,4 +1,4 @@
-"""The second design's convolutional ends: styled stages, learnt upsampling, grain."""
+"""The second design's convolutional ends: styled stages, learned upsampling, grain."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class StyledConv(nn.Module):
         outputs: Channels out.
         code_dim: Width of the style code.
         stride: 1, or 2 to halve the size.
-        normalize: Whether an instance normalisation comes before the style's scale and shift.
+        normalize: Whether an instance normalization comes before the style's scale and shift.
             Without it the photo's own brightness and contrast come through.
     """
 
@@ -29,7 +29,7 @@ class StyledConv(nn.Module):
         self.norm = (StyleNorm if normalize else StyleAffine)(outputs, code_dim)
 
     def forward(self, x: Tensor, code: Tensor, whole: PictureMoments | None = None) -> Tensor:
-        """Maps (B, inputs, H, W) to (B, outputs, H / stride, W / stride); see `StyleNorm`."""
+        """Map (B, inputs, H, W) to (B, outputs, H / stride, W / stride); see `StyleNorm`."""
         x = self.conv(x)
         if isinstance(self.norm, StyleNorm):
             return F.silu(self.norm(x, code, whole))
@@ -56,7 +56,7 @@ class ShuffleUp(nn.Module):
                 values.copy_(values[::4].repeat_interleave(4, dim=0))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Maps (B, inputs, H, W) to (B, outputs, 2H, 2W)."""
+        """Map (B, inputs, H, W) to (B, outputs, 2H, 2W)."""
         return F.pixel_shuffle(self.conv(x), 2)
 
 
@@ -80,7 +80,7 @@ class Grain(nn.Module):
         nn.init.constant_(self.to_gain.bias, 0.3)
 
     def forward(self, x: Tensor, noise: Tensor, code: Tensor) -> Tensor:
-        """Adds noise (B or 1, noise, H, W) to (B, C, H, W) under the style code (B, code_dim)."""
+        """Add noise (B or 1, noise, H, W) to (B, C, H, W) under the style code (B, code_dim)."""
         gain = self.to_gain(code).to(x.dtype)[:, :, None, None]
         mixed: Tensor = self.mix(noise.to(x.dtype))
         return torch.addcmul(x, gain, mixed)

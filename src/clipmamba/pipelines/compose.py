@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from clipmamba.io.color import LUMA
+from clipmamba.io.convert import luma
 from clipmamba.models.gamut import into_gamut
-
-
-def resize(pictures: Tensor, height: int, width: int) -> Tensor:
-    """Pictures (B, C, H, W) in another size; reduced without aliasing."""
-    if pictures.shape[2:] == (height, width):
-        return pictures
-    return F.interpolate(
-        pictures, (height, width), mode="bicubic", antialias=True, align_corners=False
-    )
 
 
 def keep_color(restyled: Tensor, photo: Tensor) -> Tensor:
@@ -30,9 +22,7 @@ def keep_color(restyled: Tensor, photo: Tensor) -> Tensor:
         Pictures with the brightness (Rec. 709) of `restyled` and the color differences of
         `photo`; may leave [0, 1] where both can't be had.
     """
-    weights = torch.tensor(LUMA, device=photo.device, dtype=photo.dtype)[:, None, None]
-    light = ((restyled - photo) * weights).sum(1, keepdim=True)
-    return photo + light
+    return photo + luma(restyled - photo)
 
 
 def lay_over(below: Tensor, above: Tensor, mask: Tensor) -> Tensor:
@@ -47,6 +37,14 @@ def lay_over(below: Tensor, above: Tensor, mask: Tensor) -> Tensor:
         (B, 3, H, W) in [0, 1].
     """
     return torch.where(mask > 0, torch.lerp(below, above, mask), below)
+
+
+def union(masks: Sequence[Tensor | None], picture: Tensor) -> Tensor:
+    """Where any of some masks (1, 1, H, W) is; None stands for all of the picture's places."""
+    given = [mask for mask in masks if mask is not None]
+    if len(given) < len(masks):
+        return torch.ones_like(picture[:1, :1])
+    return torch.cat(given).amax(0, keepdim=True)
 
 
 def within_gamut(picture: Tensor) -> Tensor:

@@ -10,11 +10,13 @@ from torch import Tensor
 
 from clipmamba.models import Stylizer
 from clipmamba.models import second_design as second
-from clipmamba.models.second_design import SecondStylizer
-from clipmamba.nn import PictureMoments, StyleProjection
-
-NATIVE_SIDE = 512  # pixels of a picture's long side at which strokes have their native size
-LEAST_STROKE, LARGEST_STROKE = 0.5, 5.0  # that the second design is trained with
+from clipmamba.models.second_design import (
+    NATIVE_SIDE,
+    SecondStylizer,
+    SecondView,
+    stroke_for_network,
+)
+from clipmamba.nn import StyleProjection
 
 
 @dataclass(frozen=True)
@@ -51,53 +53,11 @@ class Guidance:
             stroke: Size of its strokes beside that.
         """
         if isinstance(stylizer, SecondStylizer):
-            size = min(max(stroke * side / NATIVE_SIDE, LEAST_STROKE), LARGEST_STROKE)
+            asked = torch.tensor(stroke, dtype=torch.float32, device="cpu")
+            size = stroke_for_network(asked, side).item()
             return SecondView(stylizer, size, second.Guidance(self.factor, self.middle))
         projection = copy.copy(stylizer.style)
         projection._middle, projection.guidance = self.middle, self.factor
         view = copy.copy(stylizer)
         view._modules = {**stylizer._modules, "style": projection}
         return view
-
-
-@dataclass(frozen=True)
-class SecondView:
-    """The second design with the size of its strokes and a guidance.
-
-    Attributes:
-        stylizer: The network.
-        stroke: Size of the strokes, 1 as on a style picture of some 256 pixels.
-        guidance: Of its style codes.
-    """
-
-    stylizer: SecondStylizer
-    stroke: float
-    guidance: second.Guidance
-
-    @property
-    def noise_stride(self) -> int:
-        """Pixels of the photo to one place of the noise."""
-        return self.stylizer.noise_stride
-
-    def __call__(
-        self, photo: Tensor, style: Tensor, noise: Tensor, whole: PictureMoments | None = None
-    ) -> Tensor:
-        """`SecondStylizer.forward`."""
-        result: Tensor = self.stylizer(
-            photo, style, noise, whole, self._sizes(photo), self.guidance
-        )
-        return result
-
-    def survey(
-        self,
-        photo: Tensor,
-        style: Tensor,
-        noise: Tensor,
-        whole: PictureMoments,
-        stem_only: bool = False,
-    ) -> None:
-        """`SecondStylizer.survey`; all it asks for lies in the stem."""
-        self.stylizer.survey(photo, style, noise, whole, self._sizes(photo), self.guidance)
-
-    def _sizes(self, photo: Tensor) -> Tensor:
-        return torch.full((len(photo),), self.stroke, dtype=torch.float32, device=photo.device)

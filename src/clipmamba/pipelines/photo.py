@@ -14,10 +14,9 @@ from torch import Tensor
 
 from clipmamba.errors import InputError
 from clipmamba.io.color import from_srgb, to_srgb
-from clipmamba.io.convert import array_to_tensor, check_range, tensor_to_array
+from clipmamba.io.convert import array_to_tensor, check_range, resize, tensor_to_array
 from clipmamba.io.mask import read_mask
 from clipmamba.io.picture import read_picture
-from clipmamba.pipelines.compose import resize
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -13,8 +13,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
+from clipmamba.devices import resolve_device
 from clipmamba.errors import InputError, WeightsError
-from clipmamba.pipelines.devices import resolve_device
 from clipmamba.pipelines.keywords import suggest_keywords
 from clipmamba.pipelines.options import StylizeOptions
 from clipmamba.pipelines.saved import check_guidance, find_pipeline, read_index, write_index
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
     from clipmamba.clip import Clip
     from clipmamba.models import Stylizer
-    from clipmamba.models.second_design import SecondStylizer
-    from clipmamba.pipelines.guided import SecondView
+    from clipmamba.models.second_design import SecondStylizer, SecondView
+    from clipmamba.pipelines.companions import Finish
     from clipmamba.pipelines.photo import Photo, Picture
     from clipmamba.styles import Style, StylePrior
     from clipmamba.styles.resolve import ResolvedStyle
@@ -270,6 +270,7 @@ class StylizePipeline:
         tile: int | Literal["auto"] | None = StylizeOptions.tile,
         seed: int | None = StylizeOptions.seed,
         variants: int = StylizeOptions.variants,
+        finish: Finish | None = None,
         callback: Callable[[float, int], None] | None = None,
     ) -> StylizeOutput:
         """Restyle one picture or several.
@@ -296,6 +297,9 @@ class StylizePipeline:
             tile: longest side of the tiles of a large picture.
             seed: chooses among the variants of a prompt.
             variants: how many pictures of each photo.
+            finish: repaints results, given (photo, picture, seed, words) with tensors
+                (B, 3, H, W) in [0, 1], as `clipmamba.integrations.diffusion.Finisher`. Its change
+                follows ``strength``, ``preserve_color`` and masks; it carries no gradient.
             callback: called with the number of pictures done, parts of a tiled one included, and
                 their total.
 
@@ -314,9 +318,7 @@ class StylizePipeline:
         )
         seeds: Sequence[int | None] = options.seeds
         if isinstance(style, ResolvedStyle):
-            given = (prompt, style_image, avoid, source, templates, mask, *regions)
-            if any(part is not None for part in given):
-                raise InputError("a prepared style stands alone: prepare it with the rest")
+            _refuse_beside_prepared(prompt, style_image, avoid, source, templates, mask, *regions)
             resolved = style
             if options.seed is None and options.variants == 1:
                 seeds = resolved.seeds
@@ -326,50 +328,66 @@ class StylizePipeline:
             )
             resolved = self.prepare(request, seeds)
         styles = [resolved.only(seed) for seed in seeds]
-        several = isinstance(images, list | tuple)
-        batch = cast("Sequence[Picture]", images if several else [images])
-        results = self._restyle_all(batch, styles, options, callback)
-        if not several and getattr(results[0], "ndim", 0) == 4:
-            return StylizeOutput(results[0])
-        return StylizeOutput(results)
+        return self.restyle(
+            images, lambda _, turn: styles[turn], len(styles), options, finish, callback
+        )
 
-    def _restyle_all(
+    def restyle(
         self,
-        images: Sequence[Picture],
-        styles: Sequence[ResolvedStyle],
+        images: Picture | Sequence[Picture],
+        style_of: Callable[[Picture, int], ResolvedStyle],
+        variants: int,
         options: StylizeOptions,
-        callback: Callable[[float, int], None] | None,
-    ) -> list[Any]:
-        """Restyle each picture in each style; of several styles, each picture gives a list."""
+        finish: Finish | None = None,
+        callback: Callable[[float, int], None] | None = None,
+    ) -> StylizeOutput:
+        """Restyle one picture or several, where each may have styles of its own.
+
+        Args:
+            images: see `__call__`, as for ``finish``, ``callback`` and what is returned.
+            style_of: gives the style of a picture and the number of a variant, with one seed.
+            variants: how many pictures of each photo.
+            options: strength and the like; seed and variants in them are not read.
+            finish: repaints results.
+            callback: told how much is done.
+
+        Raises:
+            InputError: a picture can't be used.
+        """
         from clipmamba.pipelines.photo import Photo
 
-        total = len(images) * len(styles)
+        several = isinstance(images, list | tuple)
+        batch = cast("Sequence[Picture]", images if several else [images])
+        total = len(batch) * variants
         results: list[Any] = []
-        for number, image in enumerate(images):
+        for number, image in enumerate(batch):
             photo = Photo.open(image)
-            variants = []
-            for turn, style in enumerate(styles):
+            made = []
+            for turn in range(variants):
 
-                def tell(part: float, before: int = number * len(styles) + turn) -> None:
+                def tell(part: float, before: int = number * variants + turn) -> None:
                     if callback is not None:
                         callback(before + part, total)
 
-                variants.append(self._restyle(photo, style, options, tell))
+                made.append(self._restyle(photo, style_of(image, turn), options, finish, tell))
                 tell(1)
-            results.append(variants if len(styles) > 1 else variants[0])
-        return results
+            results.append(made if variants > 1 else made[0])
+        one_tensor = not several and getattr(results[0], "ndim", 0) == 4
+        return StylizeOutput(results[0] if one_tensor else results)
 
     def _restyle(
         self,
         photo: Photo,
         style: ResolvedStyle,
         options: StylizeOptions,
+        finish: Finish | None,
         tell: Callable[[float], None],
     ) -> Any:
         """Lay every layer of a style with one variant over a photo, and give its kind back."""
         import torch
 
-        from clipmamba.pipelines.compose import keep_color, lay_over, resize
+        from clipmamba.io.convert import resize
+        from clipmamba.pipelines.compose import keep_color, lay_over, union
 
         width, height = size = options.result_size(*photo.size)
         if options.strength == 0 and size == photo.size:
@@ -380,6 +398,7 @@ class StylizePipeline:
                 before = before.clamp(0, 1)
             picture = before
             layers = style.layers if options.strength else ()
+            areas: list[Tensor | None] = []  # None: everywhere
             for number, layer in enumerate(layers):
                 area = None if layer.mask is None else layer.mask.fit(size).to(before)
 
@@ -392,6 +411,16 @@ class StylizePipeline:
                     restyled = keep_color(restyled, before)
                 restyled = torch.lerp(before, restyled, options.strength).clamp_(0, 1)
                 picture = restyled if area is None else lay_over(picture, restyled, area)
+                if finish is not None:
+                    areas.append(area)
+            if finish is not None and layers:
+                [seed] = style.seeds
+                finished = finish(before, picture, seed, style.words).to(before)
+                if options.preserve_color:
+                    finished = keep_color(finished, before).clamp(0, 1)
+                # As much of it as there is style, so that it fades with the strength and the mask.
+                covered = union(areas, picture) * min(options.strength, 1.0)
+                picture = lay_over(picture, finished, covered)
             return photo.give_back(picture)
 
     def _paint(
@@ -405,8 +434,9 @@ class StylizePipeline:
         """The network at its working size; its change is carried to the photo's own size."""
         from torch.nn import functional
 
+        from clipmamba.io.convert import resize
         from clipmamba.models.second_design import SecondStylizer
-        from clipmamba.pipelines.compose import resize, within_gamut
+        from clipmamba.pipelines.compose import within_gamut
         from clipmamba.pipelines.tiles import restyle_in_tiles
 
         height, width = photo.shape[2:]
@@ -428,3 +458,8 @@ class StylizePipeline:
         if small.shape != photo.shape:
             restyled = photo + resize(restyled - small, height, width)
         return within_gamut(restyled)
+
+
+def _refuse_beside_prepared(*parts: object) -> None:
+    if any(part is not None for part in parts):
+        raise InputError("a prepared style stands alone: prepare it with the rest")

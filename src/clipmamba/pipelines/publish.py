@@ -9,7 +9,8 @@ from pathlib import Path
 
 from clipmamba.errors import InputError, WeightsError
 from clipmamba.files import one_line, write_json
-from clipmamba.hub import HubName, is_offline, knock
+from clipmamba.hub import HubName
+from clipmamba.hub_access import knock, offline
 from clipmamba.pipelines.card import CARD, METRICS, read_metrics, write_card
 from clipmamba.pipelines.pipeline import StylizePipeline
 from clipmamba.pipelines.saved import FILES, check_hashes, names_a_folder, read_index
@@ -60,7 +61,7 @@ def publish(
             "upload that folder to the hub and name it in model_index.json: hf-hub:org/name"
         )
     problem = f"can't push {name}"
-    if is_offline():
+    if offline():
         raise WeightsError(f"{problem}: the network is forbidden; unset HF_HUB_OFFLINE")
     knock(problem, "try again with a network")
     api = hub.HfApi()

@@ -7,16 +7,19 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
+from clipmamba.devices import check_device, resolve_device
 from clipmamba.errors import InputError
-from clipmamba.pipelines.devices import check_device, resolve_device
+from clipmamba.pipelines.companions import Companions, StyleFinder
 from clipmamba.pipelines.keywords import suggest_keywords
 from clipmamba.pipelines.options import StylizeOptions
 from clipmamba.pipelines.pipeline import StylizePipeline
-from clipmamba.styles.request import StyleRequest, check_style_file
+from clipmamba.styles.request import StyleRequest
+from clipmamba.styles.style_file import check_style_file
 
 if TYPE_CHECKING:
     import torch
 
+    from clipmamba.pipelines.companions import Captioner, Finish, Name, StylePainter
     from clipmamba.pipelines.photo import Picture
     from clipmamba.pipelines.pipeline import Styles
     from clipmamba.styles import Style
@@ -47,6 +50,9 @@ def stylize(
     max_size: int | None = StylizeOptions.max_size,
     tile: int | Literal["auto"] | None = StylizeOptions.tile,
     variants: int = StylizeOptions.variants,
+    captioner: Name | Captioner | None = None,
+    style_from: Name | StylePainter | None = None,
+    finish: Name | Finish | None = None,
     callback: Callable[[float, int], None] | None = None,
 ) -> Any:
     """Restyle a picture from words or from another picture.
@@ -70,7 +76,8 @@ def stylize(
         prompt: the same as ``text``, by the pipeline's name for it.
         style: see :meth:`StylizePipeline.__call__`, as for all that follow.
         avoid: words that the style is moved away from.
-        source: words for what is shown, so that it is not taken for style.
+        source: words for what is shown, so that it is not taken for style. "auto" asks
+            ``captioner``: what the style pictures show, or the photo where there are none.
         templates: sentences around the words.
         mask: white where the photo is restyled.
         regions: pairs of a mask and a style.
@@ -81,35 +88,61 @@ def stylize(
         max_size: longest side of the result.
         tile: longest side of the tiles of a large picture.
         variants: how many pictures of each photo.
+        captioner: for source "auto": a folder or a hub's name of a captioner of transformers, or
+            a function from a PIL image to words; None for BLIP.
+        style_from: a folder or a hub's name of a text-to-image pipeline of diffusers, or a
+            function from words and a seed to a PIL image: draws the style picture for the words,
+            which then serves in their place.
+        finish: a folder or a hub's name of an image-to-image pipeline of diffusers, with a
+            strength as in "NAME:0.2", or a function (:meth:`StylizePipeline.__call__`): repaints
+            the result a little.
         callback: called with the number of pictures done, and their total.
 
     Returns:
         The restyled picture, as large as the photo; a list for a list or for several variants.
 
     Raises:
-        InputError: an option or a picture can't be used.
+        InputError: an option or a picture can't be used, a package is missing, or a safety
+            checker refuses a picture.
         WeightsError: weights are missing or damaged.
         TypeError: there is no such keyword.
     """
+    prompt = _either(text, prompt)
+    # What can be wrong is said before torch and the models take their seconds.
+    options = StylizeOptions(
+        strength, preserve_color, stroke, detail, grain, max_size, tile, seed, variants
+    )
+    request = None
+    if type(style).__name__ != "ResolvedStyle":  # which only somebody with torch can have
+        asked = (prompt, style_image, style, avoid, source, templates, mask, regions)
+        request = StyleRequest.parse(*asked)
+        _check_files(img, request)
+    check_device(device)
+    companions = Companions.of(request, captioner, style_from, finish, device)
+    pipeline = _pipeline(model, device)
+    if request is not None and not companions.read_nothing:
+        seeds = options.seeds
+        find = StyleFinder(pipeline, request, seeds, companions)
+        made = pipeline.restyle(
+            img, lambda photo, turn: find(photo, seeds[turn]).style, len(seeds), options,
+            companions.finish, callback,
+        )  # fmt: skip
+    else:
+        made = pipeline(
+            img, prompt=prompt, style_image=style_image, style=style, avoid=avoid, source=source,
+            templates=templates, mask=mask, regions=regions, strength=strength,
+            preserve_color=preserve_color, stroke=stroke, detail=detail, grain=grain,
+            max_size=max_size, tile=tile, seed=seed, variants=variants, finish=companions.finish,
+            callback=callback,
+        )  # fmt: skip
+    images = made.images
+    return images if isinstance(img, list | tuple) or not isinstance(images, list) else images[0]
+
+
+def _either(text: Any, prompt: Any) -> Any:
     if text is not None and prompt is not None:
         raise InputError("text and prompt are the same: give one of them")
-    prompt = prompt if text is None else text
-    # What can be wrong is said before torch and the models take their seconds.
-    StylizeOptions(strength, preserve_color, stroke, detail, grain, max_size, tile, seed, variants)
-    if type(style).__name__ != "ResolvedStyle":  # which only somebody with torch can have
-        request = StyleRequest.parse(
-            prompt, style_image, style, avoid, source, templates, mask, regions
-        )
-        _check_files(img if isinstance(img, list | tuple) else [img], request)
-    check_device(device)
-    pipeline = _pipeline(model, device)
-    images = pipeline(
-        img, prompt=prompt, style_image=style_image, style=style, avoid=avoid, source=source,
-        templates=templates, mask=mask, regions=regions, strength=strength,
-        preserve_color=preserve_color, stroke=stroke, detail=detail, grain=grain, max_size=max_size,
-        tile=tile, seed=seed, variants=variants, callback=callback,
-    ).images  # fmt: skip
-    return images if isinstance(img, list | tuple) or not isinstance(images, list) else images[0]
+    return prompt if text is None else text
 
 
 def warm_up(
@@ -138,8 +171,9 @@ def _cached_pipeline(model: str | None, device: str) -> StylizePipeline:
     return StylizePipeline.from_pretrained(model, device)
 
 
-def _check_files(images: Sequence[Any], request: StyleRequest) -> None:
+def _check_files(img: Any, request: StyleRequest) -> None:
     """Refuse files that are not there."""
+    images = img if isinstance(img, list | tuple) else [img]
     named = [("picture", image) for image in images if isinstance(image, str | os.PathLike)]
     for kind, file in [*named, *request.files]:
         if kind == "style file":

@@ -1,8 +1,8 @@
 """Large pictures in tiles: bounded memory, one look, no seams.
 
-Three things make the tiles one picture: the normalisation takes its moments from the whole picture,
+Three things make the tiles one picture: the normalization takes its moments from the whole picture,
 as rounds over the tiles that draw nothing gather them; the noise is one field that every tile reads
-at its place; and neighbours overlap and fade into each other.
+at its place; and neighbors overlap and fade into each other.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ import torch
 from torch import Tensor
 
 from clipmamba.models import Stylizer
+from clipmamba.models.second_design import SecondView
 from clipmamba.nn import PictureMoments, TileMoments
-from clipmamba.pipelines.guided import SecondView
 
 _GRID = 16  # tiles begin at its multiples, so that the network's own grid goes on unbroken
-_OVERLAP = 8  # neighbours share this part of a tile, an eighth,
+_OVERLAP = 8  # neighbors share this part of a tile, an eighth,
 _CONTEXT = 64  # but not less than these pixels: the scans of a tile have seen little at its edges
 # Before they are drawn: the stem's two norms, one after the other, then that behind the blocks.
 # When a round begins and what it takes of the whole time; whether it sees the stem only.

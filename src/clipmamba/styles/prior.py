@@ -34,7 +34,7 @@ _TENSORS = ("weight", "bias", "components", "scale", "texts", "pictures", "count
 
 
 class StylePrior(torch.nn.Module):
-    """`normalise((W t + b + lookup(t)) / 2 + sum_k scale_k eps_k component_k)`, t a unit text.
+    """`normalize((W t + b + lookup(t)) / 2 + sum_k scale_k eps_k component_k)`, t a unit text.
 
     `lookup(t)` is the mean of `pictures`, weighed by `sqrt(counts) exp(texts t / TEMPERATURE)`.
 
@@ -186,7 +186,9 @@ class StylePrior(torch.nn.Module):
         known = counts >= REPEATS
         table = (rows[known], means[known], counts[known])
         mean = cls(weight, bias, y[:0], y.new_empty(0), clip_name, *table)
-        residual = pictures - mean._mean(text_embeddings.float()).double()
+        # a lookup of all rows at once would take N x T numbers
+        parts = [mean._mean(rows) for rows in torch.split(text_embeddings.float(), 4096)]
+        residual = pictures - torch.cat(parts).double()
         residual = residual - residual.mean(0)
         variance, vectors = torch.linalg.eigh(residual.T @ residual / count)  # ascending
         order = torch.arange(width - 1, width - 1 - rank, -1, device=t.device)
@@ -209,7 +211,7 @@ class StylePrior(torch.nn.Module):
             )
 
     def save(self, folder: str | Path) -> None:
-        """Writes `prior.safetensors` and `config.json`."""
+        """Write `prior.safetensors` and `config.json`."""
         target = Path(folder)
         target.mkdir(parents=True, exist_ok=True)
         tensors = {name: value for name, value in self.named_buffers() if name in _TENSORS}
@@ -220,7 +222,7 @@ class StylePrior(torch.nn.Module):
 
     @classmethod
     def load(cls, folder: str | Path | None = None, clip: Clip | None = None) -> StylePrior:
-        """Reads a folder written by `save`, strictly; the package's own if None.
+        """Read a folder written by `save`, strictly; the package's own if None.
 
         Args:
             folder: Where `prior.safetensors` and `config.json` are.

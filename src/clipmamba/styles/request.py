@@ -19,7 +19,7 @@ from clipmamba.errors import InputError
 if TYPE_CHECKING:
     from clipmamba.styles.style import Style
 
-STYLE_FORMAT = "clipmamba.style.v1"
+AUTO = "auto"  # as source: what a captioner says
 _NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)(e[-+]?\d+)?")
 _LIST = re.compile(r"[^:,]*[^:,\s]\s*:\s*[\d.]+\s*(,[^:,]*[^:,\s]\s*:\s*[\d.]+\s*)+")
 
@@ -34,7 +34,7 @@ class StyleRequest:
         styles: `Style` objects or files saved from them, and factors on their own weights.
         avoid: Words that the style is moved away from.
         source: Words for what the photo or the style picture shows; its content is taken out of
-            the style.
+            the style. `AUTO` stands for what a captioner says, who has to be asked first.
         templates: Sentences around the words, with {} in their place; none for the usual ones.
         mask: Where the style goes, white in a picture of any kind; None for the whole picture.
         regions: Styles with masks of their own, later ones over earlier ones. With regions alone
@@ -113,10 +113,10 @@ class StyleRequest:
         Raises:
             InputError: See the class.
         """
-        prompts = tuple(_weighted(text) for text in _several(prompt))
+        prompts = tuple(split_weight(text) for text in _several(prompt))
         pictures = tuple((picture, 1.0) for picture in _several(style_image))
         styles = tuple(
-            _weighted(item) if isinstance(item, str) else (item, 1.0) for item in _several(style)
+            split_weight(item) if isinstance(item, str) else (item, 1.0) for item in _several(style)
         )
         named: dict[str, Any] = {"avoid": avoid, "source": source, "templates": templates}
         parts = []
@@ -148,6 +148,17 @@ class StyleRequest:
         return [(kind, file) for kind, file in named if isinstance(file, str | os.PathLike)]
 
     @property
+    def words(self) -> str:
+        """All words for the style, without weights."""
+        layers = self.layers
+        return ", ".join(dict.fromkeys(t.strip() for layer in layers for t, _ in layer.prompts))
+
+    @property
+    def sources(self) -> list[str]:
+        """The words for what is shown, each once."""
+        return list(dict.fromkeys(layer.source for layer in self.layers if layer.source))
+
+    @property
     def _has_style(self) -> bool:
         return bool(self.prompts or self.pictures or self.styles)
 
@@ -161,26 +172,6 @@ class StyleRequest:
         return " + ".join(names) + (f" without {self.avoid.strip()}" if self.avoid else "")
 
 
-def check_style_file(path: str | os.PathLike[str]) -> None:
-    """Says at once, without torch, whether a file is a saved style.
-
-    Raises:
-        InputError: It is not there, not whole, or something else.
-    """
-    from safetensors import SafetensorError, safe_open
-
-    remedy = "'clipmamba embed' makes one"
-    if not Path(path).is_file():
-        raise InputError(f"no such style file: {path}; {remedy}")
-    try:
-        with safe_open(path, framework="np") as file:
-            kind = (file.metadata() or {}).get("format")
-    except (SafetensorError, OSError):
-        kind = None
-    if kind != STYLE_FORMAT:
-        raise InputError(f"{path} is not a whole style file; {remedy}")
-
-
 def _several(value: Any) -> list[Any]:
     """None as no item, one item as a list of one."""
     if value is None:
@@ -188,13 +179,13 @@ def _several(value: Any) -> list[Any]:
     return list(value) if isinstance(value, list | tuple) else [value]
 
 
-def _weighted(text: Any) -> tuple[Any, float]:
-    """The text before a last colon, and the number behind it, if it is one."""
+def split_weight(text: Any, default: float = 1.0) -> tuple[Any, float]:
+    """The text before a last colon, and the number behind it; without one the default."""
     if isinstance(text, str):
         words, _, number = text.rpartition(":")
         if words.strip() and _NUMBER.fullmatch(number.strip()):
             return words.rstrip(), float(number)
-    return text, 1.0
+    return text, default
 
 
 def list_in_one(text: str) -> list[str]:

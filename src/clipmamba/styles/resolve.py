@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from clipmamba.errors import InputError
-from clipmamba.styles.request import StyleRequest
+from clipmamba.styles.request import AUTO, StyleRequest
 from clipmamba.styles.style import Style, embed_words
 
 if TYPE_CHECKING:
@@ -46,12 +46,14 @@ class ResolvedStyle:
         label: A short name for files and reports.
         familiarity: How near the least known of the words lie to a text that the prior knows, as a
             cosine; None without words or without known texts.
+        words: All words for the style, without weights.
     """
 
     layers: tuple[StyleLayer, ...]
     seeds: tuple[int | None, ...] = (None,)
     label: str = ""
     familiarity: float | None = None
+    words: str = ""
 
     def only(self, seed: int | None) -> ResolvedStyle:
         """The same with one variant.
@@ -94,7 +96,9 @@ class ResolvedStyle:
         mixed = {seed: first[seed] + second[seed] for seed in self.seeds}
         known = [style.familiarity for style in pair if style.familiarity is not None]
         label = f"{self.label} + {other.label}"
-        return ResolvedStyle((StyleLayer(mixed),), self.seeds, label, min(known, default=None))
+        words = ", ".join(style.words for style in pair if style.words)
+        familiarity = min(known, default=None)
+        return ResolvedStyle((StyleLayer(mixed),), self.seeds, label, familiarity, words)
 
 
 def resolve_style(
@@ -131,7 +135,9 @@ def resolve_style(
         layers.append(
             StyleLayer({seed: maker.style(part, made, seed) for seed in seeds}, part.mask)
         )
-    return ResolvedStyle(tuple(layers), tuple(seeds), request.label, maker.familiarity)
+    return ResolvedStyle(
+        tuple(layers), tuple(seeds), request.label, maker.familiarity, request.words
+    )
 
 
 class _Maker:
@@ -190,6 +196,11 @@ class _Maker:
         if request.avoid is not None or request.source is not None:
             plain = self.words("photo", templates).embedding
             vector = vector.to(plain.device)
+            if request.source == AUTO:
+                raise InputError(
+                    "source 'auto' needs a captioner: use stylize() or 'clipmamba stylize', or "
+                    "say what is shown"
+                )
             if request.source is not None:
                 content = self.words(f"photo of {request.source}", templates).embedding - plain
                 vector = _without(vector, plain, content, push=0.0)

@@ -16,7 +16,7 @@ from clipmamba.errors import InputError, WeightsError
 from clipmamba.io import read_picture, to_srgb
 from clipmamba.io.convert import array_to_tensor
 from clipmamba.styles.known import lookup_style
-from clipmamba.styles.request import STYLE_FORMAT
+from clipmamba.styles.style_file import STYLE_FORMAT
 from clipmamba.weights import read_tensors, write_tensors
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ class Style:
         return Style(total, f"{self.label} + {other.label}", self.clip or other.clip, length)
 
     def save(self, path: str | Path) -> None:
-        """Writes a safetensors file with the point, and label, CLIP name and weight beside it."""
+        """Write a safetensors file with the point, and label, CLIP name and weight beside it."""
         write_tensors(
             Path(path),
             {"embedding": self.embedding},
@@ -179,7 +179,7 @@ class Style:
 
     @classmethod
     def load(cls, path: str | Path) -> Style:
-        """Reads a file written by `save`.
+        """Read a file written by `save`.
 
         Raises:
             WeightsError: The file is missing, broken or not a style.

@@ -25,7 +25,7 @@ class Validation:
     Attributes:
         measure: Named losses of a task on a fixed set of batches, of pictures that are not trained
             on and that nobody judges by. The best weights have the lowest weighted sum.
-        keep: Writes what the task has learnt into a folder.
+        keep: Writes what the task has learned into a folder.
     """
 
     measure: Callable[[nn.Module], Mapping[str, float]]

@@ -46,7 +46,7 @@ def _checkpoints(output: Path) -> list[Path]:
 
 
 def save_checkpoint(accelerator: Accelerator, ema: EMAModel, output: Path, step: int) -> None:
-    """Writes a checkpoint beside its place, then renames: a kill leaves the last one whole."""
+    """Write a checkpoint beside its place, then rename it: a kill leaves the last one whole."""
     final = output / f"checkpoint-{step:07d}"
     if final.exists():
         return

@@ -59,7 +59,7 @@ def hours_logged(path: Path, start: int) -> float:
 
 
 def read_log(path: Path) -> Iterator[dict[str, Any]]:
-    """Yields the lines of a JSONL log."""
+    """Yield the lines of a JSONL log."""
     with path.open(encoding="utf-8") as file:
         for line in file:
             yield json.loads(line)

@@ -45,7 +45,7 @@ class BatchSource(Protocol):
     """Gives the batch of a step: the same arguments give the same batch."""
 
     def batch(self, step: int, process: int, processes: int) -> Batch:
-        """Returns this process's share of the batch of `step`."""
+        """Return this process's share of the batch of `step`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +54,7 @@ class LoopConfig:
 
     Attributes:
         output: Folder for checkpoints, log and samples.
-        steps: Optimiser steps of the whole schedule.
+        steps: Optimizer steps of the whole schedule.
         minutes: Wall-clock limit of this call; the run stops after a checkpoint and can go on.
         learning_rate: Peak learning rate of AdamW.
         weight_decay: Decoupled weight decay.
@@ -222,7 +222,7 @@ class _Run:
         task.train()
 
     def _resume(self) -> int:
-        """Loads the last checkpoint, if there is one, and gives its step."""
+        """Load the last checkpoint, if there is one, and give its step."""
         checkpoint = latest_checkpoint(self.config.folder)
         check_run(self.accelerator, self.config.folder, resumed=checkpoint is not None)
         if checkpoint is None:

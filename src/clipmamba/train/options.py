@@ -42,7 +42,7 @@ class PoliteCommand(click.Command):
     """A command that says in one line what it can't use or do, with exit code 2."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Runs it."""
+        """Run it."""
         try:
             return super().invoke(ctx)
         except ClipmambaError as error:
@@ -56,7 +56,7 @@ class PoliteGroup(click.Group):
 
 
 def loop_options(**defaults: Any) -> Callable[[Command], Command]:
-    """Adds every field of `LoopConfig` as an option; the command receives `config`.
+    """Add every field of `LoopConfig` as an option; the command receives `config`.
 
     Args:
         defaults: Values for this command that differ from the dataclass's own.
@@ -67,7 +67,7 @@ def loop_options(**defaults: Any) -> Callable[[Command], Command]:
 def dataclass_options(
     cls: type, argument: str = "weights", **defaults: Any
 ) -> Callable[[Command], Command]:
-    """Adds every field of a dataclass as an option; the command receives an instance.
+    """Add every field of a dataclass as an option; the command receives an instance.
 
     Args:
         cls: The dataclass: field names, defaults and the docstring's `Attributes` are the options'.

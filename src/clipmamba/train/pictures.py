@@ -22,6 +22,8 @@ from PIL import Image
 
 from clipmamba.errors import InputError
 from clipmamba.evaluate.protocol import family_of
+from clipmamba.io import read_picture
+from clipmamba.io.color import as_srgb
 
 MOVEMENTS = (
     "impressionism", "post-impressionism", "symbolism", "baroque", "art nouveau", "romanticism",
@@ -128,7 +130,7 @@ def draw_by_look(pictures: Sequence[Picture], count: int, seed: int) -> list[tup
 
     A look is one of the judge's families, however the style's words are ordered, or the picture's
     own family; "" where only a few share it. All of "" count as one look, and a common one: what a
-    handful of pictures shows can't be learnt.
+    handful of pictures shows can't be learned.
     """
     names = [
         family_of(", ".join(picture.texts[:1]) or picture.caption) or picture.family
@@ -143,13 +145,19 @@ def draw_by_look(pictures: Sequence[Picture], count: int, seed: int) -> list[tup
     return [(pictures[row], looks[row]) for row in rows.tolist()]
 
 
+def open_picture(path: Path) -> Image.Image:
+    """A picture of the training, upright, in sRGB, as RGB.
+
+    Raises:
+        InputError: It can't be read.
+    """
+    return as_srgb(read_picture(path)).convert("RGB")
+
+
 def difference_hash(path: Path) -> NDArray[np.uint64]:
-    """256 bits, as 4 words: whether each of 16×16 cells is brighter than its right neighbour."""
-    try:
-        with Image.open(path) as image:
-            cells = np.asarray(image.convert("L").resize((17, 16), Image.Resampling.BOX), np.int16)
-    except OSError as error:
-        raise InputError(f"can't read the picture {path}: {error}") from error
+    """256 bits, as 4 words: whether each of 16×16 cells is brighter than its right neighbor."""
+    light = open_picture(path).convert("L")
+    cells = np.asarray(light.resize((17, 16), Image.Resampling.BOX), np.int16)
     return np.packbits(cells[:, 1:] > cells[:, :-1]).view(np.uint64)
 
 

@@ -1,6 +1,6 @@
 """Against flicker: what belongs to the scene stays with it from frame to frame.
 
-Three things do it. The whole picture's moments, by which the network normalises, follow the
+Three things do it. The whole picture's moments, by which the network normalizes, follow the
 scene slowly. The noise is the same for all frames. And a restyled frame is mostly the one before,
 moved along the scene's motion, where the motion explains what is seen. A cut ends all that.
 """

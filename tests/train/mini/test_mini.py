@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -293,3 +294,17 @@ def test_imagenet_weights_fill_the_image_tower():
     assert changed == trunk
     ramp = torch.linspace(0, 1, 224).expand(1, 3, 224, 224)
     assert whole(model, ramp).isfinite().all()
+
+
+def test_workers_map_kept_features_and_are_sent_none(tmp_path: Path):
+    maps = np.random.default_rng(0).random((64, 8, 28, 28)).astype(np.float16)
+    np.save(tmp_path / "maps.npy", maps)
+    mapped = np.load(tmp_path / "maps.npy", mmap_mode="r")
+    features = Features(mapped, np.arange(65), torch.zeros(64, 3))
+    sent = pickle.dumps(features)
+    assert len(sent) < 10_000 < maps.nbytes
+    again = pickle.loads(sent)
+    assert isinstance(again.maps, np.memmap)
+    assert np.array_equal(again.maps, maps)
+    in_memory = Features(maps, np.arange(65), torch.zeros(64, 3))
+    assert np.array_equal(pickle.loads(pickle.dumps(in_memory)).maps, maps)

@@ -100,3 +100,11 @@ def test_pictures_become_a_mini_and_its_prior(tmp_path: Path):
     prior = StylePrior.load(tmp_path / "prior")
     assert prior.clip_name == "mini"
     assert prior.known > 10
+
+
+@pytest.mark.parametrize("command", ["text", "pairs", "prior"])
+def test_several_processes_are_refused(command: str, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    done = CliRunner().invoke(main, [command])
+    assert done.exit_code != 0
+    assert "one process; start it without torchrun" in done.output

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pickle
 import random
 from pathlib import Path
 
@@ -88,3 +89,14 @@ def test_painters_are_styles_with_words():
     styles = painter_styles()
     assert [style.name for style in styles] == list(PAINTERS)
     assert all(style.texts and not style.picture for style in styles)
+
+
+def test_workers_map_the_files_and_are_sent_none_of_the_pixels(prepared_folder: Path):
+    store = PairStore(prepared_folder / "painters")
+    sent = pickle.dumps(store)
+    assert len(sent) < 2000
+    again = pickle.loads(sent)
+    assert isinstance(again.photos, np.memmap)
+    for name in ("photos", "results", "numbers"):
+        assert np.array_equal(getattr(again, name), getattr(store, name))
+    assert again.styles == store.styles

@@ -98,8 +98,8 @@ def make_op(name: str) -> Callable[[str], ScanFunction]:
     Returns:
         The differentiable scan through one of the `KERNELS`, by its name.
     """
-    forward_op = _register(name, _FORWARD, _forward, _fake_forward)
-    backward_op = _register(f"{name}_backward", _BACKWARD, _backward, _fake_backward)
+    forward_op = register(name, _FORWARD, _forward, _fake_forward)
+    backward_op = register(f"{name}_backward", _BACKWARD, _backward, _fake_backward)
 
     @once_differentiable
     def differentiate(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
@@ -156,7 +156,7 @@ def make_op(name: str) -> Callable[[str], ScanFunction]:
     return through
 
 
-def _register(name: str, schema: str, run: Callable[..., Any], fake: Callable[..., Any]) -> Any:
+def register(name: str, schema: str, run: Callable[..., Any], fake: Callable[..., Any]) -> Any:
     """Make `clipmamba::name`, an operator that autograd does not know yet."""
     qualified = f"clipmamba::{name}"
     tags = (torch.Tag.pt2_compliant_tag,)

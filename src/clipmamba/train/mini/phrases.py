@@ -38,7 +38,7 @@ STYLES = (
 
 
 def wordnet(folder: Path = Path("/usr/share/wordnet")) -> Iterator[tuple[str, str]]:
-    """Yields (word, gloss) of nouns and adjectives.
+    """Yield (word, gloss) of nouns and adjectives.
 
     Raises:
         InputError: WordNet's files are not there.

@@ -138,7 +138,7 @@ def blueprint(photo: Array, rng: np.random.Generator) -> Array:
 
 
 def chalkboard(photo: Array, rng: np.random.Generator) -> Array:
-    """White and pale coloured chalk on a dark slate."""
+    """White and pale colored chalk on a dark slate."""
     shape = photo.shape[:2]
     scale = scale_of(photo)
     grey = stretch(luma(photo), 2, 98)
@@ -167,7 +167,7 @@ def pastel(photo: Array, rng: np.random.Generator) -> Array:
     base = float(rng.uniform(2.0, 2.6))
     tooth = noise(shape, rng, 1.1 * scale) + 0.5 * noise(shape, rng, 2.2 * scale)
     powder = blur(soft, 0.5 * scale)
-    # Two passes of broad strokes in neighbouring hues, light over dark.
+    # Two passes of broad strokes in neighboring hues, light over dark.
     for turn in (0.0, 0.7):
         marks = [hatching(shape, rng, base + turn, 2.2 * scale, 13 * scale) for _ in range(3)]
         light_marks = np.mean(marks, axis=0)

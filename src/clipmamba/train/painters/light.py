@@ -38,7 +38,7 @@ def sepia(photo: Array, rng: np.random.Generator) -> Array:
 
 
 def cyanotype(photo: Array, rng: np.random.Generator) -> Array:
-    """Prussian blue sun print on watercolour paper."""
+    """Prussian blue sun print on watercolor paper."""
     shape = photo.shape[:2]
     scale = scale_of(photo)
     tone = stretch(luma(blur(photo, 0.4 * scale)), 1, 99)
@@ -64,7 +64,7 @@ def noir(photo: Array, rng: np.random.Generator) -> Array:
 
 
 def neon(photo: Array, rng: np.random.Generator) -> Array:
-    """Glowing coloured tubes along the edges in the dark."""
+    """Glowing colored tubes along the edges in the dark."""
     shape = photo.shape[:2]
     scale = scale_of(photo)
     flat = simplify(photo, scale, passes=1)
@@ -73,7 +73,7 @@ def neon(photo: Array, rng: np.random.Generator) -> Array:
     core = contours(tone, 0.8 * scale, flow, 0.3, 0.8)
     tubes = rgbs("ff2bd6 21e6ff 8a3bff ff3b5c 2bff9a ffb52b")
     pair = tubes[rng.permutation(len(tubes))[:3]]
-    # Neighbouring forms get different tubes: a slow field plus the photo's own hue.
+    # Neighboring forms get different tubes: a slow field plus the photo's own hue.
     where = (
         0.5
         + 0.30 * noise(shape, rng, 55 * scale)
@@ -90,7 +90,7 @@ def neon(photo: Array, rng: np.random.Generator) -> Array:
 
 
 def anime(photo: Array, rng: np.random.Generator) -> Array:
-    """Cel shading: clean flat colour in two tones, thin line, airy light."""
+    """Cel shading: clean flat color in two tones, thin line, airy light."""
     scale = scale_of(photo)
     tone = luma(photo)
     bright = with_luma(photo, 0.10 + 0.90 * stretch(tone, 1, 96) ** 0.85)

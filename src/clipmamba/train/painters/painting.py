@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from clipmamba.train.painters.brushes.cells import jittered_grid, sample
@@ -60,59 +62,65 @@ _OPPONENTS = np.array([[0.9, 0.9, 0.9], [0.8, -0.6, 0.2], [0.5, 0.4, -1.0]], dty
 _STARRY = np.array([[0.9, 0.9, 0.9], [0.9, 0.75, -0.9], [-0.5, 0.0, 0.5]], dtype=np.float32)
 
 
-def _brushwork(
-    picture: Array,
-    target: Array,
-    rng: np.random.Generator,
-    angle: Array,
-    *,
-    step: float,
-    length: float,
-    width: float,
-    wobble: float,
-    colour_noise: float,
-    keep: Array | None = None,
-    hairs: int = 5,
-    impasto: float = 0.10,
-    squareness: int = 3,
-    jitter_axes: Array | None = None,
-) -> Array:
-    """Lay one coat of bristle strokes of `target` colours over a picture.
+@dataclass(frozen=True)
+class Coat:
+    """How one coat of bristle strokes is laid; lengths in pixels.
 
-    Args:
-        picture: canvas (H, W, 3).
-        target: colours to paint (H, W, 3).
-        rng: randomness.
-        angle: stroke directions (H, W).
-        step: grid pitch of strokes in pixels.
-        length: mean stroke length in pixels.
-        width: stroke width in pixels.
+    Attributes:
+        step: grid pitch of strokes.
+        length: mean length of a stroke.
+        width: width of a stroke.
         wobble: deviation of the direction in radians.
-        colour_noise: deviation of a stroke's colour.
+        color_noise: deviation of a stroke's color.
         keep: chance (H, W) that a stroke is laid; all by default.
         hairs: bristles across a stroke.
         impasto: depth of bristle marks and edges in the light.
         squareness: 2 gives pointed strokes, more gives flat brushes.
-        jitter_axes: colour directions (K, 3) of that deviation; light, red-green and
-            blue-yellow by default.
+        jitter_axes: color directions (K, 3) of that deviation; light, red-green and blue-yellow
+            by default.
+    """
+
+    step: float
+    length: float
+    width: float
+    wobble: float
+    color_noise: float
+    keep: Array | None = None
+    hairs: int = 5
+    impasto: float = 0.10
+    squareness: int = 3
+    jitter_axes: Array | None = None
+
+
+def _brushwork(
+    picture: Array, target: Array, rng: np.random.Generator, angle: Array, coat: Coat
+) -> Array:
+    """Lay one coat of strokes of `target` colors over a picture.
+
+    Args:
+        picture: canvas (H, W, 3).
+        target: colors to paint (H, W, 3).
+        rng: randomness.
+        angle: stroke directions (H, W).
+        coat: how they are laid.
     """
     shape = target.shape[:2]
-    y, x = jittered_grid(shape, rng, step, 0.5)
+    y, x = jittered_grid(shape, rng, coat.step, 0.5)
     order = rng.permutation(len(y))
-    if keep is not None:
-        order = order[rng.random(len(order)) < sample(keep, y[order], x[order])]
+    if coat.keep is not None:
+        order = order[rng.random(len(order)) < sample(coat.keep, y[order], x[order])]
     y, x = y[order], x[order]
-    turn = sample(angle, y, x) + rng.normal(0, wobble, len(y)).astype(np.float32)
-    lengths = length * rng.uniform(0.7, 1.3, len(y)).astype(np.float32)
-    layer = lay_strokes(shape, y, x, turn, lengths, width, squareness)
-    colours = sample(target, y, x)
-    axes = _OPPONENTS if jitter_axes is None else jitter_axes
+    turn = sample(angle, y, x) + rng.normal(0, coat.wobble, len(y)).astype(np.float32)
+    lengths = coat.length * rng.uniform(0.7, 1.3, len(y)).astype(np.float32)
+    layer = lay_strokes(shape, y, x, turn, lengths, coat.width, coat.squareness)
+    colors = sample(target, y, x)
+    axes = _OPPONENTS if coat.jitter_axes is None else coat.jitter_axes
     shifts = rng.standard_normal((len(y), len(axes)), dtype=np.float32) @ axes
-    colours = colours + np.float32(colour_noise) * shifts
-    hair = bristles(layer, rng, hairs)
+    colors = colors + np.float32(coat.color_noise) * shifts
+    hair = bristles(layer, rng, coat.hairs)
     height = (0.9 - 0.5 * layer.v**2 + 0.35 * hair) * layer.alpha
-    light = relief(blur(height, 0.45), impasto * 1.6)
-    paint = colours[layer.owner] * (1 + 0.5 * impasto * hair)[..., None] + light[..., None]
+    light = relief(blur(height, 0.45), coat.impasto * 1.6)
+    paint = colors[layer.owner] * (1 + 0.5 * coat.impasto * hair)[..., None] + light[..., None]
     return mix(picture, paint.astype(np.float32), layer.alpha)
 
 
@@ -128,21 +136,44 @@ def oil_painting(photo: Array, rng: np.random.Generator) -> Array:
     canvas = blur(flat, 3 * scale) * 0.85
     size = rng.uniform(0.9, 1.15) * scale
     canvas = _brushwork(
-        canvas, flat, rng, angle, step=5.0 * size, length=19 * size, width=6.5 * size,
-        wobble=0.22, colour_noise=0.03, hairs=7, impasto=0.11,
-    )  # fmt: skip
+        canvas,
+        flat,
+        rng,
+        angle,
+        Coat(
+            step=5.0 * size,
+            length=19 * size,
+            width=6.5 * size,
+            wobble=0.22,
+            color_noise=0.03,
+            hairs=7,
+            impasto=0.11,
+        ),
+    )
     edge = blur(edge_strength(flat, 1.0 * scale), 1.2 * scale)
     fine = np.clip(0.15 + 1.3 * smoothstep(0.01, 0.07, edge), 0, 1)
     return finish(
         _brushwork(
-            canvas, flat, rng, angle, step=2.7 * size, length=10 * size, width=3.0 * size,
-            wobble=0.12, colour_noise=0.025, keep=fine, hairs=4, impasto=0.10,
+            canvas,
+            flat,
+            rng,
+            angle,
+            Coat(
+                step=2.7 * size,
+                length=10 * size,
+                width=3.0 * size,
+                wobble=0.12,
+                color_noise=0.025,
+                keep=fine,
+                hairs=4,
+                impasto=0.10,
+            ),
         )
-    )  # fmt: skip
+    )
 
 
 def impressionism(photo: Array, rng: np.random.Generator) -> Array:
-    """Short dabs of broken bright colour, violet shade and warm light."""
+    """Short dabs of broken bright color, violet shade and warm light."""
     shape = photo.shape[:2]
     scale = scale_of(photo)
     tone = stretch(luma(photo))
@@ -159,35 +190,46 @@ def impressionism(photo: Array, rng: np.random.Generator) -> Array:
     canvas = np.clip(blur(flat, 2 * scale) + np.asarray([0.05, 0.02, 0.04], np.float32), 0, 1)
     for step, length, width, jitter in ((3.4, 9.5, 3.9, 0.075), (2.9, 6.5, 2.5, 0.085)):
         canvas = _brushwork(
-            canvas, flat, rng, angle, step=step * size, length=length * size, width=width * size,
-            wobble=0.35, colour_noise=jitter, hairs=4, impasto=0.08,
-        )  # fmt: skip
+            canvas,
+            flat,
+            rng,
+            angle,
+            Coat(
+                step=step * size,
+                length=length * size,
+                width=width * size,
+                wobble=0.35,
+                color_noise=jitter,
+                hairs=4,
+                impasto=0.08,
+            ),
+        )
     return finish(canvas)
 
 
 def pointillism(photo: Array, rng: np.random.Generator) -> Array:
-    """Dots of pure divided colour on a pale ground, after Seurat."""
+    """Dots of pure divided color on a pale ground, after Seurat."""
     shape = photo.shape[:2]
     scale = scale_of(photo)
     bright = vibrance(saturate(with_luma(photo, 0.12 + 0.86 * stretch(luma(photo))), 1.6), 0.3)
     soft = simplify(bright, scale, passes=1)
     canvas = mix(np.ones_like(photo) * np.asarray(rgb("f1e8d6"), np.float32), soft, 0.6)
     size = max(0.62, rng.uniform(0.9, 1.1) * scale)
-    # Division of colour: each dot leans to one pure hue, the eye mixes them back.
+    # Division of color: each dot leans to one pure hue, the eye mixes them back.
     hues = rgbs("ff2a1a ff9a00 ffe600 19b84a 00a6d6 2a3bff a020c0 ff5fa8")
     hues = hues - luma(hues[None])[0][:, None]
     for step, diameter in ((3.1, 3.7), (3.3, 2.7)):
         y, x = jittered_grid(shape, rng, step * size, 0.38, brick=True)
         order = rng.permutation(len(y))
         y, x = y[order], x[order]
-        colours = sample(soft, y, x)
+        colors = sample(soft, y, x)
         push = rng.uniform(0.12, 0.42, (len(y), 1)).astype(np.float32)
-        push = push * (0.45 + 0.55 * luma(colours[None])[0])[:, None]
-        colours = colours + push * hues[rng.integers(0, len(hues), len(y))]
-        colours = np.clip(colours + rng.normal(0, 0.05, (len(y), 1)), 0, 1).astype(np.float32)
+        push = push * (0.45 + 0.55 * luma(colors[None])[0])[:, None]
+        colors = colors + push * hues[rng.integers(0, len(hues), len(y))]
+        colors = np.clip(colors + rng.normal(0, 0.05, (len(y), 1)), 0, 1).astype(np.float32)
         diameters = diameter * size * rng.uniform(0.85, 1.12, len(y))
         layer = lay_strokes(shape, y, x, 0.0, diameters, diameters, squareness=2)
-        canvas = mix(canvas, colours[layer.owner] * (1.03 - 0.10 * layer.v)[..., None], layer.alpha)
+        canvas = mix(canvas, colors[layer.owner] * (1.03 - 0.10 * layer.v)[..., None], layer.alpha)
     return finish(canvas)
 
 
@@ -209,10 +251,22 @@ def van_gogh(photo: Array, rng: np.random.Generator) -> Array:
     size = rng.uniform(0.92, 1.12) * scale
     canvas = flow.smooth(flat) * 0.75
     canvas = _brushwork(
-        canvas, flat, rng, angle, step=3.2 * size, length=13 * size, width=3.1 * size,
-        wobble=0.06, colour_noise=0.085, hairs=4, impasto=0.12, squareness=2,
-        jitter_axes=_STARRY,
-    )  # fmt: skip
+        canvas,
+        flat,
+        rng,
+        angle,
+        Coat(
+            step=3.2 * size,
+            length=13 * size,
+            width=3.1 * size,
+            wobble=0.06,
+            color_noise=0.085,
+            hairs=4,
+            impasto=0.12,
+            squareness=2,
+            jitter_axes=_STARRY,
+        ),
+    )
     strands = flow.smooth(noise(shape, rng, 1.5 * scale))
     strands = strands / max(float(strands.std()), 1e-6)
     canvas = canvas * (1 + 0.10 * strands)[..., None] + relief(strands, 0.05)[..., None]
@@ -221,7 +275,7 @@ def van_gogh(photo: Array, rng: np.random.Generator) -> Array:
 
 
 def expressionism(photo: Array, rng: np.random.Generator) -> Array:
-    """Raw broad strokes, unnatural clashing colour and dark contour, after Munch and Kirchner."""
+    """Raw broad strokes, unnatural clashing color and dark contour, after Munch and Kirchner."""
     shape = photo.shape[:2]
     scale = scale_of(photo)
     flat = simplify(photo, scale, passes=3)
@@ -239,9 +293,21 @@ def expressionism(photo: Array, rng: np.random.Generator) -> Array:
     angle = blend_angles(wave, angle, smoothstep(0.15, 0.6, coherence))
     size = rng.uniform(0.95, 1.2) * scale
     canvas = _brushwork(
-        wild * 0.8, wild, rng, angle, step=3.8 * size, length=17 * size, width=4.2 * size,
-        wobble=0.10, colour_noise=0.05, hairs=7, impasto=0.12, squareness=3,
-    )  # fmt: skip
+        wild * 0.8,
+        wild,
+        rng,
+        angle,
+        Coat(
+            step=3.8 * size,
+            length=17 * size,
+            width=4.2 * size,
+            wobble=0.10,
+            color_noise=0.05,
+            hairs=7,
+            impasto=0.12,
+            squareness=3,
+        ),
+    )
     line = outlines(blur(tone, 0.8 * scale), 1.9 * scale, 0.02, 0.06, Flow(angle, round(6 * scale)))
     return finish(mix(canvas, rgb("0f0d18"), 0.85 * line))
 
@@ -263,9 +329,21 @@ def fauvism(photo: Array, rng: np.random.Generator) -> Array:
     canvas = mix(np.ones_like(photo) * np.asarray(rgb("f3e9d4"), np.float32), flat, 0.5)
     for step, length, width in ((4.6, 11, 6.0), (3.9, 9, 4.2)):
         canvas = _brushwork(
-            canvas, flat, rng, angle, step=step * size, length=length * size, width=width * size,
-            wobble=0.25, colour_noise=0.04, hairs=5, impasto=0.035, squareness=4,
-        )  # fmt: skip
+            canvas,
+            flat,
+            rng,
+            angle,
+            Coat(
+                step=step * size,
+                length=length * size,
+                width=width * size,
+                wobble=0.25,
+                color_noise=0.04,
+                hairs=5,
+                impasto=0.035,
+                squareness=4,
+            ),
+        )
     line = outlines(tone, 1.5 * scale, 0.025, 0.07, edge_flow(tone, scale, 6))
     return finish(mix(canvas, rgb("1d2a6c"), 0.8 * line))
 

@@ -53,7 +53,7 @@ def _dots(darkness: Array, screen: Array, pitch: float) -> Array:
 
 
 def halftone(photo: Array, rng: np.random.Generator) -> Array:
-    """Four-colour print dots on turned screens."""
+    """Four-color print dots on turned screens."""
     shape = photo.shape[:2]
     scale = scale_of(photo)
     step = max(3, grid_step(scale, 4))
@@ -64,7 +64,7 @@ def halftone(photo: Array, rng: np.random.Generator) -> Array:
     sheet = 1 + 0.02 * paper(shape, rng, scale)[..., None]
     picture = np.asarray(rgb("faf6ea"), np.float32) * sheet
     inks = ("00a0dc", "e3147f", "ffe500", "1a1718")
-    # Angles and shifts keep the four screens apart and yet on one grid, which can be learnt.
+    # Angles and shifts keep the four screens apart and yet on one grid, which can be learned.
     screens = (
         _screen(shape, step, 0.0),
         _screen(shape, step, 0.0, step / 2),
@@ -93,7 +93,7 @@ def newsprint(photo: Array, rng: np.random.Generator) -> Array:
 
 
 def comic_book(photo: Array, rng: np.random.Generator) -> Array:
-    """Flat strong colours, black ink outlines and dot shading."""
+    """Flat strong colors, black ink outlines and dot shading."""
     shape = photo.shape[:2]
     scale = scale_of(photo)
     grey = luma(photo)
@@ -101,12 +101,12 @@ def comic_book(photo: Array, rng: np.random.Generator) -> Array:
     flat = simplify(vibrance(saturate(bright, 1.7), 0.35), scale, passes=3)
     tone = luma(flat)
     steps = posterise(tone, 4, 0.12)
-    coloured = with_luma(flat, 0.25 + 0.75 * steps)
-    coloured = np.round(saturate(coloured, 1.25) * 6) / 6 * 0.6 + saturate(coloured, 1.25) * 0.4
+    colored = with_luma(flat, 0.25 + 0.75 * steps)
+    colored = np.round(saturate(colored, 1.25) * 6) / 6 * 0.6 + saturate(colored, 1.25) * 0.4
     pitch = max(3, grid_step(scale, 4)) / _DIAGONAL
     shade = smoothstep(0.62, 0.2, tone)
     dots = _dots(0.62 * shade, _screen(shape, pitch, np.pi / 4), pitch)
-    picture = coloured * (1 - 0.42 * dots)[..., None]
+    picture = colored * (1 - 0.42 * dots)[..., None]
     flow = edge_flow(tone, scale)
     width = float(rng.uniform(1.3, 1.7))
     line = line_drawing(photo, scale, width, flow)
@@ -141,7 +141,7 @@ def pop_art(photo: Array, rng: np.random.Generator) -> Array:
     picture = np.broadcast_to(inks[0], photo.shape).astype(np.float32)
     for cut, ink in zip(cuts, inks[1:], strict=True):
         picture = mix(picture, ink, smoothstep(float(cut) - edge, float(cut) + edge, grey))
-    # Strong colours of the photo show as a misregistered flat.
+    # Strong colors of the photo show as a misregistered flat.
     chroma = photo.max(axis=2) - photo.min(axis=2)
     area = smoothstep(0.3, 0.42, blur(chroma, 1.5 * scale)) * smoothstep(0.2, 0.35, grey)
     picture = mix(picture, np.round(saturate(flat, 2.5) * 2) / 2, 0.6 * area)
@@ -192,7 +192,7 @@ def woodcut(photo: Array, rng: np.random.Generator) -> Array:
 
 
 def linocut(photo: Array, rng: np.random.Generator) -> Array:
-    """Bold relief print in one coloured ink with gouge marks left in the ground."""
+    """Bold relief print in one colored ink with gouge marks left in the ground."""
     shape = photo.shape[:2]
     scale = scale_of(photo)
     grey = stretch(luma(simplify(photo, scale)), 3, 97)
@@ -214,8 +214,8 @@ def linocut(photo: Array, rng: np.random.Generator) -> Array:
     ink = ink * (1 - nicks * smoothstep(0.0, -0.04, above))
     ink = np.maximum(ink, line_drawing(photo, scale, 1.7, flow))
     ink = ink * (1 - 0.5 * smoothstep(2.1, 2.8, paper(shape, rng, scale)))
-    colour = rgb(str(rng.choice(["0f1f3d", "7a1712", "12392c", "151515", "3a1a4a"])))
-    return finish(mix(np.ones_like(photo) * rgbs("f3ecdc")[0], colour, ink))
+    color = rgb(str(rng.choice(["0f1f3d", "7a1712", "12392c", "151515", "3a1a4a"])))
+    return finish(mix(np.ones_like(photo) * rgbs("f3ecdc")[0], color, ink))
 
 
 def engraving(photo: Array, rng: np.random.Generator) -> Array:
@@ -281,7 +281,7 @@ _POSTERS = (
 
 
 def art_nouveau(photo: Array, rng: np.random.Generator) -> Array:
-    """Poster of 1900: flat warm muted colours inside flowing bold contours."""
+    """Poster of 1900: flat warm muted colors inside flowing bold contours."""
     shape = photo.shape[:2]
     scale = scale_of(photo)
     flow = edge_flow(luma(photo), scale, length=4, sigma=2.5)
@@ -320,7 +320,7 @@ def risograph(photo: Array, rng: np.random.Generator) -> Array:
 
 
 def duotone(photo: Array, rng: np.random.Generator) -> Array:
-    """Dark and light swapped for two strong colours."""
+    """Dark and light swapped for two strong colors."""
     pairs = (
         ("1d0b4f", "ff6f61", "ffe9b0"),
         ("062b3b", "0fb5a6", "f6f7c1"),

@@ -72,7 +72,7 @@ def pixel_art(photo: Array, rng: np.random.Generator) -> Array:
 
 
 def mosaic(photo: Array, rng: np.random.Generator) -> Array:
-    """Tesserae on a grid, turned along the edges, in few stone colours, with grout."""
+    """Tesserae on a grid, turned along the edges, in few stone colors, with grout."""
     height, width = shape = photo.shape[:2]
     scale = scale_of(photo)
     step = max(4, grid_step(scale, 5.0))  # fixed: of several, a pixel loss learns the mean
@@ -87,7 +87,7 @@ def mosaic(photo: Array, rng: np.random.Generator) -> Array:
     cy, cx = cy.astype(np.float32), cx.astype(np.float32)
     turn = sample(angle, cy.ravel(), cx.ravel()).reshape(gy.shape)
     cos, sin = np.cos(turn), np.sin(turn)
-    # Cell of each pixel: the nearest centre by a square metric turned with the edge.
+    # Cell of each pixel: the nearest center by a square metric turned with the edge.
     y, x = np.indices(shape, dtype=np.float32)
     iy = np.rint(y / step + 1.5).astype(np.intp)
     first = np.full(shape, 1e9, np.float32)
@@ -108,11 +108,11 @@ def mosaic(photo: Array, rng: np.random.Generator) -> Array:
             first = np.where(closer, distance, first)
     seam = second - first
     lively = vibrance(saturate(with_luma(photo, stretch(luma(photo))), 1.25), 0.22)
-    colours = cell_means(lively, label, rows * columns)
-    palette = learn_palette(colours[np.unique(label)][None], int(rng.integers(16, 28)), rng)
-    colours = palette[nearest(colours, palette)]
-    colours = colours * rng.uniform(0.86, 1.12, (len(colours), 1)).astype(np.float32)
-    picture = colours[label]
+    colors = cell_means(lively, label, rows * columns)
+    palette = learn_palette(colors[np.unique(label)][None], int(rng.integers(16, 28)), rng)
+    colors = palette[nearest(colors, palette)]
+    colors = colors * rng.uniform(0.86, 1.12, (len(colors), 1)).astype(np.float32)
+    picture = colors[label]
     # A lit upper edge and a grain make stone of it.
     tilt = (x - cx.ravel()[label]) + (y - cy.ravel()[label])
     picture = picture * (1 - 0.10 * np.clip(tilt / step, -1, 1))[..., None]
@@ -137,7 +137,7 @@ def _panes(photo: Array, rng: np.random.Generator, step: float, compactness: flo
 
 
 def _seams(label: Index) -> Array:
-    """1 where a pixel's right or lower neighbour is of another cell (H, W)."""
+    """1 where a pixel's right or lower neighbor is of another cell (H, W)."""
     seam = np.zeros(label.shape, np.float32)
     seam[:, :-1] += label[:, :-1] != label[:, 1:]
     seam[:-1] += label[:-1] != label[1:]
@@ -153,14 +153,14 @@ def stained_glass(photo: Array, rng: np.random.Generator) -> Array:
     vivid = with_luma(photo, 0.1 + 0.9 * stretch(grey, 3, 97))
     label = _panes(simplify(vivid, scale), rng, step, 0.004)
     cells = int(label.max()) + 1
-    colours = cell_means(vivid, label, cells)
-    colours = _jewel(colours, rng)
+    colors = cell_means(vivid, label, cells)
+    colors = _jewel(colors, rng)
     lead = max(0.7, 0.85 * scale)
     line = blur(_seams(label), lead)
     line = smoothstep(0.16, 0.34, line)
     inside = ndimage.distance_transform_edt(_seams(label) < 0.5).astype(np.float32)
     glow = 1 - np.exp(-inside / (2.6 * scale))
-    glass = colours[label] * (0.72 + 0.42 * glow)[..., None]
+    glass = colors[label] * (0.72 + 0.42 * glow)[..., None]
     streaks = noise(shape, rng, 5.0 * scale) * 0.05 + noise(shape, rng, 1.5 * scale) * 0.025
     glass = (
         glass * (1 + streaks)[..., None]
@@ -171,15 +171,15 @@ def stained_glass(photo: Array, rng: np.random.Generator) -> Array:
     return finish(glass + (dark - glass) * line[..., None])
 
 
-def _jewel(colours: Array, rng: np.random.Generator) -> Array:
-    """Push colours (N, 3) to the jewel tones of glass; greys take a random tint."""
-    row = colours[None]
+def _jewel(colors: Array, rng: np.random.Generator) -> Array:
+    """Push colors (N, 3) to the jewel tones of glass; greys take a random tint."""
+    row = colors[None]
     row = vibrance(saturate(row, 2.2), 0.75)[0]
     jewels = rgbs("b3122d d8701c e8b62c 2f8f4e 13695f 1f5fae 2a3a8f 5d2f86 a3cfe0 f2e3b3 8a4a22")
     pick = jewels[nearest(row, jewels)]
     share = rng.uniform(0.35, 0.65)
     out = row * (1 - share) + pick * share
-    light = luma(colours[None])[0]
+    light = luma(colors[None])[0]
     target = 0.16 + 0.74 * light
     out = out * (target / np.maximum(luma(out[None])[0], 0.08))[:, None] ** 0.75
     return np.clip(out * rng.uniform(0.88, 1.12, (len(out), 1)), 0, 1).astype(np.float32)
@@ -222,26 +222,26 @@ def low_poly(photo: Array, rng: np.random.Generator) -> Array:
     lively = vibrance(saturate(with_luma(photo, stretch(luma(photo))), 1.3), 0.2)
     soft = blur(lively, 0.9 * scale)
     corners = points[Delaunay(points).simplices]
-    centre = corners.mean(axis=1)
-    inset = corners * 0.55 + centre[:, None] * 0.45
-    spots = np.concatenate([centre[:, None], inset], axis=1)
-    colours = sample(soft, spots[..., 1].ravel() - 0.5, spots[..., 0].ravel() - 0.5)
-    colours = colours.reshape(-1, 4, 3).mean(axis=1)
+    center = corners.mean(axis=1)
+    inset = corners * 0.55 + center[:, None] * 0.45
+    spots = np.concatenate([center[:, None], inset], axis=1)
+    colors = sample(soft, spots[..., 1].ravel() - 0.5, spots[..., 0].ravel() - 0.5)
+    colors = colors.reshape(-1, 4, 3).mean(axis=1)
     # Each facet leans its own way to one lamp.
     edge = corners[:, 1] - corners[:, 0]
     lean = np.cos(2 * np.arctan2(edge[:, 1], edge[:, 0]) + rng.uniform(0, 6.28))
-    colours = colours * (1 + 0.05 * lean + rng.uniform(-0.04, 0.04, len(lean)))[:, None]
-    return finish(_draw_polygons(corners, colours, (height, width)))
+    colors = colors * (1 + 0.05 * lean + rng.uniform(-0.04, 0.04, len(lean)))[:, None]
+    return finish(_draw_polygons(corners, colors, (height, width)))
 
 
 def _draw_polygons(
-    corners: Points, colours: Array, shape: tuple[int, int], oversample: int = 3
+    corners: Points, colors: Array, shape: tuple[int, int], oversample: int = 3
 ) -> Array:
-    """Fill polygons (N, K, 2) of (x, y) with flat colours (N, 3), antialiased."""
+    """Fill polygons (N, K, 2) of (x, y) with flat colors (N, 3), antialiased."""
     height, width = shape
     canvas = Image.new("RGB", (width * oversample, height * oversample))
     draw = ImageDraw.Draw(canvas)
-    fills = (np.clip(colours, 0, 1) * 255 + 0.5).astype(np.uint8)
+    fills = (np.clip(colors, 0, 1) * 255 + 0.5).astype(np.uint8)
     for polygon, fill in zip((corners * oversample).tolist(), fills.tolist(), strict=True):
         draw.polygon([tuple(point) for point in polygon], fill=tuple(fill))
     small = canvas.resize((width, height), Image.Resampling.BOX)
@@ -306,7 +306,7 @@ def _facet_index(corners: Points, shape: tuple[int, int]) -> Index:
 
 
 def cross_stitch(photo: Array, rng: np.random.Generator) -> Array:
-    """Little thread crosses in counted colours on woven cloth."""
+    """Little thread crosses in counted colors on woven cloth."""
     height, width = shape = photo.shape[:2]
     scale = scale_of(photo)
     step = max(4, grid_step(scale, 5.0))  # fixed: of several, a pixel loss learns the mean
@@ -316,7 +316,7 @@ def cross_stitch(photo: Array, rng: np.random.Generator) -> Array:
     small = cell_means(lively, index, rows * columns).reshape(rows, columns, 3)
     small = np.clip(small + 0.5 * (small - blur(small, 1.0)), 0, 1)
     palette = learn_palette(small, int(rng.integers(12, 22)), rng)
-    colours = to_palette(small, palette).reshape(-1, 3)
+    colors = to_palette(small, palette).reshape(-1, 3)
     y = ((np.arange(height) % step) + 0.5) / step * 2 - 1
     x = ((np.arange(width) % step) + 0.5) / step * 2 - 1
     v, u = (part.astype(np.float32) for part in np.meshgrid(y, x, indexing="ij"))
@@ -332,15 +332,15 @@ def cross_stitch(photo: Array, rng: np.random.Generator) -> Array:
     )
     if rng.random() < 0.3:
         cloth = cloth * np.asarray(rgb("5b6472"), np.float32)
-    thread = colours[index] * (1 + 0.05 * noise(shape, rng, 1.0))[..., None]
-    # Thread covers most of the cloth: what is left between the crosses takes its colour.
-    cloth = mix(cloth, colours[index], 0.45)
+    thread = colors[index] * (1 + 0.05 * noise(shape, rng, 1.0))[..., None]
+    # Thread covers most of the cloth: what is left between the crosses takes its color.
+    cloth = mix(cloth, colors[index], 0.45)
     picture = mix(cloth, thread * light_below[..., None], below)
     return finish(mix(picture, thread * light_above[..., None], above))
 
 
 def embroidery(photo: Array, rng: np.random.Generator) -> Array:
-    """Satin stitches of shiny thread that follow the forms, in few colours."""
+    """Satin stitches of shiny thread that follow the forms, in few colors."""
     shape = photo.shape[:2]
     scale = scale_of(photo)
     lively = vibrance(saturate(with_luma(photo, stretch(luma(photo))), 1.35), 0.28)
@@ -358,10 +358,10 @@ def embroidery(photo: Array, rng: np.random.Generator) -> Array:
         turn = sample(angle, y, x) + rng.normal(0, 0.07, len(y)).astype(np.float32)
         length = rng.uniform(8.0, 11.0, len(y)) * scale
         layer = lay_strokes(shape, y, x, turn, length, 2.3 * scale, squareness=4)
-        colours = palette[nearest(sample(flat, y, x), palette)]
-        colours = colours * rng.uniform(0.86, 1.14, (len(y), 1)).astype(np.float32)
+        colors = palette[nearest(sample(flat, y, x), palette)]
+        colors = colors * rng.uniform(0.86, 1.14, (len(y), 1)).astype(np.float32)
         round_light = 1.14 - 0.40 * layer.v**2 - 0.16 * layer.u**4
         sheen = 0.10 * np.exp(-(((layer.u - 0.1) / 0.35) ** 2) - ((layer.v + 0.3) / 0.4) ** 2)
-        stitch = colours[layer.owner] * round_light[..., None] + sheen[..., None]
+        stitch = colors[layer.owner] * round_light[..., None] + sheen[..., None]
         picture = mix(picture, stitch, layer.alpha)
     return finish(picture)

@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from clipmamba.errors import InputError
+from clipmamba.train.pictures import open_picture
 from clipmamba.train.stylizer.pairs import SIZE, as_images
 from clipmamba.train.stylizer.prepared import Prepared
 
@@ -170,8 +171,7 @@ def _crop(
     path: Path, side: int, zoom: tuple[float, float], rng: random.Random
 ) -> NDArray[np.uint8]:
     """A random square of a picture, whose short side is first made `zoom` times `side`."""
-    with Image.open(path) as opened:
-        image = opened.convert("RGB")
+    image = open_picture(path)
     part = min(image.size) / rng.uniform(*zoom)
     left, top = rng.uniform(0, image.width - part), rng.uniform(0, image.height - part)
     box = (left, top, left + part, top + part)

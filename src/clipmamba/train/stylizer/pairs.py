@@ -20,7 +20,7 @@ from tqdm import tqdm
 from clipmamba.errors import InputError
 from clipmamba.files import flush_folder, write_json
 from clipmamba.train.painters import PAINTERS
-from clipmamba.train.pictures import Picture
+from clipmamba.train.pictures import Picture, open_picture
 
 SIZE = 256  # side of every stored photo and result, in pixels
 GRID = 16  # crops start at multiples of it
@@ -55,6 +55,7 @@ class PairStore:
     """
 
     def __init__(self, folder: Path):
+        self.folder = folder
         self.styles = read_styles(folder)
         self.photos = np.load(folder / "photos.npy", mmap_mode="r")
         self.results = np.load(folder / "results.npy", mmap_mode="r")
@@ -62,6 +63,10 @@ class PairStore:
 
     def __len__(self) -> int:
         return len(self.numbers)
+
+    def __reduce__(self) -> tuple[type[PairStore], tuple[Path]]:
+        """Pickle the folder alone: a worker process maps the files, too, and copies nothing."""
+        return PairStore, (self.folder,)
 
 
 def read_styles(folder: Path) -> list[StyleEntry]:
@@ -89,7 +94,7 @@ def write_store(
     count: int,
     split: str = "",
 ) -> None:
-    """Writes `count` pairs (photo, result, style number) as a `PairStore`.
+    """Write `count` pairs (photo, result, style number) as a `PairStore`.
 
     Args:
         folder: Of the store.
@@ -122,10 +127,9 @@ def stored_split(folder: Path) -> str | None:
     return file.read_text(encoding="utf-8") if complete else None
 
 
-def load_square(path: str | Path, side: int, rng: random.Random | None = None) -> Pixels:
+def load_square(path: Path, side: int, rng: random.Random | None = None) -> Pixels:
     """A square of a picture at `side` px: the middle, or a random 70 to 100 % of it."""
-    with Image.open(path) as opened:
-        image = opened.convert("RGB")
+    image = open_picture(path)
     short = min(image.size)
     crop = short if rng is None else round(short * rng.uniform(0.7, 1.0))
     left, top = (image.width - crop) // 2, (image.height - crop) // 2
@@ -145,7 +149,7 @@ def painter_pairs(
 ) -> Iterator[tuple[Pixels, Pixels, int]]:
     """Pairs of the procedural painters in turn."""
     jobs = [
-        (str(photos[(row * 7919 + seed) % len(photos)].path), row, seed)
+        (photos[(row * 7919 + seed) % len(photos)].path, row, seed)
         for row in range(-(-count // _CROPS))
     ]
     with ProcessPoolExecutor(workers) as pool:
@@ -153,7 +157,7 @@ def painter_pairs(
         yield from islice(pairs, count)
 
 
-def _paint(job: tuple[str, int, int]) -> list[tuple[Pixels, Pixels, int]]:
+def _paint(job: tuple[Path, int, int]) -> list[tuple[Pixels, Pixels, int]]:
     path, row, seed = job
     place = random.Random(f"{seed}-{row}")
     photo = load_square(path, _RENDER, place)

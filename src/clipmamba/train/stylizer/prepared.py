@@ -24,12 +24,12 @@ from tqdm import tqdm
 from clipmamba.clip import Clip
 from clipmamba.errors import InputError
 from clipmamba.files import write_json
-from clipmamba.train.pictures import Picture, draw_by_look, split_fingerprint
+from clipmamba.train.pictures import Picture, draw_by_look, open_picture, split_fingerprint
 from clipmamba.train.stylizer.pairs import PairStore, as_images
 from clipmamba.weights import write_tensors
 
 VIEWS = (1.0, 0.75)  # of a style picture's short side: the whole of it, and its middle
-GREY_SHARE = 0.4  # how often a black and white picture is drawn, beside one in colour
+GREY_SHARE = 0.4  # how often a black and white picture is drawn, beside one in color
 PHOTOS_SEEN = 300  # at most, to find out where photos lie
 _SIDE = 224  # pixels at which pictures are encoded
 _LIST, _POINTS, _PAINTERS = "prepared.json", "points.safetensors", "painters"
@@ -164,8 +164,7 @@ def _split(styles: Iterable[str], photos: Iterable[str]) -> str:
 
 def _views(path: Path) -> list[NDArray[np.uint8]]:
     """Squares (224, 224, 3) from the middle of a picture."""
-    with Image.open(path) as opened:
-        image = opened.convert("RGB")
+    image = open_picture(path)
     squares = []
     for part in VIEWS:
         side = part * min(image.size)

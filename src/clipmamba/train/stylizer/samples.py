@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from clipmamba.evaluate.sheet import contact_sheet
 from clipmamba.models.gamut import into_gamut
 from clipmamba.models.second_design import SecondStylizer
+from clipmamba.train.pictures import open_picture
 from clipmamba.train.stylizer.pairs import as_images
 from clipmamba.train.stylizer.prepared import Prepared
 
@@ -60,8 +61,7 @@ def sample_sheet(data: Path, prepared: Prepared) -> Callable[[nn.Module, Path], 
 
 
 def _square(path: Path) -> Image.Image:
-    with Image.open(path) as opened:
-        image = opened.convert("RGB")
+    image = open_picture(path)
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
     box = (left, top, left + side, top + side)

@@ -33,7 +33,7 @@ class LossWeights:
     Attributes:
         texture: VGG's Gram matrices, means and deviations at all sizes, against a style picture
             whose strokes have the size asked for, or an exact result.
-        content: The photo's VGG features after instance normalisation; not where a result is exact.
+        content: The photo's VGG features after instance normalization; not where a result is exact.
         calm: Local contrast in flat parts of the photo, beyond that of calm parts of the style.
         pixel: L1 to an exact result at several sizes, with gradients.
         gamut: Mean square of what lies outside [0, 1].

@@ -99,7 +99,7 @@ def _replace(done: ExitStack, module: ModuleType, name: str, make: Callable[[Any
 
 
 def _on_cpu(ours: Callable[..., Any]) -> Callable[[Any], Any]:
-    """Makes a function that takes `ours` for CPU tensors and what was there for all others."""
+    """Make a function that takes `ours` for CPU tensors and what was there for all others."""
 
     def make(there: Any) -> Any:
         @functools.wraps(there)

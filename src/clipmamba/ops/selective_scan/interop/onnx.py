@@ -1,8 +1,16 @@
-"""The scan in ONNX: its operator becomes a standard `Scan`, of any length. Needs onnxscript."""
+"""The scan in ONNX, of any length, in standard operators. Needs onnxscript.
+
+`scan_lines`, of many short lines: one loop over the steps takes all lines at once.
+
+`selective_scan`, of one long sequence: a loop over L steps would spend its time between the steps.
+So L steps are cut into about √L chunks of about √L steps: one loop takes the first step of all
+chunks at once, then the second, …; a loop over the chunks hands on what each leaves; a last loop
+starts every chunk from there. That is 3 √L rounds, exact, at the price of two exponentials a step.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -10,32 +18,58 @@ from onnxscript import FLOAT, graph, script
 from onnxscript import opset18 as op
 from onnxscript.values import Opset
 
+from clipmamba.ops.selective_scan import lines
 
-@script(Opset("clipmamba", 1), default_opset=op)  # type: ignore[untyped-decorator]
-def scan(
+_FUNCTIONS = Opset("clipmamba", 1)
+
+
+@script(_FUNCTIONS, default_opset=op)  # type: ignore[untyped-decorator]
+def chunked_scan(
     start: FLOAT, A: FLOAT, delta: FLOAT, drive: FLOAT, B: FLOAT, C: FLOAT
 ) -> tuple[FLOAT, FLOAT]:
-    """One step after the other; a function of the ONNX file, not of Python.
+    """K chunks of T steps; a function of the ONNX file, not of Python.
 
     Args:
-        start: State (B, G, P, N), P channels a group.
-        A: (G, P, N).
-        delta: (L, B, G, P, 1).
-        drive: delta * u, (L, B, G, P, 1).
-        B: (L, B, G, 1, N).
-        C: (L, B, G, N, 1).
+        start: State (B, G, N, P), P channels a group.
+        A: (G, 1, N, P).
+        delta: (T, B, G, K, 1, P).
+        drive: delta * u, (T, B, G, K, 1, P).
+        B: (T, B, G, K, N, 1).
+        C: (T, B, G, K, 1, N).
 
     Returns:
-        (L, B, G, P, 1) and the state after the last step.
+        (T, B, G, K, 1, P) and the state after the last step.
     """
+
+    @graph()
+    def leave(h, delta_t, drive_t, B_t):  # type: ignore[no-untyped-def]
+        h_t = op.Exp(delta_t * A) * h + drive_t * B_t
+        return h_t
+
+    @graph()
+    def hand_on(h, decay_k, left_k):  # type: ignore[no-untyped-def]
+        begin_k = op.Identity(h)
+        h_k = decay_k * h + left_k
+        return h_k, begin_k
 
     @graph()
     def step(h, delta_t, drive_t, B_t, C_t):  # type: ignore[no-untyped-def]
         h_t = op.Exp(delta_t * A) * h + drive_t * B_t
-        y_t = op.MatMul(h_t, C_t)
+        y_t = op.MatMul(C_t, h_t)
         return h_t, y_t
 
-    last, y = op.Scan(start, delta, drive, B, C, body=step, num_scan_inputs=4)
+    decay = op.Exp(op.ReduceSum(delta, op.Constant(value_ints=[0]), keepdims=0) * A)
+    empty = op.Expand(op.Constant(value_float=0.0), op.Shape(decay))
+    left = op.Scan(empty, delta, drive, B, body=leave, num_scan_inputs=3)
+    last, begins = op.Scan(
+        start,
+        op.Transpose(decay, perm=[2, 0, 1, 3, 4]),
+        op.Transpose(left, perm=[2, 0, 1, 3, 4]),
+        body=hand_on,
+        num_scan_inputs=2,
+    )
+    begin = op.Transpose(begins, perm=[1, 2, 0, 3, 4])
+    _, y = op.Scan(begin, delta, drive, B, C, body=step, num_scan_inputs=4)
     return y, last
 
 
@@ -61,41 +95,138 @@ def _translate(
     def numbers(*values: int) -> Any:
         return op.Constant(value_ints=list(values))
 
-    def batch_by(*sizes: int) -> Any:
-        return op.Concat(op.Shape(u, start=0, end=1), numbers(*sizes), axis=0)
+    one = numbers(1)
+    batch, length = op.Shape(u, start=0, end=1), op.Shape(u, start=2, end=3)
+    root = op.Sqrt(op.Cast(length, to=1))
+    steps = op.Cast(op.Ceil(root), to=7)
+    chunks = op.Div(op.Sub(op.Add(length, steps), one), steps)
+    # A step of size 0 changes nothing: with such ones the last chunk is filled up.
+    missing = op.Sub(op.Mul(steps, chunks), length)
 
-    def steps_first(x: Any) -> Any:  # (B, D, L) to (L, B, G, P, 1)
-        return op.Transpose(op.Reshape(x, batch_by(groups, channels, 1, -1)), perm=[4, 0, 1, 2, 3])
+    def steps_first(x: Any, rows: int) -> Any:  # (B, G * rows, L) to (T, B, G, K, rows)
+        x = op.Pad(x, op.Concat(numbers(0, 0, 0, 0, 0), missing, axis=0))
+        shape = op.Concat(batch, numbers(groups, rows), chunks, steps, axis=0)
+        return op.Transpose(op.Reshape(x, shape), perm=[4, 0, 1, 3, 2])
 
-    shape = batch_by(groups, channels, states)
+    def grouped(x: Any) -> Any:  # (B, G, N, L) to (B, G * N, L)
+        return op.Reshape(x, op.Concat(batch, numbers(groups * states), length, axis=0))
+
+    def states_first(x: Any) -> Any:  # (…, P, N) to (…, N, P)
+        return op.Transpose(x, perm=[0, 1, 3, 2])
+
+    shape = op.Concat(batch, numbers(groups, channels, states), axis=0)
     if initial_state is None:
         start = op.Expand(op.Constant(value_float=0.0), shape)
     else:
         start = op.Reshape(initial_state, shape)
     if delta_bias is not None:
-        delta = op.Add(delta, op.Unsqueeze(delta_bias, numbers(1)))
+        delta = op.Add(delta, op.Unsqueeze(delta_bias, one))
     if delta_softplus:
         delta = op.Softplus(delta)
     if least_delta:
         delta = op.Add(delta, op.Constant(value_float=least_delta))
-    y, last = scan(
-        start,
-        op.Reshape(A, numbers(groups, channels, states)),
-        steps_first(delta),
-        steps_first(op.Mul(delta, u)),
-        op.Unsqueeze(op.Transpose(B, perm=[3, 0, 1, 2]), numbers(3)),
-        op.Unsqueeze(op.Transpose(C, perm=[3, 0, 1, 2]), numbers(4)),
+    y, last = chunked_scan(
+        states_first(start),
+        states_first(op.Reshape(A, numbers(groups, 1, channels, states))),
+        op.Unsqueeze(steps_first(delta, channels), numbers(4)),
+        op.Unsqueeze(steps_first(op.Mul(delta, u), channels), numbers(4)),
+        op.Unsqueeze(steps_first(grouped(B), states), numbers(5)),
+        op.Unsqueeze(steps_first(grouped(C), states), numbers(4)),
     )
-    y = op.Reshape(op.Transpose(y, perm=[1, 2, 3, 4, 0]), op.Shape(u))
+    y = op.Transpose(op.Squeeze(y, numbers(4)), perm=[1, 2, 4, 3, 0])  # (B, G, P, K, T)
+    filled = op.Concat(batch, numbers(groups * channels), op.Mul(steps, chunks), axis=0)
+    y = op.Slice(op.Reshape(y, filled), numbers(0), length, numbers(2))
     if D is not None:
-        y = op.Add(y, op.Mul(op.Unsqueeze(D, numbers(1)), u))
+        y = op.Add(y, op.Mul(op.Unsqueeze(D, one), u))
     if z is not None:
         y = op.Mul(y, op.Mul(z, op.Sigmoid(z)))
-    last = op.Reshape(last, batch_by(groups * channels, states))
+    last = op.Reshape(
+        states_first(last), op.Concat(batch, numbers(groups * channels, states), axis=0)
+    )
     return y, last, op.Identity(last)  # nothing reads the saved states of an exported graph
 
 
+@script(_FUNCTIONS, default_opset=op)  # type: ignore[untyped-decorator]
+def line_scan(
+    A: FLOAT,
+    delta: FLOAT,
+    drive: FLOAT,
+    B: FLOAT,
+    C: FLOAT,
+    ways: Sequence[int],
+    way: Sequence[int],
+) -> FLOAT:
+    """M lines of T steps; a function of the ONNX file, not of Python.
+
+    Args:
+        A: (N, P).
+        delta: (T, M, 1, P).
+        drive: delta * u, (T, M, 1, P).
+        B: (T, M, N, 1).
+        C: (T, M, 1, N).
+        ways: 0 forwards or 1 backwards, for each of the four.
+        way: The same, once.
+
+    Returns:
+        (T, M, 1, P).
+    """
+
+    @graph()
+    def step(h, delta_t, drive_t, B_t, C_t):  # type: ignore[no-untyped-def]
+        h_t = op.Exp(delta_t * A) * h + drive_t * B_t
+        y_t = op.MatMul(C_t, h_t)
+        return h_t, y_t
+
+    count = op.Shape(delta, start=1, end=2)
+    start = op.Expand(op.Constant(value_float=0.0), op.Concat(count, op.Shape(A), axis=0))
+    _, y = op.Scan(
+        start,
+        delta,
+        drive,
+        B,
+        C,
+        body=step,
+        num_scan_inputs=4,
+        scan_input_directions=ways,
+        scan_output_directions=way,
+    )
+    return y
+
+
+def _translate_lines(
+    u: Any,
+    delta: Any,
+    A: Any,
+    B: Any,
+    C: Any,
+    delta_bias: Any,
+    least_delta: float,
+    backwards: bool,
+) -> Any:
+    """`scan_lines`: its arguments, as values of an ONNX graph, to its result; float32 only."""
+    two, three = (op.Constant(value_ints=[axis]) for axis in (2, 3))
+    delta = op.Add(delta, delta_bias)
+    # Runtimes compute Softplus one by one but Exp in vectors.
+    grown = op.Log(
+        op.Add(op.Exp(op.Min(delta, op.Constant(value_float=60.0))), op.Constant(value_float=1.0))
+    )
+    delta = op.Max(grown, delta)
+    if least_delta:
+        delta = op.Add(delta, op.Constant(value_float=least_delta))
+    y = line_scan(
+        op.Transpose(A, perm=[1, 0]),
+        op.Unsqueeze(delta, two),
+        op.Unsqueeze(op.Mul(delta, u), two),
+        op.Unsqueeze(B, three),
+        op.Unsqueeze(C, two),
+        ways=[int(backwards)] * 4,
+        way=[int(backwards)],
+    )
+    return op.Squeeze(y, two)
+
+
 TRANSLATIONS: dict[Callable[..., Any], Callable[..., Any]] = {
-    torch.ops.clipmamba.selective_scan.default: _translate
+    torch.ops.clipmamba.selective_scan.default: _translate,
+    lines.OPERATOR: _translate_lines,
 }
 """For `custom_translation_table=` of `torch.onnx.export`; trace with `scan_backend("torch")`."""

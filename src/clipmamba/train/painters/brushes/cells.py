@@ -43,7 +43,7 @@ def sample(picture: Array, y: Array, x: Array) -> Array:
 
 
 def cell_means(picture: Array, label: Index, cells: int) -> Array:
-    """Mean colour (cells, 3) of each label (H, W); empty cells are 0."""
+    """Mean color (cells, 3) of each label (H, W); empty cells are 0."""
     flat = label.ravel()
     count = np.maximum(np.bincount(flat, minlength=cells), 1)
     return np.stack(

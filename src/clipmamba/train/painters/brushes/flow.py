@@ -23,7 +23,7 @@ def tangent(grey: Array, sigma: float) -> tuple[Array, Array]:
     smooth = blur(grey, 0.8)
     gx = ndimage.sobel(smooth, axis=1, mode="nearest")
     gy = ndimage.sobel(smooth, axis=0, mode="nearest")
-    # Normalised by the root of the strength: strong edges should not silence everything near.
+    # Normalized by the root of the strength: strong edges should not silence everything near.
     strength = np.sqrt(gx * gx + gy * gy) + 1e-4
     xx, yy, xy = (
         blur(product, sigma)

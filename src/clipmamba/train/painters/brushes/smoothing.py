@@ -29,7 +29,7 @@ def kuwahara(photo: Array, radius: float) -> Array:
     mean = blur(stack, 0.5 * radius)
     variance = np.maximum(mean[..., 4] - mean[..., 3] ** 2, 0.0) + 2e-4
     weight = 1.0 / (variance * variance * variance)
-    # Weighted colours first: a window is then one shifted slice.
+    # Weighted colors first: a window is then one shifted slice.
     stack = np.concatenate([mean[..., :3] * weight[..., None], weight[..., None]], axis=2)
     stack = np.pad(stack, ((pad, pad), (pad, pad), (0, 0)), mode="edge")
     height, width = grey.shape
@@ -48,7 +48,7 @@ def simplify(photo: Array, scale: float, passes: int = 2, radius: float = 1.4) -
 
 
 def posterise(field: Array, levels: int, softness: float = 0.15) -> Array:
-    """Quantise a field in [0, 1] to `levels` steps with short soft ramps between."""
+    """Quantize a field in [0, 1] to `levels` steps with short soft ramps between."""
     x = field * (levels - 1)
     base = np.floor(x)
     t = np.clip((x - base - 0.5) / max(softness, 1e-3) + 0.5, 0.0, 1.0)

@@ -42,8 +42,8 @@ def lay_strokes(
 
     Args:
         shape: (H, W) of the canvas.
-        y: centre rows (N,).
-        x: centre columns (N,).
+        y: center rows (N,).
+        x: center columns (N,).
         angle: directions (N,) in radians.
         length: full lengths (N,) in pixels.
         width: full widths (N,) in pixels.

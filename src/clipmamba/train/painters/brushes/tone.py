@@ -72,7 +72,7 @@ def saturate(photo: Array, amount: float) -> Array:
 
 
 def vibrance(photo: Array, floor: float) -> Array:
-    """Raise weak chroma towards `floor` (a channel spread), leave greys and strong colours."""
+    """Raise weak chroma towards `floor` (a channel spread), leave greys and strong colors."""
     grey = luma(photo)[..., None]
     chroma = photo - grey
     spread = photo.max(axis=2) - photo.min(axis=2)
@@ -81,23 +81,23 @@ def vibrance(photo: Array, floor: float) -> Array:
 
 
 def mix(a: Array, b: Array | Sequence[float], weight: Array | float) -> Array:
-    """Blend two pictures (or a picture and a colour): `weight` 0 gives a, 1 gives b."""
+    """Blend two pictures (or a picture and a color): `weight` 0 gives a, 1 gives b."""
     if isinstance(weight, np.ndarray):
         weight = weight[..., None]
     other = np.asarray(b, dtype=np.float32)
     return a + (other - a) * weight
 
 
-def ramp(field: Array, stops: Sequence[float], colours: Array | Sequence[Sequence[float]]) -> Array:
-    """Map a field (H, W) through a colour gradient given by `stops` and `colours`."""
-    table = np.asarray(colours, dtype=np.float32)
+def ramp(field: Array, stops: Sequence[float], colors: Array | Sequence[Sequence[float]]) -> Array:
+    """Map a field (H, W) through a color gradient given by `stops` and `colors`."""
+    table = np.asarray(colors, dtype=np.float32)
     return np.stack([np.interp(field, stops, table[:, c]) for c in range(3)], axis=2).astype(
         np.float32
     )
 
 
 def rgb(code: str) -> tuple[float, float, float]:
-    """Colour of a six digit hex code."""
+    """Color of a six digit hex code."""
     return tuple(int(code[i : i + 2], 16) / 255.0 for i in (0, 2, 4))  # type: ignore[return-value]
 
 

@@ -54,7 +54,7 @@ class Library:
 
 
 def isas() -> list[str]:
-    """Builds this machine can run, best first."""
+    """Builds that this machine can run, best first."""
     machine = platform.machine().lower()
     if machine in ("x86_64", "amd64"):
         best = torch.backends.cpu.get_cpu_capability()

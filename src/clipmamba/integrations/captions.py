@@ -1,0 +1,119 @@
+"""What a picture shows, in words: a captioner of transformers, BLIP before all."""
+
+from __future__ import annotations
+
+import re
+import threading
+from typing import TYPE_CHECKING, Any
+
+from clipmamba.devices import resolve_device
+from clipmamba.errors import InputError
+from clipmamba.integrations.pretrained import (
+    check_name,
+    check_packages,
+    choose_precision,
+    load_model,
+    quiet,
+    short_name,
+)
+
+if TYPE_CHECKING:
+    import torch
+    from PIL import Image
+
+DEFAULT_CAPTIONER = "Salesforce/blip-image-captioning-base"
+MAX_TOKENS = 30
+
+_WHAT = "captioner"
+_MEDIUM = re.compile(
+    r"^(an?|the|this is an?)?\s*([\w-]+\s+(and\s+)?){0,3}?"
+    r"(painting|drawing|print|woodcut|etching|engraving|sketch|illustration|poster|mosaic"
+    r"|watercolou?r|artwork|cartoon|picture|photo|photograph|image|close[- ]up|view)s?\s+"
+    r"(of|with|showing|depicting|featuring)\s+",
+    re.IGNORECASE,
+)
+
+
+class Captioner:
+    """Says what a picture shows, by a model of transformers.
+
+        captioner = Captioner("Salesforce/blip-image-captioning-base")
+        captioner(image)  # "a church by the sea"
+
+    The model is loaded at the first picture and stays loaded.
+
+    Args:
+        name: A folder, or a hub's repository, with BLIP or another model of transformers'
+            image-to-text kind that describes a picture without being asked a question.
+        device: "auto" (CUDA if there is one, else the CPU) or any of torch's.
+
+    Raises:
+        InputError: The package transformers is missing.
+        WeightsError: There can't be a model of that name.
+    """
+
+    def __init__(self, name: str = DEFAULT_CAPTIONER, device: str | torch.device = "auto") -> None:
+        check_packages("a caption", ["transformers"], "captions")
+        check_name(_WHAT, name, "config.json")
+        self.name = name
+        self._device = device
+        self._loaded: tuple[Any, Any] | None = None
+        self._lock = threading.Lock()
+
+    def __call__(self, picture: Image.Image) -> str:
+        """Say what a picture shows.
+
+        Args:
+            picture: An image in sRGB; any mode that Pillow converts to RGB.
+
+        Returns:
+            A few words, without those for the medium ("a painting of"), which are style. The same
+            picture gives the same words: nothing is drawn by chance.
+
+        Raises:
+            InputError: The model finds no words.
+            WeightsError: The model is missing, out of reach or damaged.
+        """
+        import torch
+
+        with self._lock:
+            if self._loaded is None:
+                self._loaded = load_model(
+                    _WHAT, self.name, "config.json", ["transformers"], self._load
+                )
+            model, processor = self._loaded
+            with quiet(["transformers"]), torch.inference_mode():
+                seen = processor(images=picture.convert("RGB"), return_tensors="pt")
+                pixels = seen["pixel_values"].to(model.device, model.dtype)
+                words = model.generate(
+                    pixel_values=pixels, do_sample=False, num_beams=1, max_new_tokens=MAX_TOKENS
+                )
+                [text] = processor.batch_decode(words, skip_special_tokens=True)
+        caption = without_medium(text)
+        if not caption:
+            raise InputError(
+                f"the captioner {self.name} found no words for the picture; say them with source"
+            )
+        return caption
+
+    def __str__(self) -> str:
+        return short_name(self.name)
+
+    def _load(self, name: str, local_files_only: bool) -> tuple[Any, Any]:
+        from transformers import AutoModelForImageTextToText, AutoProcessor
+
+        device = resolve_device(self._device)
+        options = {"local_files_only": local_files_only}
+        processor = AutoProcessor.from_pretrained(name, **options)
+        model = AutoModelForImageTextToText.from_pretrained(
+            name, dtype=choose_precision(device), **options
+        )
+        return model.to(device).eval().requires_grad_(False), processor
+
+
+def without_medium(caption: str) -> str:
+    """A caption without its words for the medium: "an oil painting of a cat" is "a cat"."""
+    text = " ".join(caption.split()).strip(" .")
+    while (shorter := _MEDIUM.sub("", text, count=1)) != text:
+        text = shorter
+    return text

@@ -1,0 +1,205 @@
+"""The pipeline as its users know one from diffusers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, Self
+
+import numpy as np
+import torch
+from diffusers import DiffusionPipeline
+from diffusers.pipelines.pipeline_utils import ImagePipelineOutput
+from PIL import Image
+from torch import Tensor
+
+from clipmamba.errors import InputError
+from clipmamba.pipelines import Photo, StylizeOptions, StylizePipeline
+
+OutputType = Literal["pil", "np", "pt"]
+
+
+class StylizeDiffusionPipeline(DiffusionPipeline):  # type: ignore[misc]
+    """Restyle pictures, with the names and habits of diffusers' image-to-image pipelines.
+
+        pipe = StylizeDiffusionPipeline.from_pretrained().to("cuda")
+        pipe(image, "ukiyo-e", generator=torch.Generator().manual_seed(7)).images[0]
+
+    There is no diffusion in it: one pass of the network per picture, computed in float32. This file
+    (`__file__`) is also a custom pipeline, with which diffusers loads a folder of ours:
+
+        DiffusionPipeline.from_pretrained(folder, custom_pipeline=FILE, trust_remote_code=True)
+
+    Args:
+        pipeline: what does the work; None for the weights of the folder that diffusers loads, or
+            else the default ones.
+        clip: as `model_index.json` has it, which names the CLIP of the weights beside it.
+        guidance: the same.
+    """
+
+    def __init__(
+        self,
+        pipeline: StylizePipeline | None = None,
+        clip: str | None = None,
+        guidance: float | None = None,
+    ) -> None:
+        super().__init__()
+        self.register_to_config(clip=clip, guidance=guidance)
+        self._pipeline = pipeline
+
+    @property
+    def pipeline(self) -> StylizePipeline:
+        """What does the work; loaded when it is first needed."""
+        if self._pipeline is None:
+            folder = self.config.get("_name_or_path")  # diffusers writes it when it has loaded
+            self._pipeline = StylizePipeline.from_pretrained(folder or None, "cpu")
+        return self._pipeline
+
+    @classmethod
+    def from_pretrained(cls, path: str | os.PathLike[str] | None = None, **options: Any) -> Self:
+        """Load a folder of `save_pretrained`, or of `StylizePipeline`'s; None for the default.
+
+        Args:
+            path: the folder.
+            options: `torch_dtype`, which can only be float32.
+
+        Raises:
+            InputError: there is another option or dtype.
+            WeightsError: weights are missing, damaged or do not fit.
+        """
+        _refuse_dtype(options.pop("torch_dtype", None))
+        if options:
+            raise InputError(f"there is no option {next(iter(options))!r}; only torch_dtype")
+        return cls(StylizePipeline.from_pretrained(path, "cpu"))
+
+    def save_pretrained(
+        self,
+        save_directory: str | os.PathLike[str],
+        safe_serialization: bool = True,
+        variant: str | None = None,
+    ) -> None:
+        """Write a folder that `from_pretrained`, `StylizePipeline` and `--model` load.
+
+        Raises:
+            InputError: anything but safetensors of one variant is asked for.
+        """
+        if not safe_serialization or variant is not None:
+            raise InputError("weights are saved as safetensors, in one variant")
+        self.pipeline.save_pretrained(save_directory)
+
+    @property
+    def components(self) -> dict[str, Any]:
+        """The modules by name."""
+        parts = self.pipeline
+        return {"stylizer": parts.stylizer, "clip": parts.clip, "prior": parts.prior}
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network computes."""
+        return self.pipeline.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type that the network computes in."""
+        return torch.float32
+
+    def to(self, *args: Any, **kwargs: Any) -> Self:
+        """Move all modules to a device.
+
+        Raises:
+            InputError: a dtype other than float32 is asked for.
+        """
+        device, dtype, *_ = torch._C._nn._parse_to(*args, **kwargs)
+        _refuse_dtype(dtype)
+        if device is not None:
+            stylizer, clip, prior = (part.to(device) for part in self.components.values())
+            self._pipeline = StylizePipeline(stylizer, clip, prior, self.pipeline.guidance)
+        return self
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        image: Any,
+        prompt: str | Sequence[str] | None = None,
+        style_image: Any = None,
+        strength: float = StylizeOptions.strength,
+        *,
+        generator: torch.Generator | Sequence[torch.Generator] | None = None,
+        output_type: OutputType = "pil",
+        return_dict: bool = True,
+        callback_on_step_end: Callable[[Self, int, int, dict[str, Any]], object] | None = None,
+    ) -> ImagePipelineOutput | tuple[Any]:
+        """Restyle pictures.
+
+        Args:
+            image: a PIL image, a path, an array (H, W, 3), a tensor (3, H, W) or (B, 3, H, W) in
+                [0, 1], or a list of these.
+            prompt: words for the style, or a list with those of each picture.
+            style_image: a picture that shows the style, beside the words or in their place.
+            strength: 0 gives the photo back, 1 the full style, up to 1.5 exaggerates.
+            generator: draws the variant of the style: one for all pictures, or one for each.
+            output_type: "pil" images, "np" arrays (H, W, 3) or "pt" tensors (3, H, W) in [0, 1].
+            return_dict: whether to give an object with `.images`, or a tuple.
+            callback_on_step_end: called after each picture with this pipeline, its number, how
+                many there are, and {"image": the picture}.
+
+        Returns:
+            The pictures as a list; arrays or tensors of one size as one, with a dimension in front.
+
+        Raises:
+            InputError: a picture or an option can't be used.
+        """
+        if output_type not in ("pil", "np", "pt"):
+            raise InputError(f"output_type must be 'pil', 'np' or 'pt', not {output_type!r}")
+        images = _one_by_one(image)
+        prompts = _for_each(prompt, len(images), "prompts")
+        generators = _for_each(generator, len(images), "generators")
+        results: list[Any] = []
+        for number, (one, words, draws) in enumerate(zip(images, prompts, generators, strict=True)):
+            seed = None if draws is None else _draw_seed(draws)
+            [result] = self.pipeline(
+                [one], prompt=words, style_image=style_image, strength=strength, seed=seed
+            ).images
+            results.append(_as_type(result, output_type))
+            if callback_on_step_end is not None:
+                callback_on_step_end(self, number, len(images), {"image": results[-1]})
+        pictures: Any = results
+        if output_type != "pil" and len({result.shape for result in results}) == 1:
+            pictures = np.stack(results) if output_type == "np" else torch.stack(results)
+        return ImagePipelineOutput(images=pictures) if return_dict else (pictures,)
+
+
+def _refuse_dtype(dtype: torch.dtype | None) -> None:
+    if dtype not in (None, torch.float32):
+        raise InputError(f"the network computes in float32, not {dtype}; leave torch_dtype out")
+
+
+def _one_by_one(image: Any) -> list[Any]:
+    if isinstance(image, list | tuple):
+        return list(image)
+    if isinstance(image, Tensor | np.ndarray) and image.ndim == 4:
+        return list(image)
+    return [image]
+
+
+def _for_each(value: Any, count: int, what: str) -> list[Any]:
+    if not isinstance(value, list | tuple):
+        return [value] * count
+    if len(value) != count:
+        raise InputError(f"there are {len(value)} {what} for {count} pictures; give one for each")
+    return list(value)
+
+
+def _draw_seed(generator: torch.Generator) -> int:
+    drawn = torch.randint(2**31, (1,), generator=generator, device=generator.device)
+    return int(drawn.item())
+
+
+def _as_type(result: Any, output_type: OutputType) -> Any:
+    if output_type == "pil" and isinstance(result, Image.Image):
+        return result
+    tensor = Photo.open(result).tensor[0].cpu()
+    if output_type == "pt":
+        return tensor
+    array = tensor.permute(1, 2, 0).numpy()
+    return array if output_type == "np" else Image.fromarray(np.rint(array * 255).astype(np.uint8))

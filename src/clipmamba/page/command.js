@@ -1,0 +1,17 @@
+// The command to copy. It is put in as text, never as HTML.
+const code = element.querySelector("code");
+const button = element.querySelector("button");
+const show = () => {
+  code.textContent = props.value || "";
+  button.textContent = "Copy";
+};
+watch("value", show);
+show();
+button.addEventListener("click", async () => {
+  try {
+    await navigator.clipboard.writeText(code.textContent);
+    button.textContent = "Copied";
+  } catch {
+    getSelection().selectAllChildren(code); // no permission, or no https: select it instead
+  }
+});

@@ -1,0 +1,142 @@
+"""Which click does what."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import gradio as gr
+
+from clipmamba.page.app import Form, Page
+from clipmamba.page.layout import Stage, Wishes, lay_out
+from clipmamba.page.upload import Uploaded
+from clipmamba.pipelines.options import StylizeOptions
+
+_LOOKING = 8  # visitors whose thumbnails are made side by side
+
+
+def build(page: Page) -> gr.Blocks:
+    """Lay the page out and connect it.
+
+    Args:
+        page: does the work.
+    """
+    with gr.Blocks(title="clipmamba", analytics_enabled=False, fill_width=True) as blocks:
+        stage, wishes = lay_out()
+        clicks = _Clicks(page)
+        _connect(clicks, stage, wishes)
+        blocks.unload(clicks.leave)
+    return blocks
+
+
+def _connect(clicks: _Clicks, stage: Stage, wishes: Wishes) -> None:
+    photo, results, command, options = stage.photo, stage.results, stage.command, wishes.options
+    quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+    gr.on(
+        [photo.upload, photo.clear], clicks.look, [photo],
+        [stage.pair, stage.result, results, command],
+        api_visibility="private", show_progress_on=photo,
+    )  # fmt: skip
+    photo.change(
+        clicks.thumbnails, [photo], [wishes.styles], trigger_mode="multiple",
+        concurrency_limit=_LOOKING, **quiet,
+    )  # fmt: skip
+    made = gr.on(
+        [wishes.go.click, wishes.words.submit], clicks.stylize,
+        [photo, wishes.words, wishes.style_image, options.strength, options.stroke,
+         options.preserve_color, options.seed, options.variants],
+        [results, command], api_name="stylize", show_progress_on=stage.pair,
+        trigger_mode="always_last", concurrency_limit=1,
+    )  # fmt: skip
+    gr.on(  # on a phone the styles lie a screen below
+        [wishes.go.click, wishes.words.submit], None, None, None, api_visibility="private",
+        js="() => { document.querySelector('#pair')?.scrollIntoView({block: 'nearest'}); }",
+    )  # fmt: skip
+    given = [photo, results, stage.chosen, command]
+    shown = [stage.pair, stage.result, stage.chosen, stage.download, stage.repeat]
+    made.success(clicks.show, given, shown, **quiet)
+    stage.chosen.input(clicks.show, given, shown, **quiet)
+    wishes.styles.select(clicks.pick, None, wishes.words, **quiet).then(
+        None, [photo], None, api_visibility="private",
+        js="(photo) => { if (photo) document.querySelector('#go').click(); }",
+    )  # fmt: skip
+    wishes.stop.click(
+        clicks.halt, None, None, cancels=[made], queue=False, api_visibility="private"
+    )
+
+
+class _Clicks:
+    """What gradio calls; it reads names, types and defaults of the parameters.
+
+    Args:
+        page: does the work.
+    """
+
+    def __init__(self, page: Page) -> None:
+        self._page = page
+
+    def stylize(
+        self,
+        request: gr.Request,
+        photo: Uploaded | None,
+        prompt: str = "",
+        style_image: Uploaded | None = None,
+        strength: float = StylizeOptions.strength,
+        stroke: float = StylizeOptions.stroke,
+        preserve_color: bool = False,
+        seed: str = "",
+        variants: int = 1,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008 - gradio's way
+    ) -> tuple[list[str], str]:
+        """Restyle a photo, and give the files and the command that makes them again."""
+        form = Form(
+            photo, prompt or "", style_image, strength, stroke, preserve_color, seed or "", variants
+        )
+        return self._page.restyle(form, session=request.session_hash or "", tell=progress)
+
+    def look(self, photo: Uploaded | None) -> tuple[Any, ...]:
+        """A new photo: without its results yet."""
+        shown = None
+        try:
+            shown = self._page.show(photo)
+        except gr.Error as error:
+            gr.Warning(error.message, error.duration, title="This file can't be read")
+        visible = shown is not None
+        return gr.update(value=shown, visible=visible), gr.update(visible=False), None, ""
+
+    def show(
+        self,
+        photo: Uploaded | None,
+        results: list[Uploaded] | None,
+        number: int | None,
+        command: str | None,
+    ) -> tuple[Any, ...]:
+        """Results of the photo, one of them under the slider."""
+        results = results or []
+        number = min(number or 0, max(0, len(results) - 1))
+        choices = [(one.path.stem, turn) for turn, one in enumerate(results)]
+        shown = str(results[number].path) if results else None
+        name = results[number].path.name if results else ""
+        return (
+            gr.update(value=self._page.show(photo, results, number), visible=photo is not None),
+            gr.update(visible=bool(results)),
+            gr.update(choices=choices, value=number, visible=len(results) > 1),
+            gr.update(value=shown, label=f"Download {name}"),
+            command,
+        )
+
+    def thumbnails(self, photo: Uploaded | None, request: gr.Request) -> Iterator[dict[str, str]]:
+        """The known styles."""
+        yield from self._page.known_styles(photo, request.session_hash or "")
+
+    def pick(self, event: gr.EventData) -> str:
+        """The words of a known style."""
+        return str(event._data["value"])
+
+    def halt(self, request: gr.Request) -> None:
+        """Stop what this visitor asked for."""
+        self._page.stop(request.session_hash or "")
+
+    def leave(self, request: gr.Request) -> None:
+        """This visitor has closed the page."""
+        self._page.leave(request.session_hash or "")

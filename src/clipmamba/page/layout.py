@@ -1,0 +1,180 @@
+"""How the page looks: what a visitor sees and where it stands."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import gradio as gr
+
+from clipmamba.page.app import MAX_VARIANTS
+from clipmamba.page.thumbnails import buttons
+from clipmamba.page.upload import upload
+from clipmamba.pipelines.options import MAX_STRENGTH, MAX_STROKE, MIN_STROKE, StylizeOptions
+
+HERE = Path(__file__).parent
+_PICTURES = ["image", ".heic", ".heif", ".avif", ".tif", ".tiff", ".jp2", ".jfif", ".ppm", ".pgm"]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """The side with the pictures.
+
+    Attributes:
+        photo: where it is dropped.
+        pair: before and after under one slider.
+        result: all that stands below them once there is a result.
+        chosen: which variant is shown.
+        download: the file.
+        repeat: the command to copy.
+        command: the same as a value, hidden.
+        results: the files of all variants, hidden.
+    """
+
+    photo: gr.File
+    pair: gr.ImageSlider
+    result: gr.Column
+    chosen: gr.Radio
+    download: gr.DownloadButton
+    repeat: gr.HTML
+    command: gr.Textbox
+    results: gr.File
+
+
+@dataclass(frozen=True)
+class Options:
+    """How strong, how coarse, which of many.
+
+    Attributes:
+        strength: from 0, the photo itself.
+        stroke: size of strokes beside the usual.
+        preserve_color: keep the photo's colors.
+        seed: digits; empty for the usual picture.
+        variants: how many pictures.
+    """
+
+    strength: gr.Slider
+    stroke: gr.Slider
+    preserve_color: gr.Checkbox
+    seed: gr.Textbox
+    variants: gr.Slider
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """The side with what is wanted.
+
+    Attributes:
+        words: the style.
+        go: make it.
+        stop: end it.
+        styles: the known styles on the photo.
+        style_image: a picture that shows the style.
+        options: the rest.
+    """
+
+    words: gr.Textbox
+    go: gr.Button
+    stop: gr.Button
+    styles: gr.HTML
+    style_image: gr.File
+    options: Options
+
+
+def lay_out() -> tuple[Stage, Wishes]:
+    """Put everything in its place, inside an open `gradio.Blocks`."""
+    gr.HTML(
+        "<h1>clipmamba</h1><p>Restyle a photo from words, or from a picture.</p>",
+        elem_id="title", padding=False,
+    )  # fmt: skip
+    with gr.Row(elem_id="all"):
+        with gr.Column(scale=6, min_width=320, elem_id="stage"):
+            stage = _stage()
+        with gr.Column(scale=4, min_width=320, elem_id="wishes"):
+            wishes = _wishes()
+    return stage, wishes
+
+
+def _stage() -> Stage:
+    photo = upload(label="Photo", file_types=_PICTURES, elem_id="photo")
+    pair = gr.ImageSlider(
+        label="Before and after", show_label=False, interactive=False, visible=False,
+        buttons=["fullscreen"], max_height=720, elem_id="pair",
+    )  # fmt: skip
+    with gr.Column(visible=False, elem_id="result") as result:
+        chosen = gr.Radio([], label="Variant", visible=False, elem_id="chosen")
+        download = gr.DownloadButton("Download", elem_id="download")
+        repeat = gr.HTML(
+            html_template='<div class="repeat"><h2 id="repeat">The same on the command line</h2>'
+            '<pre tabindex="0" aria-labelledby="repeat"><code></code></pre>'
+            '<button type="button">Copy</button></div>',
+            js_on_load=(HERE / "command.js").read_text(encoding="utf-8"),
+            elem_id="command", padding=False,
+        )  # fmt: skip
+        command = gr.Textbox(visible=False, label="Command")
+        results = upload(file_count="multiple", visible=False, label="Results")
+    return Stage(photo, pair, result, chosen, download, repeat, command, results)
+
+
+def _wishes() -> Wishes:
+    words = gr.Textbox(
+        value="", label="Style in words", max_lines=1, elem_id="words",
+        placeholder="ukiyo-e, watercolor, stained glass …",
+    )  # fmt: skip
+    with gr.Row(elem_id="actions"):
+        go = gr.Button("Restyle", variant="primary", scale=3, elem_id="go")
+        stop = gr.Button("Stop", scale=1, min_width=80, elem_id="stop")
+    styles = gr.HTML(
+        html_template='<div class="styles" role="group" aria-label="Known styles">'
+        f"{buttons()}</div>",
+        js_on_load=(HERE / "styles.js").read_text(encoding="utf-8"),
+        elem_id="styles", padding=False,
+    )  # fmt: skip
+    with gr.Accordion("A picture that shows the style", open=False):
+        style_image = upload(
+            label="Style picture", file_types=_PICTURES, height=120, elem_id="style"
+        )
+    return Wishes(words, go, stop, styles, style_image, _options())
+
+
+def _options() -> Options:
+    strength = gr.Slider(
+        0, MAX_STRENGTH, StylizeOptions.strength, step=0.05, label="Strength",
+        elem_id="strength", buttons=[],
+    )  # fmt: skip
+    stroke = gr.Slider(
+        MIN_STROKE, MAX_STROKE, StylizeOptions.stroke, step=0.05, label="Size of strokes",
+        elem_id="stroke", buttons=[],
+    )  # fmt: skip
+    preserve_color = gr.Checkbox(label="Keep the photo's colors", elem_id="colors")
+    with gr.Row():
+        seed = gr.Textbox(  # gr.Number has no empty value
+            value="", label="Seed", placeholder="none", max_lines=1, min_width=140, elem_id="seed",
+        )  # fmt: skip
+        variants = gr.Slider(
+            1, MAX_VARIANTS, 1, step=1, precision=0, label="Variants", min_width=140,
+            elem_id="variants", buttons=[],
+        )  # fmt: skip
+    return Options(strength, stroke, preserve_color, seed, variants)
+
+
+def theme() -> gr.themes.Base:
+    """Quiet, so that the picture is what one sees; the fonts are the visitor's own."""
+    return gr.themes.Base(
+        primary_hue="orange",
+        neutral_hue="stone",
+        radius_size="md",
+        font=["system-ui", "sans-serif"],
+        font_mono=["ui-monospace", "monospace"],
+    ).set(
+        button_primary_background_fill="*primary_700",
+        button_primary_background_fill_hover="*primary_800",
+        button_primary_background_fill_dark="*primary_700",
+        button_primary_background_fill_hover_dark="*primary_600",
+        button_primary_text_color="white",
+        button_primary_text_color_dark="white",
+        link_text_color="*primary_700",
+        link_text_color_dark="*primary_400",
+        slider_color="*primary_700",
+        slider_color_dark="*primary_500",
+    )
