@@ -141,6 +141,7 @@ def _command(command: click.Command, context: click.Context) -> Iterator[str]:
             continue
         yield f"\n| {name} | |\n|---|---|"
         for names, text in rows:
+            text = text.replace("]  [", "; ")  # [a] [b] would be a link
             cells = (" ".join(cell.split()).replace("|", "\\|") for cell in (f"`{names}`", text))
             yield f"| {' | '.join(cells)} |"
 

@@ -12,16 +12,9 @@ from clipmamba.cli.exits import PoliteGroup
 from clipmamba.cli.options import PATH
 from clipmamba.cli.terminal import plain_warnings, status
 from clipmamba.errors import InputError, WeightsError
-from clipmamba.hub import HubName, cached_models, check_blobs, fetch
-from clipmamba.pipelines.saved import (
-    FILES,
-    RECORDS,
-    check_hashes,
-    find_pipeline,
-    read_index,
-    refuse_folder,
-)
-from clipmamba.weights import released, verify
+from clipmamba.hub import HubName, cached_models, check_blobs, download
+from clipmamba.pipelines.saved import FILES, RECORDS, check_hashes, read_index, refuse_folder
+from clipmamba.weights import ROOT, released, verify
 
 _CHECK = click.option("--check", is_flag=True, help="Compare every file with its SHA-256.")
 
@@ -53,17 +46,18 @@ def models(context: click.Context, check: bool) -> None:
 @_CHECK
 def list_models(check: bool) -> None:
     """List the weights that ship with the package, then the hub's in the local cache."""
+    whole = " (whole)" if check else ""
     for weights in released():
         if check:
             verify(weights)
-        click.echo(f"{weights.name}: {weights.about}{_whole(check)}")
+        click.echo(f"{weights.name}: {weights.about}{whole}")
         click.echo(f"  {weights.path()}")
         click.echo(f"  {weights.bytes / 1e6:.1f} MB, sha256 {weights.sha256}")
         click.echo(f"  {weights.licence}")
     for name, commit, folder in cached_models(FILES):
         if check:
             _compare(folder)
-        click.echo(f"{name}: from the hub, commit {commit[:12]}{_whole(check)}")
+        click.echo(f"{name}: from the hub, commit {commit[:12]}{whole}")
         click.echo(os.fsencode(f"  {folder}"))
 
 
@@ -76,17 +70,16 @@ def pull(name: str) -> None:
     no other command asks the hub for news.
     """
     model = _parse(name)
-    if not sys.stderr.isatty():
-        _no_bars()
+    _no_bars_in_files()
     with plain_warnings(), status(f"downloading {model}"):
-        folder = fetch(model, FILES, RECORDS, renew=True)
+        folder = download(model, FILES, RECORDS)
         try:
             _compare(folder)
         except WeightsError:
             click.echo(f"{model} is damaged in the cache: downloading it again", err=True)
-            folder = fetch(model, FILES, RECORDS, again=True)
+            folder = download(model, FILES, RECORDS, again=True)
             _compare(folder)
-        clip, _ = read_index(folder)
+        clip = read_index(folder).clip
         refuse_folder(model, clip)
         if clip != "mini":
             from clipmamba.clip import Clip
@@ -100,14 +93,16 @@ def pull(name: str) -> None:
 @click.argument("name")
 @click.option(
     "--license",
-    "licence",
+    "license_id",
     required=True,
     metavar="ID",
-    help="Licence of the weights in the hub's spelling: apache-2.0, cc-by-nc-4.0, other.",
+    help="License of the weights in the hub's spelling: apache-2.0, cc-by-nc-4.0, other.",
 )
 @click.option("--metrics", type=PATH, metavar="JSON", help="Figures for the card, as evaluated.")
 @click.option("--private", is_flag=True, default=None, help="Make a new repository private.")
-def push(folder: Path, name: str, licence: str, metrics: Path | None, private: bool | None) -> None:
+def push(
+    folder: Path, name: str, license_id: str, metrics: Path | None, private: bool | None
+) -> None:
     """Upload FOLDER, from StylizePipeline.save_pretrained, to NAME, and print the commit's address.
 
     It is loaded strictly first. SHA-256 of the weights and a card written from the recorded
@@ -116,39 +111,32 @@ def push(folder: Path, name: str, licence: str, metrics: Path | None, private: b
     """
     model = _parse(name)
     read_index(folder)
-    if metrics is not None and not metrics.is_file():
-        raise InputError(f"no such file: {metrics}")
-    if not sys.stderr.isatty():
-        _no_bars()
     from clipmamba.pipelines.publish import publish
 
+    _no_bars_in_files()
     with plain_warnings(), status(f"uploading to {model}"):
-        address = publish(folder, model, licence, private=private, metrics=metrics)
+        address = publish(folder, model, license_id, private=private, metrics=metrics)
     click.echo(address)
 
 
 @models.command("verify")
 @click.argument("model", required=False)
 def verify_model(model: str | None) -> None:
-    """Compare MODEL, a folder or a NAME, with its recorded SHA-256, and load it strictly.
+    """Load MODEL, a folder or a NAME, strictly, and compare it with every hash on record.
 
-    Without MODEL: the weights that ship. A name of the hub's is compared with the cache's own
-    hashes as well.
+    Strictly: each tensor is there, of its shape, finite, and none is left over. Hashes are those
+    of manifest.json, which a push writes, and of the hub's cache. Without MODEL: the weights that
+    ship.
     """
+    folder = ROOT if model is None else read_index(model).folder
+    count = _compare(folder)
     from clipmamba.pipelines import StylizePipeline
 
-    count = len(released())
-    if model is not None:
-        folder = find_pipeline(model)
-        count = _compare(folder)
-        if not count:
-            raise WeightsError(
-                f"{model} records no SHA-256; clipmamba models push writes them into manifest.json"
-            )
     with plain_warnings(), status("loading the model"):
         StylizePipeline.from_pretrained(model, "cpu")
+    hashes = f"{count} hashes match" if count else "no hash is on record"
     label = "default" if model is None else model
-    click.echo(os.fsencode(f"{label}: {count} files as recorded, loads strictly"))
+    click.echo(os.fsencode(f"{label}: loads strictly, all weights finite; {hashes}"))
 
 
 def _parse(name: str) -> HubName:
@@ -158,17 +146,14 @@ def _parse(name: str) -> HubName:
     return parsed
 
 
+def _no_bars_in_files() -> None:
+    """Leave stderr to messages where no person watches."""
+    from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
+
+    if not sys.stderr.isatty():
+        disable_progress_bars()
+
+
 def _compare(folder: Path) -> int:
     """How many recorded hashes a folder was compared with."""
     return check_hashes(folder) + check_blobs(folder)
-
-
-def _no_bars() -> None:
-    """Leave stderr to messages where nobody watches."""
-    from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
-
-    disable_progress_bars()
-
-
-def _whole(check: bool) -> str:
-    return " (whole)" if check else ""

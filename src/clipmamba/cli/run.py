@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from PIL import Image
@@ -27,7 +26,7 @@ from clipmamba.io.mask import check_shape
 from clipmamba.pipelines.companions import Companions, StyleFinder
 from clipmamba.pipelines.options import StylizeOptions
 from clipmamba.pipelines.pipeline import StylizePipeline
-from clipmamba.pipelines.saved import hub_name
+from clipmamba.pipelines.saved import model_label
 from clipmamba.styles.request import StyleRequest
 
 if TYPE_CHECKING:
@@ -88,11 +87,8 @@ class Batch:
 
     @property
     def model_name(self) -> str:
-        """The model's name: of a folder without its path, of the hub's as it was given."""
-        if self.model is None:
-            return "default"
-        name = hub_name(self.model)
-        return str(name) if name is not None else Path(self.model).resolve().name
+        """The model as the results name it."""
+        return "default" if self.model is None else model_label(self.model)
 
     def result_size(self, picture: Image.Image) -> tuple[int, int]:
         """Width and height of what a picture becomes."""

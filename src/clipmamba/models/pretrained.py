@@ -17,6 +17,7 @@ from torch import nn
 from clipmamba.errors import WeightsError
 from clipmamba.files import one_line, write_json
 from clipmamba.hub import HubName, fetch
+from clipmamba.hub_access import hub_errors
 from clipmamba.weights import check_shapes, loading, read_tensors, uninitialized, write_tensors
 
 CONFIG_NAME = "config.json"
@@ -130,13 +131,16 @@ class Pretrained(nn.Module):
 
         Returns:
             The address of the commit.
+
+        Raises:
+            WeightsError: The hub is out of reach or refuses.
         """
         import huggingface_hub as hub
 
         api = hub.HfApi(token=token)
-        repo = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory() as folder, hub_errors(f"can't push {repo_id}"):
             self.save_pretrained(folder)
+            repo = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
             return str(api.upload_folder(repo_id=repo, folder_path=folder).commit_url)
 
 

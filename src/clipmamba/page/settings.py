@@ -47,14 +47,14 @@ class PageSettings:
     Args:
         host: the address to listen on.
         port: None for the first free one from 7860 on.
-        model: a saved pipeline, or None for the default one.
+        model: a saved pipeline's folder or name on the hub, or None for the default one.
         device: where to compute.
         max_pixels: larger photos are refused.
     """
 
     host: str = "127.0.0.1"
     port: int | None = None
-    model: Path | None = None
+    model: str | None = None
     device: str = "auto"
     max_pixels: int = MAX_PIXELS
 

@@ -3,56 +3,59 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from clipmamba.errors import WeightsError
 from clipmamba.files import one_line
 from clipmamba.hub import HubName
-from clipmamba.pipelines.saved import read_index
+from clipmamba.pipelines.saved import METRICS, SavedPipeline
 from clipmamba.weights import Weights
 
-METRICS = "metrics.json"
-CARD = "README.md"
+Metrics = Mapping[str, Any]
 
 
-def read_metrics(folder: Path) -> dict[str, dict[str, Any]]:
-    """The recorded metrics of a pipeline and of its parts, by the path of their file.
+def find_metrics(folder: Path) -> dict[str, Path]:
+    """The files of recorded metrics, of a pipeline and of its parts, by their place in it."""
+    files = sorted([*folder.glob(METRICS), *folder.glob(f"*/{METRICS}")])
+    return {file.relative_to(folder).as_posix(): file for file in files}
+
+
+def read_metrics(file: Path) -> Metrics:
+    """Read recorded metrics: one JSON object of names and numbers, or of such objects.
 
     Raises:
-        WeightsError: A file is no JSON object.
+        WeightsError: It is anything else, or can't be read.
     """
-    found = {}
-    for file in sorted([*folder.glob(METRICS), *folder.glob(f"*/{METRICS}")]):
-        try:
-            values = json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise WeightsError(f"can't read {file}: {one_line(error)}") from error
-        if not isinstance(values, dict):
-            raise WeightsError(
-                f"can't use {file}: it must hold one JSON object of names and values"
-            )
-        found[file.relative_to(folder).as_posix()] = values
-    return found
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"can't read {file}: {one_line(error)}") from error
+    if not isinstance(values, dict):
+        raise WeightsError(f"can't use {file}: it must hold one JSON object of names and values")
+    return values
 
 
-def write_card(folder: Path, name: HubName, licence: str, weights: tuple[Weights, ...]) -> str:
+def write_card(
+    name: HubName,
+    license_id: str,
+    pipeline: SavedPipeline,
+    weights: Sequence[Weights],
+    metrics: Mapping[str, Metrics],
+) -> str:
     """The text of a model card: YAML for the hub's search, then Markdown.
 
     Args:
-        folder: A saved pipeline.
-        name: Where it goes on the hub.
-        licence: In the hub's spelling, such as "apache-2.0".
+        name: Where the pipeline goes on the hub.
+        license_id: In the hub's spelling, such as "apache-2.0".
+        pipeline: Its CLIP and guidance.
         weights: Sizes and hashes of its files.
-
-    Raises:
-        WeightsError: The index or the metrics can't be read.
+        metrics: What is recorded, by file.
     """
     from huggingface_hub import EvalResult, ModelCardData
 
-    clip, guidance = read_index(folder)
-    metrics = read_metrics(folder)
+    figures = {file: dict(_numbers(values)) for file, values in metrics.items()}
     results = [
         EvalResult(
             task_type="image-to-image",
@@ -61,40 +64,47 @@ def write_card(folder: Path, name: HubName, licence: str, weights: tuple[Weights
             metric_type=metric,
             metric_value=value,
         )
-        for file, values in metrics.items()
-        for metric, value in _numbers(values)
+        for file, values in figures.items()
+        for metric, value in values.items()
     ]
     front = ModelCardData(
-        license=licence,
+        license=license_id,
         library_name="clipmamba",
         pipeline_tag="image-to-image",
         tags=["style-transfer", "mamba", "clip"],
         model_name=name.repo,
         eval_results=results or None,
     )
-    lines = [
+    parts = [
         f"---\n{front.to_yaml()}\n---",
         f"# {name.repo}",
         "Restyles a photo from words in one pass, with clipmamba.",
         f"```sh\nclipmamba stylize photo.jpg --model {name} -p watercolor\n```",
         f"```python\nfrom clipmamba import stylize\n\n"
         f'stylize("photo.jpg", "watercolor", model="{name}").save("restyled.png")\n```',
-        f"CLIP: `{clip}`. Guidance: {guidance:g}. Licence: {licence}.",
+        f"CLIP: `{pipeline.clip}`. Guidance: {pipeline.guidance:g}. License: {license_id}.",
         "## Files",
-        "| part | file | bytes | SHA-256 |\n|---|---|---|---|\n"
-        + "\n".join(f"| {w.name} | {w.file} | {w.bytes} | `{w.sha256}` |" for w in weights),
+        _table(
+            ("part", "file", "bytes", "SHA-256"),
+            ((w.name, w.file, str(w.bytes), f"`{w.sha256}`") for w in weights),
+        ),
         f"`clipmamba models verify {name}` compares them and loads them strictly.",
         "## Figures",
-        *([] if metrics else ["None are recorded."]),
     ]
-    for file, values in metrics.items():
-        rows = "\n".join(f"| {metric} | {value:g} |" for metric, value in _numbers(values))
-        lines.append(f"From `{file}`:")
-        lines.append(f"| metric | value |\n|---|---|\n{rows}")
-    return "\n\n".join(lines) + "\n"
+    for file, values in figures.items():
+        rows = ((metric, f"{value:g}") for metric, value in values.items())
+        parts += [f"From `{file}`:", _table(("metric", "value"), rows)]
+    if not figures:
+        parts.append("None are recorded.")
+    return "\n\n".join(parts) + "\n"
 
 
-def _numbers(values: dict[str, Any], above: str = "") -> Iterator[tuple[str, float]]:
+def _table(head: Sequence[str], rows: Iterator[tuple[str, ...]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _numbers(values: Metrics, above: str = "") -> Iterator[tuple[str, float]]:
     """Every number of nested metrics; "by_family.baroque" is one inside another."""
     for name, value in values.items():
         if isinstance(value, dict):

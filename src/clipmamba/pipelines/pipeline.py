@@ -17,7 +17,7 @@ from clipmamba.devices import resolve_device
 from clipmamba.errors import InputError, WeightsError
 from clipmamba.pipelines.keywords import suggest_keywords
 from clipmamba.pipelines.options import StylizeOptions
-from clipmamba.pipelines.saved import check_guidance, find_pipeline, read_index, write_index
+from clipmamba.pipelines.saved import check_guidance, read_index, write_index
 from clipmamba.styles.request import StyleRequest
 from clipmamba.weights import ROOT, loading, released, verify
 
@@ -122,8 +122,7 @@ class StylizePipeline:
             if path is None:
                 for weights in released(ROOT):
                     verify(weights, ROOT)
-            clip_name, guidance = read_index(ROOT if path is None else path)
-            root = ROOT if path is None else find_pipeline(path)
+            clip_name, guidance, root = read_index(ROOT if path is None else path)
 
             from clipmamba.clip import Clip
             from clipmamba.models import load_stylizer

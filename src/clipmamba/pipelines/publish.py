@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
+import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from clipmamba.errors import InputError, WeightsError
-from clipmamba.files import one_line, write_json
 from clipmamba.hub import HubName
-from clipmamba.hub_access import knock, offline
-from clipmamba.pipelines.card import CARD, METRICS, read_metrics, write_card
+from clipmamba.hub_access import LOG_IN, hub_errors, knock, offline
+from clipmamba.pipelines.card import find_metrics, read_metrics, write_card
 from clipmamba.pipelines.pipeline import StylizePipeline
-from clipmamba.pipelines.saved import FILES, check_hashes, names_a_folder, read_index
+from clipmamba.pipelines.saved import (
+    CARD,
+    FILES,
+    METRICS,
+    SavedPipeline,
+    check_hashes,
+    names_a_folder,
+    read_index,
+)
 from clipmamba.weights import MANIFEST, Weights, measure
 
 _ABOUT = {
@@ -25,12 +32,12 @@ _ABOUT = {
 def publish(
     folder: str | Path,
     name: HubName,
-    licence: str,
+    license_id: str,
     *,
     private: bool | None = None,
     metrics: str | Path | None = None,
 ) -> str:
-    """Upload a saved pipeline to the hub.
+    """Upload a saved pipeline to the hub, in one commit.
 
     It is loaded strictly first. A README.md of the folder's own is kept; else one is written from
     the recorded metrics. The new commit goes to the main branch; a revision becomes its tag.
@@ -38,7 +45,7 @@ def publish(
     Args:
         folder: Written by :meth:`StylizePipeline.save_pretrained`.
         name: The repository, made if missing, and the tag.
-        licence: Of the weights, in the hub's spelling, such as "apache-2.0".
+        license_id: Of the weights, in the hub's spelling, such as "apache-2.0".
         private: Of a new repository; None for the account's usual.
         metrics: A JSON file of figures, such as a row of scripts/evaluate.py, to go along.
 
@@ -46,80 +53,81 @@ def publish(
         The address of the commit.
 
     Raises:
-        InputError: The tag is there already; the metrics can't be read.
-        WeightsError: The pipeline does not load or needs a CLIP folder of this machine; the hub is
-            out of reach or refuses.
+        InputError: The tag is there already; the metrics are missing.
+        WeightsError: The pipeline does not load or needs a CLIP folder of this machine; there is
+            no token, or the hub is out of reach or refuses.
     """
     import huggingface_hub as hub
 
-    folder = Path(folder)
-    check_pipeline(folder)
-    clip, _ = read_index(folder)
-    if names_a_folder(clip):
-        raise WeightsError(
-            f"{folder} was trained with the CLIP folder {clip}, which no other machine has; "
-            "upload that folder to the hub and name it in model_index.json: hf-hub:org/name"
-        )
     problem = f"can't push {name}"
+    pipeline = read_index(Path(folder))
+    if names_a_folder(pipeline.clip):
+        raise WeightsError(
+            f"{problem}: {folder} was trained with the CLIP folder {pipeline.clip}, which no other "
+            "machine has; upload that folder to the hub and name it in model_index.json: "
+            "hf-hub:org/name"
+        )
     if offline():
         raise WeightsError(f"{problem}: the network is forbidden; unset HF_HUB_OFFLINE")
+    if hub.get_token() is None:
+        raise WeightsError(f"{problem} without a token: {LOG_IN}")
+    check_hashes(pipeline.folder)
+    files = _collect(name, license_id, pipeline, None if metrics is None else Path(metrics))
+    StylizePipeline.from_pretrained(pipeline.folder, "cpu")
     knock(problem, "try again with a network")
     api = hub.HfApi()
-    with tempfile.TemporaryDirectory() as place:
-        staged = _stage(folder, Path(place), name, licence, metrics)
-        try:
-            repo = api.create_repo(name.repo, private=private, exist_ok=True).repo_id
-            tag = name.revision
-            if tag is not None and tag in {ref.name for ref in api.list_repo_refs(repo).tags}:
-                raise InputError(f"{name} is there already, and a tag never moves; choose another")
-            commit = api.upload_folder(
-                repo_id=repo, folder_path=staged, commit_message=f"clipmamba models push {name}"
-            )
-            if tag is not None:
-                api.create_tag(repo, tag=tag, revision=commit.oid)
-        except InputError:
-            raise
-        except (OSError, ValueError, hub.errors.HfHubHTTPError) as error:
-            raise WeightsError(f"{problem}: {one_line(error)}") from error
+    with hub_errors(problem):
+        repo = api.create_repo(name.repo, private=private, exist_ok=True).repo_id
+        tags = {ref.name for ref in api.list_repo_refs(repo).tags}
+    if name.revision in tags:
+        raise InputError(f"{problem}: it is there already, and a tag never moves; choose another")
+    with hub_errors(problem):
+        commit = api.create_commit(
+            repo,
+            [hub.CommitOperationAdd(place, content) for place, content in files.items()],
+            commit_message=f"clipmamba models push {name}",
+        )
+        if name.revision is not None:
+            api.create_tag(repo, tag=name.revision, revision=commit.oid)
     return str(commit.commit_url)
 
 
-def check_pipeline(model: str | Path) -> None:
-    """Compare a pipeline with its hashes, if it records any, and load it strictly, on the CPU.
+def _collect(
+    name: HubName, license_id: str, pipeline: SavedPipeline, metrics: Path | None
+) -> dict[str, bytes | Path]:
+    """What is uploaded, by its place in the repository: text as bytes, files by their path.
 
     Raises:
-        WeightsError: It is damaged or does not fit.
+        InputError: The metrics are missing.
+        WeightsError: Metrics can't be used.
     """
-    if isinstance(model, Path):  # of the hub's models it is done whenever they load
-        check_hashes(model)
-    StylizePipeline.from_pretrained(model, "cpu")
-
-
-def _stage(
-    folder: Path, place: Path, name: HubName, licence: str, metrics: str | Path | None
-) -> Path:
-    """Copy what is uploaded to a folder of its own; hashes are taken of the copies."""
-    for file in FILES:
-        (place / file).parent.mkdir(exist_ok=True)
-        shutil.copyfile(folder / file, place / file)
-    for file in read_metrics(folder):
-        (place / file).parent.mkdir(exist_ok=True)
-        shutil.copyfile(folder / file, place / file)
-    if metrics is not None:
-        try:
-            shutil.copyfile(metrics, place / METRICS)
-        except OSError as error:
-            raise InputError(f"can't read {metrics}: {error.strerror or error}") from error
-    weights = []
-    for file in FILES:
-        if file.endswith(".safetensors"):
-            part, base = file.split("/")
-            size, digest = measure(place / file)
-            weights.append(Weights(part, base, size, digest, licence, _ABOUT[part]))
-    write_json(place / MANIFEST, [asdict(entry) for entry in weights])
+    folder = pipeline.folder
+    if metrics is not None and not metrics.is_file():
+        raise InputError(f"no such file: {metrics}")
+    recorded = find_metrics(folder) | ({} if metrics is None else {METRICS: metrics})
+    values = {place: read_metrics(file) for place, file in recorded.items()}
+    licenses = {file.name: file for file in folder.glob("LICENSE*")}
+    weights = _measure(folder, license_id)
     if (folder / CARD).is_file():
-        shutil.copyfile(folder / CARD, place / CARD)
+        card = (folder / CARD).read_bytes()
     else:
-        text = write_card(place, name, licence, tuple(weights))
-        (place / CARD).write_text(text, encoding="utf-8")
-    return place
+        card = write_card(name, license_id, pipeline, weights, values).encode()
+    manifest = json.dumps([asdict(entry) for entry in weights], indent=2)
+    return {
+        **{place: folder / place for place in FILES},
+        **recorded,
+        **licenses,
+        MANIFEST: manifest.encode(),
+        CARD: card,
+    }
+
+
+def _measure(folder: Path, license_id: str) -> Sequence[Weights]:
+    """The entries of a manifest."""
+    entries = []
+    for place in FILES:
+        if place.endswith(".safetensors"):
+            part, file = place.split("/")
+            size, digest = measure(folder / place)
+            entries.append(Weights(part, file, size, digest, license_id, _ABOUT[part]))
+    return entries

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import NamedTuple
 
 from clipmamba.errors import WeightsError
 from clipmamba.files import write_json
@@ -22,9 +23,25 @@ FILES = (  # what a pipeline is made of
     "prior/config.json",
     "prior/prior.safetensors",
 )
-RECORDS = (MANIFEST, "README.md", "LICENSE*", "metrics.json", "*/metrics.json")
+CARD = "README.md"
+METRICS = "metrics.json"
+RECORDS = (MANIFEST, CARD, "LICENSE*", METRICS, f"*/{METRICS}")  # what may lie beside it
 MAX_GUIDANCE = 10.0
 _REMEDY = "give a folder written by StylizePipeline.save_pretrained"
+
+
+class SavedPipeline(NamedTuple):
+    """What a saved pipeline says of itself.
+
+    Attributes:
+        clip: The CLIP it was trained with.
+        guidance: 1 where its index has none.
+        folder: Where it lies.
+    """
+
+    clip: str
+    guidance: float
+    folder: Path
 
 
 def hub_name(model: str | os.PathLike[str]) -> HubName | None:
@@ -37,22 +54,49 @@ def hub_name(model: str | os.PathLike[str]) -> HubName | None:
     return HubName.parse(model)
 
 
-def find_pipeline(model: str | os.PathLike[str]) -> Path:
-    """The folder of a saved pipeline, downloaded if it is a hub name that the cache lacks.
+def model_label(model: str | os.PathLike[str]) -> str:
+    """A model as others may read it: a folder without its path, a name of the hub's as it is."""
+    name = hub_name(model)
+    return Path(model).resolve().name if name is None else str(name)
+
+
+def read_index(model: str | os.PathLike[str]) -> SavedPipeline:
+    """Find a saved pipeline, downloaded if the hub has it and the cache lacks it; read its index.
 
     Args:
         model: A folder, or "user/name@revision". What comes from the hub is compared with the
             SHA-256 that it records.
 
     Raises:
-        WeightsError: There is no such folder, and no such model within reach; it is damaged.
+        WeightsError: No folder that :meth:`StylizePipeline.save_pretrained` wrote, and no such
+            model within reach; a damaged one; one of the hub's whose CLIP is a folder of another
+            machine.
     """
+    folder = _find_folder(model)
+    try:
+        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+        clip, guidance = index["clip"], index.get("guidance", 1.0)
+    except FileNotFoundError:
+        raise WeightsError(f"no {INDEX} in {folder}; {_REMEDY}") from None
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise WeightsError(f"can't use {folder / INDEX}: it names no clip; {_REMEDY}") from error
+    if not isinstance(clip, str):
+        raise WeightsError(f"can't use {folder / INDEX}: clip must be a name; {_REMEDY}")
+    if hub_name(model) is not None:
+        refuse_folder(model, clip)
+    try:
+        check_guidance(guidance)
+    except WeightsError as error:
+        raise WeightsError(f"can't use {folder / INDEX}: {error}") from None
+    return SavedPipeline(clip, float(guidance), folder)
+
+
+def _find_folder(model: str | os.PathLike[str]) -> Path:
     name = hub_name(model)
     if name is None:
-        folder = Path(model)
-        if not folder.is_dir():
-            raise WeightsError(f"no model folder {folder}; {_REMEDY}")
-        return folder
+        if not os.path.isdir(model):
+            raise WeightsError(f"no model folder {os.fspath(model)}; {_REMEDY}")
+        return Path(model)
     try:
         folder = fetch(name, FILES, RECORDS)
     except WeightsError as error:
@@ -79,38 +123,6 @@ def check_hashes(folder: Path) -> int:
     for weights in entries:
         verify(weights, folder)
     return len(entries)
-
-
-def read_index(model: str | os.PathLike[str]) -> tuple[str, float]:
-    """Read a saved pipeline's index.
-
-    Args:
-        model: As `find_pipeline` takes it.
-
-    Returns:
-        The name of the CLIP it was trained with, and its guidance: 1 where the index has none.
-
-    Raises:
-        WeightsError: No folder that :meth:`StylizePipeline.save_pretrained` wrote; a model of the
-            hub's whose CLIP is a folder of another machine.
-    """
-    folder = find_pipeline(model)
-    try:
-        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-        name, guidance = index["clip"], index.get("guidance", 1.0)
-    except FileNotFoundError:
-        raise WeightsError(f"no {INDEX} in {folder}; {_REMEDY}") from None
-    except (ValueError, KeyError, TypeError, OSError) as error:
-        raise WeightsError(f"can't use {folder / INDEX}: it names no clip; {_REMEDY}") from error
-    if not isinstance(name, str):
-        raise WeightsError(f"can't use {folder / INDEX}: clip must be a name; {_REMEDY}")
-    if hub_name(model) is not None:
-        refuse_folder(model, name)
-    try:
-        check_guidance(guidance)
-    except WeightsError as error:
-        raise WeightsError(f"can't use {folder / INDEX}: {error}") from None
-    return name, float(guidance)
 
 
 def names_a_folder(clip: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from clipmamba.devices import check_device, resolve_device
@@ -163,11 +164,13 @@ def _pipeline(model: str | os.PathLike[str] | None, device: str | torch.device) 
     from clipmamba.weights import loading
 
     with loading():  # of threads that come at once, the others find what the first has loaded
-        return _cached_pipeline(None if model is None else os.fspath(model), where)
+        # A path is kept as one: only a text may be a name on the hub.
+        key = Path(model) if isinstance(model, os.PathLike) else model
+        return _cached_pipeline(key, where)
 
 
 @lru_cache(maxsize=2)
-def _cached_pipeline(model: str | None, device: str) -> StylizePipeline:
+def _cached_pipeline(model: str | Path | None, device: str) -> StylizePipeline:
     return StylizePipeline.from_pretrained(model, device)
 
 
