@@ -37,10 +37,11 @@ class HubName:
     def parse(cls, text: str) -> HubName | None:
         """Read "user/name" or "user/name@revision"; None if the text is no such name.
 
-        >>> HubName.parse("ann/prints@v1")
-        HubName(repo='ann/prints', revision='v1')
-        >>> HubName.parse("./ann/prints") is None
-        True
+        Examples:
+            >>> HubName.parse("ann/prints@v1")
+            HubName(repo='ann/prints', revision='v1')
+            >>> HubName.parse("./ann/prints") is None
+            True
         """
         match = _NAME.fullmatch(text)
         return None if match is None or ".." in text else cls(*match.groups())

@@ -120,6 +120,13 @@ def test_every_public_door_has_its_entry(site: Path) -> None:
         assert any(entry.endswith(f".{name}") for entry in ids), name
 
 
+def test_docstrings_are_shown_without_sphinx_markup(site: Path) -> None:
+    pages = [page.read_text(encoding="utf-8") for page in (site / "api").rglob("*.html")]
+    assert sum(page.count("<math") for page in pages) > 10
+    for page in pages:
+        assert not re.search(r"\.\. \w+::|:(func|class|meth|mod|data|math):", page)
+
+
 @pytest.fixture
 def address(site: Path) -> Iterator[str]:
     """Where the site is served."""

@@ -44,6 +44,11 @@ class Stylizer(Pretrained):
         bend: Whether the style bends the scan's parameters (mixer "mamba").
         least_step: Of the scan: its states fade after 1 / least_step places, so that a picture
             larger than those of the training looks like them.
+
+    Examples:
+        >>> network = Stylizer(style_dim=16, widths=(8, 8, 8), depth=1, quarter_depth=1)
+        >>> network(torch.rand(2, 3, 40, 33), torch.randn(2, 16)).shape
+        torch.Size([2, 3, 40, 33])
     """
 
     keep_in_float32: ClassVar[tuple[str, ...]] = ("A_log", "delta_bias", "D")

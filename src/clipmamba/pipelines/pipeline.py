@@ -64,6 +64,14 @@ class StylizePipeline:
     Raises:
         WeightsError: the stylizer was trained for style points of another width than ``clip``'s, or
             a guidance is wanted of a prior that knows no styles, or is out of range.
+
+    Examples:
+        >>> import numpy as np
+        >>> pipe = StylizePipeline.from_pretrained()
+        >>> photos = [np.zeros((48, 64, 3), np.uint8), np.full((32, 40, 3), 0.5)]
+        >>> output = pipe(photos, prompt="stained glass", seed=7)
+        >>> [(picture.shape, str(picture.dtype)) for picture in output.images]
+        [((48, 64, 3), 'uint8'), ((32, 40, 3), 'float64')]
     """
 
     def __init__(

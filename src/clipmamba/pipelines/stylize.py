@@ -59,7 +59,6 @@ def stylize(
     """Restyle a picture from words or from another picture.
 
         stylize("photo.jpg", "ukiyo-e").save("print.png")
-        stylize("photo.jpg", ["ukiyo-e:0.7", "watercolor:0.3"], preserve_color=True)
 
     The models stay loaded, so that a second call is fast; threads may call it side by side.
 
@@ -107,6 +106,14 @@ def stylize(
             checker refuses a picture.
         WeightsError: weights are missing or damaged.
         TypeError: there is no such keyword.
+
+    Examples:
+        >>> from PIL import Image
+        >>> photo = Image.radial_gradient("L").convert("RGB").resize((64, 48))
+        >>> stylize(photo, ["ukiyo-e:0.7", "watercolor:0.3"], preserve_color=True, seed=7).size
+        (64, 48)
+        >>> stylize(photo, "mosaic", strength=0).tobytes() == photo.tobytes()
+        True
     """
     prompt = _either(text, prompt)
     # What can be wrong is said before torch and the models take their seconds.

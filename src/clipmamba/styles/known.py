@@ -135,6 +135,10 @@ def find_style(word: str) -> KnownStyle:
 
     Raises:
         InputError: None has it; the message names the nearest.
+
+    Examples:
+        >>> find_style("Ukiyoe style").name
+        'ukiyo-e'
     """
     style = lookup_style(word)
     if style is None:
@@ -150,7 +154,12 @@ def lookup_style(word: str) -> KnownStyle | None:
 
 
 def suggest_styles(word: str, count: int = 3) -> list[str]:
-    """Names of the known styles nearest in spelling, best first; empty if none is near."""
+    """Names of the known styles nearest in spelling, best first; empty if none is near.
+
+    Examples:
+        >>> suggest_styles("watercolr", 1)
+        ['watercolor']
+    """
     index = _index()
     names = [index[k].name for k in difflib.get_close_matches(_key(word), index, n=10, cutoff=0.7)]
     return list(dict.fromkeys(names))[:count]
@@ -173,7 +182,12 @@ def misspelt(word: str) -> str | None:
 
 
 def search_styles(word: str) -> list[KnownStyle]:
-    """The known styles that this word is part of: of a name, an alias or the family."""
+    """The known styles that this word is part of: of a name, an alias or the family.
+
+    Examples:
+        >>> [style.name for style in search_styles("cubis")]
+        ['cubism']
+    """
     key = _key(word)
     return [
         style
