@@ -68,7 +68,8 @@ def test_the_default_pipeline_refuses_damaged_weights(root: Path, monkeypatch):
         StylizePipeline.from_pretrained(device="cpu")
 
 
-def test_the_list_names_size_and_hash():
+def test_the_list_names_size_and_hash(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     result = CliRunner().invoke(models, ["--check"])
     assert result.exit_code == 0, result.output
     for weights in registry.released():

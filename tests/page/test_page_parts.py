@@ -30,11 +30,13 @@ def test_the_shown_command_has_what_was_chosen_and_no_folder() -> None:
 
 
 def test_a_model_is_named_without_its_folder_where_others_read_it() -> None:
-    wish, model = Wish(Path("a.jpg"), "mosaic"), Path("/home/me/model")
+    wish, model = Wish(Path("a.jpg"), "mosaic"), "/home/me/model"
     assert wish.shown(PageSettings(model=model)).endswith("--model /home/me/model")
     public = PageSettings(host="0.0.0.0", model=model)
     assert wish.shown(public).endswith("--model model")
     assert wish.arguments(public)[-1] == "/home/me/model"
+    hub = PageSettings(host="0.0.0.0", model="ann/prints@v1")
+    assert wish.shown(hub).endswith("--model ann/prints@v1")
 
 
 @pytest.mark.parametrize(
