@@ -242,6 +242,9 @@ def test_bad_input_is_named() -> None:
         cross_selective_scan(**(inputs | {"delta": inputs["delta"][:, :3]}))
     with pytest.raises(InputError, match="cross_selective_scan: C is"):
         cross_selective_scan(**(inputs | {"C": inputs["C"][..., :-1]}))
+    for step in (float("nan"), float("inf"), -0.1):
+        with pytest.raises(InputError, match="least_delta must be a number from 0 up"):
+            cross_selective_scan(**inputs, least_delta=step)
     with pytest.raises(BackendError, match="mamba_ssm"):
         cross_selective_scan(**inputs, backend="mamba_ssm")
 

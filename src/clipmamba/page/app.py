@@ -6,7 +6,6 @@ import html
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import gradio as gr
@@ -22,49 +21,12 @@ from clipmamba.page.network import Network
 from clipmamba.page.settings import PageSettings, Restyle, StoppedError
 from clipmamba.page.thumbnails import Thumbnails
 from clipmamba.page.upload import Uploaded
-from clipmamba.pipelines.options import StylizeOptions
 
 MAX_VARIANTS = 8
 _PREVIEW = 1600  # longest side of the pictures under the slider, in pixels
 _SECONDS = 15.0  # that a message stays
 
 Tell = Callable[[float, str], None]
-
-
-@dataclass(frozen=True)
-class Form:
-    """What a visitor has filled in.
-
-    Args:
-        photo: the photo.
-        prompt: the style in words.
-        style_image: a picture that shows it.
-        strength: see `StylizeOptions`, as for all that follow.
-        stroke: size of strokes.
-        preserve_color: keep the photo's colors.
-        seed: digits; empty for the usual picture.
-        variants: how many pictures.
-    """
-
-    photo: Uploaded | None
-    prompt: str = ""
-    style_image: Uploaded | None = None
-    strength: float = StylizeOptions.strength
-    stroke: float = StylizeOptions.stroke
-    preserve_color: bool = False
-    seed: str = ""
-    variants: int = 1
-
-    def wish(self, photo: Path, style_image: Path | None) -> Wish:
-        """The same with the pictures where they lie for the command line.
-
-        Raises:
-            InputError: the seed is no number.
-        """
-        return Wish(
-            photo, self.prompt, style_image, self.strength, self.stroke, self.preserve_color,
-            _number(self.seed), self.variants,
-        )  # fmt: skip
 
 
 class Page:
@@ -89,12 +51,20 @@ class Page:
         self._looking: dict[str, threading.Event] = {}
 
     def restyle(
-        self, form: Form, *, session: str = "", tell: Tell = lambda part, words: None
+        self,
+        photo: Uploaded | None,
+        style_image: Uploaded | None,
+        wish: Wish,
+        *,
+        session: str = "",
+        tell: Tell = lambda part, words: None,
     ) -> tuple[list[str], str]:
         """Do what the command line does.
 
         Args:
-            form: what is asked for.
+            photo: the picture to restyle.
+            style_image: a picture that shows the style.
+            wish: what is asked for.
             session: the visitor's, for `stop`.
             tell: is told how much is done, from 0 to 1, and what that is.
 
@@ -104,11 +74,11 @@ class Page:
         Raises:
             gradio.Error: it can't be done, with the reason for the visitor.
         """
-        if form.variants > MAX_VARIANTS:
-            raise _error(f"variants must be 1 to {MAX_VARIANTS} here, not {form.variants}")
+        if wish.variants > MAX_VARIANTS:
+            raise _error(f"variants must be 1 to {MAX_VARIANTS} here, not {wish.variants}")
         place = new_place(self._cache)
         with _told(place), self._stoppable(self._restyling, session) as stopped:
-            if form.photo is None:
+            if photo is None:
                 raise InputError("Drop a photo first.")
 
             def callback(done: float, total: int) -> None:
@@ -116,14 +86,14 @@ class Page:
                     raise StoppedError("Stopped.")
                 tell(done / total, "Restyling" if total == 1 else f"{int(done)} of {total} done")
 
-            with _lent(place, form.photo, form.style_image) as (picture, shown_style):
-                wish = form.wish(picture, shown_style)
-                arguments = wish.arguments(self._settings)
+            with _lent(place, photo, style_image) as files:
+                arguments = wish.arguments(*files, self._settings)
+                line = wish.shown(*files, self._settings)
                 tell(0, "Waiting for its turn")
                 done = self._network.run(lambda pipe: self._restyle(arguments, pipe, callback))
         for remark in done.remarks:
             gr.Warning(_for_visitors(remark, place), duration=_SECONDS)
-        return [str(path) for path in done.files], wish.shown(self._settings)
+        return [str(path) for path in done.files], line
 
     def show(
         self, photo: Uploaded | None, results: list[Uploaded] | None = None, chosen: int | None = 0
@@ -243,13 +213,6 @@ def _lent(
         for path in files:
             path.unlink(missing_ok=True)
         beside.rmdir()
-
-
-def _number(seed: str) -> int | None:
-    text = seed.strip()
-    if text and not text.isdecimal():
-        raise InputError(f"The seed must be a whole number, not {text!r}; or leave it empty.")
-    return int(text) if text else None
 
 
 @contextmanager

@@ -18,61 +18,66 @@ Shown = Callable[[Path], str]
 
 @dataclass(frozen=True)
 class Wish:
-    """What a visitor asks for.
+    """What a visitor asks for, but the pictures.
 
     Args:
-        photo: the picture to restyle.
         prompt: the style in words; may be empty.
-        style_image: a picture that shows it.
         strength: see `StylizeOptions`, as for all that follow.
         stroke: size of strokes beside the usual.
         preserve_color: keep the photo's colors.
-        seed: None for the usual picture.
+        seed: digits; empty for the usual picture.
         variants: how many pictures.
     """
 
-    photo: Path
     prompt: str = ""
-    style_image: Path | None = None
     strength: float = StylizeOptions.strength
     stroke: float = StylizeOptions.stroke
     preserve_color: bool = False
-    seed: int | None = None
+    seed: str = ""
     variants: int = 1
 
-    def arguments(self, settings: PageSettings) -> list[str]:
+    def arguments(self, photo: Path, style_image: Path | None, settings: PageSettings) -> list[str]:
         """The arguments of `clipmamba stylize` that fulfil it.
 
-        Raises:
-            InputError: there is no style.
-        """
-        return list(self._words(settings, str))
+        Args:
+            photo: the picture to restyle.
+            style_image: a picture that shows the style.
+            settings: of the page.
 
-    def shown(self, settings: PageSettings) -> str:
+        Raises:
+            InputError: there is no style, or the seed is no number.
+        """
+        return list(self._words(photo, style_image, settings, str))
+
+    def shown(self, photo: Path, style_image: Path | None, settings: PageSettings) -> str:
         """The command to type where photo and style picture lie.
 
         Where other machines reach the page, it names the model without its folder.
         """
-        words = self._words(settings, lambda path: _plain(path.name))
+        words = self._words(photo, style_image, settings, lambda path: _plain(path.name))
         return shlex.join(["clipmamba", "stylize", *words])
 
-    def _words(self, settings: PageSettings, name: Shown) -> Iterator[str]:
-        prompt = self.prompt.strip()
-        if not prompt and self.style_image is None:
+    def _words(
+        self, photo: Path, style_image: Path | None, settings: PageSettings, name: Shown
+    ) -> Iterator[str]:
+        prompt, seed = self.prompt.strip(), self.seed.strip()
+        if seed and not seed.isdecimal():
+            raise InputError(f"The seed must be a whole number, not {seed!r}; or leave it empty.")
+        if not prompt and style_image is None:
             raise InputError("Say a style, choose one below, or drop a picture that shows it.")
-        yield name(self.photo)
+        yield name(photo)
         if prompt:
             yield from ("-p", prompt)
-        if self.style_image is not None:
-            yield from ("--style-image", name(self.style_image))
+        if style_image is not None:
+            yield from ("--style-image", name(style_image))
         if self.strength != StylizeOptions.strength:
             yield from ("--strength", f"{self.strength:g}")
         if self.stroke != StylizeOptions.stroke:
             yield from ("--stroke", f"{self.stroke:g}")
         if self.preserve_color:
             yield "--preserve-color"
-        if self.seed is not None:
-            yield from ("--seed", str(self.seed))
+        if seed:
+            yield from ("--seed", str(int(seed)))
         if self.variants != 1:
             yield from ("--variants", str(self.variants))
         if settings.max_pixels != MAX_PIXELS:

@@ -7,7 +7,8 @@ from typing import Any
 
 import gradio as gr
 
-from clipmamba.page.app import Form, Page
+from clipmamba.page.app import Page
+from clipmamba.page.command import Wish
 from clipmamba.page.layout import Stage, Wishes, lay_out
 from clipmamba.page.upload import Uploaded
 from clipmamba.pipelines.options import StylizeOptions
@@ -89,10 +90,9 @@ class _Clicks:
         progress: gr.Progress = gr.Progress(),  # noqa: B008 - gradio's way
     ) -> tuple[list[str], str]:
         """Restyle a photo, and give the files and the command that makes them again."""
-        form = Form(
-            photo, prompt or "", style_image, strength, stroke, preserve_color, seed or "", variants
-        )
-        return self._page.restyle(form, session=request.session_hash or "", tell=progress)
+        wish = Wish(prompt or "", strength, stroke, preserve_color, seed or "", variants)
+        session = request.session_hash or ""
+        return self._page.restyle(photo, style_image, wish, session=session, tell=progress)
 
     def look(self, photo: Uploaded | None) -> tuple[Any, ...]:
         """A new photo: without its results yet."""

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import os
 import re
+import socket
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -93,6 +94,7 @@ def serving(settings: PageSettings, restyle: Restyle) -> Iterator[str]:
             if (error.name or "").partition(".")[0] != "gradio":
                 raise
             raise InputError("the page needs gradio: pip install 'clipmamba[page]'") from error
+        _check_address(settings)  # before the model takes its seconds
         network = Network(
             functools.partial(StylizePipeline.from_pretrained, settings.model, settings.device)
         )
@@ -110,10 +112,7 @@ def serving(settings: PageSettings, restyle: Restyle) -> Iterator[str]:
                     pwa=False, mcp_server=False,
                 )  # fmt: skip
             except OSError as error:
-                where = f"{settings.host}:{settings.port or '7860 and the next hundred ports'}"
-                raise InputError(
-                    f"can't listen on {where}: is another program there? Choose another --port"
-                ) from error
+                raise _cannot_listen(settings) from error
             try:
                 yield address
             finally:
@@ -121,6 +120,19 @@ def serving(settings: PageSettings, restyle: Restyle) -> Iterator[str]:
                 blocks.close(verbose=False)
         finally:
             network.close()
+
+
+def _check_address(settings: PageSettings) -> None:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        socket.create_server((settings.host, settings.port or 0), family=family).close()
+    except OSError as error:
+        raise _cannot_listen(settings) from error
+
+
+def _cannot_listen(settings: PageSettings) -> InputError:
+    where = f"{settings.host}:{settings.port or '7860 and the next hundred ports'}"
+    return InputError(f"can't listen on {where}: is another program there? Choose another --port")
 
 
 def _settle_gradio(cache: str) -> None:

@@ -54,7 +54,7 @@ class Companions:
     @classmethod
     def of(
         cls,
-        request: StyleRequest | None,
+        asked: StyleRequest | ResolvedStyle,
         captioner: Name | Captioner | None = None,
         style_from: Name | StylePainter | None = None,
         finish: Name | Finish | None = None,
@@ -63,7 +63,7 @@ class Companions:
         """Take what somebody named; no model is loaded yet.
 
         Args:
-            request: The style that is asked for; None where it is prepared already.
+            asked: The style, as asked for or prepared already.
             captioner: A folder, a hub's name or a function; None for the usual one.
             style_from: The same of a text-to-image model.
             finish: The same of an image-to-image model; "NAME:0.3" carries its strength.
@@ -73,12 +73,12 @@ class Companions:
             InputError: A package is missing, or what is named has nothing to do.
             WeightsError: There can't be a model of that name.
         """
-        asked = request is not None and AUTO in request.sources
-        if captioner is not None and not asked:
+        auto = isinstance(asked, StyleRequest) and AUTO in asked.sources
+        if captioner is not None and not auto:
             raise InputError("a captioner does nothing without source='auto'")
-        if style_from is not None and not (request is not None and request.words):
+        if style_from is not None and not (isinstance(asked, StyleRequest) and asked.words):
             raise InputError("a style picture is drawn from words: add a prompt")
-        if captioner is None and asked:
+        if captioner is None and auto:
             captioner = _captioner(None, device)
         elif isinstance(captioner, str | os.PathLike):
             captioner = _captioner(os.fspath(captioner), device)
@@ -107,9 +107,12 @@ class StyleFinder:
 
     Args:
         pipeline: Whose CLIP reads it.
-        request: What is asked for.
-        seeds: Those of the run.
+        asked: What is asked for, or what was prepared from it.
+        seeds: Those of the run; [None] takes all that a prepared style holds.
         companions: Who helps; style pictures are drawn at once.
+
+    Attributes:
+        seeds: One for each variant.
 
     Raises:
         InputError: A companion refuses, or see `StylizePipeline.prepare`.
@@ -119,16 +122,23 @@ class StyleFinder:
     def __init__(
         self,
         pipeline: StylizePipeline,
-        request: StyleRequest,
+        asked: StyleRequest | ResolvedStyle,
         seeds: Sequence[int | None],
         companions: Companions,
     ) -> None:
         self._pipeline = pipeline
         self._companions = companions
-        self._request = request
-        self._plain: ResolvedStyle | None = None
+        self.seeds = tuple(seeds)
+        self._plain: dict[int | None, FoundStyle] | None = None
+        if not isinstance(asked, StyleRequest):
+            if self.seeds == (None,):
+                self.seeds = asked.seeds
+            self._plain = {seed: FoundStyle(asked.only(seed), None) for seed in self.seeds}
+            return
+        self._request = request = asked
         if companions.read_nothing:
-            self._plain = pipeline.prepare(request, seeds)
+            plain, source = pipeline.prepare(request, seeds), self._sources(request)
+            self._plain = {seed: FoundStyle(plain.only(seed), source) for seed in self.seeds}
         # With the pictures themselves, so that no other one can take an id over.
         self._captions: dict[int, tuple[Any, str]] = {}
         self._drawn: dict[int | None, StyleRequest] = {}
@@ -150,7 +160,7 @@ class StyleFinder:
             WeightsError: A companion can't be loaded.
         """
         if self._plain is not None:
-            return FoundStyle(self._plain.only(seed), self._sources(self._request))
+            return self._plain[seed]
         request = self._drawn.get(seed, self._request)
         if self._companions.captioner is not None:
             request = fill_source(request, self._caption, lambda: self._caption_of_photo(photo))

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from clipmamba.devices import resolve_device
-from clipmamba.errors import InputError, WeightsError
+from clipmamba.errors import WeightsError
+from clipmamba.pipelines.companions import Companions, StyleFinder
 from clipmamba.pipelines.keywords import suggest_keywords
 from clipmamba.pipelines.options import StylizeOptions
 from clipmamba.pipelines.saved import check_guidance, read_index, write_index
-from clipmamba.styles.request import StyleRequest
+from clipmamba.styles.request import StyleRequest, read_style
 from clipmamba.weights import ROOT, loading, released, verify
 
 if TYPE_CHECKING:
@@ -318,51 +319,37 @@ class StylizePipeline:
             InputError: an option or a picture can't be used.
             TypeError: there is no such keyword.
         """
-        from clipmamba.styles.resolve import ResolvedStyle
-
         options = StylizeOptions(
             strength, preserve_color, stroke, detail, grain, max_size, tile, seed, variants
         )
-        seeds: Sequence[int | None] = options.seeds
-        if isinstance(style, ResolvedStyle):
-            _refuse_beside_prepared(prompt, style_image, avoid, source, templates, mask, *regions)
-            resolved = style
-            if options.seed is None and options.variants == 1:
-                seeds = resolved.seeds
-        else:
-            request = StyleRequest.parse(
-                prompt, style_image, style, avoid, source, templates, mask, regions
-            )
-            resolved = self.prepare(request, seeds)
-        styles = [resolved.only(seed) for seed in seeds]
-        return self.restyle(
-            images, lambda _, turn: styles[turn], len(styles), options, finish, callback
-        )
+        asked = read_style(prompt, style_image, style, avoid, source, templates, mask, regions)
+        return self.restyle(images, asked, options, Companions(finish=finish), callback)
 
     def restyle(
         self,
         images: Picture | Sequence[Picture],
-        style_of: Callable[[Picture, int], ResolvedStyle],
-        variants: int,
+        asked: StyleRequest | ResolvedStyle,
         options: StylizeOptions,
-        finish: Finish | None = None,
+        companions: Companions | None = None,
         callback: Callable[[float, int], None] | None = None,
     ) -> StylizeOutput:
-        """Restyle one picture or several, where each may have styles of its own.
+        """`__call__` with its many keywords as three values.
 
         Args:
-            images: see `__call__`, as for ``finish``, ``callback`` and what is returned.
-            style_of: gives the style of a picture and the number of a variant, with one seed.
-            variants: how many pictures of each photo.
-            options: strength and the like; seed and variants in them are not read.
-            finish: repaints results.
+            images: see `__call__`, as for ``callback`` and what is returned.
+            asked: the style.
+            options: strength and the like.
+            companions: models that stand beside.
             callback: told how much is done.
 
         Raises:
-            InputError: a picture can't be used.
+            InputError: a picture or a style can't be used.
         """
         from clipmamba.pipelines.photo import Photo
 
+        companions = companions or Companions()
+        find = StyleFinder(self, asked, options.seeds, companions)
+        variants = len(find.seeds)
         several = isinstance(images, list | tuple)
         batch = cast("Sequence[Picture]", images if several else [images])
         total = len(batch) * variants
@@ -370,13 +357,14 @@ class StylizePipeline:
         for number, image in enumerate(batch):
             photo = Photo.open(image)
             made = []
-            for turn in range(variants):
+            for turn, seed in enumerate(find.seeds):
 
                 def tell(part: float, before: int = number * variants + turn) -> None:
                     if callback is not None:
                         callback(before + part, total)
 
-                made.append(self._restyle(photo, style_of(image, turn), options, finish, tell))
+                style = find(image, seed).style
+                made.append(self._restyle(photo, style, options, companions.finish, tell))
                 tell(1)
             results.append(made if variants > 1 else made[0])
         one_tensor = not several and getattr(results[0], "ndim", 0) == 4
@@ -465,8 +453,3 @@ class StylizePipeline:
         if small.shape != photo.shape:
             restyled = photo + resize(restyled - small, height, width)
         return within_gamut(restyled)
-
-
-def _refuse_beside_prepared(*parts: object) -> None:
-    if any(part is not None for part in parts):
-        raise InputError("a prepared style stands alone: prepare it with the rest")

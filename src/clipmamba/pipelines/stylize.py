@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from clipmamba.devices import check_device, resolve_device
 from clipmamba.errors import InputError
-from clipmamba.pipelines.companions import Companions, StyleFinder
+from clipmamba.pipelines.companions import Companions
 from clipmamba.pipelines.keywords import suggest_keywords
 from clipmamba.pipelines.options import StylizeOptions
 from clipmamba.pipelines.pipeline import StylizePipeline
-from clipmamba.styles.request import StyleRequest
+from clipmamba.styles.request import StyleRequest, read_style
 from clipmamba.styles.style_file import check_style_file
 
 if TYPE_CHECKING:
@@ -74,10 +74,10 @@ def stylize(
         model: a folder written by :meth:`StylizePipeline.save_pretrained`, or a name on the hub
             such as "user/name@v1"; None for the default.
         prompt: the same as ``text``, by the pipeline's name for it.
-        style: see :meth:`StylizePipeline.__call__`, as for all that follow.
+        style: see :meth:`StylizePipeline.__call__`, as for all from here to ``variants``.
         avoid: words that the style is moved away from.
-        source: words for what is shown, so that it is not taken for style. "auto" asks
-            ``captioner``: what the style pictures show, or the photo where there are none.
+        source: words for what is shown; "auto" asks ``captioner`` to describe the style pictures,
+            or the photo where there are none.
         templates: sentences around the words.
         mask: white where the photo is restyled.
         regions: pairs of a mask and a style.
@@ -120,29 +120,11 @@ def stylize(
     options = StylizeOptions(
         strength, preserve_color, stroke, detail, grain, max_size, tile, seed, variants
     )
-    request = None
-    if type(style).__name__ != "ResolvedStyle":  # which only somebody with torch can have
-        asked = (prompt, style_image, style, avoid, source, templates, mask, regions)
-        request = StyleRequest.parse(*asked)
-        _check_files(img, request)
+    asked = read_style(prompt, style_image, style, avoid, source, templates, mask, regions)
+    _check_files(img, asked)
     check_device(device)
-    companions = Companions.of(request, captioner, style_from, finish, device)
-    pipeline = _pipeline(model, device)
-    if request is not None and not companions.read_nothing:
-        seeds = options.seeds
-        find = StyleFinder(pipeline, request, seeds, companions)
-        made = pipeline.restyle(
-            img, lambda photo, turn: find(photo, seeds[turn]).style, len(seeds), options,
-            companions.finish, callback,
-        )  # fmt: skip
-    else:
-        made = pipeline(
-            img, prompt=prompt, style_image=style_image, style=style, avoid=avoid, source=source,
-            templates=templates, mask=mask, regions=regions, strength=strength,
-            preserve_color=preserve_color, stroke=stroke, detail=detail, grain=grain,
-            max_size=max_size, tile=tile, seed=seed, variants=variants, finish=companions.finish,
-            callback=callback,
-        )  # fmt: skip
+    companions = Companions.of(asked, captioner, style_from, finish, device)
+    made = _pipeline(model, device).restyle(img, asked, options, companions, callback)
     images = made.images
     return images if isinstance(img, list | tuple) or not isinstance(images, list) else images[0]
 
@@ -181,11 +163,11 @@ def _cached_pipeline(model: str | Path | None, device: str) -> StylizePipeline:
     return StylizePipeline.from_pretrained(model, device)
 
 
-def _check_files(img: Any, request: StyleRequest) -> None:
+def _check_files(img: Any, asked: StyleRequest | ResolvedStyle) -> None:
     """Refuse files that are not there."""
     images = img if isinstance(img, list | tuple) else [img]
     named = [("picture", image) for image in images if isinstance(image, str | os.PathLike)]
-    for kind, file in [*named, *request.files]:
+    for kind, file in [*named, *(asked.files if isinstance(asked, StyleRequest) else ())]:
         if kind == "style file":
             check_style_file(file)
         elif not os.path.exists(file):

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from clipmamba.errors import InputError
 
 if TYPE_CHECKING:
+    from clipmamba.styles.resolve import ResolvedStyle
     from clipmamba.styles.style import Style
 
 AUTO = "auto"  # as source: what a captioner says
@@ -195,3 +196,26 @@ def split_weight(text: Any, default: float = 1.0) -> tuple[Any, float]:
 def list_in_one(text: str) -> list[str]:
     """The prompts that somebody wrote as one, "ukiyo-e:0.7,watercolor:0.3"; else none."""
     return [part.strip() for part in text.split(",")] if _LIST.fullmatch(text) else []
+
+
+def read_style(
+    prompt: Any, style_image: Any, style: Any, *rest: Any
+) -> StyleRequest | ResolvedStyle:
+    """The style of a call: what `StyleRequest.parse` reads, or a prepared one alone.
+
+    Args:
+        prompt: See `StyleRequest.parse`, as for all that follow.
+        style_image: A picture.
+        style: A `Style`, a file, or what `StylizePipeline.prepare` gave.
+        rest: The rest, in the same order.
+
+    Raises:
+        InputError: See `StyleRequest`, or something stands beside a prepared style.
+    """
+    if type(style).__name__ != "ResolvedStyle":  # by name: its module loads torch
+        return StyleRequest.parse(prompt, style_image, style, *rest)
+    parts = (prompt, style_image, *rest)
+    if not all(part is None or (isinstance(part, list | tuple) and not part) for part in parts):
+        raise InputError("a prepared style stands alone: prepare it with the rest")
+    prepared: ResolvedStyle = style
+    return prepared

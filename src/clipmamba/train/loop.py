@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
+import math
 import random
 import shutil
 import time
@@ -20,7 +21,6 @@ from typing import Any, Protocol
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
-from diffusers.optimization import get_scheduler
 from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
@@ -58,7 +58,9 @@ class LoopConfig:
         minutes: Wall-clock limit of this call; the run stops after a checkpoint and can go on.
         learning_rate: Peak learning rate of AdamW.
         weight_decay: Decoupled weight decay.
-        warmup: Steps of linear warm-up, then cosine decay to zero at `steps`.
+        warmup: Steps of linear warm-up.
+        decay: Steps at the end in which the rate falls linearly to zero, after a constant rate, so
+            that a run can be ended well at any step; 0 for a cosine from the warm-up to the end.
         ema: Decay of the exponential moving average of the trained parameters.
         clip_grad: Largest gradient norm.
         save_minutes: Wall-clock minutes between checkpoints: the most that a kill can lose.
@@ -79,6 +81,7 @@ class LoopConfig:
     learning_rate: float = 5e-4
     weight_decay: float = 0.01
     warmup: int = 100
+    decay: int = 0
     ema: float = 0.999
     clip_grad: float = 1.0
     save_minutes: float = 5.0
@@ -181,6 +184,15 @@ def train(
     return task
 
 
+def rate(step: float, steps: int, warmup: int, decay: int) -> float:
+    """The learning rate at a step, as a share of the peak in [0, 1]; see `LoopConfig`."""
+    if step < warmup:
+        return step / warmup
+    if not decay:
+        return 0.5 + 0.5 * math.cos(math.pi * min(1, (step - warmup) / max(1, steps - warmup)))
+    return min(1, max(0, steps - step) / decay)
+
+
 class _Run:
     """What steps on: the task with its optimizer, schedule and averages, from a checkpoint on."""
 
@@ -207,11 +219,9 @@ class _Run:
             betas=(0.9, 0.98),
         )
         # accelerate steps a prepared schedule once per process
-        schedule = get_scheduler(
-            "cosine",
-            optimizer,
-            num_warmup_steps=config.warmup * accelerator.num_processes,
-            num_training_steps=self.steps * accelerator.num_processes,
+        processes = accelerator.num_processes
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: rate(step / processes, self.steps, config.warmup, config.decay)
         )
         self.ema = EMAModel(self.trained, decay=config.ema, use_ema_warmup=True, power=2 / 3)
         self.model, self.optimizer, self.schedule = accelerator.prepare(task, optimizer, schedule)

@@ -132,6 +132,8 @@ def draw_by_look(pictures: Sequence[Picture], count: int, seed: int) -> list[tup
     own family; "" where only a few share it. All of "" count as one look, and a common one: what a
     handful of pictures shows can't be learned.
     """
+    if not pictures:
+        return []
     names = [
         family_of(", ".join(picture.texts[:1]) or picture.caption) or picture.family
         for picture in pictures
@@ -143,6 +145,25 @@ def draw_by_look(pictures: Sequence[Picture], count: int, seed: int) -> list[tup
     generator = torch.Generator().manual_seed(seed)
     rows = torch.multinomial(weights, min(count, len(pictures)), generator=generator)
     return [(pictures[row], looks[row]) for row in rows.tolist()]
+
+
+def chosen_by_look(pictures: Sequence[Picture], listed: Path) -> list[tuple[Picture, str]]:
+    """The pictures that a list names, with their looks; what may not be trained on is left out.
+
+    Args:
+        pictures: Those that may be trained on.
+        listed: CSV file with the columns `look` and `file`.
+
+    Raises:
+        InputError: The list lacks a column, or none of its pictures is among `pictures`.
+    """
+    rows = _table(listed, ("look", "file"))
+    known = {picture.path.name: picture for picture in pictures}
+    named = [(Path(row["file"]).name, row["look"]) for row in rows]
+    chosen = [(known[name], look) for name, look in named if name in known]
+    if not chosen:
+        raise InputError(f"{listed} names no picture that may be trained on")
+    return chosen
 
 
 def open_picture(path: Path) -> Image.Image:
@@ -187,6 +208,15 @@ def _rows(path: Path) -> list[dict[str, str]]:
     needed, optional = _COLUMNS[path.name]
     if not path.is_file():
         raise InputError(f"{path} is missing; --data names the folder that holds the picture lists")
+    rows = _table(path, needed)
+    for number, row in enumerate(rows, 1):
+        if not (path.parent / row["file"]).is_file():
+            raise InputError(f"{path}, row {number}: no file {row['file']!r} in {path.parent}")
+    return [{**dict.fromkeys(optional, ""), **row} for row in rows]
+
+
+def _table(path: Path, needed: Sequence[str]) -> list[dict[str, str]]:
+    """The rows of a CSV file."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             table = csv.DictReader(file, restval="")
@@ -201,9 +231,7 @@ def _rows(path: Path) -> list[dict[str, str]]:
     for number, row in enumerate(rows, 1):
         if None in row:
             raise InputError(f"{path}, row {number}: more cells than columns; quote the commas")
-        if not (path.parent / row["file"]).is_file():
-            raise InputError(f"{path}, row {number}: no file {row['file']!r} in {path.parent}")
-    return [{**dict.fromkeys(optional, ""), **row} for row in rows]
+    return rows
 
 
 def _style(data: Path, row: dict[str, str]) -> Picture:

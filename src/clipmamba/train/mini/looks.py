@@ -61,6 +61,12 @@ def names(look: Look) -> tuple[str, ...]:
     return tuple(dict.fromkeys(word.lower() for word in (look.name, *look.words, *known)))
 
 
+def look_words(name: str) -> tuple[str, ...]:
+    """What a look of this name is called; a name that is no look's stands for itself."""
+    look = next((look for look in LOOKS if look.name == name), None)
+    return (name,) if look is None else names(look)
+
+
 def look_of(picture: Picture) -> Look | None:
     """The first look that a picture's texts name; photos and objects have none."""
     if picture.kind not in ("style", "painted"):

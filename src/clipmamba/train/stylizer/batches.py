@@ -23,7 +23,8 @@ STYLE_SIDE = 256  # of the square of a style picture, in pixels: about what its 
 PHOTO_ZOOM = (1.0, 2.5)  # a photo's short side, in sides of the crop
 STYLE_ZOOM = (1.0, 1.15)  # the same of a style picture
 OTHERS = 63  # styles that no photo of a batch is asked for
-MIXED = 0.3  # of the style points are means of pictures of one look, as words give them,
+WORDS = 0.4  # of the style points are where words for the look or the painter lie, if known
+MIXED = 0.3  # of the others are means of pictures of one look, as words give them,
 MOST_MIXED = 5  # of so many at most
 BLUR = 0.01  # deviation of each number of a style point around the picture's own
 
@@ -78,6 +79,9 @@ class StylizerBatches:
         self._alike: dict[int, list[int]] = defaultdict(list)  # pictures of each look
         for row, look in enumerate(prepared.looks.tolist()):
             self._alike[look].append(row)
+        self._words: dict[int, list[int]] = defaultdict(list)  # of each look and painter
+        for row, meant in enumerate(prepared.meant.tolist()):
+            self._words[meant].append(row)
 
     def batch(self, step: int, process: int, processes: int) -> dict[str, Tensor]:
         """The tensors of a process's step.
@@ -129,17 +133,30 @@ class StylizerBatches:
     def _free(
         self, side: int, rng: random.Random
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint8], Tensor]:
-        """A photo, a style picture, and a point between those of its views, or of its look."""
+        """A photo, a style picture, and its point."""
         photo = _crop(self.data / rng.choice(self.prepared.photos), side, PHOTO_ZOOM, rng)
         row = self._row(rng)
         picture = _crop(self.data / self.prepared.styles[row], STYLE_SIDE, STYLE_ZOOM, rng)
+        return photo, picture, self._point(row, rng)
+
+    def _point(self, row: int, rng: random.Random) -> Tensor:
+        """A point of a style picture: of words for its look, between its views, or of its look."""
+        look = int(self.prepared.looks[row])
+        spoken = self._spoken(look, rng)
+        if spoken is not None:
+            return spoken
         views = self.prepared.points[row]
         point = torch.lerp(views[0], views[1], 0.6 * rng.random())
-        look = int(self.prepared.looks[row])
         if look >= 0 and rng.random() < MIXED:
             alike = rng.choices(self._alike[look], k=rng.randint(1, MOST_MIXED - 1))
             point = torch.cat([point[None], self.prepared.points[alike, 0]]).mean(0)
-        return photo, picture, F.normalize(point, dim=0)
+        return F.normalize(point, dim=0)
+
+    def _spoken(self, meant: int, rng: random.Random) -> Tensor | None:
+        """The point of some words for a look or a painter; None where there are none, or by lot."""
+        if rng.random() >= WORDS or meant not in self._words:
+            return None
+        return self.prepared.words[rng.choice(self._words[meant])]
 
     def _row(self, rng: random.Random) -> int:
         """Of a style picture, by the shares."""
@@ -164,7 +181,8 @@ class StylizerBatches:
             )
             for pixels in (store.photos, store.results)
         )
-        return photo, result, self.prepared.painted[row], side / part
+        point = self._spoken(-1 - int(store.numbers[row]), rng)
+        return photo, result, self.prepared.painted[row] if point is None else point, side / part
 
 
 def _crop(

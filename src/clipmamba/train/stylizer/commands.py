@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -26,7 +27,14 @@ from clipmamba.train.options import (
     dataclass_options,
     loop_options,
 )
-from clipmamba.train.pictures import read_pictures, set_aside, split_fingerprint
+from clipmamba.train.pictures import (
+    Picture,
+    chosen_by_look,
+    draw_by_look,
+    read_pictures,
+    set_aside,
+    split_fingerprint,
+)
 from clipmamba.train.stylizer.batches import StylizerBatches
 from clipmamba.train.stylizer.pairs import (
     painter_pairs,
@@ -57,12 +65,27 @@ def main() -> None:
 @main.command("prepare")
 @data_option
 @click.option("--clip", "clip_name", default="mini", show_default=True, help="open_clip model.")
+@click.option(
+    "--prior", "prior_folder", type=ExistingFolder,
+    help="Style prior of that CLIP: learn the words for a look beside its pictures.",
+)  # fmt: skip
 @click.option("--styles", default=6000, show_default=True, help="Style pictures to learn from.")
+@click.option(
+    "--chosen", type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="CSV of the style pictures and their looks (look,file), in place of a draw.",
+)  # fmt: skip
 @click.option("--painters", default=3000, show_default=True, help="Exact pairs to paint.")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--output", type=Folder, required=True)
 def prepare_command(
-    data: Path, clip_name: str, styles: int, painters: int, seed: int, output: Path
+    data: Path,
+    clip_name: str,
+    prior_folder: Path | None,
+    styles: int,
+    chosen: Path | None,
+    painters: int,
+    seed: int,
+    output: Path,
 ) -> None:
     """Choose style pictures, encode them, and paint exact pairs.
 
@@ -77,9 +100,20 @@ def prepare_command(
         pairs = painter_pairs(photos, painters, seed)
         write_store(output / "painters", painter_styles(), pairs, painters, split)
     clip = Clip.from_pretrained(clip_name)
+    prior = None if prior_folder is None else StylePrior.load(prior_folder, clip)
     if {picture.kind for picture in aside} >= {"style", "photo"}:
-        prepare(data, aside, clip, output / VALIDATION, VALIDATION_STYLES, seed)
-    prepare(data, pictures, clip, output, styles, seed)
+        drawn = draw_by_look(_styles(aside), VALIDATION_STYLES, seed)
+        aside_photos = [picture for picture in aside if picture.kind == "photo"]
+        prepare(data, drawn, aside_photos, clip, output / VALIDATION)
+    if chosen is not None:
+        drawn = chosen_by_look(_styles(pictures), chosen)
+    else:
+        drawn = draw_by_look(_styles(pictures), styles, seed)
+    prepare(data, drawn, photos, clip, output, prior)
+
+
+def _styles(pictures: Sequence[Picture]) -> list[Picture]:
+    return [picture for picture in pictures if picture.kind == "style"]
 
 
 @main.command("train")

@@ -24,7 +24,9 @@ from tqdm import tqdm
 from clipmamba.clip import Clip
 from clipmamba.errors import InputError
 from clipmamba.files import write_json
-from clipmamba.train.pictures import Picture, draw_by_look, open_picture, split_fingerprint
+from clipmamba.styles import Style, StylePrior
+from clipmamba.train.mini.looks import look_words, own_words
+from clipmamba.train.pictures import Picture, open_picture, split_fingerprint
 from clipmamba.train.stylizer.pairs import PairStore, as_images
 from clipmamba.weights import write_tensors
 
@@ -49,6 +51,8 @@ class Prepared:
         clip: Name of the CLIP that gave the points.
         painters: Exact pairs by the painters, if there are any.
         painted: Unit style points of their results, (P, E).
+        words: Unit style points where words lie, (W, E).
+        meant: What each of them means, (W,): the number of a look, or -1 - the number of a painter.
     """
 
     styles: tuple[str, ...]
@@ -60,6 +64,8 @@ class Prepared:
     clip: str
     painters: PairStore | None
     painted: Tensor
+    words: Tensor
+    meant: Tensor
 
     @classmethod
     def load(cls, folder: Path) -> Prepared:
@@ -88,6 +94,8 @@ class Prepared:
             listed["clip"],
             painters,
             tensors["painted"].float(),
+            tensors["words"].float(),
+            tensors["meant"],
         )
 
     def save(self, folder: Path) -> None:
@@ -97,6 +105,8 @@ class Prepared:
             "points": self.points.half(),
             "looks": self.looks,
             "painted": self.painted.half(),
+            "words": self.words.half(),
+            "meant": self.meant,
             "shares": self.shares / self.shares.sum(),
             "photo": self.photo_point,
         }
@@ -111,26 +121,28 @@ class Prepared:
 
 
 def prepare(
-    data: Path, pictures: Sequence[Picture], clip: Clip, output: Path, count: int, seed: int
+    data: Path,
+    drawn: Sequence[tuple[Picture, str]],
+    photos: Sequence[Picture],
+    clip: Clip,
+    output: Path,
+    prior: StylePrior | None = None,
 ) -> None:
-    """Choose style pictures, rare looks rather than common ones, and encode them.
+    """Encode style pictures, and the words for their looks.
 
     Args:
         data: The data folder.
-        pictures: Those of it that may be trained on.
+        drawn: Style pictures with the names of their looks; "" for none.
+        photos: The photos.
         clip: Encodes the style pictures and the results of the painters' pairs in `output`.
-        output: Folder; gets a list and a table of points.
-        count: Style pictures.
-        seed: Seed of the choice.
+        output: Folder; gets a list and tables of points.
+        prior: Says where the words for a look lie; without it no words are learned.
 
     Raises:
         InputError: There are no style pictures, or no photos.
     """
-    photos = [str(p.path.relative_to(data)) for p in pictures if p.kind == "photo"]
-    shown = [picture for picture in pictures if picture.kind == "style"]
-    if not shown or not photos:
-        raise InputError(f"{data} has {len(shown)} style pictures and {len(photos)} photos to use")
-    drawn = draw_by_look(shown, count, seed)
+    if not drawn or not photos:
+        raise InputError(f"{data} has {len(drawn)} style pictures and {len(photos)} photos to use")
     files = [str(picture.path.relative_to(data)) for picture, _ in drawn]
     views = (view for picture, _ in drawn for view in _views(picture.path))
     points, grey = _encode(views, clip, len(drawn) * len(VIEWS))
@@ -140,20 +152,28 @@ def prepare(
     shares = torch.where(grey[:: len(VIEWS)], GREY_SHARE * shares, shares)
     painted = points.new_zeros(0, points.shape[1])
     painters = PairStore(output / _PAINTERS) if (output / _PAINTERS).is_dir() else None
+    names = {number: look_words(look) for look, number in numbers.items()}
     if painters is not None:
         painted, _ = _encode(iter(painters.results), clip, len(painters))
+        names |= {-1 - number: own_words(s.texts) for number, s in enumerate(painters.styles)}
+    said = [(word, meant) for meant, words in names.items() for word in words]
+    words = points.new_zeros(0, points.shape[1])
+    if prior is not None:
+        words = torch.stack([Style.text(word, clip, prior).embedding.cpu() for word, _ in said])
     seen = photos[:: -(-len(photos) // PHOTOS_SEEN)]
-    photo_points, _ = _encode((_views(data / name)[0] for name in seen), clip, len(seen))
+    photo_points, _ = _encode((_views(photo.path)[0] for photo in seen), clip, len(seen))
     Prepared(
         styles=tuple(files),
         points=points.view(-1, len(VIEWS), points.shape[1]),
         looks=torch.tensor([numbers.get(look, -1) for _, look in drawn]),
         shares=shares,
-        photos=tuple(photos),
+        photos=tuple(str(photo.path.relative_to(data)) for photo in photos),
         photo_point=F.normalize(photo_points.mean(0), dim=0),
         clip=clip.name,
         painters=painters,
         painted=painted,
+        words=words,
+        meant=torch.tensor([meant for _, meant in said[: len(words)]], dtype=torch.int64),
     ).save(output)
 
 
