@@ -43,8 +43,11 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Lead the index's links to where the site has those pages."""
-    if page.file.src_uri == INDEX:
-        for source, place in BESIDE.items():
-            markdown = markdown.replace(f"]({source})", f"]({place})")
-    return markdown
+    """Show the index's pages by their titles, and lead to where the site has them."""
+
+    def titled(row: re.Match[str]) -> str:
+        source = Path(config.docs_dir) / row[1]
+        title = source.read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ")
+        return f"| [{title}]({BESIDE.get(row[1], row[1])})"
+
+    return _ROW.sub(titled, markdown) if page.file.src_uri == INDEX else markdown

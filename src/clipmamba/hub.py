@@ -143,7 +143,7 @@ def cached_models(files: Sequence[str]) -> Iterator[tuple[HubName, str, Path]]:
     import huggingface_hub as hub
 
     try:
-        repos = hub.scan_cache_dir().repos
+        repos = hub.scan_cache_dir(hub.constants.HF_HUB_CACHE).repos
     except hub.errors.CacheNotFound:
         return
     for repo in sorted(repos, key=lambda repo: repo.repo_id):
