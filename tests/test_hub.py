@@ -452,5 +452,7 @@ def test_a_folder_wins_and_a_path_is_never_a_name(tmp_path: Path, monkeypatch) -
         assert hub_name(text) is None
     with pytest.raises(WeightsError, match="no model folder ann/prints; give a folder"):
         stylize(Image.new("RGB", (8, 8)), "woodcut", model=Path("ann/prints"), device="cpu")
+    with pytest.raises(WeightsError, match=r"no stylizer folder at ann/prints$"):
+        Stylizer.from_pretrained(Path("ann/prints"))
     Path("ann/prints").mkdir(parents=True)
     assert hub_name("ann/prints") is None

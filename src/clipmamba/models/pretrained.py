@@ -90,7 +90,8 @@ class Pretrained(nn.Module):
         """Load a model, in evaluation mode; every weight must fit, none may be missing.
 
         Args:
-            path: A folder written by `save_pretrained`, or a hub name such as "user/name@v1".
+            path: A folder written by `save_pretrained`, or, as a text, a hub name such as
+                "user/name@v1".
             torch_dtype: Type of the parameters.
             cache_dir: Where hub files are kept; the hub's own default if None.
             local_files_only: Never use the network; None asks `HF_HUB_OFFLINE`.
@@ -102,7 +103,7 @@ class Pretrained(nn.Module):
         """
         folder = Path(path).expanduser()
         if not folder.is_dir():
-            folder = _from_hub(cls, str(path), cache_dir, local_files_only)
+            folder = _from_hub(cls, path, cache_dir, local_files_only)
         config = {**_read_config(cls, folder / CONFIG_NAME), **changes}
         with loading():
             try:
@@ -145,16 +146,19 @@ class Pretrained(nn.Module):
 
 
 def _from_hub(
-    model: type[Pretrained], repo: str, cache_dir: str | Path | None, local_files_only: bool | None
+    model: type[Pretrained],
+    path: str | Path,
+    cache_dir: str | Path | None,
+    local_files_only: bool | None,
 ) -> Path:
-    name = HubName.parse(repo)
+    name = HubName.parse(path) if isinstance(path, str) else None
     if name is None:
-        raise WeightsError(f"no {_name(model)} folder at {repo}")
+        raise WeightsError(f"no {_name(model)} folder at {path}")
     try:
         files = (CONFIG_NAME, WEIGHTS_NAME)
         return fetch(name, files, cache_dir=cache_dir, local_files_only=local_files_only)
     except WeightsError as error:
-        raise WeightsError(f"no {_name(model)} folder {repo}, and {error}") from error
+        raise WeightsError(f"no {_name(model)} folder {name}, and {error}") from error
 
 
 def _read_config(model: type[Pretrained], path: Path) -> dict[str, Any]:
