@@ -195,7 +195,7 @@ def test_a_pull_fills_the_cache_and_then_no_hub_is_needed(
     hub.requests.clear()
     code, out, _ = run("models", "list", "--check")
     assert code == 0
-    assert f"ann/prints@v1: from the hub, commit {pushed[:12]} (whole)\n  {folder}\n" in out
+    assert f"ann/prints@v1: from the Hub, commit {pushed[:12]} (verified)\n  {folder}\n" in out
     code, out, err = run("models", "verify", "ann/prints@v1")
     assert (code, err) == (0, "")
     assert re.fullmatch(
@@ -422,7 +422,7 @@ def test_a_folder_is_verified_strictly_with_or_without_hashes(
 ) -> None:
     code, out, _ = run("models", "verify", model)
     assert code == 0
-    assert out == f"{model}: loads strictly, all weights finite; no hash is on record\n"
+    assert out == f"{model}: loads strictly, all weights finite; no recorded hashes\n"
     for name, spoil, message in (
         ("infinite", lambda tensors, key: tensors[key].view(-1)[:1].fill_(torch.inf), "not finite"),
         ("missing", lambda tensors, key: tensors.pop(key), "missing"),

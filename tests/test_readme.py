@@ -190,6 +190,16 @@ def test_links_lead_somewhere(page):
             assert anchor in slugs, f"{target}#{anchor}"
 
 
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
+def test_every_row_of_a_table_has_all_cells(page):
+    text = FENCE.sub("", page.read_text(encoding="utf-8"))
+    for table in re.findall(r"^\|(?:[-: ]+\|)+\n(?:.+\n?)*", text, re.MULTILINE):
+        ruler, *rows = table.splitlines()
+        for row in rows:
+            bars = len(re.findall(r"(?<!\\)\|", row))
+            assert (row[0], bars) == ("|", ruler.count("|")), row
+
+
 def test_docs_index_is_complete():
     index = (ROOT / "docs/README.md").read_text(encoding="utf-8")
     for page in (ROOT / "docs").glob("*.md"):

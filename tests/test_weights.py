@@ -74,7 +74,7 @@ def test_the_list_names_size_and_hash(tmp_path: Path, monkeypatch):
     assert result.exit_code == 0, result.output
     for weights in registry.released():
         assert weights.sha256 in result.output
-    assert result.output.count("(whole)") == len(registry.released())
+    assert result.output.count("(verified)") == len(registry.released())
 
 
 def test_the_list_needs_no_torch():

@@ -1,4 +1,4 @@
-"""The model hub: names such as "user/name@v1", and its local cache.
+"""Models of the Hugging Face Hub: names such as "user/name@v1", downloads, the local cache.
 
 huggingface_hub is imported inside the functions: the default weights need none of it.
 """
@@ -23,11 +23,11 @@ _HASH = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")  # a blob's name: git's hash, o
 
 @dataclass(frozen=True)
 class HubName:
-    """A repository of models and a version of it.
+    """A repository on the Hub and a revision of it.
 
     Attributes:
         repo: "user/name".
-        revision: A branch, a tag or a commit; None for the main branch.
+        revision: A branch, a tag or a commit hash; None for the main branch.
     """
 
     repo: str
@@ -35,7 +35,7 @@ class HubName:
 
     @classmethod
     def parse(cls, text: str) -> HubName | None:
-        """Read "user/name" or "user/name@revision"; None if the text is no such name.
+        """Read "user/name" or "user/name@revision"; None for any other text.
 
         Examples:
             >>> HubName.parse("ann/prints@v1")
@@ -58,18 +58,18 @@ def fetch(
     cache_dir: str | Path | None = None,
     local_files_only: bool | None = None,
 ) -> Path:
-    """The folder of a repository, from the cache as it is, else from the hub.
+    """Find the folder of a repository in the local cache, or download it.
 
     Args:
-        name: The repository and its version.
-        files: What must be in it; the first of them lies at its top.
-        extra: Patterns of what comes along if it is there.
-        cache_dir: Where hub files are kept; the hub's own default if None.
-        local_files_only: Never use the network; None asks `HF_HUB_OFFLINE`.
+        name: The repository and its revision.
+        files: The required files; the first must be at the top level.
+        extra: Patterns of optional files.
+        cache_dir: Cache folder; None for the default of huggingface_hub.
+        local_files_only: Never use the network; None looks at `HF_HUB_OFFLINE`.
 
     Raises:
-        WeightsError: It is not in the cache and the network is forbidden or the hub out of reach;
-            there is no such repository or version; a file is missing.
+        WeightsError: It is not in the cache, and the network is forbidden or the Hub can't be
+            reached; the repository or the revision does not exist; a file is missing.
     """
     import huggingface_hub as hub
 
@@ -94,14 +94,14 @@ def download(
     cache_dir: str | Path | None = None,
     again: bool = False,
 ) -> Path:
-    """The folder of a repository as the hub has it today; what the cache has of it is not loaded.
+    """Download the current files of a repository, except those in the cache, and find its folder.
 
     Args:
-        name: As for `fetch`, like the others.
-        files: What must be in it.
-        extra: Patterns of what comes along if it is there.
-        cache_dir: Where hub files are kept.
-        again: Load every file, whatever the cache has.
+        name: The repository and its revision.
+        files: The required files.
+        extra: Patterns of optional files.
+        cache_dir: Cache folder; None for the default of huggingface_hub.
+        again: Whether to download the files in the cache too.
 
     Raises:
         WeightsError: As for `fetch`.
@@ -113,7 +113,7 @@ def download(
         raise WeightsError(f"{problem}: the network is forbidden; unset HF_HUB_OFFLINE")
     knock(problem, "try again with a network")
     with hub_errors(problem):
-        # Asked first: for want of an answer the download would quietly take what the cache has.
+        # Asked first: without a response, snapshot_download silently returns the cached files.
         newest = hub.HfApi().model_info(name.repo, revision=name.revision).sha
         path = hub.snapshot_download(
             name.repo,
@@ -127,7 +127,7 @@ def download(
         raise WeightsError(f"{problem}: the connection broke; try again")
     missing = _missing(folder, files)
     if missing:
-        raise WeightsError(f"{problem}: the hub's repository has no {missing[0]}")
+        raise WeightsError(f"{problem}: the repository has no {missing[0]}")
     return folder
 
 
@@ -136,9 +136,9 @@ def _missing(folder: Path, files: Sequence[str]) -> list[str]:
 
 
 def cached_models(files: Sequence[str]) -> Iterator[tuple[HubName, str, Path]]:
-    """Repositories in the local cache that have all of `files`: name, commit, folder.
+    """List the repositories in the local cache that have all `files`: name, commit, folder.
 
-    A commit that no branch or tag of the cache leads to is named by itself.
+    A commit without a branch or tag in the cache is named by its hash.
     """
     import huggingface_hub as hub
 
@@ -157,10 +157,10 @@ def cached_models(files: Sequence[str]) -> Iterator[tuple[HubName, str, Path]]:
 
 
 def check_blobs(folder: Path) -> int:
-    """Compare the files of a folder in the cache with the hashes that their blobs are named by.
+    """Verify the files of a cache folder against the hashes that name their blobs.
 
     Returns:
-        How many files have such a name; none where the cache holds no links.
+        The number of verified files; 0 if the cache has no symbolic links.
 
     Raises:
         WeightsError: A file is damaged.

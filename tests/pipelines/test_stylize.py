@@ -549,5 +549,5 @@ def test_a_stylizer_for_another_clip_is_refused(tiny_pipeline):
     from clipmamba.models import Stylizer
 
     other = Stylizer(style_dim=5, widths=(8, 8, 8), depth=1, quarter_depth=1, code_dim=8)
-    with pytest.raises(WeightsError, match="style points of 5 numbers"):
+    with pytest.raises(WeightsError, match="style embeddings of width 5"):
         StylizePipeline(other, tiny_pipeline.clip, tiny_pipeline.prior)

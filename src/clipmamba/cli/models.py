@@ -1,4 +1,4 @@
-"""``clipmamba models``: weights that ship, and those of the hub."""
+"""``clipmamba models``: the shipped weights, and models of the Hub."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from clipmamba.hub import HubName, cached_models, check_blobs, download
 from clipmamba.pipelines.saved import FILES, RECORDS, check_hashes, read_index, refuse_folder
 from clipmamba.weights import ROOT, released, verify
 
-_CHECK = click.option("--check", is_flag=True, help="Compare every file with its SHA-256.")
+_CHECK = click.option("--check", is_flag=True, help="Verify every file against its SHA-256.")
 
 
 @click.group(cls=PoliteGroup, invoke_without_command=True)
 @_CHECK
 @click.pass_context
 def models(context: click.Context, check: bool) -> None:
-    """List, download, upload and check weights.
+    """List, download, upload and verify weights.
 
-    Without a command: the list. NAME is user/name on the hub, or user/name@revision with a branch,
-    a tag or a commit. The cache, the hub's address, a token and offline work are huggingface_hub's:
-    HF_HOME, HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE=1.
+    Without a command: list them. NAME is user/name on the Hugging Face Hub, or user/name@revision
+    with a branch, a tag or a commit hash. The usual variables apply: HF_HOME for the cache,
+    HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE=1.
 
     \b
     clipmamba models
@@ -45,29 +45,29 @@ def models(context: click.Context, check: bool) -> None:
 @models.command("list")
 @_CHECK
 def list_models(check: bool) -> None:
-    """List the weights that ship with the package, then the hub's in the local cache."""
-    whole = " (whole)" if check else ""
+    """List the weights that ship with the package, and the models in the local cache."""
+    verified = " (verified)" if check else ""
     for weights in released():
         if check:
             verify(weights)
-        click.echo(f"{weights.name}: {weights.about}{whole}")
+        click.echo(f"{weights.name}: {weights.about}{verified}")
         click.echo(f"  {weights.path()}")
         click.echo(f"  {weights.bytes / 1e6:.1f} MB, sha256 {weights.sha256}")
         click.echo(f"  {weights.licence}")
     for name, commit, folder in cached_models(FILES):
         if check:
             _compare(folder)
-        click.echo(f"{name}: from the hub, commit {commit[:12]}{whole}")
+        click.echo(f"{name}: from the Hub, commit {commit[:12]}{verified}")
         click.echo(os.fsencode(f"  {folder}"))
 
 
 @models.command()
 @click.argument("name")
 def pull(name: str) -> None:
-    """Download NAME, or renew it, and print its folder.
+    """Download or update NAME, and print its folder.
 
-    What the cache already has is not downloaded again unless it is damaged. Of a name in the cache
-    no other command asks the hub for news.
+    Files in the cache are downloaded again only if they are damaged. No other command updates a
+    model in the cache.
     """
     model = _parse(name)
     _no_bars_in_files()
@@ -84,7 +84,7 @@ def pull(name: str) -> None:
         if clip != "mini":
             from clipmamba.clip import Clip
 
-            Clip.from_pretrained(clip, device="cpu")  # its files come into the cache as well
+            Clip.from_pretrained(clip, device="cpu")  # downloads it too
     click.echo(os.fsencode(folder))
 
 
@@ -96,18 +96,19 @@ def pull(name: str) -> None:
     "license_id",
     required=True,
     metavar="ID",
-    help="License of the weights in the hub's spelling: apache-2.0, cc-by-nc-4.0, other.",
+    help="License of the weights, by the Hub's identifier: apache-2.0, cc-by-nc-4.0, other.",
 )
-@click.option("--metrics", type=PATH, metavar="JSON", help="Figures for the card, as evaluated.")
-@click.option("--private", is_flag=True, default=None, help="Make a new repository private.")
+@click.option("--metrics", type=PATH, metavar="JSON", help="Metrics for the model card.")
+@click.option("--private", is_flag=True, default=None, help="Make the new repository private.")
 def push(
     folder: Path, name: str, license_id: str, metrics: Path | None, private: bool | None
 ) -> None:
-    """Upload FOLDER, from StylizePipeline.save_pretrained, to NAME, and print the commit's address.
+    """Upload FOLDER, saved by StylizePipeline.save_pretrained, to NAME, and print the commit's URL.
 
-    It is loaded strictly first. SHA-256 of the weights and a card written from the recorded
-    metrics.json go along; a README.md of the folder's own is kept instead. With user/name@TAG the
-    commit gets that tag, which never moves. Log in by HF_TOKEN or 'hf auth login'.
+    The folder is loaded strictly first. The upload includes the SHA-256 hashes of the weights and
+    the folder's README.md, or else a model card generated from its metrics.json. With
+    user/name@TAG the commit gets that tag, which must be new. Log in with HF_TOKEN or
+    'hf auth login'.
     """
     model = _parse(name)
     read_index(folder)
@@ -122,11 +123,11 @@ def push(
 @models.command("verify")
 @click.argument("model", required=False)
 def verify_model(model: str | None) -> None:
-    """Load MODEL, a folder or a NAME, strictly, and compare it with every hash on record.
+    """Load MODEL, a folder or a NAME, strictly, and verify its recorded hashes.
 
-    Strictly: each tensor is there, of its shape, finite, and none is left over. Hashes are those
-    of manifest.json, which a push writes, and of the hub's cache. Without MODEL: the weights that
-    ship.
+    Strictly means: every tensor is present, has the right shape and is finite, and none is left
+    over. Hashes are recorded in manifest.json, which a push writes, and in the Hub's cache.
+    Without MODEL: the shipped weights.
     """
     folder = ROOT if model is None else read_index(model).folder
     count = _compare(folder)
@@ -134,7 +135,7 @@ def verify_model(model: str | None) -> None:
 
     with plain_warnings(), status("loading the model"):
         StylizePipeline.from_pretrained(model, "cpu")
-    hashes = f"{count} hashes match" if count else "no hash is on record"
+    hashes = f"{count} hashes match" if count else "no recorded hashes"
     label = "default" if model is None else model
     click.echo(os.fsencode(f"{label}: loads strictly, all weights finite; {hashes}"))
 
@@ -142,12 +143,12 @@ def verify_model(model: str | None) -> None:
 def _parse(name: str) -> HubName:
     parsed = HubName.parse(name)
     if parsed is None:
-        raise InputError(f"{name!r} is not a name on the hub; use user/name or user/name@revision")
+        raise InputError(f"{name!r} is not a name on the Hub; use user/name or user/name@revision")
     return parsed
 
 
 def _no_bars_in_files() -> None:
-    """Leave stderr to messages where no person watches."""
+    """Show no progress bars of huggingface_hub unless stderr is a terminal."""
     from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
 
     if not sys.stderr.isatty():
@@ -155,5 +156,5 @@ def _no_bars_in_files() -> None:
 
 
 def _compare(folder: Path) -> int:
-    """How many recorded hashes a folder was compared with."""
+    """Verify the recorded hashes of a folder and count them."""
     return check_hashes(folder) + check_blobs(folder)

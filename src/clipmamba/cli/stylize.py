@@ -1,4 +1,4 @@
-"""``clipmamba stylize``: from the words of a command line to a plain batch."""
+"""``clipmamba stylize``: from command-line arguments to a plain batch."""
 
 from __future__ import annotations
 
@@ -40,35 +40,37 @@ from clipmamba.styles.request import StyleRequest
 _PLACES = section(
     "Masks and regions",
     option("--mask", metavar="IMG", type=PATH,
-           help="White is restyled, black stays the photo, grey lies between."),
+           help="White areas are restyled, black ones keep the photo, gray ones blend."),
     option("--region", metavar="MASK=PROMPT", multiple=True,
-           help="Another style where MASK is white; repeat it, later ones lie over earlier ones."),
+           help="Another style where MASK is white. Repeat for more; later ones cover earlier "
+           "ones."),
 )  # fmt: skip
 _PICTURES = section(
     "Pictures",
     option("-o", "--output", metavar="OUT",
-           help="A file, a folder (made if missing; names and tree are kept) or - for standard "
-           "output.  [default: beside each photo, named after the style]"),
-    option("-r", "--recursive", is_flag=True, help="Take the pictures in folders, at any depth."),
+           help="A file, a folder (created if missing; file names and subfolders are kept) or - "
+           "for standard output.  [default: beside each photo, named after the style]"),
+    option("-r", "--recursive", is_flag=True,
+           help="Restyle the pictures in folders and their subfolders."),
     option("--variants", type=int, default=StylizeOptions.variants, show_default=True,
-           metavar="N", help="Pictures of each photo, with seeds from --seed (or 0) on."),
+           metavar="N", help="Results per photo, with consecutive seeds from --seed (or 0)."),
     option("--max-size", type=int, metavar="PX", default=StylizeOptions.max_size,
-           help="Longest side of a result; smaller photos are not enlarged."),
+           help="Longest side of the results; smaller photos are not enlarged."),
     MAX_PIXELS_OPTION,
     option("--format", "file_format", type=click.Choice(FORMATS),
-           help="Format of the results.  [default: as OUT or the photo says, else png]"),
+           help="Format of the results.  [default: that of OUT or of the photo, else png]"),
     option("--quality", type=click.IntRange(1, 100), metavar="1-100",
            help="Encoder quality for JPEG, WebP, AVIF and HEIC.  [default: 95; 90 for AVIF and "
            "HEIC]"),
     option("--keep-metadata", type=click.Choice(["all", "color", "none"]), default="all",
-           show_default=True, help="What a result keeps: EXIF, XMP and color profile, the "
-           "profile alone, or nothing."),
+           show_default=True, help="Metadata to keep: all (EXIF, XMP and color profile), the "
+           "color profile only, or none."),
     option("--settings/--no-settings", "keep_settings", default=True, show_default=True,
-           help="Write prompt, strength, seed and model into the result's EXIF comment; only with "
-           "--keep-metadata all."),
+           help="Write prompt, strength, seed and model to the EXIF comment of each result; only "
+           "with --keep-metadata all."),
     option("--exist", type=click.Choice(get_args(Exist)), default="error", show_default=True,
-           help="A result that is there already: refuse to start, keep it (to go on where a run "
-           "ended), or replace it."),
+           help="What to do if a result exists already: refuse to start, skip it (to resume a "
+           "run), or overwrite it."),
     option("--overwrite", is_flag=True, help="Short for --exist overwrite."),
 )  # fmt: skip
 _COMPANIONS = section(
@@ -76,13 +78,13 @@ _COMPANIONS = section(
     CAPTIONER,
     STYLE_FROM,
     option("--finish", metavar="MODEL[:F]",
-           help="An image-to-image model of diffusers, a folder or hub name: it repaints results "
-           "with this strength, of 1, keeping the photo's edges.  [default strength: 0.2]"),
+           help="Repaint results with an image-to-image model for diffusers, by folder or hub "
+           "name, at strength F (0 to 1), keeping the photo's edges.  [default strength: 0.2]"),
 )  # fmt: skip
 _REPORTS = section(
     "Reports",
     option("--json", "as_json", is_flag=True, help="One JSON object per picture, one per line."),
-    option("--dry-run", is_flag=True, help="Say what would be written where, and stop."),
+    option("--dry-run", is_flag=True, help="Show what would be written where, and stop."),
 )
 
 
@@ -99,11 +101,10 @@ _LOOK_KEYWORDS = ("strength", "preserve_color", "stroke", "detail", "grain", "ma
 @_REPORTS
 @MODEL
 def stylize(dry_run: bool, **words: Any) -> int:
-    """Restyle pictures and print where each result was written.
+    """Restyle pictures and print the path of each result.
 
-    INPUTS are files, folders (with -r), patterns in quotes such as '*.jpg', or - for standard
-    input. Nothing is ever replaced without --overwrite, and a photo that fails does not stop the
-    others.
+    INPUTS are files, folders (with -r), quoted patterns such as '*.jpg', or - for standard input.
+    Nothing is ever replaced without --overwrite, and a photo that fails does not stop the others.
 
     \b
     clipmamba stylize photo.jpg -p "ukiyo-e"
@@ -148,12 +149,12 @@ def make_batch(
     model: str | None,
     **look: Any,
 ) -> Batch:
-    """Check the words of a command line and read the pictures that the style needs.
+    """Check command-line arguments and read the pictures that the style needs.
 
     Raises:
-        InputError: something in them can't be used.
+        InputError: an argument can't be used.
     """
-    # Everything that can be wrong with the request is said before torch takes its seconds.
+    # Every error in the request is reported before torch, which takes seconds, is imported.
     options = StylizeOptions(**look)
     keywords = style_keywords(prompt, style_image, style, avoid, source, templates, captioned=True)
     regions = [_region(text) for text in region]
@@ -204,7 +205,7 @@ def _check_request(
     mask: Path | None,
     regions: list[tuple[Path, str]],
 ) -> StyleRequest:
-    """Parse the request, no picture opened yet; words in a file's place are told the option."""
+    """Parse the request without opening a picture; refuse a prompt given in place of a file."""
     if not (any(value is not None for value in keywords.values()) or regions):
         refuse_words_as_files(inputs)
     return StyleRequest.parse(**keywords, mask=mask, regions=regions)
@@ -213,7 +214,7 @@ def _check_request(
 def _open_request(
     keywords: dict[str, Any], mask: Path | None, regions: list[tuple[Path, str]], max_pixels: int
 ) -> tuple[StyleRequest, dict[Path, Image]]:
-    """The request with its pictures read, and the masks by their paths."""
+    """Read the request's pictures; return the request and the masks by path."""
     paths = [*([mask] if mask else []), *(area for area, _ in regions)]
     with plain_warnings():
         keywords = open_pictures(keywords, max_pixels)
@@ -233,7 +234,7 @@ def _made_with(
     regions: list[tuple[Path, str]],
     companions: Companions,
 ) -> dict[str, Any]:
-    """The look as a result tells it: of files the names alone, not where somebody keeps them."""
+    """Describe the look for a result's EXIF comment; files are named without their folders."""
     always = ("strength", "preserve_color", "stroke", "detail", "grain")
     made = {name: getattr(options, name) for name in always}
     for name in ("avoid", "source", "templates"):
@@ -254,5 +255,5 @@ def _region(text: str) -> tuple[Path, str]:
     place = next((p for p in places if Path(text[:p]).is_file()), places[0] if places else -1)
     mask, words = text[:place], text[place + 1 :]
     if place < 1 or not words.strip():
-        raise InputError(f"--region takes MASK=PROMPT, as in sky.png='pastel', not {text!r}")
+        raise InputError(f"--region takes MASK=PROMPT, such as sky.png='pastel', not {text!r}")
     return Path(mask), words

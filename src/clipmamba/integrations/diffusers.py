@@ -60,7 +60,7 @@ class StylizeDiffusionPipeline(DiffusionPipeline):  # type: ignore[misc]
         """Load a folder of `save_pretrained`, or of `StylizePipeline`'s; None for the default.
 
         Args:
-            path: the folder, or a name on the hub such as "user/name@v1".
+            path: the folder, or the name of a model of the Hub such as "user/name@v1".
             options: `torch_dtype`, which can only be float32.
 
         Raises:

@@ -90,8 +90,8 @@ class Pretrained(nn.Module):
         """Load a model, in evaluation mode; every weight must fit, none may be missing.
 
         Args:
-            path: A folder written by `save_pretrained`, or, as a text, a hub name such as
-                "user/name@v1".
+            path: A folder written by `save_pretrained`, or, as a string, the name of a model of the
+                Hub such as "user/name@v1".
             torch_dtype: Type of the parameters.
             cache_dir: Where hub files are kept; the hub's own default if None.
             local_files_only: Never use the network; None asks `HF_HUB_OFFLINE`.

@@ -1,4 +1,4 @@
-"""From the values of the page to the words of a command line, and to the line that repeats it."""
+"""Turn the form's values into command-line arguments, and into the command to repeat them."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ Shown = Callable[[Path], str]
 
 @dataclass(frozen=True)
 class Wish:
-    """What a visitor asks for, but the pictures.
+    """A visitor's request, without the pictures.
 
     Args:
         prompt: the style in words; may be empty.
-        strength: see `StylizeOptions`, as for all that follow.
-        stroke: size of strokes beside the usual.
+        strength: 0 to 1.5; see `StylizeOptions` for this and the following.
+        stroke: stroke size relative to the default, 0.5 to 2.
         preserve_color: keep the photo's colors.
-        seed: digits; empty for the usual picture.
-        variants: how many pictures.
+        seed: digits; empty for the default picture.
+        variants: number of pictures.
     """
 
     prompt: str = ""
@@ -37,22 +37,22 @@ class Wish:
     variants: int = 1
 
     def arguments(self, photo: Path, style_image: Path | None, settings: PageSettings) -> list[str]:
-        """The arguments of `clipmamba stylize` that fulfil it.
+        """Return the arguments for `clipmamba stylize`.
 
         Args:
             photo: the picture to restyle.
-            style_image: a picture that shows the style.
-            settings: of the page.
+            style_image: a picture in that style.
+            settings: the page's settings.
 
         Raises:
-            InputError: there is no style, or the seed is no number.
+            InputError: no style is given, or the seed is not a number.
         """
         return list(self._words(photo, style_image, settings, str))
 
     def shown(self, photo: Path, style_image: Path | None, settings: PageSettings) -> str:
         """The command to type where photo and style picture lie.
 
-        Where other machines reach the page, it names the model without its folder.
+        If other machines can reach the page, the model is named without its folder.
         """
         words = self._words(photo, style_image, settings, lambda path: _plain(path.name))
         return shlex.join(["clipmamba", "stylize", *words])
@@ -90,5 +90,5 @@ class Wish:
 
 
 def _plain(name: str) -> str:
-    """A file's name that is taken for an option by no program."""
+    """Make a file name that no program mistakes for an option."""
     return f"./{name}" if name.startswith("-") else name

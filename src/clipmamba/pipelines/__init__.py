@@ -1,4 +1,4 @@
-"""Photo and words in, picture out; torch loads at first use."""
+"""Restyling pipelines; torch is imported on first use."""
 
 from __future__ import annotations
 

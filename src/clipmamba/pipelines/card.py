@@ -1,4 +1,4 @@
-"""The card of a saved pipeline, written from what is recorded beside it and from nothing else."""
+"""The model card of a saved pipeline, generated from its recorded values only."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ Metrics = Mapping[str, Any]
 
 
 def find_metrics(folder: Path) -> dict[str, Path]:
-    """The files of recorded metrics, of a pipeline and of its parts, by their place in it."""
+    """Find the metrics files of a pipeline and of its parts, by relative path."""
     files = sorted([*folder.glob(METRICS), *folder.glob(f"*/{METRICS}")])
     return {file.relative_to(folder).as_posix(): file for file in files}
 
 
 def read_metrics(file: Path) -> Metrics:
-    """Read recorded metrics: one JSON object of names and numbers, or of such objects.
+    """Read a metrics file: a JSON object of names and numbers, possibly nested.
 
     Raises:
-        WeightsError: It is anything else, or can't be read.
+        WeightsError: The file can't be read or holds anything else.
     """
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
@@ -44,14 +44,14 @@ def write_card(
     weights: Sequence[Weights],
     metrics: Mapping[str, Metrics],
 ) -> str:
-    """The text of a model card: YAML for the hub's search, then Markdown.
+    """Write a model card: YAML for the Hub's search, then Markdown.
 
     Args:
-        name: Where the pipeline goes on the hub.
-        license_id: In the hub's spelling, such as "apache-2.0".
-        pipeline: Its CLIP and guidance.
-        weights: Sizes and hashes of its files.
-        metrics: What is recorded, by file.
+        name: The name on the Hub.
+        license_id: The Hub's identifier of the license, such as "apache-2.0".
+        pipeline: The pipeline's CLIP model and guidance.
+        weights: Sizes and hashes of the weights files.
+        metrics: Recorded metrics, by file.
     """
     from huggingface_hub import EvalResult, ModelCardData
 
@@ -88,8 +88,8 @@ def write_card(
             ("part", "file", "bytes", "SHA-256"),
             ((w.name, w.file, str(w.bytes), f"`{w.sha256}`") for w in weights),
         ),
-        f"`clipmamba models verify {name}` compares them and loads them strictly.",
-        "## Figures",
+        f"`clipmamba models verify {name}` verifies them and loads them strictly.",
+        "## Metrics",
     ]
     for file, values in figures.items():
         rows = ((metric, f"{value:g}") for metric, value in values.items())
@@ -105,7 +105,7 @@ def _table(head: Sequence[str], rows: Iterator[tuple[str, ...]]) -> str:
 
 
 def _numbers(values: Metrics, above: str = "") -> Iterator[tuple[str, float]]:
-    """Every number of nested metrics; "by_family.baroque" is one inside another."""
+    """Flatten nested metrics; a name inside another is "by_family.baroque"."""
     for name, value in values.items():
         if isinstance(value, dict):
             yield from _numbers(value, f"{above}{name}.")

@@ -1,7 +1,7 @@
-"""The line of the house with its models in hand: photo and style in, picture out.
+"""`StylizePipeline`: a stylizer, a CLIP model and a prior, loaded and ready to restyle pictures.
 
-torch and the models are imported inside the functions: the command line imports this module and
-must answer at once.
+torch and the models are imported inside the functions, since the command line imports this module
+and must start quickly.
 """
 
 from __future__ import annotations
@@ -39,32 +39,32 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass
 class StylizeOutput:
-    """What a pipeline returns.
+    """The output of a pipeline.
 
     Attributes:
-        images: one picture for each input, of the input's kind; for a batch tensor (B, 3, H, W)
-            a tensor of that shape. With several variants a list of them in place of each picture.
+        images: one picture per input, of the input's kind; for a batch tensor (B, 3, H, W), a
+            tensor of that shape. With several variants, a list of them in place of each picture.
     """
 
     images: Any
 
 
 class StylizePipeline:
-    """Restyle pictures with one stylizer, one CLIP and one style prior.
+    """Restyles pictures with a stylizer, a CLIP model and a style prior.
 
-    Nothing of the three is changed: several pipelines may share them, and several threads may call
+    None of the three is changed: several pipelines may share them, and several threads may call
     one pipeline.
 
     Args:
-        stylizer: the network that bends a photo towards a style point.
-        clip: gives words and pictures their point.
-        prior: carries a text's point to where pictures of that style lie.
-        guidance: how far each style is driven away from the middle of all that ``prior`` knows, as
-            a factor; 1 as the stylizer was trained, at most 10.
+        stylizer: the network that restyles a photo, conditioned on a style embedding.
+        clip: embeds words and pictures.
+        prior: maps a text embedding to where images of that style lie.
+        guidance: factor by which styles are extrapolated away from the mean of all styles that
+            ``prior`` knows; above 0 and at most 10, 1 as trained.
 
     Raises:
-        WeightsError: the stylizer was trained for style points of another width than ``clip``'s, or
-            a guidance is wanted of a prior that knows no styles, or is out of range.
+        WeightsError: the stylizer's style width differs from ``clip``'s embedding width; or
+            ``guidance`` is out of range, or is not 1 and ``prior`` knows no styles.
 
     Examples:
         >>> import numpy as np
@@ -89,12 +89,12 @@ class StylizePipeline:
         check_guidance(guidance)
         if stylizer.config.style_dim != clip.embed_dim:
             raise WeightsError(
-                f"the stylizer wants style points of {stylizer.config.style_dim} numbers, "
+                f"the stylizer needs style embeddings of width {stylizer.config.style_dim}, "
                 f"CLIP {clip.name!r} gives {clip.embed_dim}; use the CLIP it was trained with"
             )
         if guidance != 1 and not prior.known:
             raise WeightsError(
-                f"a guidance of {guidance:g} needs a style prior that knows styles; fit one anew"
+                f"a guidance of {guidance:g} needs a style prior with known texts; fit a new one"
             )
         self.stylizer = stylizer
         self.clip = clip
@@ -111,19 +111,19 @@ class StylizePipeline:
     ) -> StylizePipeline:
         """Load a pipeline, frozen and ready.
 
-        Threads may load at the same time, and what the caller's context says (inference mode,
-        autocast, default device or dtype) leaves no trace in what is loaded.
+        Threads may load concurrently. The caller's context (inference mode, autocast, default
+        device or dtype) does not affect the loaded models.
 
         Args:
-            path: a folder that :meth:`save_pretrained` wrote, or, where there is no such folder,
-                a name on the hub such as "user/name@v1"; None for the default weights.
-            device: "auto" (CUDA if there is one, else the CPU), "cpu", "cuda", "cuda:1", "mps".
+            path: a folder written by :meth:`save_pretrained`, or, if there is no such folder, the
+                name of a model of the Hub such as "user/name@v1"; None for the default weights.
+            device: "auto" (CUDA if available, else the CPU), "cpu", "cuda", "cuda:1" or "mps".
 
         Returns:
             The pipeline on ``device``, in float32.
 
         Raises:
-            InputError: there is no such device here.
+            InputError: the device is invalid or missing.
             WeightsError: weights are missing, damaged, not finite or do not fit.
         """
         target = resolve_device(device)
@@ -139,15 +139,15 @@ class StylizePipeline:
 
             clip = Clip.from_pretrained(clip_name, device=target)
             prior = StylePrior.load(root / "prior", clip)
-            # Resolved: a path like "my-model/stylizer" could be a repository of the hub's.
+            # Resolved, since a path like "my-model/stylizer" could be the name of a Hub repository.
             stylizer = load_stylizer((root / "stylizer").resolve()).to(target)
             return cls(stylizer.eval().requires_grad_(False), clip, prior, guidance)
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
-        """Write ``stylizer/``, ``prior/`` and a ``model_index.json``: the CLIP, the guidance.
+        """Save ``stylizer/``, ``prior/`` and ``model_index.json`` (CLIP name and guidance).
 
         Args:
-            folder: created if missing.
+            folder: where to; created if missing.
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -156,7 +156,7 @@ class StylizePipeline:
         write_index(folder, self.clip.name, self.guidance)
 
     def warm_up(self, width: int = 256, height: int = 256) -> None:
-        """Restyle an even picture, so that the first photo does not pay for what is made once."""
+        """Restyle a plain picture, so that one-time costs do not fall on the first photo."""
         import torch
 
         photo = torch.full((1, 3, height, width), 0.5, dtype=torch.float32, device=self.device)
@@ -165,30 +165,30 @@ class StylizePipeline:
 
     @property
     def device(self) -> torch.device:
-        """Where the stylizer computes."""
+        """The stylizer's device."""
         return next(self.stylizer.parameters()).device
 
     @property
     def network(self) -> Stylizer | SecondView:
-        """The stylizer as this pipeline runs it: its own parameters, with the guidance applied."""
+        """The stylizer as this pipeline runs it: shared parameters, with guidance applied."""
         return self._guidance.applied(self.stylizer)
 
     def network_for(self, side: int, stroke: float = 1.0) -> Stylizer | SecondView:
-        """`network` for pictures whose longest side it sees with `side` pixels.
+        """Return `network` for inputs of a given size.
 
         Args:
-            side: Pixels.
-            stroke: Size of the strokes beside the usual; only the second design takes one.
+            side: longest side of the inputs, in pixels.
+            stroke: stroke size relative to the default; only the second design uses it.
         """
         if self._network_for is not None:
             return cast("Stylizer | SecondView", self._network_for(side, stroke))
         return self._guidance.applied(self.stylizer, side, stroke)
 
     def with_network(self, network_for: Callable[[int, float], Any]) -> StylizePipeline:
-        """Make a pipeline of the same parts around another network, such as one with a memory.
+        """Make a pipeline of the same parts with another network, such as one with memory.
 
         Args:
-            network_for: takes the place of the method of that name.
+            network_for: replaces the method of that name.
         """
         other = copy.copy(self)
         other._network_for = network_for
@@ -197,18 +197,18 @@ class StylizePipeline:
     def prepare(
         self, request: StyleRequest, seeds: Sequence[int | None] = (None,)
     ) -> ResolvedStyle:
-        """Find the points of a style, once for any number of photos.
+        """Resolve a style once for any number of photos.
 
             style = pipe.prepare(StyleRequest.parse("ukiyo-e"))
             for photo in photos:
                 pipe(photo, style=style)
 
         Args:
-            request: what is asked for.
-            seeds: the variants that are wanted; None is the usual one.
+            request: the requested style.
+            seeds: the seeds of the variants; None is the default variant.
 
         Raises:
-            InputError: an unreadable picture, ingredients that cancel or belong to another CLIP.
+            InputError: a picture can't be read, or styles cancel or belong to another CLIP model.
         """
         from clipmamba.pipelines.photo import Mask, Photo
         from clipmamba.styles.resolve import resolve_style
@@ -234,22 +234,22 @@ class StylizePipeline:
         source: str | None = None,
         templates: str | Sequence[str] | None = None,
     ) -> Tensor:
-        """Find the point of a style in CLIP's space.
+        """Embed a style in CLIP's space.
 
         Args:
-            prompt: words for the style, or several; "ukiyo-e:0.7" carries a weight.
-            style_image: a picture that shows it, or several.
-            seed: another seed gives another, equally fitting, point for the same words.
+            prompt: a prompt, or several to mix; "ukiyo-e:0.7" carries a weight.
+            style_image: a picture in the desired style, or several.
+            seed: each seed gives another, equally fitting embedding of the same words.
             style: a `Style`, a file saved from one, or several.
-            avoid: words that the style is moved away from.
-            source: words for what is shown, so that it is not taken for style.
-            templates: sentences around the words, with {} in their place, instead of the usual.
+            avoid: a style to move away from, in words.
+            source: a caption of what is shown, to be removed from the style.
+            templates: templates for the prompts, with {} where they go, instead of the default.
 
         Returns:
             (1, E), unit length. Differentiable in a ``style_image`` that is a tensor.
 
         Raises:
-            InputError: nothing given, an empty prompt, an unreadable picture.
+            InputError: no style is given, a prompt is empty, or a picture can't be read.
         """
         request = StyleRequest.parse(prompt, style_image, style, avoid, source, templates)
         seed = StylizeOptions(seed=seed).seed
@@ -286,38 +286,38 @@ class StylizePipeline:
         Args:
             images: what :meth:`Photo.open` takes (a path, bytes, a PIL image, an array, a tensor),
                 or a list of these.
-            prompt: words for the style, or several to mix; "ukiyo-e:0.7" carries a weight.
-            style_image: a picture that shows the style, or several; mixed with the words.
-            style: a `Style`, a file saved from one, or several; mixed with the rest. Or alone what
-                :meth:`prepare` gave: without ``seed`` and ``variants`` all of its variants.
-            avoid: words that the style is moved away from.
-            source: words for what is shown, so that it is not taken for style.
-            templates: sentences around the words, with {} in their place, instead of the usual.
-            mask: white where the photo is restyled, black where it stays, grey between.
-            regions: pairs of a mask and the words (or `Style`) for that part, later ones over
-                earlier ones; without another style the rest stays the photo.
-            strength: see `StylizeOptions`, as for all that follow.
+            prompt: a prompt, or several to mix; "ukiyo-e:0.7" carries a weight.
+            style_image: a picture in the desired style, or several; mixed with the prompts.
+            style: a `Style`, a file saved from one, or several; mixed with the rest. Or, on its
+                own, the result of :meth:`prepare`; without ``seed`` and ``variants``, all of its
+                variants are made.
+            avoid: a style to move away from, in words.
+            source: a caption of what is shown, to be removed from the style.
+            templates: templates for the prompts, with {} where they go, instead of the default.
+            mask: white where the photo is restyled, black where it is kept, gray to blend.
+            regions: pairs of a mask and a prompt (or `Style`) for it; later ones cover earlier
+                ones. Without a style of its own, the rest of the photo is kept.
+            strength: 0 to 1.5; see `StylizeOptions` for this and the following.
             preserve_color: keep the photo's colors.
-            stroke: size of strokes beside the usual.
-            detail: size of strokes whatever the size of the photo.
-            grain: give the network the noise that grain and strokes grow from.
-            max_size: longest side of the result in pixels.
-            tile: longest side of the tiles of a large picture.
-            seed: chooses among the variants of a prompt.
-            variants: how many pictures of each photo.
+            stroke: stroke size relative to the default, 0.5 to 2.
+            detail: level of detail, independent of the photo's size.
+            grain: feed the network the noise that grain and strokes grow from.
+            max_size: longest side of the result, in pixels.
+            tile: longest side of the tiles of a large picture, in pixels.
+            seed: selects among the variants of a prompt.
+            variants: number of pictures per photo.
             finish: repaints results, given (photo, picture, seed, words) with tensors
-                (B, 3, H, W) in [0, 1], as `clipmamba.integrations.diffusion.Finisher`. Its change
-                follows ``strength``, ``preserve_color`` and masks; it carries no gradient.
-            callback: called with the number of pictures done, parts of a tiled one included, and
-                their total.
+                (B, 3, H, W) in [0, 1], such as `clipmamba.integrations.diffusion.Finisher`. The
+                change respects ``strength``, ``preserve_color`` and masks; it has no gradient.
+            callback: called with the number of pictures done, fractions included, and their total.
 
         Returns:
-            Pictures of the inputs' kind and type, as large as they are unless ``max_size`` says
-            otherwise (a path gives a PIL image). Tensors stay differentiable down to their pixels.
+            Pictures of the inputs' kinds and sizes, unless ``max_size`` reduces them (a path
+            returns a PIL image). Tensors are differentiable down to their pixels.
 
         Raises:
             InputError: an option or a picture can't be used.
-            TypeError: there is no such keyword.
+            TypeError: a keyword is unknown.
         """
         options = StylizeOptions(
             strength, preserve_color, stroke, detail, grain, max_size, tile, seed, variants
@@ -333,14 +333,14 @@ class StylizePipeline:
         companions: Companions | None = None,
         callback: Callable[[float, int], None] | None = None,
     ) -> StylizeOutput:
-        """`__call__` with its many keywords as three values.
+        """Restyle like `__call__`, with the keywords bundled into three values.
 
         Args:
-            images: see `__call__`, as for ``callback`` and what is returned.
-            asked: the style.
-            options: strength and the like.
-            companions: models that stand beside.
-            callback: told how much is done.
+            images: see `__call__`, also for ``callback`` and the output.
+            asked: the style, as requested or as prepared.
+            options: strength and the other options.
+            companions: the optional models.
+            callback: see `__call__`.
 
         Raises:
             InputError: a picture or a style can't be used.
@@ -378,7 +378,7 @@ class StylizePipeline:
         finish: Finish | None,
         tell: Callable[[float], None],
     ) -> Any:
-        """Lay every layer of a style with one variant over a photo, and give its kind back."""
+        """Apply every layer of a single-variant style to a photo; return the photo's kind."""
         import torch
 
         from clipmamba.io.convert import resize
@@ -398,7 +398,7 @@ class StylizePipeline:
                 area = None if layer.mask is None else layer.mask.fit(size).to(before)
 
                 def tell_tile(done: float, number: int = number) -> None:
-                    tell(0.99 * (number + done) / len(layers))  # not all before it is all
+                    tell(0.99 * (number + done) / len(layers))  # 1 comes when all is done
 
                 [(seed, variant)] = layer.styles.items()
                 restyled = self._paint(before, variant.embedding, seed, options, tell_tile)
@@ -413,7 +413,7 @@ class StylizePipeline:
                 finished = finish(before, picture, seed, style.words).to(before)
                 if options.preserve_color:
                     finished = keep_color(finished, before).clamp(0, 1)
-                # As much of it as there is style, so that it fades with the strength and the mask.
+                # Blend it in like the style, so that it fades with strength and mask.
                 covered = union(areas, picture) * min(options.strength, 1.0)
                 picture = lay_over(picture, finished, covered)
             return photo.give_back(picture)
@@ -426,7 +426,7 @@ class StylizePipeline:
         options: StylizeOptions,
         tell: Callable[[float], None],
     ) -> Tensor:
-        """The network at its working size; its change is carried to the photo's own size."""
+        """Run the network at its working size, and carry its change over to the photo's size."""
         from torch.nn import functional
 
         from clipmamba.io.convert import resize
@@ -437,7 +437,7 @@ class StylizePipeline:
         height, width = photo.shape[2:]
         scale = options.working_scale(width, height, isinstance(self.stylizer, SecondStylizer))
         small = resize(photo, max(1, round(height * scale)), max(1, round(width * scale)))
-        # Not wider than the photo itself: a margin must not multiply a thin one.
+        # At most as wide as the photo itself, or the margin would multiply a thin photo's size.
         rows, columns = (min(self.stylizer.margin, side) for side in small.shape[2:])
         seen = functional.pad(small, (columns, columns, rows, rows), mode="replicate")
         points = point.to(seen).expand(len(seen), -1)

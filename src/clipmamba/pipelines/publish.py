@@ -1,4 +1,4 @@
-"""A saved pipeline goes to the hub: checked, with its card, its hashes and nothing else."""
+"""Upload a saved pipeline to the Hugging Face Hub, with its model card and hashes."""
 
 from __future__ import annotations
 
@@ -37,25 +37,26 @@ def publish(
     private: bool | None = None,
     metrics: str | Path | None = None,
 ) -> str:
-    """Upload a saved pipeline to the hub, in one commit.
+    """Upload a saved pipeline to the Hub in one commit, after loading it strictly.
 
-    It is loaded strictly first. A README.md of the folder's own is kept; else one is written from
-    the recorded metrics. The new commit goes to the main branch; a revision becomes its tag.
+    The commit goes to the main branch; a revision becomes its tag. The folder's README.md is
+    uploaded if there is one; otherwise a model card is generated from the recorded metrics.
 
     Args:
         folder: Written by :meth:`StylizePipeline.save_pretrained`.
-        name: The repository, made if missing, and the tag.
-        license_id: Of the weights, in the hub's spelling, such as "apache-2.0".
-        private: Of a new repository; None for the account's usual.
-        metrics: A JSON file of figures, such as a row of scripts/evaluate.py, to go along.
+        name: The repository, created if missing, and the tag.
+        license_id: The Hub's identifier of the license of the weights, such as "apache-2.0".
+        private: Whether a new repository is private; None for the account's default.
+        metrics: A JSON file of metrics, such as a row of scripts/evaluate.py, to upload as
+            metrics.json.
 
     Returns:
         The address of the commit.
 
     Raises:
-        InputError: The tag is there already; the metrics are missing.
+        InputError: The tag exists already; the metrics file does not exist.
         WeightsError: The pipeline does not load or needs a CLIP folder of this machine; there is
-            no token, or the hub is out of reach or refuses.
+            no token; the Hub can't be reached or refuses.
     """
     import huggingface_hub as hub
 
@@ -64,7 +65,7 @@ def publish(
     if names_a_folder(pipeline.clip):
         raise WeightsError(
             f"{problem}: {folder} was trained with the CLIP folder {pipeline.clip}, which no other "
-            "machine has; upload that folder to the hub and name it in model_index.json: "
+            "machine has; upload that folder to the Hub and name it in model_index.json: "
             "hf-hub:org/name"
         )
     if offline():
@@ -80,7 +81,7 @@ def publish(
         repo = api.create_repo(name.repo, private=private, exist_ok=True).repo_id
         tags = {ref.name for ref in api.list_repo_refs(repo).tags}
     if name.revision in tags:
-        raise InputError(f"{problem}: it is there already, and a tag never moves; choose another")
+        raise InputError(f"{problem}: it exists already, and a tag never moves; choose another")
     with hub_errors(problem):
         commit = api.create_commit(
             repo,
@@ -95,11 +96,11 @@ def publish(
 def _collect(
     name: HubName, license_id: str, pipeline: SavedPipeline, metrics: Path | None
 ) -> dict[str, bytes | Path]:
-    """What is uploaded, by its place in the repository: text as bytes, files by their path.
+    """Collect the files to upload, by path in the repository: contents or local paths.
 
     Raises:
-        InputError: The metrics are missing.
-        WeightsError: Metrics can't be used.
+        InputError: The metrics file does not exist.
+        WeightsError: A metrics file can't be used.
     """
     folder = pipeline.folder
     if metrics is not None and not metrics.is_file():
@@ -123,7 +124,7 @@ def _collect(
 
 
 def _measure(folder: Path, license_id: str) -> Sequence[Weights]:
-    """The entries of a manifest."""
+    """Make the entries of the manifest."""
     entries = []
     for place in FILES:
         if place.endswith(".safetensors"):

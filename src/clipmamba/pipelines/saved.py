@@ -1,7 +1,4 @@
-"""A saved pipeline: its folder, here or on the hub, and the index that says its CLIP and guidance.
-
-No torch.
-"""
+"""A saved pipeline: its folder, here or on the Hub, and its index; does not import torch."""
 
 from __future__ import annotations
 
@@ -16,7 +13,7 @@ from clipmamba.hub import HubName, fetch
 from clipmamba.weights import MANIFEST, released, verify
 
 INDEX = "model_index.json"
-FILES = (  # what a pipeline is made of
+FILES = (  # of every saved pipeline
     INDEX,
     "stylizer/config.json",
     "stylizer/diffusion_pytorch_model.safetensors",
@@ -25,18 +22,18 @@ FILES = (  # what a pipeline is made of
 )
 CARD = "README.md"
 METRICS = "metrics.json"
-RECORDS = (MANIFEST, CARD, "LICENSE*", METRICS, f"*/{METRICS}")  # what may lie beside it
+RECORDS = (MANIFEST, CARD, "LICENSE*", METRICS, f"*/{METRICS}")  # optional
 MAX_GUIDANCE = 10.0
 _REMEDY = "give a folder written by StylizePipeline.save_pretrained"
 
 
 class SavedPipeline(NamedTuple):
-    """What a saved pipeline says of itself.
+    """A saved pipeline and its index.
 
     Attributes:
-        clip: The CLIP it was trained with.
-        guidance: 1 where its index has none.
-        folder: Where it lies.
+        clip: The name of the CLIP model it was trained with.
+        guidance: 1 if not stored.
+        folder: Where its files are.
     """
 
     clip: str
@@ -45,9 +42,9 @@ class SavedPipeline(NamedTuple):
 
 
 def hub_name(model: str | os.PathLike[str]) -> HubName | None:
-    """The name on the hub that a model is called by; None for a folder, which always wins.
+    """Read a model's name on the Hub; None for a folder, which takes precedence.
 
-    A path object is never taken for a name of the hub's.
+    A path object is never a name on the Hub.
     """
     if not isinstance(model, str) or os.path.isdir(model):
         return None
@@ -55,22 +52,21 @@ def hub_name(model: str | os.PathLike[str]) -> HubName | None:
 
 
 def model_label(model: str | os.PathLike[str]) -> str:
-    """A model as others may read it: a folder without its path, a name of the hub's as it is."""
+    """Name a model for others: a folder without its path, a model of the Hub by its name."""
     name = hub_name(model)
     return Path(model).resolve().name if name is None else str(name)
 
 
 def read_index(model: str | os.PathLike[str]) -> SavedPipeline:
-    """Find a saved pipeline, downloaded if the hub has it and the cache lacks it; read its index.
+    """Find a saved pipeline, downloading it if necessary, and read its index.
 
     Args:
-        model: A folder, or "user/name@revision". What comes from the hub is compared with the
-            SHA-256 that it records.
+        model: A folder, or "user/name@revision". A model of the Hub is verified against the
+            SHA-256 hashes that it records.
 
     Raises:
-        WeightsError: No folder that :meth:`StylizePipeline.save_pretrained` wrote, and no such
-            model within reach; a damaged one; one of the hub's whose CLIP is a folder of another
-            machine.
+        WeightsError: The folder was not written by :meth:`StylizePipeline.save_pretrained`; the
+            model is out of reach or damaged, or needs a CLIP folder of another machine.
     """
     folder = _find_folder(model)
     try:
@@ -109,10 +105,10 @@ def _find_folder(model: str | os.PathLike[str]) -> Path:
 
 
 def check_hashes(folder: Path) -> int:
-    """Compare the weights of a pipeline with the SHA-256 in its manifest, if it has one.
+    """Verify the weights of a pipeline against the SHA-256 hashes in its manifest, if it has one.
 
     Returns:
-        How many files the manifest names.
+        The number of files in the manifest.
 
     Raises:
         WeightsError: A file is missing or damaged; the manifest can't be read.
@@ -126,15 +122,15 @@ def check_hashes(folder: Path) -> int:
 
 
 def names_a_folder(clip: str) -> bool:
-    """Whether a CLIP's name is a folder of this machine."""
+    """Tell whether the name of a CLIP model is a folder of a machine."""
     return clip.startswith(("./", "../", "~", "/", "local-dir:")) or Path(clip).is_dir()
 
 
 def refuse_folder(model: object, clip: str) -> None:
-    """Refuse a model of the hub's that needs what only its author has.
+    """Refuse a model of the Hub whose CLIP model is a folder of its author's machine.
 
     Raises:
-        WeightsError: Its CLIP is a folder.
+        WeightsError: It is one.
     """
     if names_a_folder(clip):
         raise WeightsError(
@@ -143,7 +139,7 @@ def refuse_folder(model: object, clip: str) -> None:
 
 
 def write_index(folder: Path, clip: str, guidance: float) -> None:
-    """Write a pipeline's index; a CLIP folder is kept as an absolute path."""
+    """Write a pipeline's index; a CLIP folder is stored as an absolute path."""
     if clip.startswith(("./", "../", "~")) or Path(clip).is_dir():
         clip = str(Path(clip).expanduser().resolve())
     index = {"_class_name": "StylizePipeline", "clip": clip, "guidance": guidance}
@@ -151,15 +147,15 @@ def write_index(folder: Path, clip: str, guidance: float) -> None:
 
 
 def check_guidance(guidance: object) -> None:
-    """Refuse a guidance that would leave the numbers that a network can work with.
+    """Refuse a guidance out of range.
 
     Raises:
-        WeightsError: not a number above 0, up to `MAX_GUIDANCE`.
+        WeightsError: it is not a number above 0 and at most `MAX_GUIDANCE`.
     """
     is_number = isinstance(guidance, int | float) and not isinstance(guidance, bool)
     if not (is_number and 0 < guidance <= MAX_GUIDANCE):  # type: ignore[operator]
         raise WeightsError(
             f"guidance must be a number above 0, not {guidance!r}"
             if not is_number
-            else f"guidance must lie above 0 and up to {MAX_GUIDANCE:g}, not {guidance!r}"
+            else f"guidance must be above 0 and at most {MAX_GUIDANCE:g}, not {guidance!r}"
         )

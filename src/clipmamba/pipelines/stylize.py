@@ -1,4 +1,4 @@
-"""The one line of the house: photo and words in, picture out."""
+"""`stylize`: restyle a picture in one call."""
 
 from __future__ import annotations
 
@@ -60,52 +60,53 @@ def stylize(
 
         stylize("photo.jpg", "ukiyo-e").save("print.png")
 
-    The models stay loaded, so that a second call is fast; threads may call it side by side.
+    The models stay loaded, so that further calls are fast. Threads may call it concurrently.
 
     Args:
-        img: a path, bytes, an open file or a PIL image (gives a PIL image), an array (H, W, 3 or
-            4; gives an array of its type) or a float tensor (3, H, W) or (B, 3, H, W) in [0, 1]
-            (gives a tensor, differentiable), or a list of these (gives a list).
-        text: words for the style, or several to mix; "ukiyo-e:0.7" carries a weight.
-        style_image: a picture that shows it, of any of the kinds above, or several.
-        strength: 0 gives the photo back unchanged, 1 the full style, up to 1.5 exaggerates.
-        seed: chooses among the variants of a text; the same seed gives the same bytes.
-        device: "auto", "cpu", "cuda", "cuda:1", "mps".
-        model: a folder written by :meth:`StylizePipeline.save_pretrained`, or a name on the hub
-            such as "user/name@v1"; None for the default.
-        prompt: the same as ``text``, by the pipeline's name for it.
-        style: see :meth:`StylizePipeline.__call__`, as for all from here to ``variants``.
-        avoid: words that the style is moved away from.
-        source: words for what is shown; "auto" asks ``captioner`` to describe the style pictures,
-            or the photo where there are none.
-        templates: sentences around the words.
+        img: a path, bytes, an open file or a PIL image (returns a PIL image); an array (H, W, 3 or
+            4), uint8 or float in [0, 1] (returns an array of its dtype); a float tensor (3, H, W)
+            or (B, 3, H, W) in [0, 1] (returns a differentiable tensor); or a list of these
+            (returns a list).
+        text: a prompt, or several to mix; "ukiyo-e:0.7" carries a weight.
+        style_image: a picture in the desired style, of any of the kinds above, or several.
+        strength: 0 returns the photo unchanged, 1 is the full style, up to 1.5 exaggerates.
+        seed: selects among the variants of a prompt; the same seed gives the same bytes on a CPU.
+        device: "auto", "cpu", "cuda", "cuda:1" or "mps".
+        model: a folder written by :meth:`StylizePipeline.save_pretrained`, or the name of a model
+            of the Hub such as "user/name@v1"; None for the default.
+        prompt: the same as ``text``, under the name that the pipeline uses.
+        style: see :meth:`StylizePipeline.__call__` for this and the following up to ``variants``.
+        avoid: a style to move away from, in words.
+        source: a caption of what is shown; "auto" asks ``captioner`` to describe the style
+            pictures, or the photo if there are none.
+        templates: templates for the prompts.
         mask: white where the photo is restyled.
         regions: pairs of a mask and a style.
         preserve_color: keep the photo's colors.
-        stroke: size of strokes beside the usual, 0.5 to 2.
-        detail: size of strokes whatever the size of the photo.
-        grain: give the network noise.
-        max_size: longest side of the result.
-        tile: longest side of the tiles of a large picture.
-        variants: how many pictures of each photo.
-        captioner: for source "auto": a folder or a hub's name of a captioner of transformers, or
-            a function from a PIL image to words; None for BLIP.
-        style_from: a folder or a hub's name of a text-to-image pipeline of diffusers, or a
-            function from words and a seed to a PIL image: draws the style picture for the words,
-            which then serves in their place.
-        finish: a folder or a hub's name of an image-to-image pipeline of diffusers, with a
-            strength as in "NAME:0.2", or a function (:meth:`StylizePipeline.__call__`): repaints
-            the result a little.
-        callback: called with the number of pictures done, and their total.
+        stroke: stroke size relative to the default, 0.5 to 2.
+        detail: level of detail, independent of the photo's size.
+        grain: feed the network noise.
+        max_size: longest side of the result, in pixels.
+        tile: longest side of the tiles of a large picture, in pixels.
+        variants: number of pictures per photo.
+        captioner: for source "auto": a transformers captioner by folder or Hub name, or a function
+            from a PIL image to words; None for BLIP.
+        style_from: a diffusers text-to-image pipeline by folder or Hub name, or a function from
+            words and a seed to a PIL image; it draws a style picture, which replaces the words.
+        finish: a diffusers image-to-image pipeline by folder or Hub name, with an optional
+            strength as in "NAME:0.2", or a function (see :meth:`StylizePipeline.__call__`); it
+            repaints the result a little.
+        callback: called with the number of pictures done, fractions included, and their total.
 
     Returns:
-        The restyled picture, as large as the photo; a list for a list or for several variants.
+        The restyled picture, of the photo's size unless ``max_size`` reduces it; a list for a list
+        or for several variants.
 
     Raises:
         InputError: an option or a picture can't be used, a package is missing, or a safety
             checker refuses a picture.
         WeightsError: weights are missing or damaged.
-        TypeError: there is no such keyword.
+        TypeError: a keyword is unknown.
 
     Examples:
         >>> from PIL import Image
@@ -116,7 +117,7 @@ def stylize(
         True
     """
     prompt = _either(text, prompt)
-    # What can be wrong is said before torch and the models take their seconds.
+    # Check everything before torch and the models, which take seconds, are loaded.
     options = StylizeOptions(
         strength, preserve_color, stroke, detail, grain, max_size, tile, seed, variants
     )
@@ -131,29 +132,33 @@ def stylize(
 
 def _either(text: Any, prompt: Any) -> Any:
     if text is not None and prompt is not None:
-        raise InputError("text and prompt are the same: give one of them")
+        raise InputError("text and prompt mean the same: give only one of them")
     return prompt if text is None else text
 
 
 def warm_up(
     model: str | os.PathLike[str] | None = None, device: str | torch.device = "auto"
 ) -> None:
-    """Load what `stylize` will use and run it once, before the first photo comes.
+    """Load the models that `stylize` uses and run them once, before the first photo.
+
+    Args:
+        model: see `stylize`.
+        device: see `stylize`.
 
     Raises:
-        InputError: there is no such device.
+        InputError: the device is invalid or missing.
         WeightsError: weights are missing or damaged.
     """
     _pipeline(model, device).warm_up()
 
 
 def _pipeline(model: str | os.PathLike[str] | None, device: str | torch.device) -> StylizePipeline:
-    """The pipeline of a folder and a device, loaded once, whatever the number of threads."""
+    """Load the pipeline of a folder and a device, once for all threads."""
     where = str(resolve_device(device))
     from clipmamba.weights import loading
 
-    with loading():  # of threads that come at once, the others find what the first has loaded
-        # A path is kept as one: only a text may be a name on the hub.
+    with loading():  # concurrent threads wait for the first and share its result
+        # A path stays a path: only a string may name a model of the Hub.
         key = Path(model) if isinstance(model, os.PathLike) else model
         return _cached_pipeline(key, where)
 
@@ -164,7 +169,7 @@ def _cached_pipeline(model: str | Path | None, device: str) -> StylizePipeline:
 
 
 def _check_files(img: Any, asked: StyleRequest | ResolvedStyle) -> None:
-    """Refuse files that are not there."""
+    """Refuse missing files."""
     images = img if isinstance(img, list | tuple) else [img]
     named = [("picture", image) for image in images if isinstance(image, str | os.PathLike)]
     for kind, file in [*named, *(asked.files if isinstance(asked, StyleRequest) else ())]:
