@@ -230,7 +230,7 @@ def _fetch(
         with hub_errors(f"can't download {name} of {repo}"):
             try:
                 path = hub.hf_hub_download(repo, name, cache_dir=cache_dir)
-            except hub.errors.LocalEntryNotFoundError:  # a subclass of the next: the Hub did not respond
+            except hub.errors.LocalEntryNotFoundError:  # no response; a subclass of the next
                 raise
             except hub.errors.EntryNotFoundError:
                 continue
