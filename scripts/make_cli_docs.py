@@ -97,7 +97,7 @@ pictures are still made, one error line is printed, and the exit code is 1.
 | `source` | the caption, given or from a captioner, or null |
 | `drawn` | paths of the style pictures drawn by `--style-from`, in the cache, or null |
 | `finish` | the model and strength of `--finish`, or null |
-| `model`, `device`, `backend` | `default` or the folder's name; the device; the scan backend |
+| `model`, `device`, `backend` | `default`, the folder's or Hub's name; the device; the scan |
 | `familiarity` | cosine similarity of the words to the nearest ones the prior knows, or null |
 | `seconds` | time to compute this picture |
 | `error` | the error message, or null |
@@ -111,6 +111,9 @@ def page() -> str:
     for name, command in main.commands.items():
         with click.Context(command, info_name=name, parent=root) as context:
             parts.append("\n".join(_command(command, context)) + "\n")
+            for part, inner in getattr(command, "commands", {}).items():
+                with click.Context(inner, info_name=part, parent=context) as below:
+                    parts.append("#" + "\n".join(_command(inner, below)) + "\n")
     codes = "\n".join(f"| {code} | {meaning} |" for code, meaning in EXIT_CODES.items())
     parts.append(PICTURES)
     parts.append(f"## Exit codes\n\n| code | meaning |\n|---|---|\n{codes}\n")
@@ -141,6 +144,7 @@ def _command(command: click.Command, context: click.Context) -> Iterator[str]:
             continue
         yield f"\n| {name} | |\n|---|---|"
         for names, text in rows:
+            text = text.replace("]  [", "; ")  # [a] [b] would be a link
             cells = (" ".join(cell.split()).replace("|", "\\|") for cell in (f"`{names}`", text))
             yield f"| {' | '.join(cells)} |"
 

@@ -1,10 +1,15 @@
-"""Access to the Hugging Face Hub: whether it is allowed, and whether the Hub responds."""
+"""Access to the Hugging Face Hub: whether it is allowed, whether it responds, what errors mean."""
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 from clipmamba.errors import WeightsError
+from clipmamba.files import one_line
 
 CONNECT_SECONDS = 5.0
+LOG_IN = "log in with HF_TOKEN or 'hf auth login'"
 
 
 def offline(local_files_only: bool | None = None) -> bool:
@@ -36,4 +41,35 @@ def knock(problem: str, remedy: str) -> None:
     except urllib.error.HTTPError:
         return  # any response will do
     except OSError as error:
-        raise WeightsError(f"{problem} and {url} can't be reached; {remedy}") from error
+        raise WeightsError(f"{problem}: {url} can't be reached; {remedy}") from error
+
+
+@contextlib.contextmanager
+def hub_errors(problem: str) -> Iterator[None]:
+    """Raise the errors of huggingface_hub as a `WeightsError` in one line, with the remedy."""
+    from huggingface_hub import errors
+
+    transport: type[Exception] = errors.HTTPError  # type: ignore[attr-defined]  # its client's own
+    try:
+        yield
+    except errors.HfHubHTTPError as error:
+        raise WeightsError(f"{problem}: {_meaning(error)}") from error
+    except (transport, OSError, ValueError, RuntimeError) as error:  # the last for an upload
+        raise WeightsError(f"{problem}: {one_line(error)}") from error
+
+
+def _meaning(error: Exception) -> str:
+    """Explain an error response of the Hub."""
+    from huggingface_hub import errors
+
+    if isinstance(error, errors.GatedRepoError):
+        return f"access must be granted by its authors; ask on its page and {LOG_IN}"
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return f"the Hub has no such repository, or it is private: check the name, or {LOG_IN}"
+    if isinstance(error, errors.RevisionNotFoundError):
+        return "the repository has no such revision; give a branch, a tag or a full commit hash"
+    assert isinstance(error, errors.HfHubHTTPError)
+    says = one_line(Exception(error.server_message or error))
+    if error.response.status_code in (401, 403):
+        return f"the Hub refuses: {says}; {LOG_IN}, as a user with this permission"
+    return says

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parent / "weights"
 MANIFEST = "manifest.json"
-_REMEDY = "install clipmamba again"
 _LOCK = threading.RLock()
 
 
@@ -65,7 +64,7 @@ def released(root: Path = ROOT) -> tuple[Weights, ...]:
         entries = json.loads((root / MANIFEST).read_text(encoding="utf-8"))
         return tuple(Weights(**entry) for entry in entries)
     except (OSError, ValueError, TypeError) as error:
-        raise WeightsError(f"can't read {root / MANIFEST}: {error}; {_REMEDY}") from error
+        raise WeightsError(f"can't read {root / MANIFEST}: {error}; {_remedy(root)}") from error
 
 
 def verify(weights: Weights, root: Path = ROOT) -> None:
@@ -76,9 +75,13 @@ def verify(weights: Weights, root: Path = ROOT) -> None:
     """
     path = weights.path(root)
     if not path.is_file():
-        raise WeightsError(f"the weights {path} are missing; {_REMEDY}")
+        raise WeightsError(f"the weights {path} are missing; {_remedy(root)}")
     if measure(path) != (weights.bytes, weights.sha256):
-        raise WeightsError(f"the weights {path} are damaged (wrong SHA-256); {_REMEDY}")
+        raise WeightsError(f"the weights {path} are damaged (wrong SHA-256); {_remedy(root)}")
+
+
+def _remedy(root: Path) -> str:
+    return "install clipmamba again" if root == ROOT else "get the model again"
 
 
 def measure(path: Path) -> tuple[int, str]:

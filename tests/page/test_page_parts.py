@@ -31,12 +31,14 @@ def test_the_shown_command_has_what_was_chosen_and_no_folder() -> None:
 
 
 def test_a_model_is_named_without_its_folder_where_others_read_it() -> None:
-    wish, photo, model = Wish("mosaic"), Path("a.jpg"), Path("/home/me/model")
+    wish, photo, model = Wish("mosaic"), Path("a.jpg"), "/home/me/model"
     shown = wish.shown(photo, None, PageSettings(model=model))
     assert shown.endswith("--model /home/me/model")
     public = PageSettings(host="0.0.0.0", model=model)
     assert wish.shown(photo, None, public).endswith("--model model")
     assert wish.arguments(photo, None, public)[-1] == "/home/me/model"
+    hub = PageSettings(host="0.0.0.0", model="ann/prints@v1")
+    assert wish.shown(photo, None, hub).endswith("--model ann/prints@v1")
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,7 @@ def embed(
     captioner: str | None,
     style_from: str | None,
     device: str,
-    model: Path | None,
+    model: str | None,
     **style: Any,
 ) -> None:
     """Save a style made of words and pictures, for 'stylize --style'.

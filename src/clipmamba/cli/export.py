@@ -38,10 +38,9 @@ from clipmamba.styles.request import StyleRequest
     "Model",
     option(
         "--model",
-        metavar="DIR",
-        type=PATH,
-        help="Use a folder saved by StylizePipeline.save_pretrained instead of the default "
-        "weights.",
+        metavar="DIR|NAME",
+        help="Use a folder saved by StylizePipeline.save_pretrained, or a model of the Hub such as "
+        "user/name@v1, instead of the default weights.",
     ),
 )
 def export(
@@ -49,7 +48,7 @@ def export(
     seed: int | None,
     max_pixels: int,
     overwrite: bool,
-    model: Path | None,
+    model: str | None,
     **style: Any,
 ) -> None:
     """Export the network to OUTPUT.onnx, for apps without Python.

@@ -202,10 +202,9 @@ MODEL = section(
     ),
     option(
         "--model",
-        metavar="DIR",
-        type=PATH,
-        help="Use a folder saved by StylizePipeline.save_pretrained instead of the default "
-        "weights.",
+        metavar="DIR|NAME",
+        help="Use a folder saved by StylizePipeline.save_pretrained, or a model of the Hub such as "
+        "user/name@v1, instead of the default weights.",
     ),
 )
 CAPTIONER = option(

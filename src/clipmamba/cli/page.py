@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import threading
 import webbrowser
-from pathlib import Path
 
 import click
 
@@ -32,7 +31,7 @@ def page(
     open_browser: bool,
     max_pixels: int,
     device: str,
-    model: Path | None,
+    model: str | None,
 ) -> None:
     """Serve a web page that restyles photos.
 

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from PIL import Image
@@ -27,6 +26,7 @@ from clipmamba.io.mask import check_shape
 from clipmamba.pipelines.companions import Companions, StyleFinder
 from clipmamba.pipelines.options import StylizeOptions
 from clipmamba.pipelines.pipeline import StylizePipeline
+from clipmamba.pipelines.saved import model_label
 from clipmamba.styles.request import StyleRequest
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Batch:
         look: the style options to record in each result; file names without folders.
         words: the prompts as typed.
         device: where to compute.
-        model: folder of a saved pipeline, or None for the default one.
+        model: folder or Hub name of a saved pipeline, or None for the default one.
         exist: what to do if a result exists already.
         max_pixels: limit on a photo's pixels.
         metadata: which metadata of the photo to keep: "all", "color" or "none".
@@ -71,7 +71,7 @@ class Batch:
     look: Mapping[str, Any]
     words: Sequence[str]
     device: str
-    model: Path | None
+    model: str | None
     exist: Exist
     max_pixels: int
     metadata: str
@@ -87,8 +87,8 @@ class Batch:
 
     @property
     def model_name(self) -> str:
-        """The model's name without its path."""
-        return "default" if self.model is None else self.model.resolve().name
+        """The model as the results name it."""
+        return "default" if self.model is None else model_label(self.model)
 
     def result_size(self, picture: Image.Image) -> tuple[int, int]:
         """Compute the width and height of a picture's result, in pixels."""

@@ -93,7 +93,7 @@ def sheet(
     max_pixels: int,
     overwrite: bool,
     device: str,
-    model: Path | None,
+    model: str | None,
 ) -> None:
     """Show PHOTO in many styles on one contact sheet.
 

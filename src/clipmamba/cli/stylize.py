@@ -146,7 +146,7 @@ def make_batch(
     as_json: bool,
     dry_run: bool,
     device: str,
-    model: Path | None,
+    model: str | None,
     **look: Any,
 ) -> Batch:
     """Check command-line arguments and read the pictures that the style needs.

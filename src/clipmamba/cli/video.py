@@ -117,7 +117,7 @@ def video(
     templates: tuple[str, ...],
     overwrite: bool,
     device: str,
-    model: Path | None,
+    model: str | None,
     **options: Any,
 ) -> int:
     """Restyle a video, or an animated GIF or WebP, without flicker.

@@ -23,7 +23,7 @@ from clipmamba.clip.tokenizer import Tokenizer
 from clipmamba.clip.towers import MiniTowers
 from clipmamba.errors import InputError, WeightsError
 from clipmamba.files import one_line
-from clipmamba.hub_access import knock, offline
+from clipmamba.hub_access import hub_errors, knock, offline
 
 MINI = "mini"
 MINI_FOLDER = Path(__file__).parents[1] / "weights" / MINI
@@ -229,14 +229,15 @@ def _fetch(
         raise WeightsError(f"{wanted} of {repo} is not in the local cache; {remedy}")
     knock(f"{wanted} of {repo} is not in the local cache", remedy)
     for name in names:
-        try:
-            path = hub.hf_hub_download(repo, name, cache_dir=cache_dir)
+        with hub_errors(f"can't download {name} of {repo}"):
+            try:
+                path = hub.hf_hub_download(repo, name, cache_dir=cache_dir)
+            except hub.errors.LocalEntryNotFoundError:  # no response; a subclass of the next
+                raise
+            except hub.errors.EntryNotFoundError:
+                continue
             if patterns:
                 hub.snapshot_download(repo, allow_patterns=patterns, cache_dir=cache_dir)
-        except hub.errors.EntryNotFoundError:
-            continue
-        except (OSError, ValueError, hub.errors.HfHubHTTPError) as error:
-            raise WeightsError(f"can't download {name} of {repo}: {one_line(error)}") from error
         return Path(path)
     raise WeightsError(f"the Hub repository {repo} has no {wanted}")
 

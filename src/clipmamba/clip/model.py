@@ -32,6 +32,14 @@ class Clip(torch.nn.Module):
         embed_dim: Width E of the embeddings.
         context_length: Number of tokens that the model reads, start and end included.
         image_size: Side of the model's input in pixels (the longer one if it is not square).
+
+    Examples:
+        >>> clip = Clip.from_pretrained()
+        >>> words = clip.encode_text(["ukiyo-e", "a Japanese woodblock print", "a blueprint"])
+        >>> words.shape
+        torch.Size([3, 256])
+        >>> bool(words[0] @ words[1] > words[0] @ words[2])
+        True
     """
 
     model: Any

@@ -60,7 +60,7 @@ class StylizeDiffusionPipeline(DiffusionPipeline):  # type: ignore[misc]
         """Load a folder saved by this class or by `StylizePipeline`.
 
         Args:
-            path: the folder; None for the default weights.
+            path: the folder, or the name of a model of the Hub such as "user/name@v1".
             options: `torch_dtype`, which must be float32.
 
         Raises:

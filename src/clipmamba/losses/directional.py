@@ -41,6 +41,12 @@ def directional_loss(
 
     Raises:
         InputError: The embedding sizes differ or ``reduction`` is unknown.
+
+    Examples:
+        >>> import torch
+        >>> east, north = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])
+        >>> [float(directional_loss(east, wanted)) for wanted in (3 * east, north, -east)]
+        [0.0, 1.0, 2.0]
     """
     if image_direction.shape[-1] != style_direction.shape[-1]:
         raise InputError(

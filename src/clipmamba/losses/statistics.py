@@ -27,6 +27,11 @@ def channel_statistics(features: Tensor, eps: float = 1e-5) -> tuple[Tensor, Ten
 
     Returns:
         Mean and standard deviation, both (B, C).
+
+    Examples:
+        >>> mean, deviation = channel_statistics(torch.tensor([[[[1.0, 3.0]], [[5.0, 5.0]]]]))
+        >>> mean, deviation.round(decimals=2)
+        (tensor([[2., 5.]]), tensor([[1., 0.]]))
     """
     variance, mean = torch.var_mean(features, dim=(2, 3), correction=0)
     return mean, (variance + eps).sqrt()

@@ -26,6 +26,12 @@ def total_variation_loss(image: Tensor, reduction: Reduction = "mean") -> Tensor
 
     Raises:
         InputError: ``image`` is not a batch of pictures.
+
+    Examples:
+        >>> import torch
+        >>> stripes = torch.tensor([0.0, 1.0, 0.0, 1.0]).expand(1, 3, 2, 4)
+        >>> total_variation_loss(stripes)
+        tensor(1.)
     """
     require_images(image)
     # sum / max(count, 1), to avoid NaN for pictures one pixel high or wide

@@ -6,7 +6,6 @@ import functools
 import inspect
 import json
 import math
-import re
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -17,11 +16,12 @@ from torch import nn
 
 from clipmamba.errors import WeightsError
 from clipmamba.files import one_line, write_json
+from clipmamba.hub import HubName, fetch
+from clipmamba.hub_access import hub_errors
 from clipmamba.weights import check_shapes, loading, read_tensors, uninitialized, write_tensors
 
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "diffusion_pytorch_model.safetensors"  # the name that diffusers' tools expect
-_HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
 _Model = TypeVar("_Model", bound="Pretrained")
 _Options = ParamSpec("_Options")
@@ -84,16 +84,17 @@ class Pretrained(nn.Module):
         *,
         torch_dtype: torch.dtype = torch.float32,
         cache_dir: str | Path | None = None,
-        local_files_only: bool = False,
+        local_files_only: bool | None = None,
         **changes: Any,
     ) -> Self:
         """Load a model, in evaluation mode; every weight must fit, none may be missing.
 
         Args:
-            path: A folder written by `save_pretrained`, or a Hub id such as "name/model".
+            path: A folder written by `save_pretrained`, or, as a string, the name of a model of the
+                Hub such as "user/name@v1".
             torch_dtype: Dtype of the parameters.
             cache_dir: Cache folder for Hub files; None for the default one.
-            local_files_only: Never use the network.
+            local_files_only: Never use the network; None follows `HF_HUB_OFFLINE`.
             changes: Arguments of `__init__` in place of the saved ones.
 
         Raises:
@@ -102,7 +103,7 @@ class Pretrained(nn.Module):
         """
         folder = Path(path).expanduser()
         if not folder.is_dir():
-            folder = _from_hub(cls, str(path), cache_dir, local_files_only)
+            folder = _from_hub(cls, path, cache_dir, local_files_only)
         config = {**_read_config(cls, folder / CONFIG_NAME), **changes}
         with loading():
             try:
@@ -140,34 +141,33 @@ class Pretrained(nn.Module):
 
         Returns:
             The URL of the commit.
+
+        Raises:
+            WeightsError: The Hub is out of reach or refuses.
         """
         import huggingface_hub as hub
 
         api = hub.HfApi(token=token)
-        repo = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory() as folder, hub_errors(f"can't push {repo_id}"):
             self.save_pretrained(folder)
+            repo = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
             return str(api.upload_folder(repo_id=repo, folder_path=folder).commit_url)
 
 
 def _from_hub(
-    model: type[Pretrained], repo: str, cache_dir: str | Path | None, local_files_only: bool
+    model: type[Pretrained],
+    path: str | Path,
+    cache_dir: str | Path | None,
+    local_files_only: bool | None,
 ) -> Path:
-    if not _HUB_ID.fullmatch(repo):
-        raise WeightsError(f"no {_name(model)} folder at {repo}")
-    import huggingface_hub as hub
-
+    name = HubName.parse(path) if isinstance(path, str) else None
+    if name is None:
+        raise WeightsError(f"no {_name(model)} folder at {path}")
     try:
-        folder = hub.snapshot_download(
-            repo,
-            allow_patterns=[CONFIG_NAME, WEIGHTS_NAME],
-            cache_dir=cache_dir,
-            local_files_only=local_files_only,
-        )
-    except (OSError, ValueError, hub.errors.HfHubHTTPError) as error:
-        reason = one_line(error).split(". ")[0]
-        raise WeightsError(f"can't load the {_name(model)} from {repo}: {reason}") from error
-    return Path(folder)
+        files = (CONFIG_NAME, WEIGHTS_NAME)
+        return fetch(name, files, cache_dir=cache_dir, local_files_only=local_files_only)
+    except WeightsError as error:
+        raise WeightsError(f"no {_name(model)} folder {name}, and {error}") from error
 
 
 def _read_config(model: type[Pretrained], path: Path) -> dict[str, Any]:

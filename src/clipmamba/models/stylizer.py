@@ -44,6 +44,11 @@ class Stylizer(Pretrained):
         bend: Whether the style modulates the scan's parameters (mixer "mamba").
         least_step: Minimum step size of the scan; states fade after 1 / least_step positions, so
             that the network generalizes to larger pictures.
+
+    Examples:
+        >>> network = Stylizer(style_dim=16, widths=(8, 8, 8), depth=1, quarter_depth=1)
+        >>> network(torch.rand(2, 3, 40, 33), torch.randn(2, 16)).shape
+        torch.Size([2, 3, 40, 33])
     """
 
     keep_in_float32: ClassVar[tuple[str, ...]] = ("A_log", "delta_bias", "D")

@@ -11,6 +11,7 @@ from clipmamba.errors import InputError
 from clipmamba.io import MAX_PIXELS
 from clipmamba.page.settings import PageSettings
 from clipmamba.pipelines.options import StylizeOptions
+from clipmamba.pipelines.saved import model_label
 
 Shown = Callable[[Path], str]
 
@@ -85,7 +86,7 @@ class Wish:
             yield from ("--device", settings.device)
         if settings.model is not None:
             local = settings.is_local or name is str
-            yield from ("--model", str(settings.model if local else settings.model.name))
+            yield from ("--model", settings.model if local else model_label(settings.model))
 
 
 def _plain(name: str) -> str:

@@ -47,14 +47,14 @@ class PageSettings:
     Args:
         host: the address to listen on.
         port: the port to listen on; None for the first free one from 7860.
-        model: folder of a saved pipeline, or None for the default one.
+        model: folder or Hub name of a saved pipeline, or None for the default one.
         device: where to compute.
         max_pixels: limit on a photo's pixels.
     """
 
     host: str = "127.0.0.1"
     port: int | None = None
-    model: Path | None = None
+    model: str | None = None
     device: str = "auto"
     max_pixels: int = MAX_PIXELS
 

@@ -47,6 +47,11 @@ class StylizeOptions:
 
     Raises:
         InputError: A value is out of range.
+
+    Examples:
+        >>> StylizeOptions(strength=2)
+        Traceback (most recent call last):
+        clipmamba.errors.InputError: strength must lie between 0 and 1.5, not 2
     """
 
     strength: float = 1.0

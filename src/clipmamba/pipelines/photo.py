@@ -45,6 +45,14 @@ class Photo(ABC):
 
         Raises:
             InputError: The picture can't be read, or has an unsupported type or shape.
+
+        Examples:
+            >>> opened = Photo.open(np.zeros((48, 64, 3), np.uint8))
+            >>> opened.size, tuple(opened.tensor.shape)
+            ((64, 48), (1, 3, 48, 64))
+            >>> negative = opened.give_back(1 - opened.tensor)
+            >>> negative.dtype, negative.min()
+            (dtype('uint8'), np.uint8(255))
         """
         if isinstance(source, Tensor):
             return _TensorPhoto(source)

@@ -65,6 +65,14 @@ class StylizePipeline:
     Raises:
         WeightsError: the stylizer's style width differs from ``clip``'s embedding width; or
             ``guidance`` is out of range, or is not 1 and ``prior`` knows no styles.
+
+    Examples:
+        >>> import numpy as np
+        >>> pipe = StylizePipeline.from_pretrained()
+        >>> photos = [np.zeros((48, 64, 3), np.uint8), np.full((32, 40, 3), 0.5)]
+        >>> output = pipe(photos, prompt="stained glass", seed=7)
+        >>> [(picture.shape, str(picture.dtype)) for picture in output.images]
+        [((48, 64, 3), 'uint8'), ((32, 40, 3), 'float64')]
     """
 
     def __init__(
@@ -107,7 +115,8 @@ class StylizePipeline:
         device or dtype) does not affect the loaded models.
 
         Args:
-            path: a folder written by :meth:`save_pretrained`; None for the default weights.
+            path: a folder written by :meth:`save_pretrained`, or, if there is no such folder, the
+                name of a model of the Hub such as "user/name@v1"; None for the default weights.
             device: "auto" (CUDA if available, else the CPU), "cpu", "cuda", "cuda:1" or "mps".
 
         Returns:
@@ -118,12 +127,11 @@ class StylizePipeline:
             WeightsError: weights are missing, damaged, not finite or do not fit.
         """
         target = resolve_device(device)
-        root = ROOT if path is None else Path(path)
         with loading():
             if path is None:
-                for weights in released(root):
-                    verify(weights, root)
-            clip_name, guidance = read_index(root)
+                for weights in released(ROOT):
+                    verify(weights, ROOT)
+            clip_name, guidance, root = read_index(ROOT if path is None else path)
 
             from clipmamba.clip import Clip
             from clipmamba.models import load_stylizer

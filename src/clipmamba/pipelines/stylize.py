@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from clipmamba.devices import check_device, resolve_device
@@ -58,7 +59,6 @@ def stylize(
     """Restyle a picture from words or from another picture.
 
         stylize("photo.jpg", "ukiyo-e").save("print.png")
-        stylize("photo.jpg", ["ukiyo-e:0.7", "watercolor:0.3"], preserve_color=True)
 
     The models stay loaded, so that further calls are fast. Threads may call it concurrently.
 
@@ -72,7 +72,8 @@ def stylize(
         strength: 0 returns the photo unchanged, 1 is the full style, up to 1.5 exaggerates.
         seed: selects among the variants of a prompt; the same seed gives the same bytes on a CPU.
         device: "auto", "cpu", "cuda", "cuda:1" or "mps".
-        model: a folder written by :meth:`StylizePipeline.save_pretrained`; None for the default.
+        model: a folder written by :meth:`StylizePipeline.save_pretrained`, or the name of a model
+            of the Hub such as "user/name@v1"; None for the default.
         prompt: the same as ``text``, under the name that the pipeline uses.
         style: see :meth:`StylizePipeline.__call__` for this and the following up to ``variants``.
         avoid: a style to move away from, in words.
@@ -106,6 +107,14 @@ def stylize(
             checker refuses a picture.
         WeightsError: weights are missing or damaged.
         TypeError: a keyword is unknown.
+
+    Examples:
+        >>> from PIL import Image
+        >>> photo = Image.radial_gradient("L").convert("RGB").resize((64, 48))
+        >>> stylize(photo, ["ukiyo-e:0.7", "watercolor:0.3"], preserve_color=True, seed=7).size
+        (64, 48)
+        >>> stylize(photo, "mosaic", strength=0).tobytes() == photo.tobytes()
+        True
     """
     prompt = _either(text, prompt)
     # Check everything before torch and the models, which take seconds, are loaded.
@@ -149,11 +158,13 @@ def _pipeline(model: str | os.PathLike[str] | None, device: str | torch.device) 
     from clipmamba.weights import loading
 
     with loading():  # concurrent threads wait for the first and share its result
-        return _cached_pipeline(None if model is None else os.fspath(model), where)
+        # A path stays a path: only a string may name a model of the Hub.
+        key = Path(model) if isinstance(model, os.PathLike) else model
+        return _cached_pipeline(key, where)
 
 
 @lru_cache(maxsize=2)
-def _cached_pipeline(model: str | None, device: str) -> StylizePipeline:
+def _cached_pipeline(model: str | Path | None, device: str) -> StylizePipeline:
     return StylizePipeline.from_pretrained(model, device)
 
 

@@ -134,6 +134,10 @@ def find_style(word: str) -> KnownStyle:
 
     Raises:
         InputError: There is none; the message suggests the nearest.
+
+    Examples:
+        >>> find_style("Ukiyoe style").name
+        'ukiyo-e'
     """
     style = lookup_style(word)
     if style is None:
@@ -149,7 +153,12 @@ def lookup_style(word: str) -> KnownStyle | None:
 
 
 def suggest_styles(word: str, count: int = 3) -> list[str]:
-    """List the names of the known styles nearest in spelling, best first; empty if none is near."""
+    """List the names of the known styles nearest in spelling, best first; empty if none is near.
+
+    Examples:
+        >>> suggest_styles("watercolr", 1)
+        ['watercolor']
+    """
     index = _index()
     names = [index[k].name for k in difflib.get_close_matches(_key(word), index, n=10, cutoff=0.7)]
     return list(dict.fromkeys(names))[:count]
@@ -172,7 +181,12 @@ def misspelt(word: str) -> str | None:
 
 
 def search_styles(word: str) -> list[KnownStyle]:
-    """List the known styles with this word in their name, aliases or family."""
+    """List the known styles with this word in their name, aliases or family.
+
+    Examples:
+        >>> [style.name for style in search_styles("cubis")]
+        ['cubism']
+    """
     key = _key(word)
     return [
         style

@@ -113,6 +113,10 @@ class StyleRequest:
 
         Raises:
             InputError: See the class.
+
+        Examples:
+            >>> StyleRequest.parse(["ukiyo-e:0.7", "watercolor:0.3"]).prompts
+            (('ukiyo-e', 0.7), ('watercolor', 0.3))
         """
         prompts = tuple(split_weight(text) for text in _several(prompt))
         pictures = tuple((picture, 1.0) for picture in _several(style_image))

@@ -40,6 +40,11 @@ class Style:
     Raises:
         InputError: The embedding is not a nonzero finite vector, or the weight is not finite and
             at least 0.
+
+    Examples:
+        >>> mixed = 0.7 * Style.text("ukiyo-e") + 0.3 * Style.text("watercolor")
+        >>> mixed.label, tuple(mixed.embedding.shape)
+        ('0.7 ukiyo-e + 0.3 watercolor', (256,))
     """
 
     embedding: Tensor

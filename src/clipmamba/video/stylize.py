@@ -74,8 +74,8 @@ def stylize_video(
         text: A prompt, or several to mix; "ukiyo-e:0.7" carries a weight.
         pipeline: A loaded pipeline to use; it is not changed.
         device: Where to compute, if no ``pipeline`` is given.
-        model: Folder of a saved pipeline, if no ``pipeline`` is given; None for the default
-            weights.
+        model: Folder or Hub name of a saved pipeline, if no ``pipeline`` is given; None for the
+            default weights.
         overwrite: Whether ``output`` may be replaced.
         callback: Called with the number of frames done and the estimated total (None if unknown).
         options: Fields of `VideoOptions` (start, end, fps, steady, codec, quality, sound) and of

@@ -23,6 +23,13 @@ def cross_scan(x: Tensor) -> Tensor:
 
     Raises:
         InputError: x does not have four axes.
+
+    Examples:
+        >>> cross_scan(torch.arange(6).reshape(1, 1, 2, 3))[0, :, 0]
+        tensor([[0, 1, 2, 3, 4, 5],
+                [5, 4, 3, 2, 1, 0],
+                [0, 3, 1, 4, 2, 5],
+                [5, 2, 4, 1, 3, 0]])
     """
     if x.ndim != 4:
         raise InputError(f"cross_scan needs (B, D, H, W), not {tuple(x.shape)}")
