@@ -83,6 +83,8 @@ class SecondStylizer(nn.Module):
     """Pixels to show beyond each edge of a photo, where the scans have seen nothing yet."""
     noise_stride: ClassVar[int] = 4
     """Pixels of the photo to one place of the noise."""
+    code_bias: ClassVar[str] = "to_code.1.bias"
+    """Parameter that moves the style code of every layer."""
 
     def __init__(self, config: SecondConfig | None = None):
         super().__init__()

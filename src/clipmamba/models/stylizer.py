@@ -50,6 +50,7 @@ class Stylizer(Pretrained):
     margin = 16  # pixels to show beyond each edge, where the scans have seen nothing yet
     stride = STRIDE
     noise_stride = 2  # pixels to one place of the noise
+    code_bias = "style.net.2.bias"  # parameter that moves the style code of every layer
 
     @configured
     def __init__(

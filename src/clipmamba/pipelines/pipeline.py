@@ -17,6 +17,7 @@ from clipmamba.devices import resolve_device
 from clipmamba.errors import InputError, WeightsError
 from clipmamba.pipelines.keywords import suggest_keywords
 from clipmamba.pipelines.options import StylizeOptions
+from clipmamba.pipelines.refine.options import Refinement, RefineOptions
 from clipmamba.pipelines.saved import check_guidance, read_index, write_index
 from clipmamba.styles.request import StyleRequest
 from clipmamba.weights import ROOT, loading, released, verify
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from clipmamba.models import Stylizer
     from clipmamba.models.second_design import SecondStylizer, SecondView
     from clipmamba.pipelines.companions import Finish
+    from clipmamba.pipelines.paint import Painter
     from clipmamba.pipelines.photo import Photo, Picture
     from clipmamba.styles import Style, StylePrior
     from clipmamba.styles.resolve import ResolvedStyle
@@ -43,9 +45,12 @@ class StylizeOutput:
     Attributes:
         images: one picture for each input, of the input's kind; for a batch tensor (B, 3, H, W)
             a tensor of that shape. With several variants a list of them in place of each picture.
+        refinements: what was gained, in the order of the work, once per picture, variant and layer
+            of the style; none without ``refine``.
     """
 
     images: Any
+    refinements: list[Refinement] = dataclasses.field(default_factory=list)
 
 
 class StylizePipeline:
@@ -185,6 +190,16 @@ class StylizePipeline:
         other._network_for = network_for
         return other
 
+    def with_stylizer(self, stylizer: Stylizer | SecondStylizer) -> StylizePipeline:
+        """Make a pipeline of the same parts, the same guidance too, around other parameters.
+
+        Args:
+            stylizer: of the same design and sizes, such as a view by `nn.overlay`.
+        """
+        other = copy.copy(self)
+        other.stylizer = stylizer
+        return other
+
     def prepare(
         self, request: StyleRequest, seeds: Sequence[int | None] = (None,)
     ) -> ResolvedStyle:
@@ -270,6 +285,7 @@ class StylizePipeline:
         seed: int | None = StylizeOptions.seed,
         variants: int = StylizeOptions.variants,
         finish: Finish | None = None,
+        refine: int | RefineOptions = 0,
         callback: Callable[[float, int], None] | None = None,
     ) -> StylizeOutput:
         """Restyle one picture or several.
@@ -299,6 +315,8 @@ class StylizePipeline:
             finish: repaints results, given (photo, picture, seed, words) with tensors
                 (B, 3, H, W) in [0, 1], as `clipmamba.integrations.diffusion.Finisher`. Its change
                 follows ``strength``, ``preserve_color`` and masks; it carries no gradient.
+            refine: steps that improve each picture from the network's result on, or
+                `RefineOptions`; 0 leaves it as it is.
             callback: called with the number of pictures done, parts of a tiled one included, and
                 their total.
 
@@ -328,7 +346,37 @@ class StylizePipeline:
             resolved = self.prepare(request, seeds)
         styles = [resolved.only(seed) for seed in seeds]
         return self.restyle(
-            images, lambda _, turn: styles[turn], len(styles), options, finish, callback
+            images, lambda _, turn: styles[turn], len(styles), options, finish, callback, refine
+        )
+
+    def refine(
+        self,
+        images: Picture | Sequence[Picture],
+        style: str | Style | ResolvedStyle,
+        settings: int | RefineOptions = RefineOptions(),
+        options: StylizeOptions = StylizeOptions(),
+        callback: Callable[[float, int], None] | None = None,
+    ) -> StylizeOutput:
+        """Restyle pictures and improve each by an optimization of its own.
+
+        Args:
+            images: see `__call__`, as for ``callback`` and what is returned.
+            style: words, a `Style`, or what :meth:`prepare` gave, with all of its variants.
+            settings: steps, losses and rates; a number of steps for the usual ones.
+            options: strength and the like.
+
+        Raises:
+            InputError: a setting or a picture can't be used, or the network has no gradients.
+            WeightsError: the CLIP that the settings name can't be loaded.
+        """
+        from clipmamba.styles.resolve import ResolvedStyle
+
+        if not isinstance(style, ResolvedStyle):
+            asked = {"prompt" if isinstance(style, str) else "style": style}
+            style = self.prepare(StyleRequest.parse(**asked), options.seeds)
+        variants = [style.only(seed) for seed in style.seeds]
+        return self.restyle(
+            images, lambda _, turn: variants[turn], len(variants), options, None, callback, settings
         )
 
     def restyle(
@@ -339,6 +387,7 @@ class StylizePipeline:
         options: StylizeOptions,
         finish: Finish | None = None,
         callback: Callable[[float, int], None] | None = None,
+        refine: int | RefineOptions = 0,
     ) -> StylizeOutput:
         """Restyle one picture or several, where each may have styles of its own.
 
@@ -349,12 +398,20 @@ class StylizePipeline:
             options: strength and the like; seed and variants in them are not read.
             finish: repaints results.
             callback: told how much is done.
+            refine: see `__call__`.
 
         Raises:
             InputError: a picture can't be used.
         """
+        from clipmamba.pipelines.paint import paint
         from clipmamba.pipelines.photo import Photo
 
+        painter, refinements = paint, []
+        if settings := RefineOptions.of(refine):
+            from clipmamba.pipelines.refine.refiner import Refiner
+
+            painter = refiner = Refiner(self, settings)
+            refinements = refiner.refinements
         several = isinstance(images, list | tuple)
         batch = cast("Sequence[Picture]", images if several else [images])
         total = len(batch) * variants
@@ -368,11 +425,12 @@ class StylizePipeline:
                     if callback is not None:
                         callback(before + part, total)
 
-                made.append(self._restyle(photo, style_of(image, turn), options, finish, tell))
+                style = style_of(image, turn)
+                made.append(self._restyle(photo, style, options, finish, tell, painter))
                 tell(1)
             results.append(made if variants > 1 else made[0])
         one_tensor = not several and getattr(results[0], "ndim", 0) == 4
-        return StylizeOutput(results[0] if one_tensor else results)
+        return StylizeOutput(results[0] if one_tensor else results, refinements)
 
     def _restyle(
         self,
@@ -381,6 +439,7 @@ class StylizePipeline:
         options: StylizeOptions,
         finish: Finish | None,
         tell: Callable[[float], None],
+        painter: Painter,
     ) -> Any:
         """Lay every layer of a style with one variant over a photo, and give its kind back."""
         import torch
@@ -404,8 +463,7 @@ class StylizePipeline:
                 def tell_tile(done: float, number: int = number) -> None:
                     tell(0.99 * (number + done) / len(layers))  # not all before it is all
 
-                [(seed, variant)] = layer.styles.items()
-                restyled = self._paint(before, variant.embedding, seed, options, tell_tile)
+                restyled = painter(self, before, layer, options, tell_tile)
                 if options.preserve_color:
                     restyled = keep_color(restyled, before)
                 restyled = torch.lerp(before, restyled, options.strength).clamp_(0, 1)
@@ -421,42 +479,6 @@ class StylizePipeline:
                 covered = union(areas, picture) * min(options.strength, 1.0)
                 picture = lay_over(picture, finished, covered)
             return photo.give_back(picture)
-
-    def _paint(
-        self,
-        photo: Tensor,
-        point: Tensor,
-        seed: int | None,
-        options: StylizeOptions,
-        tell: Callable[[float], None],
-    ) -> Tensor:
-        """The network at its working size; its change is carried to the photo's own size."""
-        from torch.nn import functional
-
-        from clipmamba.io.convert import resize
-        from clipmamba.models.second_design import SecondStylizer
-        from clipmamba.pipelines.compose import within_gamut
-        from clipmamba.pipelines.tiles import restyle_in_tiles
-
-        height, width = photo.shape[2:]
-        scale = options.working_scale(width, height, isinstance(self.stylizer, SecondStylizer))
-        small = resize(photo, max(1, round(height * scale)), max(1, round(width * scale)))
-        # Not wider than the photo itself: a margin must not multiply a thin one.
-        rows, columns = (min(self.stylizer.margin, side) for side in small.shape[2:])
-        seen = functional.pad(small, (columns, columns, rows, rows), mode="replicate")
-        points = point.to(seen).expand(len(seen), -1)
-        noise = self.stylizer.draw_noise(seen.shape[2], seen.shape[3], seed or 0) * options.grain
-        side = max(small.shape[2:])
-        network = self.network_for(side, options.stroke_for(side))
-        tile = options.tile_side(small.shape[3], small.shape[2], scale)
-        if tile is None:
-            restyled = network(seen, points, noise)
-        else:
-            restyled = restyle_in_tiles(network, seen, points, noise, tile, tell)
-        restyled = restyled[..., rows:-rows, columns:-columns]
-        if small.shape != photo.shape:
-            restyled = photo + resize(restyled - small, height, width)
-        return within_gamut(restyled)
 
 
 def _refuse_beside_prepared(*parts: object) -> None:
