@@ -95,6 +95,7 @@ full, the pictures are made, one line says so, and the exit code is 1.
 | `source` | what is shown, in words: given, or said by a captioner; null without |
 | `drawn` | the style pictures that `--style-from` drew, in the cache; null without |
 | `finish` | the model and strength of `--finish`; null without |
+| `refine` | per layer of the style the `steps` taken, the loss `before` and `after`; null without |
 | `model`, `device`, `backend` | `default` or the folder's name; where it ran; which scan ran |
 | `seconds` | for computing this picture |
 | `error` | null, or what went wrong |

@@ -353,17 +353,21 @@ class StylizePipeline:
         self,
         images: Picture | Sequence[Picture],
         style: str | Style | ResolvedStyle,
-        settings: int | RefineOptions = RefineOptions(),
-        options: StylizeOptions = StylizeOptions(),
+        settings: int | RefineOptions | None = None,
+        options: StylizeOptions | None = None,
         callback: Callable[[float, int], None] | None = None,
     ) -> StylizeOutput:
         """Restyle pictures and improve each by an optimization of its own.
 
         Args:
-            images: see `__call__`, as for ``callback`` and what is returned.
+            images: see `__call__`.
             style: words, a `Style`, or what :meth:`prepare` gave, with all of its variants.
-            settings: steps, losses and rates; a number of steps for the usual ones.
-            options: strength and the like.
+            settings: steps, losses and rates, or a number of steps; None for the usual ones.
+            options: strength and the like; None for the usual ones.
+            callback: see `__call__`.
+
+        Returns:
+            See `__call__`.
 
         Raises:
             InputError: a setting or a picture can't be used, or the network has no gradients.
@@ -371,6 +375,8 @@ class StylizePipeline:
         """
         from clipmamba.styles.resolve import ResolvedStyle
 
+        options = options or StylizeOptions()
+        settings = RefineOptions() if settings is None else settings
         if not isinstance(style, ResolvedStyle):
             asked = {"prompt" if isinstance(style, str) else "style": style}
             style = self.prepare(StyleRequest.parse(**asked), options.seeds)

@@ -13,6 +13,7 @@ from clipmamba.pipelines.companions import Companions, StyleFinder
 from clipmamba.pipelines.keywords import suggest_keywords
 from clipmamba.pipelines.options import StylizeOptions
 from clipmamba.pipelines.pipeline import StylizePipeline
+from clipmamba.pipelines.refine import RefineOptions
 from clipmamba.styles.request import StyleRequest
 from clipmamba.styles.style_file import check_style_file
 
@@ -53,6 +54,7 @@ def stylize(
     captioner: Name | Captioner | None = None,
     style_from: Name | StylePainter | None = None,
     finish: Name | Finish | None = None,
+    refine: int | RefineOptions = 0,
     callback: Callable[[float, int], None] | None = None,
 ) -> Any:
     """Restyle a picture from words or from another picture.
@@ -95,6 +97,8 @@ def stylize(
         finish: a folder or a hub's name of an image-to-image pipeline of diffusers, with a
             strength as in "NAME:0.2", or a function (:meth:`StylizePipeline.__call__`): repaints
             the result a little.
+        refine: steps that improve each picture by an optimization of its own, from the network's
+            result on, or `RefineOptions` (:meth:`StylizePipeline.__call__`).
         callback: called with the number of pictures done, and their total.
 
     Returns:
@@ -111,6 +115,7 @@ def stylize(
     options = StylizeOptions(
         strength, preserve_color, stroke, detail, grain, max_size, tile, seed, variants
     )
+    RefineOptions.of(refine)
     request = None
     if type(style).__name__ != "ResolvedStyle":  # which only somebody with torch can have
         asked = (prompt, style_image, style, avoid, source, templates, mask, regions)
@@ -124,7 +129,7 @@ def stylize(
         find = StyleFinder(pipeline, request, seeds, companions)
         made = pipeline.restyle(
             img, lambda photo, turn: find(photo, seeds[turn]).style, len(seeds), options,
-            companions.finish, callback,
+            companions.finish, callback, refine,
         )  # fmt: skip
     else:
         made = pipeline(
@@ -132,7 +137,7 @@ def stylize(
             templates=templates, mask=mask, regions=regions, strength=strength,
             preserve_color=preserve_color, stroke=stroke, detail=detail, grain=grain,
             max_size=max_size, tile=tile, seed=seed, variants=variants, finish=companions.finish,
-            callback=callback,
+            refine=refine, callback=callback,
         )  # fmt: skip
     images = made.images
     return images if isinstance(img, list | tuple) or not isinstance(images, list) else images[0]

@@ -93,7 +93,6 @@ class Refinement:
         steps: Taken.
         before: Loss of the network's own result.
         after: That of the refined one, on the same crops.
-        kept: Whether the refined one is better and was taken.
     """
 
     steps: int

@@ -1,9 +1,9 @@
 """The optimization: CLIP's losses move few things of the network for this one picture.
 
-CLIPstyler (Kwon & Ye, CVPR 2022) trains a network from scratch for every picture. Here the start is
-what our network paints, and only what its style speaks through is moved: the style code, the blocks'
-modulations, and a residual of a few cells. So the picture stays one that the network could paint.
-What was found has no size: a large photo is optimized small and painted at its own size.
+CLIPstyler (Kwon & Ye, CVPR 2022) trains a network from scratch for every picture. Here the start
+is what our network paints, and only what its style speaks through is moved: the style code, the
+blocks' modulations, and a residual of a few cells. So the picture stays one that the network could
+paint. What was found has no size: a large photo is optimized small and painted at its own size.
 """
 
 from __future__ import annotations
