@@ -11,6 +11,10 @@ from running import fresh, invoke
 from clipmamba.io import read_picture, read_settings
 
 
+def settings_of(file: str) -> dict[str, object]:
+    return read_settings(read_picture(file)) or {}
+
+
 @pytest.fixture
 def here(here: Path, photo) -> Path:
     photo.save("photo.png")
@@ -24,7 +28,7 @@ def test_a_refined_picture_says_how_it_was_made(here, stylize, other_clip_folder
     [refinement] = json.loads(done.stdout)["refine"]
     assert 1 <= refinement["steps"] <= 3
     assert {"before", "after"} < {*refinement}
-    settings = read_settings("refined.png")
+    settings = settings_of("refined.png")
     assert settings["refine"] == 3
     assert "refine_clip" not in settings
     assert stylize(*words, "-o", "again.png").exit_code == 0
@@ -32,13 +36,13 @@ def test_a_refined_picture_says_how_it_was_made(here, stylize, other_clip_folder
 
     other = stylize(*words, "-o", "other.png", "--refine-clip", other_clip_folder)
     assert other.exit_code == 0, other.stderr
-    assert read_settings("other.png")["refine_clip"] == other_clip_folder.name
+    assert settings_of("other.png")["refine_clip"] == other_clip_folder.name
 
 
 def test_without_it_nothing_is_said(here, stylize):
     done = stylize("photo.png", "-p", "mosaic", "-o", "plain.png", "--json", "--refine", 0)
     assert json.loads(done.stdout)["refine"] is None
-    assert "refine" not in read_settings("plain.png")
+    assert "refine" not in settings_of("plain.png")
     stylize("photo.png", "-p", "mosaic", "-o", "usual.png")
     assert read_picture("plain.png").tobytes() == read_picture("usual.png").tobytes()
 

@@ -292,7 +292,7 @@ class _Writing:
 
     job: Job
     future: Future[str]
-    made: Restyled
+    result: RestyledPhoto
     seconds: float
 
     def settle(self, report: Report) -> None:
@@ -305,10 +305,10 @@ class _Writing:
             report.tell(
                 self.job,
                 state,
-                size=self.made.image.size,
+                size=self.result.image.size,
                 seconds=self.seconds,
-                source=self.made.source,
-                refinements=self.made.refinements,
+                source=self.result.source,
+                refinements=self.result.refinements,
             )
 
 
@@ -334,16 +334,16 @@ def _make(
     """Restyle one picture and hand it to the writer."""
     started = time.perf_counter()
     try:
-        made = restyler(job, picture, callback)
+        result = restyler(job, picture, callback)
     except InputError as error:
         return _Failure(job, str(error))
     seconds = time.perf_counter() - started
-    writing = helper.submit(write_one, restyler.batch, job, made.image, made.source)
-    return _Writing(job, writing, made, seconds)
+    writing = helper.submit(write_one, restyler.batch, job, result.image, result.source)
+    return _Writing(job, writing, result, seconds)
 
 
 @dataclass(frozen=True)
-class Restyled:
+class RestyledPhoto:
     """One result.
 
     Attributes:
@@ -375,7 +375,7 @@ class Restyler:
 
     def __call__(
         self, job: Job, picture: Image.Image, callback: Callable[[float, int], None]
-    ) -> Restyled:
+    ) -> RestyledPhoto:
         """Restyle one picture.
 
         Raises:
@@ -400,7 +400,7 @@ class Restyler:
             raise InputError(f"{job.photo} does not fit into memory; {remedy}") from error
         if not all(done.kept for done in output.refinements):
             logger.warning("%s: refining found nothing better; the picture stays", job.photo)
-        return Restyled(output.images[0], found.source, output.refinements)
+        return RestyledPhoto(output.images[0], found.source, output.refinements)
 
 
 def read_one(photo: Photo, batch: Batch) -> Image.Image:

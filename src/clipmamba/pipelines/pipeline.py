@@ -378,8 +378,9 @@ class StylizePipeline:
         options = options or StylizeOptions()
         settings = RefineOptions() if settings is None else settings
         if not isinstance(style, ResolvedStyle):
-            asked = {"prompt" if isinstance(style, str) else "style": style}
-            style = self.prepare(StyleRequest.parse(**asked), options.seeds)
+            prompt, saved = (style, None) if isinstance(style, str) else (None, style)
+            request = StyleRequest.parse(prompt=prompt, style=saved)
+            style = self.prepare(request, options.seeds)
         variants = [style.only(seed) for seed in style.seeds]
         return self.restyle(
             images, lambda _, turn: variants[turn], len(variants), options, None, callback, settings

@@ -71,7 +71,9 @@ class Refiner:
             InputError: The network has no gradients, or the style can't be read by the CLIP.
         """
         pictures = []
-        for number, row in enumerate(photo.split(1)):  # each alone: whatever the batch, the same
+        for number, row in enumerate(
+            torch.split(photo, 1)
+        ):  # each alone: whatever the batch, the same
 
             def tell_row(part: float, number: int = number) -> None:
                 tell((number + part) / len(photo))
