@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from pathlib import Path
 
@@ -45,12 +46,25 @@ def test_the_loss_falls_and_the_picture_changes(pipe, photo):
     assert more.after < refinement.after
 
 
-def test_the_network_itself_is_left_alone(pipe, photo):
+def test_the_network_itself_is_left_alone_also_meanwhile(pipe, photo):
     before = {name: value.clone() for name, value in pipe.stylizer.state_dict().items()}
-    pipe.refine(photo, "mosaic", QUICK)
-    after = pipe.stylizer.state_dict()
-    assert all(torch.equal(after[name], value) for name, value in before.items())
-    assert not any(p.requires_grad or p.grad is not None for p in pipe.stylizer.parameters())
+    plain = pipe(photo, prompt="mosaic").images[0].tobytes()
+    meanwhile = []
+
+    def look(done: float, total: int) -> None:
+        if len(meanwhile) < 2 * QUICK.steps:
+            meanwhile.append(pipe(photo, prompt="mosaic").images[0].tobytes() == plain)
+
+    learning = StylizePipeline(copy.deepcopy(pipe.stylizer), pipe.clip, pipe.prior)
+    learning.stylizer.requires_grad_(True)
+    for used in (pipe, learning):
+        used.refine(photo, "mosaic", QUICK, callback=look)
+        after = used.stylizer.state_dict()
+        assert all(torch.equal(after[name], value) for name, value in before.items())
+        assert not any(p.grad is not None for p in used.stylizer.parameters())
+    assert len(meanwhile) == 2 * QUICK.steps
+    assert all(meanwhile)
+    assert not any(p.requires_grad for p in pipe.stylizer.parameters())
     assert not any(p.grad is not None for p in pipe.clip.parameters())
 
 

@@ -12,7 +12,9 @@ from clipmamba.pipelines.compose import keep_color
 from clipmamba.pipelines.refine.options import RefineOptions
 
 TEXTURE_WINDOW = 8  # pixels
-TEXTURE_GAIN, TEXTURE_FLOOR = 1.2, 0.01  # of the start's local contrast: what is free
+CONTRAST = 1.2  # times the start's local contrast, or a part of it, are free;
+ADDED_FLOOR = 0.01  # as is so little of it anywhere,
+FADED_FLOOR = 0.03  # and flecks, which are fainter than contours, may fade
 
 
 class Goal:
@@ -60,9 +62,9 @@ class Goal:
         if self.edges is not None:
             lost = edge_loss(shown, self.photo) - self.edges
             loss = loss + settings.edges * lost.clamp(min=0)
-            loss = loss + settings.texture * excess_texture_loss(
-                shown, self.start, TEXTURE_WINDOW, TEXTURE_GAIN, TEXTURE_FLOOR
-            )
+            added = excess_texture_loss(shown, self.start, TEXTURE_WINDOW, CONTRAST, ADDED_FLOOR)
+            faded = excess_texture_loss(self.start, shown, TEXTURE_WINDOW, CONTRAST, FADED_FLOOR)
+            loss = loss + settings.texture * (added + faded)
         return loss
 
     def _shown(self, picture: Tensor) -> Tensor:

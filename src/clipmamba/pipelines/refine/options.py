@@ -30,7 +30,7 @@ class RefineOptions:
         residual_rate: The same for the residual.
         patch: Weight of the crops' directional loss; that of the whole picture's is 1.
         edges: Weight of the photo's edges that the start has and the result has not.
-        texture: Weight of texture where the start is calm.
+        texture: Weight of local contrast that the start has not, or that it loses.
         patience: Steps without a gain after which it stops.
         min_delta: Least gain of the smoothed loss that counts as one.
 
@@ -45,9 +45,9 @@ class RefineOptions:
     crop_fraction: float = 0.4
     threshold: float = 0.3
     cells: int = 24
-    code_rate: float = 0.02
-    modulation_rate: float = 0.01
-    residual_rate: float = 0.002
+    code_rate: float = 0.04
+    modulation_rate: float = 0.02
+    residual_rate: float = 0.003
     patch: float = 1.0
     edges: float = 5.0
     texture: float = 20.0

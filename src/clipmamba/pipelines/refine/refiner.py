@@ -107,9 +107,7 @@ class Refiner:
         step = 0
         for step in range(1, self.settings.steps + 1):
             loss = task.goal(move.paint(pipeline, task.photo, task.layer, task.options), random)
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            move.check_gradients()
+            move.take_gradients(loss)
             optimizer.step()
             decay.step()
             tell(SEARCH * step / self.settings.steps)
@@ -136,7 +134,7 @@ class Refiner:
             photo.detach(), max(1, round(height * shrink)), max(1, round(width * shrink))
         )
         small = small.clamp(0, 1).clone()  # what comes out of inference mode can't be learned with
-        detail = options.detail and min(options.detail, settings.side / DETAIL_SIDE)
+        detail = options.detail and min(options.detail, max(0.1, settings.side / DETAIL_SIDE))
         options = dataclasses.replace(options, detail=detail, tile=None)
         target, source = self._ends(pipeline, layer)
         [(seed, style)] = layer.styles.items()
@@ -226,14 +224,18 @@ class Move:
             {"params": [self.residual], "lr": settings.residual_rate},
         ]
 
-    def check_gradients(self) -> None:
-        """Refuse a network that the losses can't move.
+    def take_gradients(self, loss: Tensor) -> None:
+        """Give the loss's gradients to what is moved, and to nothing else.
 
         Raises:
-            InputError: Its style code got no gradient.
+            InputError: None reaches what the style speaks through.
         """
-        if all(offset.grad is None for offset in self.offsets.values()):
+        moved = [self.residual, *self.offsets.values()]
+        gradients = torch.autograd.grad(loss, moved, allow_unused=True)
+        if all(gradient is None for gradient in gradients[1:]):
             raise InputError("refine needs a network with gradients; this one passes none")
+        for tensor, gradient in zip(moved, gradients, strict=True):
+            tensor.grad = gradient
 
     def settled(self) -> Move:
         """The same without gradients."""
