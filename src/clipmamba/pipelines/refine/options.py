@@ -40,16 +40,16 @@ class RefineOptions:
 
     steps: int = 60
     clip: str | None = None
-    side: int = 384
+    side: int = 320
     crops: int = 6
     crop_fraction: float = 0.4
     threshold: float = 0.3
-    cells: int = 24
+    cells: int = 16
     code_rate: float = 0.04
     modulation_rate: float = 0.02
-    residual_rate: float = 0.003
+    residual_rate: float = 0.002
     patch: float = 1.0
-    edges: float = 5.0
+    edges: float = 10.0
     texture: float = 20.0
     patience: int = 20
     min_delta: float = 0.002
