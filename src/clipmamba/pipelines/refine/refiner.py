@@ -70,24 +70,17 @@ class Refiner:
         Raises:
             InputError: The network has no gradients, or the style can't be read by the CLIP.
         """
+        rows = torch.split(photo, 1)  # each alone: the same whatever the batch
         pictures = []
-        for number, row in enumerate(
-            torch.split(photo, 1)
-        ):  # each alone: whatever the batch, the same
+        for number, row in enumerate(rows):
 
             def tell_row(part: float, number: int = number) -> None:
-                tell((number + part) / len(photo))
+                tell((number + part) / len(rows))
 
             with torch.inference_mode(False), torch.enable_grad():
                 move = self._search(pipeline, row, layer, options, tell_row)
-
-            def tell_painting(part: float, tell_row: Callable[[float], None] = tell_row) -> None:
-                tell_row(SEARCH + (1 - SEARCH) * part)
-
-            if move is None:
-                pictures.append(paint(pipeline, row, layer, options, tell_painting))
-            else:
-                pictures.append(move.paint(pipeline, row, layer, options, tell_painting))
+            painter = paint if move is None else move.paint
+            pictures.append(painter(pipeline, row, layer, options, _after_search(tell_row)))
         return torch.cat(pictures)
 
     def _search(
@@ -276,6 +269,10 @@ class _Watch:
             return False
         self._waited += 1
         return self._waited >= self._settings.patience
+
+
+def _after_search(tell: Callable[[float], None]) -> Callable[[float], None]:
+    return lambda part: tell(SEARCH + (1 - SEARCH) * part)
 
 
 def _tensor(picture: Picture) -> Tensor:
