@@ -97,6 +97,7 @@ pictures are still made, one error line is printed, and the exit code is 1.
 | `source` | the caption, given or from a captioner, or null |
 | `drawn` | paths of the style pictures drawn by `--style-from`, in the cache, or null |
 | `finish` | the model and strength of `--finish`, or null |
+| `refine` | per layer of the style: `steps` taken, loss `before` and `after`; or null |
 | `model`, `device`, `backend` | `default`, the folder's or Hub's name; the device; the scan |
 | `familiarity` | cosine similarity of the words to the nearest ones the prior knows, or null |
 | `seconds` | time to compute this picture |

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import itertools
 import json
 import logging
@@ -26,6 +27,7 @@ from clipmamba.io.mask import check_shape
 from clipmamba.pipelines.companions import Companions, StyleFinder
 from clipmamba.pipelines.options import StylizeOptions
 from clipmamba.pipelines.pipeline import StylizePipeline
+from clipmamba.pipelines.refine import Refinement
 from clipmamba.pipelines.saved import model_label
 from clipmamba.styles.request import StyleRequest
 
@@ -139,6 +141,7 @@ class Report:
         size: tuple[int, int] | None = None,
         seconds: float | None = None,
         source: str | None = None,
+        refinements: Sequence[Refinement] = (),
         error: str | None = None,
     ) -> None:
         """Report one picture: "written", "skipped", "failed" or "planned"."""
@@ -155,6 +158,7 @@ class Report:
                 "source": source,
                 "drawn": self._batch.drawn(job),
                 "finish": self._batch.look.get("finish"),
+                "refine": [dataclasses.asdict(done) for done in refinements] or None,
                 "model": self._batch.model_name,
                 "seed": job.seed,
                 "device": self.device,
@@ -288,9 +292,8 @@ class _Writing:
 
     job: Job
     future: Future[str]
-    size: tuple[int, int]
+    result: RestyledPhoto
     seconds: float
-    source: str | None
 
     def settle(self, report: Report) -> None:
         """Wait until it is written, and report it."""
@@ -299,7 +302,14 @@ class _Writing:
         except InputError as error:
             report.tell(self.job, "failed", error=str(error))
         else:
-            report.tell(self.job, state, size=self.size, seconds=self.seconds, source=self.source)
+            report.tell(
+                self.job,
+                state,
+                size=self.result.image.size,
+                seconds=self.seconds,
+                source=self.result.source,
+                refinements=self.result.refinements,
+            )
 
 
 @dataclass
@@ -324,12 +334,27 @@ def _make(
     """Restyle one picture and hand it to the writer."""
     started = time.perf_counter()
     try:
-        result, source = restyler(job, picture, callback)
+        result = restyler(job, picture, callback)
     except InputError as error:
         return _Failure(job, str(error))
     seconds = time.perf_counter() - started
-    writing = helper.submit(write_one, restyler.batch, job, result, source)
-    return _Writing(job, writing, result.size, seconds, source)
+    writing = helper.submit(write_one, restyler.batch, job, result.image, result.source)
+    return _Writing(job, writing, result, seconds)
+
+
+@dataclass(frozen=True)
+class RestyledPhoto:
+    """One result.
+
+    Attributes:
+        image: the picture.
+        source: the words for what the photo shows.
+        refinements: what was gained, per layer of the style; none without a refinement.
+    """
+
+    image: Image.Image
+    source: str | None
+    refinements: Sequence[Refinement]
 
 
 @dataclass(frozen=True)
@@ -350,11 +375,8 @@ class Restyler:
 
     def __call__(
         self, job: Job, picture: Image.Image, callback: Callable[[float, int], None]
-    ) -> tuple[Image.Image, str | None]:
+    ) -> RestyledPhoto:
         """Restyle one picture.
-
-        Returns:
-            The result, and the caption of what it shows, or None.
 
         Raises:
             InputError: it can't be restyled or written, or does not fit in memory.
@@ -376,7 +398,9 @@ class Restyler:
                 raise
             remedy = "process it in tiles with --tile 512, or reduce it with --max-size"
             raise InputError(f"{job.photo} does not fit in memory; {remedy}") from error
-        return output.images[0], found.source
+        if not all(done.kept for done in output.refinements):
+            logger.warning("%s: refining found nothing better; the picture is unchanged", job.photo)
+        return RestyledPhoto(output.images[0], found.source, output.refinements)
 
 
 def read_one(photo: Photo, batch: Batch) -> Image.Image:

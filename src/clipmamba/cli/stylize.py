@@ -34,6 +34,7 @@ from clipmamba.errors import InputError
 from clipmamba.io import read_picture
 from clipmamba.pipelines.companions import Companions
 from clipmamba.pipelines.options import StylizeOptions
+from clipmamba.pipelines.refine import RefineOptions
 from clipmamba.pipelines.saved import read_index
 from clipmamba.styles.request import StyleRequest
 
@@ -81,6 +82,15 @@ _COMPANIONS = section(
            help="Repaint results with an image-to-image model for diffusers, by folder or hub "
            "name, at strength F (0 to 1), keeping the photo's edges.  [default strength: 0.2]"),
 )  # fmt: skip
+_REFINE = section(
+    "Refinement",
+    option("--refine", type=int, metavar="STEPS", default=0, show_default=True,
+           help="Improve each picture by up to so many steps of an optimization of its own: slow, "
+           "60 are usual (docs/refine.md)."),
+    option("--refine-clip", metavar="MODEL",
+           help="The CLIP that it pleases, a folder or name of open_clip.  [default: the model's "
+           "own]"),
+)  # fmt: skip
 _REPORTS = section(
     "Reports",
     option("--json", "as_json", is_flag=True, help="One JSON object per picture, one per line."),
@@ -96,6 +106,7 @@ _LOOK_KEYWORDS = ("strength", "preserve_color", "stroke", "detail", "grain", "ma
 @STYLE
 @LOOK
 @_PLACES
+@_REFINE
 @_COMPANIONS
 @_PICTURES
 @_REPORTS
@@ -113,6 +124,7 @@ def stylize(dry_run: bool, **words: Any) -> int:
     clipmamba stylize photo.jpg --region sky.png="pastel" --region house.png="woodcut"
     clipmamba stylize photo.jpg --style-image painting.jpg --source auto
     clipmamba stylize photo.jpg -p "watercolor" --variants 4 --max-size 1024
+    clipmamba stylize photo.jpg -p "watercolor" --refine 60
     clipmamba stylize -r holidays -p "mosaic" -o mosaics --exist skip
     clipmamba stylize - -p "woodcut" -o - < photo.jpg > woodcut.png
     """  # noqa: D301 - \b is click's mark for lines to leave as they are
@@ -131,6 +143,8 @@ def make_batch(
     templates: tuple[str, ...],
     mask: Path | None,
     region: tuple[str, ...],
+    refine: int,
+    refine_clip: str | None,
     captioner: str | None,
     style_from: str | None,
     finish: str | None,
@@ -156,6 +170,7 @@ def make_batch(
     """
     # Every error in the request is reported before torch, which takes seconds, is imported.
     options = StylizeOptions(**look)
+    refinement = _refinement(refine, refine_clip)
     keywords = style_keywords(prompt, style_image, style, avoid, source, templates, captioned=True)
     regions = [_region(text) for text in region]
     request = _check_request(inputs, keywords, mask, regions)
@@ -182,10 +197,11 @@ def make_batch(
         keywords={
             **{name: getattr(options, name) for name in _LOOK_KEYWORDS},
             "finish": companions.finish,
+            "refine": refinement or 0,
         },
         companions=companions,
         masks={f"mask {path}": picture for path, picture in masks.items()},
-        look=_made_with(options, keywords, mask, regions, companions),
+        look=_made_with(options, keywords, mask, regions, companions, refinement),
         words=words,
         device=device,
         model=model,
@@ -233,6 +249,7 @@ def _made_with(
     mask: Path | None,
     regions: list[tuple[Path, str]],
     companions: Companions,
+    refinement: RefineOptions | None,
 ) -> dict[str, Any]:
     """Describe the look for a result's EXIF comment; files are named without their folders."""
     always = ("strength", "preserve_color", "stroke", "detail", "grain")
@@ -246,7 +263,17 @@ def _made_with(
     for name in ("captioner", "style_from", "finish"):
         model = getattr(companions, name)
         made[name] = None if model is None else str(model)
+    if refinement is not None:
+        made["refine"] = refinement.steps
+        made["refine_clip"] = refinement.clip and Path(refinement.clip).name
     return {name: value for name, value in made.items() if value or name in always}
+
+
+def _refinement(steps: int, clip: str | None) -> RefineOptions | None:
+    """The settings of a refinement, None without one."""
+    if clip is not None and steps == 0:
+        raise InputError("--refine-clip does nothing without --refine")
+    return RefineOptions.of(RefineOptions(steps=steps, clip=clip))
 
 
 def _region(text: str) -> tuple[Path, str]:

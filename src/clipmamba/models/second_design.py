@@ -88,6 +88,8 @@ class SecondStylizer(nn.Module):
     """Pixels of padding at each edge of a photo, where scans lack context."""
     noise_stride: ClassVar[int] = 4
     """Pixels of the photo per position of the noise."""
+    code_bias: ClassVar[str] = "to_code.1.bias"
+    """Parameter that shifts the style code of every layer."""
 
     def __init__(self, config: SecondConfig | None = None):
         super().__init__()

@@ -55,6 +55,7 @@ class Stylizer(Pretrained):
     margin = 16  # pixels of padding at each edge, where scans lack context
     stride = STRIDE
     noise_stride = 2  # pixels per position of the noise
+    code_bias = "style.net.2.bias"  # parameter that shifts the style code of every layer
 
     @configured
     def __init__(

@@ -18,6 +18,7 @@ from clipmamba.errors import WeightsError
 from clipmamba.pipelines.companions import Companions, StyleFinder
 from clipmamba.pipelines.keywords import suggest_keywords
 from clipmamba.pipelines.options import StylizeOptions
+from clipmamba.pipelines.refine.options import Refinement, RefineOptions
 from clipmamba.pipelines.saved import check_guidance, read_index, write_index
 from clipmamba.styles.request import StyleRequest, read_style
 from clipmamba.weights import ROOT, loading, released, verify
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from clipmamba.models import Stylizer
     from clipmamba.models.second_design import SecondStylizer, SecondView
     from clipmamba.pipelines.companions import Finish
+    from clipmamba.pipelines.paint import Painter
     from clipmamba.pipelines.photo import Photo, Picture
     from clipmamba.styles import Style, StylePrior
     from clipmamba.styles.resolve import ResolvedStyle
@@ -44,9 +46,12 @@ class StylizeOutput:
     Attributes:
         images: one picture per input, of the input's kind; for a batch tensor (B, 3, H, W), a
             tensor of that shape. With several variants, a list of them in place of each picture.
+        refinements: what each refinement gained, in order, one per picture, variant and layer of
+            the style; none without ``refine``.
     """
 
     images: Any
+    refinements: list[Refinement] = dataclasses.field(default_factory=list)
 
 
 class StylizePipeline:
@@ -194,6 +199,16 @@ class StylizePipeline:
         other._network_for = network_for
         return other
 
+    def with_stylizer(self, stylizer: Stylizer | SecondStylizer) -> StylizePipeline:
+        """Make a pipeline of the same parts, the same guidance too, around other parameters.
+
+        Args:
+            stylizer: of the same design and sizes, such as a view by `nn.overlay`.
+        """
+        other = copy.copy(self)
+        other.stylizer = stylizer
+        return other
+
     def prepare(
         self, request: StyleRequest, seeds: Sequence[int | None] = (None,)
     ) -> ResolvedStyle:
@@ -279,6 +294,7 @@ class StylizePipeline:
         seed: int | None = StylizeOptions.seed,
         variants: int = StylizeOptions.variants,
         finish: Finish | None = None,
+        refine: int | RefineOptions = 0,
         callback: Callable[[float, int], None] | None = None,
     ) -> StylizeOutput:
         """Restyle one picture or several.
@@ -309,6 +325,8 @@ class StylizePipeline:
             finish: repaints results, given (photo, picture, seed, words) with tensors
                 (B, 3, H, W) in [0, 1], such as `clipmamba.integrations.diffusion.Finisher`. The
                 change respects ``strength``, ``preserve_color`` and masks; it has no gradient.
+            refine: steps of an optimization that improves each picture, or `RefineOptions`; 0 for
+                none.
             callback: called with the number of pictures done, fractions included, and their total.
 
         Returns:
@@ -323,7 +341,38 @@ class StylizePipeline:
             strength, preserve_color, stroke, detail, grain, max_size, tile, seed, variants
         )
         asked = read_style(prompt, style_image, style, avoid, source, templates, mask, regions)
-        return self.restyle(images, asked, options, Companions(finish=finish), callback)
+        return self.restyle(images, asked, options, Companions(finish=finish), callback, refine)
+
+    def refine(
+        self,
+        images: Picture | Sequence[Picture],
+        style: str | Style | ResolvedStyle,
+        settings: int | RefineOptions | None = None,
+        options: StylizeOptions | None = None,
+        callback: Callable[[float, int], None] | None = None,
+    ) -> StylizeOutput:
+        """Restyle pictures, and improve each by an optimization of its own.
+
+        Args:
+            images: see `__call__`.
+            style: words, a `Style`, or what :meth:`prepare` gave, with all of its variants.
+            settings: `RefineOptions`, or a number of steps; None for the defaults.
+            options: strength and the other options; None for the defaults.
+            callback: see `__call__`.
+
+        Returns:
+            See `__call__`.
+
+        Raises:
+            InputError: a setting or a picture can't be used, or the network has no gradients.
+            WeightsError: the CLIP that the settings name can't be loaded.
+        """
+        prompt, other = (style, None) if isinstance(style, str) else (None, style)
+        asked = read_style(prompt, None, other)
+        settings = RefineOptions() if settings is None else settings
+        return self.restyle(
+            images, asked, options or StylizeOptions(), callback=callback, refine=settings
+        )
 
     def restyle(
         self,
@@ -332,6 +381,7 @@ class StylizePipeline:
         options: StylizeOptions,
         companions: Companions | None = None,
         callback: Callable[[float, int], None] | None = None,
+        refine: int | RefineOptions = 0,
     ) -> StylizeOutput:
         """Restyle like `__call__`, with the keywords bundled into three values.
 
@@ -341,15 +391,23 @@ class StylizePipeline:
             options: strength and the other options.
             companions: the optional models.
             callback: see `__call__`.
+            refine: see `__call__`.
 
         Raises:
             InputError: a picture or a style can't be used.
         """
+        from clipmamba.pipelines.paint import paint
         from clipmamba.pipelines.photo import Photo
 
         companions = companions or Companions()
         find = StyleFinder(self, asked, options.seeds, companions)
         variants = len(find.seeds)
+        painter, refinements = paint, []
+        if settings := RefineOptions.of(refine):
+            from clipmamba.pipelines.refine.refiner import Refiner
+
+            painter = refiner = Refiner(self, settings)
+            refinements = refiner.refinements
         several = isinstance(images, list | tuple)
         batch = cast("Sequence[Picture]", images if several else [images])
         total = len(batch) * variants
@@ -364,11 +422,11 @@ class StylizePipeline:
                         callback(before + part, total)
 
                 style = find(image, seed).style
-                made.append(self._restyle(photo, style, options, companions.finish, tell))
+                made.append(self._restyle(photo, style, options, companions.finish, tell, painter))
                 tell(1)
             results.append(made if variants > 1 else made[0])
         one_tensor = not several and getattr(results[0], "ndim", 0) == 4
-        return StylizeOutput(results[0] if one_tensor else results)
+        return StylizeOutput(results[0] if one_tensor else results, refinements)
 
     def _restyle(
         self,
@@ -377,6 +435,7 @@ class StylizePipeline:
         options: StylizeOptions,
         finish: Finish | None,
         tell: Callable[[float], None],
+        painter: Painter,
     ) -> Any:
         """Apply every layer of a single-variant style to a photo; return the photo's kind."""
         import torch
@@ -400,8 +459,7 @@ class StylizePipeline:
                 def tell_tile(done: float, number: int = number) -> None:
                     tell(0.99 * (number + done) / len(layers))  # 1 comes when all is done
 
-                [(seed, variant)] = layer.styles.items()
-                restyled = self._paint(before, variant.embedding, seed, options, tell_tile)
+                restyled = painter(self, before, layer, options, tell_tile)
                 if options.preserve_color:
                     restyled = keep_color(restyled, before)
                 restyled = torch.lerp(before, restyled, options.strength).clamp_(0, 1)
@@ -417,39 +475,3 @@ class StylizePipeline:
                 covered = union(areas, picture) * min(options.strength, 1.0)
                 picture = lay_over(picture, finished, covered)
             return photo.give_back(picture)
-
-    def _paint(
-        self,
-        photo: Tensor,
-        point: Tensor,
-        seed: int | None,
-        options: StylizeOptions,
-        tell: Callable[[float], None],
-    ) -> Tensor:
-        """Run the network at its working size, and carry its change over to the photo's size."""
-        from torch.nn import functional
-
-        from clipmamba.io.convert import resize
-        from clipmamba.models.second_design import SecondStylizer
-        from clipmamba.pipelines.compose import within_gamut
-        from clipmamba.pipelines.tiles import restyle_in_tiles
-
-        height, width = photo.shape[2:]
-        scale = options.working_scale(width, height, isinstance(self.stylizer, SecondStylizer))
-        small = resize(photo, max(1, round(height * scale)), max(1, round(width * scale)))
-        # At most as wide as the photo itself, or the margin would multiply a thin photo's size.
-        rows, columns = (min(self.stylizer.margin, side) for side in small.shape[2:])
-        seen = functional.pad(small, (columns, columns, rows, rows), mode="replicate")
-        points = point.to(seen).expand(len(seen), -1)
-        noise = self.stylizer.draw_noise(seen.shape[2], seen.shape[3], seed or 0) * options.grain
-        side = max(small.shape[2:])
-        network = self.network_for(side, options.stroke_for(side))
-        tile = options.tile_side(small.shape[3], small.shape[2], scale)
-        if tile is None:
-            restyled = network(seen, points, noise)
-        else:
-            restyled = restyle_in_tiles(network, seen, points, noise, tile, tell)
-        restyled = restyled[..., rows:-rows, columns:-columns]
-        if small.shape != photo.shape:
-            restyled = photo + resize(restyled - small, height, width)
-        return within_gamut(restyled)

@@ -14,6 +14,7 @@ from clipmamba.pipelines.companions import Companions
 from clipmamba.pipelines.keywords import suggest_keywords
 from clipmamba.pipelines.options import StylizeOptions
 from clipmamba.pipelines.pipeline import StylizePipeline
+from clipmamba.pipelines.refine import RefineOptions
 from clipmamba.styles.request import StyleRequest, read_style
 from clipmamba.styles.style_file import check_style_file
 
@@ -54,6 +55,7 @@ def stylize(
     captioner: Name | Captioner | None = None,
     style_from: Name | StylePainter | None = None,
     finish: Name | Finish | None = None,
+    refine: int | RefineOptions = 0,
     callback: Callable[[float, int], None] | None = None,
 ) -> Any:
     """Restyle a picture from words or from another picture.
@@ -96,6 +98,7 @@ def stylize(
         finish: a diffusers image-to-image pipeline by folder or Hub name, with an optional
             strength as in "NAME:0.2", or a function (see :meth:`StylizePipeline.__call__`); it
             repaints the result a little.
+        refine: steps of an optimization that improves each picture, or `RefineOptions`.
         callback: called with the number of pictures done, fractions included, and their total.
 
     Returns:
@@ -121,11 +124,12 @@ def stylize(
     options = StylizeOptions(
         strength, preserve_color, stroke, detail, grain, max_size, tile, seed, variants
     )
+    RefineOptions.of(refine)
     asked = read_style(prompt, style_image, style, avoid, source, templates, mask, regions)
     _check_files(img, asked)
     check_device(device)
     companions = Companions.of(asked, captioner, style_from, finish, device)
-    made = _pipeline(model, device).restyle(img, asked, options, companions, callback)
+    made = _pipeline(model, device).restyle(img, asked, options, companions, callback, refine)
     images = made.images
     return images if isinstance(img, list | tuple) or not isinstance(images, list) else images[0]
 

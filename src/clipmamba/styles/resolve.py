@@ -28,10 +28,12 @@ class StyleLayer:
     Attributes:
         styles: The style's variant for each seed.
         mask: A mask of any kind, white where the style goes; None for everywhere.
+        request: What was asked for, for another CLIP model to read; None for a mix of styles.
     """
 
     styles: Mapping[int | None, Style]
     mask: Any = None
+    request: StyleRequest | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,7 +135,7 @@ def resolve_style(
     for part in request.layers:
         made = maker.ingredients(part)
         layers.append(
-            StyleLayer({seed: maker.style(part, made, seed) for seed in seeds}, part.mask)
+            StyleLayer({seed: maker.style(part, made, seed) for seed in seeds}, part.mask, part)
         )
     return ResolvedStyle(
         tuple(layers), tuple(seeds), request.label, maker.familiarity, request.words
