@@ -20,7 +20,7 @@ def check_device(name: str | torch.device) -> None:
         InputError: the name is not auto, cpu, cuda, cuda:N, xpu, xpu:N or mps.
     """
     if not _DEVICE.fullmatch(str(name)):
-        raise InputError(f"unknown device {str(name)!r}; use auto, cpu, cuda, cuda:1 or mps")
+        raise InputError(f"unknown device {str(name)!r}; use auto, cpu, cuda, cuda:1, xpu or mps")
 
 
 def resolve_device(name: str | torch.device = "auto") -> torch.device:
