@@ -198,7 +198,7 @@ MODEL = section(
         default="auto",
         show_default=True,
         metavar="NAME",
-        help="auto (CUDA if available, else the CPU), cpu, cuda, cuda:1 or mps.",
+        help="auto (CUDA if available, else the CPU), cpu, cuda, cuda:1, xpu or mps.",
     ),
     option(
         "--model",
