@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -18,13 +18,13 @@ from PIL import Image
 
 from clipmamba import __version__
 from clipmamba.cli.exits import SOME_FAILED, USAGE_ERROR, error_line
-from clipmamba.cli.files import Exist, Job, Photo
+from clipmamba.cli.files import Exist, Job, Photo, slug
 from clipmamba.cli.photos import check_result, read_photo, write_result
 from clipmamba.cli.streams import stop_reading
 from clipmamba.cli.terminal import plain_warnings, progress, say, status
 from clipmamba.errors import BackendError, InputError
 from clipmamba.io.mask import check_shape
-from clipmamba.pipelines.companions import Companions, StyleFinder
+from clipmamba.pipelines.companions import Companions, FoundStyle, StyleFinder
 from clipmamba.pipelines.options import StylizeOptions
 from clipmamba.pipelines.pipeline import StylizePipeline
 from clipmamba.styles.request import StyleRequest
@@ -61,6 +61,7 @@ class Batch:
         keep_settings: whether results say how they were made.
         stream_format: of a picture on standard output.
         as_json: report in JSON lines.
+        show_mask: whether what words have found is written beside each result.
     """
 
     jobs: Sequence[Job]
@@ -79,6 +80,7 @@ class Batch:
     keep_settings: bool
     stream_format: str
     as_json: bool
+    show_mask: bool = False
 
     @property
     def prompt(self) -> str | None:
@@ -138,7 +140,7 @@ class Report:
         *,
         size: tuple[int, int] | None = None,
         seconds: float | None = None,
-        source: str | None = None,
+        found: FoundStyle | None = None,
         error: str | None = None,
     ) -> None:
         """Report one picture: "written", "skipped", "failed" or "planned"."""
@@ -152,7 +154,8 @@ class Report:
                 "state": state,
                 "size": size,
                 "prompt": self._batch.prompt,
-                "source": source,
+                "source": None if found is None else found.source,
+                "parts": None if found is None else _rounded(found.shares),
                 "drawn": self._batch.drawn(job),
                 "finish": self._batch.look.get("finish"),
                 "model": self._batch.model_name,
@@ -290,7 +293,7 @@ class _Writing:
     future: Future[str]
     size: tuple[int, int]
     seconds: float
-    source: str | None
+    found: FoundStyle
 
     def settle(self, report: Report) -> None:
         """Wait until it is written, and report."""
@@ -299,7 +302,7 @@ class _Writing:
         except InputError as error:
             report.tell(self.job, "failed", error=str(error))
         else:
-            report.tell(self.job, state, size=self.size, seconds=self.seconds, source=self.source)
+            report.tell(self.job, state, size=self.size, seconds=self.seconds, found=self.found)
 
 
 @dataclass
@@ -324,12 +327,12 @@ def _make(
     """Restyle one picture and hand it to the writer."""
     started = time.perf_counter()
     try:
-        result, source = restyler(job, picture, callback)
+        result, found = restyler(job, picture, callback)
     except InputError as error:
         return _Failure(job, str(error))
     seconds = time.perf_counter() - started
-    writing = helper.submit(write_one, restyler.batch, job, result, source)
-    return _Writing(job, writing, result.size, seconds, source)
+    writing = helper.submit(write_one, restyler.batch, job, result, found)
+    return _Writing(job, writing, result.size, seconds, found)
 
 
 @dataclass(frozen=True)
@@ -350,8 +353,8 @@ class Restyler:
 
     def __call__(
         self, job: Job, picture: Image.Image, callback: Callable[[float, int], None]
-    ) -> tuple[Image.Image, str | None]:
-        """Restyle one picture, and give the words for what it shows with it.
+    ) -> tuple[Image.Image, FoundStyle]:
+        """Restyle one picture, and give the style that was found for it.
 
         Raises:
             InputError: it can't be restyled or written, or does not fit into memory.
@@ -361,6 +364,8 @@ class Restyler:
             check_result(job, self.batch.result_size(picture), self.batch.stream_format)
             found = self.find(picture, job.seed)
             self.report.note_familiarity(found.style.familiarity)
+            for words in found.missing:
+                logger.warning("%s: no %s was found", job.photo, words)
             output = self.pipeline(
                 picture, style=found.style, callback=callback, **self.batch.keywords
             )
@@ -373,7 +378,7 @@ class Restyler:
                 raise
             remedy = "work in tiles with --tile 512, or make it smaller with --max-size"
             raise InputError(f"{job.photo} does not fit into memory; {remedy}") from error
-        return output.images[0], found.source
+        return output.images[0], found
 
 
 def read_one(photo: Photo, batch: Batch) -> Image.Image:
@@ -391,8 +396,16 @@ def read_one(photo: Photo, batch: Batch) -> Image.Image:
     return picture
 
 
-def write_one(batch: Batch, job: Job, result: Image.Image, source: str | None) -> str:
-    """Write one result as the batch says; see `write_result`."""
+def write_one(batch: Batch, job: Job, result: Image.Image, found: FoundStyle) -> str:
+    """Write one result as the batch says, and what was found beside it; see `write_result`."""
+    settings = batch.settings(job, found.source)
+    if batch.show_mask and job.target is not None:
+        for words, mask in found.parts.items():
+            write_result(
+                replace(job, target=mask_file(job.target, words)), mask, exist=batch.exist,
+                stream_format="png", metadata="all", quality=None,
+                settings={"part": words, "version": __version__},
+            )  # fmt: skip
     return write_result(
         job,
         result,
@@ -400,8 +413,17 @@ def write_one(batch: Batch, job: Job, result: Image.Image, source: str | None) -
         stream_format=batch.stream_format,
         metadata=batch.metadata,
         quality=batch.quality,
-        settings=batch.settings(job, source),
+        settings=settings,
     )
+
+
+def mask_file(target: Path, words: str) -> Path:
+    """Where the mask of a part goes that was found for a result."""
+    return target.with_name(f"{target.stem}.{slug(words)}.png")
+
+
+def _rounded(shares: Mapping[str, float]) -> dict[str, float] | None:
+    return {words: round(share, 4) for words, share in shares.items()} or None
 
 
 def _scan_backend(device: torch.device) -> str:

@@ -1,4 +1,4 @@
-"""Models that stand beside the line from photo to picture: a captioner, a painter, a finisher.
+"""Models beside the line from photo to picture: a captioner, a painter, a finisher, a segmenter.
 
 What they say or draw becomes part of the request, so that the line itself knows nothing of them.
 They are named by words or given as functions; none is imported before it is asked for, and no
@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from clipmamba.errors import InputError
+from clipmamba.pipelines.parts import PartPlacer
+from clipmamba.regions.words import check_words
 from clipmamba.styles.request import AUTO, StyleRequest, split_weight
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
     from clipmamba.pipelines.photo import Picture
     from clipmamba.pipelines.pipeline import StylizePipeline
+    from clipmamba.regions.find import Segmenter
     from clipmamba.styles.resolve import ResolvedStyle
 
     Name = str | os.PathLike[str]
@@ -40,15 +43,17 @@ class Companions:
         style_from: Draws the style picture of words and a seed; None: CLIP reads the words.
         finish: Repaints (photo, picture, seed, words), tensors (B, 3, H, W) in [0, 1]; None:
             the result stays as it is.
+        segmenter: Finds the parts that words name; None: only those that are found offline.
     """
 
     captioner: Captioner | None = None
     style_from: StylePainter | None = None
     finish: Finish | None = None
+    segmenter: Segmenter | None = None
 
     @property
     def read_nothing(self) -> bool:
-        """Whether the style is read as it was asked for."""
+        """Whether the style is read as it was asked for, the same for every photo."""
         return self.captioner is None and self.style_from is None
 
     @classmethod
@@ -59,6 +64,7 @@ class Companions:
         style_from: Name | StylePainter | None = None,
         finish: Name | Finish | None = None,
         device: str | torch.device = "auto",
+        segmenter: Name | Segmenter | None = None,
     ) -> Companions:
         """Take what somebody named; no model is loaded yet.
 
@@ -68,9 +74,11 @@ class Companions:
             style_from: The same of a text-to-image model.
             finish: The same of an image-to-image model; "NAME:0.3" carries its strength.
             device: Where named models run.
+            segmenter: The same of a model for the parts that words name.
 
         Raises:
-            InputError: A package is missing, or what is named has nothing to do.
+            InputError: A package is missing, nothing finds a part, or what is named has nothing
+                to do.
             WeightsError: There can't be a model of that name.
         """
         asked = request is not None and AUTO in request.sources
@@ -86,7 +94,15 @@ class Companions:
             style_from = _painter(os.fspath(style_from), device)
         if isinstance(finish, str | os.PathLike):
             finish = _finisher(os.fspath(finish), device)
-        return cls(captioner, style_from, finish)
+        parts = [] if request is None else request.parts
+        if segmenter is not None and not any(not part.offline for part in parts):
+            raise InputError("a segmenter finds parts by words: name one, as in mask='boat'")
+        check_words([part.words for part in parts if part.offline], segmenter=False)
+        named = [part.words for part in parts if not part.offline]
+        check_words(named, segmenter=segmenter is not None)
+        if isinstance(segmenter, str | os.PathLike):
+            segmenter = _segmenter(os.fspath(segmenter), device)
+        return cls(captioner, style_from, finish, segmenter)
 
 
 @dataclass(frozen=True)
@@ -96,10 +112,16 @@ class FoundStyle:
     Attributes:
         style: What the pipeline is given.
         source: The words for what is shown; None without any.
+        parts: What words have found in the photo, by these words: grey, of the photo's size.
+        missing: Words that were found nowhere.
+        shares: How much of the photo each part is, up to 1.
     """
 
     style: ResolvedStyle
     source: str | None
+    parts: Mapping[str, Image.Image] = field(default_factory=dict)
+    missing: tuple[str, ...] = ()
+    shares: Mapping[str, float] = field(default_factory=dict)
 
 
 class StyleFinder:
@@ -126,6 +148,7 @@ class StyleFinder:
         self._pipeline = pipeline
         self._companions = companions
         self._request = request
+        self._place = PartPlacer(companions.segmenter)
         self._plain: ResolvedStyle | None = None
         if companions.read_nothing:
             self._plain = pipeline.prepare(request, seeds)
@@ -149,12 +172,16 @@ class StyleFinder:
             InputError: A companion refuses, or see `StylizePipeline.prepare`.
             WeightsError: A companion can't be loaded.
         """
-        if self._plain is not None:
-            return FoundStyle(self._plain.only(seed), self._sources(self._request))
-        request = self._drawn.get(seed, self._request)
-        if self._companions.captioner is not None:
-            request = fill_source(request, self._caption, lambda: self._caption_of_photo(photo))
-        return FoundStyle(self._prepare(request, seed), self._sources(request))
+        request, style = self._request, self._plain
+        if style is None:
+            request = self._drawn.get(seed, request)
+            if self._companions.captioner is not None:
+                request = fill_source(request, self._caption, lambda: self._caption_of_photo(photo))
+            style = self._prepare(request, seed)
+        placed = self._place(style.only(seed), photo)
+        return FoundStyle(
+            placed.style, self._sources(request), placed.masks, placed.missing, placed.shares
+        )
 
     def _prepare(self, request: StyleRequest, seed: int | None) -> ResolvedStyle:
         """The style of a filled request, which differs from the seed's last in its sources only."""
@@ -251,3 +278,10 @@ def _finisher(text: str, device: str | torch.device) -> Finish:
 
     name, strength = split_weight(text, FINISH_STRENGTH)
     return Finisher(name, strength, device)
+
+
+@functools.lru_cache(maxsize=1)
+def _segmenter(name: str, device: str | torch.device) -> Segmenter:
+    from clipmamba.integrations.segmenter import Segmenter
+
+    return Segmenter(name, device)

@@ -181,6 +181,16 @@ class Mask:
             raise InputError(words) from error
 
 
+def fit_masks(masks: Mask | tuple[Mask, ...], size: tuple[int, int]) -> Tensor:
+    """Where any of some masks is, (1, 1, H, W) in [0, 1], for a photo of this width and height.
+
+    Raises:
+        InputError: The photo has another shape than one of them.
+    """
+    fitted = [mask.fit(size) for mask in (masks if isinstance(masks, tuple) else (masks,))]
+    return torch.cat(fitted).amax(0, keepdim=True)
+
+
 def _image(source: Any) -> Image.Image:
     if isinstance(source, bytes | bytearray | memoryview):
         source = io.BytesIO(source)

@@ -18,7 +18,7 @@ from clipmamba.errors import InputError, WeightsError
 from clipmamba.pipelines.keywords import suggest_keywords
 from clipmamba.pipelines.options import StylizeOptions
 from clipmamba.pipelines.saved import check_guidance, read_index, write_index
-from clipmamba.styles.request import StyleRequest
+from clipmamba.styles.request import Part, StyleRequest
 from clipmamba.weights import ROOT, loading, released, verify
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from clipmamba.pipelines.companions import Finish
     from clipmamba.pipelines.photo import Photo, Picture
     from clipmamba.styles import Style, StylePrior
+    from clipmamba.styles.request import Regions
     from clipmamba.styles.resolve import ResolvedStyle
 
     Styles = Style | str | os.PathLike[str]
@@ -208,11 +209,7 @@ class StylizePipeline:
             return Photo.open(picture).tensor.to(self.device)
 
         style = resolve_style(request, self.clip, self.prior, seeds, to_tensor)
-        layers = (
-            layer if layer.mask is None else dataclasses.replace(layer, mask=Mask(layer.mask))
-            for layer in style.layers
-        )
-        return dataclasses.replace(style, layers=tuple(layers))
+        return style.with_masks(lambda area: area if isinstance(area, Part) else Mask(area))
 
     def encode_style(
         self,
@@ -258,8 +255,10 @@ class StylizePipeline:
         avoid: str | None = None,
         source: str | None = None,
         templates: str | Sequence[str] | None = None,
-        mask: Picture | None = None,
-        regions: Sequence[tuple[Picture, str | Style]] = (),
+        mask: Picture | Sequence[Picture] | None = None,
+        regions: Regions = (),
+        keep: Picture | Sequence[Picture] | None = None,
+        faces: Literal["keep", "soften", "style"] = "style",
         strength: float = StylizeOptions.strength,
         preserve_color: bool = StylizeOptions.preserve_color,
         stroke: float = StylizeOptions.stroke,
@@ -284,9 +283,12 @@ class StylizePipeline:
             avoid: words that the style is moved away from.
             source: words for what is shown, so that it is not taken for style.
             templates: sentences around the words, with {} in their place, instead of the usual.
-            mask: white where the photo is restyled, black where it stays, grey between.
-            regions: pairs of a mask and the words (or `Style`) for that part, later ones over
-                earlier ones; without another style the rest stays the photo.
+            mask: white where the photo is restyled, black where it stays, grey between; or words
+                for a part that is found offline, as "sky"; several in a list are joined.
+            regions: pairs of a mask or a part and the words (or `Style`) for it, or a mapping;
+                later ones lie over earlier ones; without another style the rest stays the photo.
+            keep: a mask or a part that stays the photo whatever lies over it, or a list of these.
+            faces: "keep" them the photo, "soften" the style in them to a half, or "style" them.
             strength: see `StylizeOptions`, as for all that follow.
             preserve_color: keep the photo's colors.
             stroke: size of strokes beside the usual.
@@ -310,6 +312,8 @@ class StylizePipeline:
             InputError: an option or a picture can't be used.
             TypeError: there is no such keyword.
         """
+        from clipmamba.pipelines.parts import PartPlacer
+        from clipmamba.regions.words import check_words
         from clipmamba.styles.resolve import ResolvedStyle
 
         options = StylizeOptions(
@@ -317,19 +321,25 @@ class StylizePipeline:
         )
         seeds: Sequence[int | None] = options.seeds
         if isinstance(style, ResolvedStyle):
-            _refuse_beside_prepared(prompt, style_image, avoid, source, templates, mask, *regions)
+            _refuse_beside_prepared(
+                prompt, style_image, avoid, source, templates, mask, keep,
+                None if faces == "style" else faces, *regions,
+            )  # fmt: skip
             resolved = style
             if options.seed is None and options.variants == 1:
                 seeds = resolved.seeds
         else:
             request = StyleRequest.parse(
-                prompt, style_image, style, avoid, source, templates, mask, regions
+                prompt, style_image, style, avoid, source, templates, mask, regions, keep, faces
             )
+            check_words([part.words for part in request.parts], segmenter=False)
             resolved = self.prepare(request, seeds)
         styles = [resolved.only(seed) for seed in seeds]
+        place = PartPlacer()
         return self.restyle(
-            images, lambda _, turn: styles[turn], len(styles), options, finish, callback
-        )
+            images, lambda photo, turn: place(styles[turn], photo).style, len(styles), options,
+            finish, callback,
+        )  # fmt: skip
 
     def restyle(
         self,
@@ -387,6 +397,7 @@ class StylizePipeline:
 
         from clipmamba.io.convert import resize
         from clipmamba.pipelines.compose import keep_color, lay_over, union
+        from clipmamba.pipelines.photo import fit_masks
 
         width, height = size = options.result_size(*photo.size)
         if options.strength == 0 and size == photo.size:
@@ -399,7 +410,7 @@ class StylizePipeline:
             layers = style.layers if options.strength else ()
             areas: list[Tensor | None] = []  # None: everywhere
             for number, layer in enumerate(layers):
-                area = None if layer.mask is None else layer.mask.fit(size).to(before)
+                area = None if layer.mask is None else fit_masks(layer.mask, size).to(before)
 
                 def tell_tile(done: float, number: int = number) -> None:
                     tell(0.99 * (number + done) / len(layers))  # not all before it is all
@@ -420,6 +431,8 @@ class StylizePipeline:
                 # As much of it as there is style, so that it fades with the strength and the mask.
                 covered = union(areas, picture) * min(options.strength, 1.0)
                 picture = lay_over(picture, finished, covered)
+            for mask, amount in style.keep:
+                picture = lay_over(picture, before, fit_masks(mask, size).to(before) * amount)
             return photo.give_back(picture)
 
     def _paint(

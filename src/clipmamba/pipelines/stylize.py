@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -22,8 +23,11 @@ if TYPE_CHECKING:
     from clipmamba.pipelines.companions import Captioner, Finish, Name, StylePainter
     from clipmamba.pipelines.photo import Picture
     from clipmamba.pipelines.pipeline import Styles
-    from clipmamba.styles import Style
+    from clipmamba.regions.find import Segmenter
+    from clipmamba.styles.request import Regions
     from clipmamba.styles.resolve import ResolvedStyle
+
+logger = logging.getLogger("clipmamba")
 
 
 @suggest_keywords
@@ -41,8 +45,10 @@ def stylize(
     avoid: str | None = None,
     source: str | None = None,
     templates: str | Sequence[str] | None = None,
-    mask: Picture | None = None,
-    regions: Sequence[tuple[Picture, str | Style]] = (),
+    mask: Picture | Sequence[Picture] | None = None,
+    regions: Regions = (),
+    keep: Picture | Sequence[Picture] | None = None,
+    faces: Literal["keep", "soften", "style"] = "style",
     preserve_color: bool = StylizeOptions.preserve_color,
     stroke: float = StylizeOptions.stroke,
     detail: float | None = StylizeOptions.detail,
@@ -53,6 +59,7 @@ def stylize(
     captioner: Name | Captioner | None = None,
     style_from: Name | StylePainter | None = None,
     finish: Name | Finish | None = None,
+    segmenter: Name | Segmenter | None = None,
     callback: Callable[[float, int], None] | None = None,
 ) -> Any:
     """Restyle a picture from words or from another picture.
@@ -78,8 +85,11 @@ def stylize(
         source: words for what is shown, so that it is not taken for style. "auto" asks
             ``captioner``: what the style pictures show, or the photo where there are none.
         templates: sentences around the words.
-        mask: white where the photo is restyled.
-        regions: pairs of a mask and a style.
+        mask: white where the photo is restyled; or words for a part, as "person"; several in a
+            list are joined.
+        regions: pairs of a mask or a part and a style, or a mapping: {"sky": "starry night"}.
+        keep: a mask or a part that stays the photo, or a list of these: ["face"].
+        faces: "keep" them the photo, "soften" the style in them to a half, or "style" them.
         preserve_color: keep the photo's colors.
         stroke: size of strokes beside the usual, 0.5 to 2.
         detail: size of strokes whatever the size of the photo.
@@ -95,14 +105,17 @@ def stylize(
         finish: a folder or a hub's name of an image-to-image pipeline of diffusers, with a
             strength as in "NAME:0.2", or a function (:meth:`StylizePipeline.__call__`): repaints
             the result a little.
+        segmenter: a folder or a hub's name of CLIPSeg, or of another segmenter of transformers, or
+            a function from a PIL image and words to a tensor (h, w) in [0, 1]: finds the parts.
+            None: sky, and with the extra ``regions`` face, person and background.
         callback: called with the number of pictures done, and their total.
 
     Returns:
         The restyled picture, as large as the photo; a list for a list or for several variants.
 
     Raises:
-        InputError: an option or a picture can't be used, a package is missing, or a safety
-            checker refuses a picture.
+        InputError: an option or a picture can't be used, a package is missing, nothing finds a
+            part, or a safety checker refuses a picture.
         WeightsError: weights are missing or damaged.
         TypeError: there is no such keyword.
     """
@@ -113,26 +126,31 @@ def stylize(
     )
     request = None
     if type(style).__name__ != "ResolvedStyle":  # which only somebody with torch can have
-        asked = (prompt, style_image, style, avoid, source, templates, mask, regions)
-        request = StyleRequest.parse(*asked)
+        request = StyleRequest.parse(
+            prompt, style_image, style, avoid, source, templates, mask, regions, keep, faces
+        )
         _check_files(img, request)
     check_device(device)
-    companions = Companions.of(request, captioner, style_from, finish, device)
+    companions = Companions.of(request, captioner, style_from, finish, device, segmenter)
     pipeline = _pipeline(model, device)
-    if request is not None and not companions.read_nothing:
+    if request is not None and (request.parts or not companions.read_nothing):
         seeds = options.seeds
         find = StyleFinder(pipeline, request, seeds, companions)
-        made = pipeline.restyle(
-            img, lambda photo, turn: find(photo, seeds[turn]).style, len(seeds), options,
-            companions.finish, callback,
-        )  # fmt: skip
+
+        def style_of(photo: Picture, turn: int) -> ResolvedStyle:
+            found = find(photo, seeds[turn])
+            for words in found.missing if turn == 0 else ():
+                logger.warning("no %s was found in the photo", words)
+            return found.style
+
+        made = pipeline.restyle(img, style_of, len(seeds), options, companions.finish, callback)
     else:
         made = pipeline(
             img, prompt=prompt, style_image=style_image, style=style, avoid=avoid, source=source,
-            templates=templates, mask=mask, regions=regions, strength=strength,
-            preserve_color=preserve_color, stroke=stroke, detail=detail, grain=grain,
-            max_size=max_size, tile=tile, seed=seed, variants=variants, finish=companions.finish,
-            callback=callback,
+            templates=templates, mask=mask, regions=regions, keep=keep, faces=faces,
+            strength=strength, preserve_color=preserve_color, stroke=stroke, detail=detail,
+            grain=grain, max_size=max_size, tile=tile, seed=seed, variants=variants,
+            finish=companions.finish, callback=callback,
         )  # fmt: skip
     images = made.images
     return images if isinstance(img, list | tuple) or not isinstance(images, list) else images[0]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,9 +19,42 @@ from clipmamba.errors import InputError
 if TYPE_CHECKING:
     from clipmamba.styles.style import Style
 
+    Regions = Sequence[tuple[Any, Any]] | Mapping[Any, Any]
+
 AUTO = "auto"  # as source: what a captioner says
+FACE = "face"
+FACES = {"keep": 1.0, "soften": 0.5, "style": 0.0}  # how much of a face stays the photo
 _NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)(e[-+]?\d+)?")
+_FILE_NAME = re.compile(r"[/\\]|\.\w{1,5}$")
 _LIST = re.compile(r"[^:,]*[^:,\s]\s*:\s*[\d.]+\s*(,[^:,]*[^:,\s]\s*:\s*[\d.]+\s*)+")
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of the photo that words name, as "sky"; where it is, each photo says for itself.
+
+    Args:
+        words: What is looked for.
+        offline: Whether a segmenter is left out of it.
+        wanted: Whether somebody should be told where it is not found.
+
+    Raises:
+        InputError: No words.
+    """
+
+    words: str
+    offline: bool = False
+    wanted: bool = True
+
+    def __post_init__(self) -> None:
+        if not self.words.strip():
+            raise InputError("a part of the photo has no name: say what it is, as in 'sky'")
+
+    @classmethod
+    def of(cls, area: Any) -> Any:
+        """The part that a text names; what is a file's name, or no text, as it is."""
+        is_name = not isinstance(area, str) or _FILE_NAME.search(area) or os.path.exists(area)
+        return area if is_name else cls(area)
 
 
 @dataclass(frozen=True)
@@ -36,9 +69,11 @@ class StyleRequest:
         source: Words for what the photo or the style picture shows; its content is taken out of
             the style. `AUTO` stands for what a captioner says, who has to be asked first.
         templates: Sentences around the words, with {} in their place; none for the usual ones.
-        mask: Where the style goes, white in a picture of any kind; None for the whole picture.
+        mask: Where the style goes, white in a picture of any kind, or a `Part`; several in a tuple
+            are joined; None for the whole picture.
         regions: Styles with masks of their own, later ones over earlier ones. With regions alone
             the rest stays the photo.
+        keep: Masks or parts that stay the photo whatever lies over them, and how much, up to 1.
 
     Raises:
         InputError: Nothing asked for, an empty text, a weight that is not above 0, a template
@@ -53,6 +88,7 @@ class StyleRequest:
     templates: tuple[str, ...] = ()
     mask: Any = None
     regions: tuple[StyleRequest, ...] = ()
+    keep: tuple[tuple[Any, float], ...] = ()
 
     def __post_init__(self) -> None:
         if not (self._has_style or self.regions):
@@ -94,7 +130,9 @@ class StyleRequest:
         source: str | None = None,
         templates: str | Sequence[str] | None = None,
         mask: Any = None,
-        regions: Sequence[tuple[Any, Any]] = (),
+        regions: Regions = (),
+        keep: Any = None,
+        faces: str = "style",
     ) -> StyleRequest:
         """Read what people write.
 
@@ -107,12 +145,17 @@ class StyleRequest:
             avoid: See the class.
             source: See the class.
             templates: See the class; one, or several.
-            mask: See the class.
-            regions: Pairs of a mask and the words, or the `Style`, that go there.
+            mask: See the class; one, or a list. Words that are no file's name are a part.
+            regions: Pairs of a mask and the words, or the `Style`, that go there; a mapping too.
+            keep: See the class; one mask, or a list.
+            faces: "keep" leaves them the photo, "soften" gives them half of the style, "style" is
+                what the network does.
 
         Raises:
             InputError: See the class.
         """
+        if faces not in FACES:
+            raise InputError(f"faces must be one of {', '.join(FACES)}, not {faces!r}")
         prompts = tuple(split_weight(text) for text in _several(prompt))
         pictures = tuple((picture, 1.0) for picture in _several(style_image))
         styles = tuple(
@@ -120,12 +163,17 @@ class StyleRequest:
         )
         named: dict[str, Any] = {"avoid": avoid, "source": source, "templates": templates}
         parts = []
-        for area, wanted in regions:
+        for area, wanted in regions.items() if isinstance(regions, Mapping) else regions:
             keyword = "prompt" if isinstance(wanted, str) else "style"
             parts.append(cls.parse(**{keyword: wanted}, **named, mask=area))
+        kept = [(Part.of(area), 1.0) for area in _several(keep)]
+        if FACES[faces]:
+            kept.append((Part(FACE, offline=True, wanted=False), FACES[faces]))
+        areas = tuple(Part.of(area) for area in _several(mask))
         return cls(
-            prompts, pictures, styles, avoid, source, tuple(_several(templates)), mask, tuple(parts)
-        )
+            prompts, pictures, styles, avoid, source, tuple(_several(templates)),
+            areas if len(areas) > 1 else next(iter(areas), None), tuple(parts), tuple(kept),
+        )  # fmt: skip
 
     @property
     def layers(self) -> tuple[StyleRequest, ...]:
@@ -144,8 +192,21 @@ class StyleRequest:
         for layer in self.layers:
             named += [("style picture", picture) for picture, _ in layer.pictures]
             named += [("style file", style) for style, _ in layer.styles]
-            named.append(("mask", layer.mask))
+        named += [("mask", area) for area in self.areas]
         return [(kind, file) for kind, file in named if isinstance(file, str | os.PathLike)]
+
+    @property
+    def areas(self) -> list[Any]:
+        """All masks and parts."""
+        found: list[Any] = []
+        for mask in (*(layer.mask for layer in self.layers), *(area for area, _ in self.keep)):
+            found += mask if isinstance(mask, tuple) else [mask]
+        return [area for area in found if area is not None]
+
+    @property
+    def parts(self) -> list[Part]:
+        """The parts that must be found in each photo."""
+        return [area for area in self.areas if isinstance(area, Part)]
 
     @property
     def words(self) -> str:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from clipmamba.errors import InputError
-from clipmamba.styles.request import AUTO, StyleRequest
+from clipmamba.styles.request import AUTO, Part, StyleRequest
 from clipmamba.styles.style import Style, embed_words
 
 if TYPE_CHECKING:
@@ -27,7 +27,8 @@ class StyleLayer:
 
     Attributes:
         styles: The style's variant for each seed.
-        mask: Of any kind, white where the style goes; None for the whole picture.
+        mask: Of any kind, white where the style goes, or a `Part`; several in a tuple are joined;
+            None for the whole picture.
     """
 
     styles: Mapping[int | None, Style]
@@ -47,6 +48,7 @@ class ResolvedStyle:
         familiarity: How near the least known of the words lie to a text that the prior knows, as a
             cosine; None without words or without known texts.
         words: All words for the style, without weights.
+        keep: Masks that stay the photo whatever lies over them, and how much, up to 1.
     """
 
     layers: tuple[StyleLayer, ...]
@@ -54,6 +56,26 @@ class ResolvedStyle:
     label: str = ""
     familiarity: float | None = None
     words: str = ""
+    keep: tuple[tuple[Any, float], ...] = ()
+
+    @property
+    def parts(self) -> list[Part]:
+        """The parts that must be found in a photo before it is restyled."""
+        masks = [layer.mask for layer in self.layers] + [mask for mask, _ in self.keep]
+        areas = [area for mask in masks for area in (mask if isinstance(mask, tuple) else (mask,))]
+        return [area for area in areas if isinstance(area, Part)]
+
+    def with_masks(self, change: Callable[[Any], Any]) -> ResolvedStyle:
+        """The same, every mask replaced by what a function makes of it; tuples stay tuples."""
+
+        def changed(mask: Any) -> Any:
+            if isinstance(mask, tuple):
+                return tuple(change(area) for area in mask)
+            return None if mask is None else change(mask)
+
+        layers = tuple(replace(layer, mask=changed(layer.mask)) for layer in self.layers)
+        keep = tuple((changed(mask), amount) for mask, amount in self.keep)
+        return replace(self, layers=layers, keep=keep)
 
     def only(self, seed: int | None) -> ResolvedStyle:
         """The same with one variant.
@@ -89,7 +111,8 @@ class ResolvedStyle:
             return NotImplemented
         pair = (self, other)
         if self.seeds != other.seeds or any(
-            len(style.layers) != 1 or style.layers[0].mask is not None for style in pair
+            len(style.layers) != 1 or style.layers[0].mask is not None or style.keep
+            for style in pair
         ):
             raise InputError("only styles of the whole picture, with the same seeds, can be mixed")
         first, second = (style.layers[0].styles for style in pair)
@@ -136,7 +159,7 @@ def resolve_style(
             StyleLayer({seed: maker.style(part, made, seed) for seed in seeds}, part.mask)
         )
     return ResolvedStyle(
-        tuple(layers), tuple(seeds), request.label, maker.familiarity, request.words
+        tuple(layers), tuple(seeds), request.label, maker.familiarity, request.words, request.keep
     )
 
 
