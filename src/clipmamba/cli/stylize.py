@@ -15,7 +15,6 @@ from clipmamba.cli.options import (
     LOOK,
     MAX_PIXELS_OPTION,
     MODEL,
-    PATH,
     STYLE,
     STYLE_FROM,
     SectionCommand,

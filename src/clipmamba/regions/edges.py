@@ -9,7 +9,7 @@ from torch.nn import functional
 from clipmamba.io.convert import resize
 
 WORKING_SIDE = 512  # the filter's coefficients are smooth: a large photo needs no more of them
-_REACH = 64  # windows of this part of the longest side, to each side
+_REACH = 32  # windows of this part of the longest side, to each side: a place of the sky's network
 _EPSILON = 1e-4  # variance of colors in [0, 1] below which a window counts as even
 _CLEAR = 0.1  # what is nearer than this to 0 or 1 becomes 0 or 1
 

@@ -21,43 +21,56 @@ LEAST_SHARE = 0.01  # of the photo: less is no sky but a doubt
 _FILE = ROOT / "sky" / "sky.safetensors"
 
 
-def _separable(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
+def _convolution(inputs: int, outputs: int, stride: int = 1, groups: int = 1) -> nn.Sequential:
     return nn.Sequential(
-        nn.Conv2d(inputs, inputs, 3, stride, 1, groups=inputs, bias=False),
-        nn.Conv2d(inputs, outputs, 1, bias=False),
+        nn.Conv2d(inputs, outputs, 3, stride, 1, groups=groups, bias=False),
         nn.BatchNorm2d(outputs),
         nn.SiLU(),
     )
 
 
-class SkyNetwork(nn.Module):
-    """Pictures (B, 3, 128, 128) in [0, 1] to logits of sky (B, 1, 64, 64)."""
+class _Residual(nn.Module):
+    """A wide view by a depthwise convolution, then a mix of the channels, added to what was."""
 
-    def __init__(self, widths: tuple[int, int, int, int] = (16, 24, 40, 64)) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        a, b, c, d = widths
-        self.stem = nn.Sequential(
-            nn.Conv2d(4, a, 3, 2, 1, bias=False), nn.BatchNorm2d(a), nn.SiLU(), _separable(a, a)
-        )
-        self.half = nn.Sequential(_separable(a, b, 2), _separable(b, b))
-        self.quarter = nn.Sequential(_separable(b, c, 2), _separable(c, c), _separable(c, c))
-        self.eighth = nn.Sequential(_separable(c, d, 2), *(_separable(d, d) for _ in range(3)))
-        self.whole = nn.Linear(d, d)
-        self.up = nn.ModuleList([_separable(d + c, c), _separable(c + b, b), _separable(b + a, a)])
+        self.view = nn.Conv2d(width, width, 5, 1, 2, groups=width, bias=False)
+        self.mix = nn.Sequential(
+            nn.BatchNorm2d(width), nn.Conv2d(width, 2 * width, 1), nn.SiLU(),
+            nn.Conv2d(2 * width, width, 1),
+        )  # fmt: skip
+
+    def forward(self, x: Tensor) -> Tensor:
+        mixed: Tensor = self.mix(self.view(x))
+        return x + mixed
+
+
+class SkyNetwork(nn.Module):
+    """Pictures (B, 3, 128, 128) in [0, 1] to logits of sky (B, 1, 32, 32)."""
+
+    def __init__(self, widths: tuple[int, int, int] = (32, 48, 64)) -> None:
+        super().__init__()
+        a, b, c = widths
+        self.quarter = nn.Sequential(_convolution(4, 16, 2), _convolution(16, a, 2), _Residual(a))
+        self.eighth = nn.Sequential(_convolution(a, b, 2), _Residual(b), _Residual(b))
+        self.sixteenth = nn.Sequential(_convolution(b, c, 2), *(_Residual(c) for _ in range(3)))
+        self.whole = nn.Linear(c, c)
+        self.up = nn.ModuleList(
+            [nn.Sequential(nn.Conv2d(c + b, b, 1), _Residual(b)),
+             nn.Sequential(nn.Conv2d(b + a, a, 1), _Residual(a), _Residual(a))]
+        )  # fmt: skip
         self.out = nn.Conv2d(a, 1, 1)
 
     def forward(self, pictures: Tensor) -> Tensor:
         """Logits of sky."""
         height = torch.linspace(-1, 1, pictures.shape[2]).to(pictures)[:, None]
         height = height.expand(len(pictures), 1, -1, pictures.shape[3])
-        seen = [self.stem(torch.cat([pictures * 2 - 1, height], 1))]
-        for stage in (self.half, self.quarter, self.eighth):
-            seen.append(stage(seen[-1]))
-        x = seen.pop()
+        fine = self.quarter(torch.cat([pictures * 2 - 1, height], 1))
+        middle = self.eighth(fine)
+        x = self.sixteenth(middle)
         x = x + self.whole(x.mean((2, 3)))[..., None, None]  # what kind of photo this is
-        for block in self.up:
-            below = seen.pop()
-            x = block(torch.cat([functional.interpolate(x, scale_factor=2.0), below], 1))
+        for block, beside in zip(self.up, (middle, fine), strict=True):
+            x = block(torch.cat([functional.interpolate(x, scale_factor=2.0), beside], 1))
         logits: Tensor = self.out(x)
         return logits
 
