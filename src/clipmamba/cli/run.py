@@ -400,7 +400,7 @@ def write_one(batch: Batch, job: Job, result: Image.Image, found: FoundStyle) ->
     """Write one result as the batch says, and what was found beside it; see `write_result`."""
     settings = batch.settings(job, found.source)
     if batch.show_mask and job.target is not None:
-        for words, mask in found.parts.items():
+        for words, mask in found.masks.items():
             write_result(
                 replace(job, target=mask_file(job.target, words)), mask, exist=batch.exist,
                 stream_format="png", metadata="all", quality=None,

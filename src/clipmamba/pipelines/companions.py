@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from clipmamba.errors import InputError
-from clipmamba.pipelines.parts import PartPlacer
+from clipmamba.pipelines.parts import PartPlacer, PlacedStyle
 from clipmamba.regions.words import check_words
 from clipmamba.styles.request import AUTO, StyleRequest, split_weight
 
@@ -106,22 +106,14 @@ class Companions:
 
 
 @dataclass(frozen=True)
-class FoundStyle:
+class FoundStyle(PlacedStyle):
     """A style for one photo and one seed.
 
     Attributes:
-        style: What the pipeline is given.
         source: The words for what is shown; None without any.
-        parts: What words have found in the photo, by these words: grey, of the photo's size.
-        missing: Words that were found nowhere.
-        shares: How much of the photo each part is, up to 1.
     """
 
-    style: ResolvedStyle
-    source: str | None
-    parts: Mapping[str, Image.Image] = field(default_factory=dict)
-    missing: tuple[str, ...] = ()
-    shares: Mapping[str, float] = field(default_factory=dict)
+    source: str | None = None
 
 
 class StyleFinder:
@@ -179,9 +171,7 @@ class StyleFinder:
                 request = fill_source(request, self._caption, lambda: self._caption_of_photo(photo))
             style = self._prepare(request, seed)
         placed = self._place(style.only(seed), photo)
-        return FoundStyle(
-            placed.style, self._sources(request), placed.masks, placed.missing, placed.shares
-        )
+        return FoundStyle(placed.style, placed.masks, placed.missing, self._sources(request))
 
     def _prepare(self, request: StyleRequest, seed: int | None) -> ResolvedStyle:
         """The style of a filled request, which differs from the seed's last in its sources only."""

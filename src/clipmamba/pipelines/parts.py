@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from clipmamba.errors import InputError
@@ -28,7 +28,7 @@ class PlacedStyle:
     """
 
     style: ResolvedStyle
-    masks: Mapping[str, Image]
+    masks: Mapping[str, Image] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
 
     @property
@@ -64,7 +64,7 @@ class PartPlacer:
             WeightsError: A model can't be loaded.
         """
         if not style.parts:
-            return PlacedStyle(style, {})
+            return PlacedStyle(style)
         if photo is None:
             raise InputError("a part of a photo can't be found without the photo")
         from clipmamba.pipelines.photo import Mask
