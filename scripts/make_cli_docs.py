@@ -48,7 +48,7 @@ PICTURES = """\
 - 16 bits per channel (grey and RGB of PNG and TIFF) stay 16 bits in a PNG or TIFF result; other
   formats hold 8, and 16-bit CMYK is read with 8.
 - `--strength 0` keeps the photo's own pixels, mode and profile; so does every pixel that `--mask`
-  or `--region` leaves out.
+  or `--region` leaves out or `--keep` keeps.
 - JPEG and WebP are written with quality 95, AVIF and HEIC with 90, all in full color resolution
   where the format has it (WebP has not).
 - Prompt, strength, seed, model and the other options of the style go into EXIF's user comment,
@@ -93,6 +93,7 @@ full, the pictures are made, one line says so, and the exit code is 1.
 | `size` | width and height of the result |
 | `prompt`, `seed` | the style in words; the seed, null without one |
 | `source` | what is shown, in words: given, or said by a captioner; null without |
+| `parts` | the parts that words have found, each with its share of the photo, up to 1; null without |
 | `drawn` | the style pictures that `--style-from` drew, in the cache; null without |
 | `finish` | the model and strength of `--finish`; null without |
 | `model`, `device`, `backend` | `default` or the folder's name; where it ran; which scan ran |

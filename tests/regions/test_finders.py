@@ -29,7 +29,7 @@ needs_extra = pytest.mark.skipif(
 def test_a_rough_edge_moves_to_the_photo_s(size: tuple[int, int]) -> None:
     height, width = size
     photo = torch.full((1, 3, height, width), 0.1)
-    border = width * 9 // 16  # of the photo; the rough mask ends a sixteenth of the width before it
+    border = width * 21 // 40  # of the photo; the rough mask ends a fortieth of the width before it
     photo[..., :border] = torch.tensor([0.2, 0.5, 0.9])[:, None, None]
     rough = torch.zeros(1, 1, 16, 16)
     rough[..., :8] = 1
@@ -37,7 +37,7 @@ def test_a_rough_edge_moves_to_the_photo_s(size: tuple[int, int]) -> None:
     assert mask.shape == (1, 1, height, width)
     assert 0 <= mask.min() <= mask.max() <= 1
     if width >= 64:
-        assert abs(float((mask[0, 0] > 0.5).float().mean()) - border / width) < 0.02
+        assert abs(float((mask[0, 0] > 0.5).float().mean()) - border / width) < 0.012
         assert (mask[..., : width // 4] == 1).all()  # exactly, away from the edge
         assert (mask[..., 3 * width // 4 :] == 0).all()
 
@@ -154,7 +154,7 @@ def test_weights_of_another_package_are_refused(monkeypatch, tmp_path) -> None:
 
     monkeypatch.setattr(joblib, "load", lambda file: [np.zeros((3, 3, 3, 10), np.float32)])
     faces._load.cache_clear()
-    with pytest.raises(WeightsError, match="1 arrays, not 12"):
+    with pytest.raises(WeightsError, match="1 arrays, not 13"):
         faces.find_faces(torch.rand(1, 3, 40, 40))
     faces._load.cache_clear()
 
