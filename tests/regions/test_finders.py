@@ -37,7 +37,7 @@ def test_a_rough_edge_moves_to_the_photo_s(size: tuple[int, int]) -> None:
     assert mask.shape == (1, 1, height, width)
     assert 0 <= mask.min() <= mask.max() <= 1
     if width >= 64:
-        assert abs(float((mask[0, 0] > 0.5).float().mean()) - border / width) < 0.012
+        assert abs(float((mask[0, 0] > 0.5).float().mean()) - border / width) < 0.018
         assert (mask[..., : width // 4] == 1).all()  # exactly, away from the edge
         assert (mask[..., 3 * width // 4 :] == 0).all()
 

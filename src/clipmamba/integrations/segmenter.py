@@ -72,6 +72,7 @@ class Segmenter:
                     _WHAT, self.name, "config.json", ["transformers"], self._load
                 )
             model, processor = self._loaded
+            found: Tensor
             with quiet(["transformers"]), torch.inference_mode():
                 rgb = picture.convert("RGB")
                 if model.config.model_type == "clipseg":

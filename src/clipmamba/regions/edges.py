@@ -45,8 +45,10 @@ def _fit(photo: Tensor, mask: Tensor, radius: int) -> tuple[Tensor, Tensor]:
 
     colors, level = mean(photo), mean(mask)
     together = mean(photo * mask) - colors * level  # (1, 3, h, w)
-    pairs = mean((photo[:, :, None] * photo[:, None]).flatten(1, 2)).unflatten(1, (3, 3))
-    spread = pairs - colors[:, :, None] * colors[:, None]  # (1, 3, 3, h, w)
+    pairs = mean((photo[:, :, None] * photo[:, None]).flatten(1, 2))
+    spread = (
+        pairs.reshape(1, 3, 3, *photo.shape[2:]) - colors[:, :, None] * colors[:, None]
+    )  # (1, 3, 3, h, w)
     spread = spread.permute(0, 3, 4, 1, 2) + _EPSILON * torch.eye(3).to(spread)
     slope = torch.linalg.solve(spread, together.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
     offset = level - (slope * colors).sum(1, keepdim=True)

@@ -167,7 +167,7 @@ def _patches(pixels: Tensor, boxes: Tensor, side: int) -> Tensor:
     down = y[:, :, None].expand(-1, -1, side)
     places = torch.stack([across, down], -1).flatten(0, 1)[None]  # one tall picture of all
     seen = functional.grid_sample(pixels, places, align_corners=False)
-    return seen[0].unflatten(1, (len(boxes), side)).transpose(0, 1)
+    return seen[0].reshape(3, len(boxes), side, side).transpose(0, 1)
 
 
 def _square(boxes: Tensor) -> Tensor:
