@@ -93,7 +93,7 @@ full, the pictures are made, one line says so, and the exit code is 1.
 | `size` | width and height of the result |
 | `prompt`, `seed` | the style in words; the seed, null without one |
 | `source` | what is shown, in words: given, or said by a captioner; null without |
-| `parts` | the parts that words have found, each with its share of the photo, up to 1; null without |
+| `parts` | the parts that words have found, each with its share of the photo; null without |
 | `drawn` | the style pictures that `--style-from` drew, in the cache; null without |
 | `finish` | the model and strength of `--finish`; null without |
 | `model`, `device`, `backend` | `default` or the folder's name; where it ran; which scan ran |

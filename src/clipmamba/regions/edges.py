@@ -11,6 +11,7 @@ from clipmamba.io.convert import resize
 WORKING_SIDE = 512  # the filter's coefficients are smooth: a large photo needs no more of them
 _REACH = 32  # windows of this part of the longest side, to each side: a place of the sky's network
 _EPSILON = 1e-4  # variance of colors in [0, 1] below which a window counts as even
+_DECISION = 4  # slope at 0.5: a place that is likely in the mask is in it, not half in it
 _CLEAR = 0.1  # what is nearer than this to 0 or 1 becomes 0 or 1
 
 
@@ -18,7 +19,7 @@ def follow_edges(mask: Tensor, photo: Tensor) -> Tensor:
     """Bring a rough mask to a photo's size, its edges along the photo's.
 
     Args:
-        mask: (1, 1, h, w) in [0, 1], of the photo's aspect ratio.
+        mask: How likely each place is in it, (1, 1, h, w) in [0, 1], of the photo's aspect ratio.
         photo: sRGB in [0, 1], (1, 3, H, W).
 
     Returns:
@@ -28,7 +29,7 @@ def follow_edges(mask: Tensor, photo: Tensor) -> Tensor:
     scale = min(1.0, WORKING_SIDE / max(height, width))
     size = max(1, round(height * scale)), max(1, round(width * scale))
     small = resize(photo, *size).clamp(0, 1)
-    rough = _enlarge(mask, *size)
+    rough = ((_enlarge(mask, *size) - 0.5) * _DECISION + 0.5).clamp(0, 1)
     slope, offset = _fit(small, rough, max(2, max(size) // _REACH))
     # Row by row of the photo the coefficients are enlarged with all the rest: one picture of four.
     values = _enlarge(torch.cat([slope, offset], 1), height, width)
