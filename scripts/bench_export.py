@@ -1,4 +1,4 @@
-"""An exported file in ONNX Runtime beside torch: agreement and speed, in turn in one process.
+"""Compare an exported file in ONNX Runtime with torch: results and speed, in one process.
 
 clipmamba export stylizer.onnx
 python scripts/bench_export.py stylizer.onnx
@@ -25,21 +25,21 @@ from clipmamba.models.second_design import SecondStylizer
 
 @click.command()
 @click.argument("file", type=click.Path(exists=True, path_type=Path))
-@click.option("--rounds", default=3, show_default=True, help="Calls of each, after one more.")
+@click.option("--rounds", default=3, show_default=True, help="Timed calls of each.")
 @click.option(
     "--model",
     "folder",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="The folder that FILE was exported from, instead of the default weights.",
+    help="Folder of the model that FILE was exported from, if not the default weights.",
 )
 @torch.no_grad()
 def main(file: Path, rounds: int, folder: Path | None) -> None:
-    """Compare FILE, exported without a style, with the network it was made from."""
+    """Compare FILE, exported without a style, with the network that it was exported from."""
     pipeline = StylizePipeline.from_pretrained(folder, device="cpu")
     stylizer = pipeline.stylizer
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
-    # Idle threads of one library must not take the processors from the other.
+    # idle threads of one library must not slow the other
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     session = onnxruntime.InferenceSession(str(file), options)
     print("| picture | torch, ms | ONNX Runtime, ms | ratio | largest difference |")
@@ -47,7 +47,7 @@ def main(file: Path, rounds: int, folder: Path | None) -> None:
     for height, width in ((61, 45), (256, 256), (384, 512)):
         photo = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(0))
         style = F.normalize(torch.ones(1, stylizer.config.style_dim), dim=1)
-        margin = stylizer.margin  # the file adds and cuts it itself
+        margin = stylizer.margin  # the file adds and removes it itself
         model = pipeline.network_for(max(height, width))
         noise = stylizer.draw_noise(height + 2 * margin, width + 2 * margin)
         padded = F.pad(photo, (margin,) * 4, mode="replicate")

@@ -1,9 +1,9 @@
-"""Time of one more step after a long past: Mamba's block, an LSTM, attention with a cache.
+"""Time one more step after a long sequence: Mamba's block, an LSTM, attention with a cache.
 
 python scripts/bench_step.py --pasts 256,1024,4096,16384
 
-Batch 1, float32, one thread, the same width. Each figure is the thread's own time, the least of
-some rounds in which the three take turns, so that what else the machine does weighs little.
+Batch 1, float32, one thread, equal widths. Each figure is the thread's CPU time, the minimum over
+rounds in which the three take turns, so that other load on the machine matters little.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from torch.nn import functional as F
 
 from clipmamba.nn import MambaBlock
 
-STEPS = 10  # timed together, so that the clock's own grain does not count
+STEPS = 10  # timed together, as the clock's resolution is limited
 
 
 def mamba(width: int, past: int) -> tuple[Callable[[Tensor], object], int]:
-    """A step of Mamba's block, and the numbers that it remembers."""
+    """Return a step of Mamba's block, and the size of its state in numbers."""
     block = MambaBlock(width)
     _, state = block.extend(torch.randn(1, past, width))
     memory = [state]
@@ -34,7 +34,7 @@ def mamba(width: int, past: int) -> tuple[Callable[[Tensor], object], int]:
 
 
 def lstm(width: int, past: int) -> tuple[Callable[[Tensor], object], int]:
-    """A step of an LSTM."""
+    """Return a step of an LSTM, and the size of its state in numbers."""
     cell = nn.LSTMCell(width, width)
     memory = [cell(torch.randn(1, width))]
     for token in torch.randn(past - 1, 1, width):
@@ -47,7 +47,7 @@ def lstm(width: int, past: int) -> tuple[Callable[[Tensor], object], int]:
 
 
 def attention(width: int, past: int) -> tuple[Callable[[Tensor], object], int]:
-    """A step of attention that keeps the keys and values of all steps before."""
+    """Return a step of attention that caches all keys and values, and the size of its cache."""
     heads = width // 32
     project, out = nn.Linear(width, 3 * width), nn.Linear(width, width)
     keys, values = torch.randn(2, 1, heads, past + STEPS, 32)
@@ -69,7 +69,8 @@ def main(pasts: str, width: int, rounds: int) -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     kinds = {"mamba": mamba, "LSTM": lstm, "attention": attention}
-    print("| steps before | " + " | ".join(f"{kind}, µs | numbers kept" for kind in kinds) + " |")
+    cells = " | ".join(f"{kind}, µs | state, numbers" for kind in kinds)
+    print(f"| previous steps | {cells} |")
     print("|---|" + "---|" * 2 * len(kinds))
     with torch.inference_mode():
         for past in map(int, pasts.split(",")):

@@ -1,4 +1,4 @@
-"""Put the browser demo together, a folder of static files, and look at it.
+"""Build the browser demo, a folder of static files, or serve it.
 
 npm install --prefix docs/demo
 python scripts/build_demo.py
@@ -37,7 +37,7 @@ RUNTIME_FILES = (
 
 
 class Handler(http.server.SimpleHTTPRequestHandler):
-    """Files with the two headers that let WebAssembly use threads."""
+    """Serves files with the two headers that let WebAssembly use threads."""
 
     def end_headers(self) -> None:
         """Add the headers of cross-origin isolation."""
@@ -47,25 +47,25 @@ class Handler(http.server.SimpleHTTPRequestHandler):
         super().end_headers()
 
     def log_message(self, *_: Any) -> None:
-        """Say nothing of each request."""
+        """Log nothing."""
 
 
 Handler.extensions_map = {**Handler.extensions_map, ".mjs": "text/javascript"}
 
 
 def serve(folder: Path, port: int) -> http.server.ThreadingHTTPServer:
-    """A server of a folder on 127.0.0.1, which its caller runs."""
+    """Return a server of a folder on 127.0.0.1, for the caller to run."""
     handler = functools.partial(Handler, directory=str(folder))
     return http.server.ThreadingHTTPServer(("127.0.0.1", port), handler)
 
 
 def build(pipeline: StylizePipeline, runtime: Path, output: Path) -> None:
-    """Write the page, the network, the styles' points and onnxruntime-web's files.
+    """Write the page, the network, the style embeddings and onnxruntime-web's files.
 
     Args:
-        pipeline: On the CPU.
+        pipeline: The pipeline to export, on the CPU.
         runtime: The folder `dist` of npm's onnxruntime-web.
-        output: Created if missing.
+        output: Folder to write to; created if missing.
     """
     output.mkdir(parents=True, exist_ok=True)
     (output / "ort").mkdir(exist_ok=True)
@@ -91,7 +91,7 @@ def build(pipeline: StylizePipeline, runtime: Path, output: Path) -> None:
 @click.option(
     "--model",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="A folder from StylizePipeline.save_pretrained instead of the default weights.",
+    help="Folder of a saved pipeline, instead of the default weights.",
 )
 @click.option(
     "--runtime",
@@ -105,13 +105,13 @@ def build(pipeline: StylizePipeline, runtime: Path, output: Path) -> None:
     default=ROOT / "build" / "demo",
     help="Where to write.  [default: build/demo]",
 )
-@click.option("--serve", "serves", is_flag=True, help="Only serve what was built, until Ctrl+C.")
+@click.option("--serve", "serves", is_flag=True, help="Only serve the built demo, until Ctrl+C.")
 @click.option("--port", default=8000, show_default=True, help="For --serve.")
 def main(model: Path | None, runtime: Path, output: Path, serves: bool, port: int) -> None:
     """Build the demo of docs/demo.md, or serve it on 127.0.0.1."""
     if serves:
         if not (output / "index.html").is_file():
-            raise click.UsageError(f"there is no demo in {output}: build it first")
+            raise click.UsageError(f"no demo in {output}; build it first")
         with serve(output, port) as server:
             click.echo(f"http://127.0.0.1:{server.server_port}/")
             try:
@@ -121,7 +121,7 @@ def main(model: Path | None, runtime: Path, output: Path, serves: bool, port: in
     missing = [name for name in RUNTIME_FILES if not (runtime / name).is_file()]
     if missing:
         raise click.UsageError(
-            f"{runtime} lacks {', '.join(missing)}: npm install --prefix docs/demo"
+            f"{runtime} lacks {', '.join(missing)}; run: npm install --prefix docs/demo"
         )
     build(StylizePipeline.from_pretrained(model, "cpu"), runtime, output)
     click.echo(output)

@@ -24,8 +24,8 @@ PUBLIC = {
     "clipmamba.ops": "BackendStatus backend_table cross_merge cross_scan "
     "cross_selective_scan scan_backend selective_scan selective_scan_blocks selective_scan_step",
     "clipmamba.page": "PageSettings Restyle Restyled StoppedError",
-    "clipmamba.pipelines": "MAX_STRENGTH Photo StylizeOptions StylizeOutput StylizePipeline "
-    "stylize warm_up",
+    "clipmamba.pipelines": "MAX_STRENGTH Photo RefineOptions StylizeOptions StylizeOutput "
+    "StylizePipeline stylize warm_up",
     "clipmamba.styles": "KNOWN_STYLES KnownStyle ResolvedStyle Style StylePrior StyleRequest "
     "find_style lookup_style resolve_style search_styles suggest_styles",
     "clipmamba.video": "CODECS FramePainter VideoOptions VideoReport WRITABLE_VIDEO stylize_video",

@@ -1,4 +1,4 @@
-// The page: a photo in, choices, before and after, a PNG out. The work is worker.js's.
+// The page: photo, options, before/after view, PNG download. worker.js does the work.
 
 const MAX_PIXELS = 40e6;
 const $ = (id) => document.getElementById(id);
@@ -131,7 +131,7 @@ async function take(file) {
   $("after").width = $("after").height = 0;
   $("compare-row").hidden = $("stage").hidden = true;
   $("stage").hidden = false;
-  if ($("drop").contains(document.activeElement)) $("style").focus(); // it would be lost
+  if ($("drop").contains(document.activeElement)) $("style").focus(); // the focus would be lost
   $("drop").hidden = true;
   $("again").disabled = false;
   offer(null);

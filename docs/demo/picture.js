@@ -1,9 +1,9 @@
-// What the command line does around the network, on planes of numbers: noise, sizes, gamut.
+// The command line's processing around the network, on planes of numbers: noise, sizes, gamut.
 
 const WORKING_SIDE = 1280; // as pipelines/options.py
 const LEAST_WORKING_SIDE = 256;
 
-/** Python's round(): halves go to the even neighbour. */
+/** Python's round(): halves are rounded to even. */
 function round(x) {
   const below = Math.floor(x);
   if (x - below !== 0.5) return Math.round(x);

@@ -1,4 +1,4 @@
-// The network, on a thread of its own: the page stays awake. Messages in: {photo}, {paint}.
+// The network, on a thread of its own: the page stays responsive. Messages in: {photo}, {paint}.
 
 import { blend, intoGamut, normals, resize, toPlanes, workingSize } from "./picture.js";
 
@@ -41,13 +41,13 @@ async function open() {
   if (!adapter) return wasm;
   try {
     const gpu = { ort, session: await create("webgpu"), engine: "WebGPU" };
-    const grey = Float32Array.from({ length: 3 * 128 * 128 }, (_, i) => (i % 251) / 250);
+    const gray = Float32Array.from({ length: 3 * 128 * 128 }, (_, i) => (i % 251) / 250);
     const times = [];
     const results = [];
     for (const { session } of [wasm, gpu]) {
-      await run(ort, session, grey, 128, 128, 0, 1); // the first run prepares
+      await run(ort, session, gray, 128, 128, 0, 1); // the first run is a warm-up
       const begun = performance.now();
-      results.push(await run(ort, session, grey, 128, 128, 0, 1));
+      results.push(await run(ort, session, gray, 128, 128, 0, 1));
       times.push(performance.now() - begun);
     }
     const differs = results[0].some((value, i) => !(Math.abs(value - results[1][i]) < 1 / 255));
@@ -99,4 +99,4 @@ onmessage = ({ data }) => {
     }
   });
 };
-postMessage({ listening: true }); // what came before a module's top-level await is lost
+postMessage({ listening: true }); // messages before a module's top-level await are lost

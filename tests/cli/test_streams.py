@@ -120,7 +120,7 @@ def test_empty_names_are_one_line(here, photo) -> None:
 def test_a_working_folder_that_is_gone(shell, here) -> None:
     done = shell("mkdir d; cd d; rmdir ../d; $S photo.png")
     assert done.returncode == 2
-    one_line(done, "working folder is gone")
+    one_line(done, "working directory no longer exists")
     done = shell(f"mkdir e; cd e; rmdir ../e; $S {here}/photo.png -o {here}/out.png --dry-run")
     assert (done.returncode, done.stdout) == (0, f"{here}/photo.png -> {here}/out.png\n")
 

@@ -109,7 +109,7 @@ def test_a_hubs_name_out_of_reach_is_one_line(run, monkeypatch, options: list[st
         (["stylize", "church.png", "--style-image", "boat.png", "--style-from", "x/y"],
          "add a prompt"),
         (["stylize", "church.png", "-p", "oil", "--finish", "x/y:3"], "strength of finish"),
-        (["video", "a.mp4", "b.mp4", "-p", "oil", "--source", "auto"], "say what is shown"),
+        (["video", "a.mp4", "b.mp4", "-p", "oil", "--source", "auto"], "describe the content"),
         (["embed", "-p", "oil", "--source", "auto"], "describes a style image"),
     ],
 )  # fmt: skip

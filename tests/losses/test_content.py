@@ -99,7 +99,7 @@ def test_texture_gradcheck(pictures):
 
 def test_texture_refuses_windows_that_do_not_fit(pictures):
     for window in (1, 9):
-        with pytest.raises(InputError, match="window must be 2 to 8"):
+        with pytest.raises(InputError, match="window must be from 2 to 8"):
             excess_texture_loss(pictures(1, 8, 9), pictures(1, 8, 9), window=window)
 
 

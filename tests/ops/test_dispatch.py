@@ -212,3 +212,9 @@ def test_mamba_ssm_is_given_the_least_step(
 def test_bad_input_is_named(change: Inputs, message: str) -> None:
     with pytest.raises(InputError, match=message):
         selective_scan(**(make() | change))
+
+
+@pytest.mark.parametrize("step", [float("nan"), float("inf"), -0.1])
+def test_a_least_step_that_is_none_is_refused(step: float) -> None:
+    with pytest.raises(InputError, match="least_delta must be finite and at least 0"):
+        selective_scan(**make(), least_delta=step)

@@ -84,7 +84,7 @@ def test_a_style_picture_and_several_variants(
     photo.rotate(90).save(picture)
     page = visitors()
     drop(page, photo_file)
-    page.get_by_text("A picture that shows the style").click()
+    page.get_by_text("A picture in the desired style").click()
     page.set_input_files("#style input[type=file]", str(picture))
     page.wait_for_selector("#style .file-preview")
     page.get_by_label("number input for Variants").fill("2")

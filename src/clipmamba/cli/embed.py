@@ -47,7 +47,7 @@ from clipmamba.styles.request import AUTO, StyleRequest
         "--output",
         metavar="OUT",
         type=PATH,
-        help=("The file to write.  [default: the style's name and .safetensors, here]"),
+        help="The file to write.  [default: named after the style, in the current folder]",
     ),
     MAX_PIXELS_OPTION,
     OVERWRITE,
@@ -61,10 +61,10 @@ def embed(
     captioner: str | None,
     style_from: str | None,
     device: str,
-    model: Path | None,
+    model: str | None,
     **style: Any,
 ) -> None:
-    """Save a style of words and pictures, for 'stylize --style'.
+    """Save a style made of words and pictures, for 'stylize --style'.
 
     \b
     clipmamba embed -p "ukiyo-e:0.7" -p "watercolor:0.3" -o mine.safetensors
@@ -76,7 +76,7 @@ def embed(
     request = StyleRequest.parse(**keywords)
     label = request.label
     if AUTO in request.sources and not (request.pictures or style_from):
-        raise InputError("--source auto describes a style image, and there is none")
+        raise InputError("--source auto describes a style image: add --style-image")
     StylizeOptions(seed=seed)
     check_device(device)
     companions = Companions.of(request, captioner, style_from, device=device)

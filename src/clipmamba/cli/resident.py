@@ -1,4 +1,4 @@
-"""``clipmamba stylize`` inside a process that keeps its model: what `clipmamba page` runs."""
+"""``clipmamba stylize`` inside a process that keeps its model loaded, for `clipmamba page`."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ def restyle(
     pipeline: StylizePipeline,
     callback: Callable[[float, int], None],
 ) -> Restyled:
-    """Make the results of one photo as `clipmamba stylize` makes them, to the byte.
+    """Restyle one photo; the results are those of `clipmamba stylize`, byte for byte.
 
     Args:
-        arguments: of the command line, after the command's name.
-        pipeline: what `--model` and `--device` in them would load.
-        callback: called with the number of pictures done, parts of one included, and their total;
-            what it raises ends the work.
+        arguments: the command line after `clipmamba stylize`.
+        pipeline: the pipeline that its `--model` and `--device` would load.
+        callback: called with the number of pictures done, fractions included, and their total;
+            an exception from it stops the work.
 
     Raises:
-        InputError: where the command would fail.
+        InputError: the command would fail.
     """
     with _remarks() as remarks:
         try:
@@ -55,14 +55,14 @@ def restyle(
                 callback(before + done, len(batch.jobs))
 
             tell(0, 1)
-            write_one(batch, job, *make(job, picture, tell))
+            write_one(batch, job, make(job, picture, tell))
     files = tuple(job.target for job in batch.jobs if job.target is not None)
     return Restyled(files, tuple(dict.fromkeys(remarks)))
 
 
 @contextlib.contextmanager
 def _remarks() -> Iterator[list[str]]:
-    """What this thread logs as a warning meanwhile."""
+    """Collect the warnings that this thread logs inside the block."""
     found: list[str] = []
     here = threading.get_ident()
 

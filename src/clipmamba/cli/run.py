@@ -1,8 +1,9 @@
-"""Many pictures through one model: read ahead, write behind, report each, go on after failures."""
+"""Restyle many pictures with one model: read ahead, write behind, report each, survive failures."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import itertools
 import json
 import logging
@@ -27,6 +28,8 @@ from clipmamba.io.mask import check_shape
 from clipmamba.pipelines.companions import Companions, FoundStyle, StyleFinder
 from clipmamba.pipelines.options import StylizeOptions
 from clipmamba.pipelines.pipeline import StylizePipeline
+from clipmamba.pipelines.refine import Refinement
+from clipmamba.pipelines.saved import model_label
 from clipmamba.styles.request import StyleRequest
 
 if TYPE_CHECKING:
@@ -37,7 +40,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("clipmamba")
 
-UNFAMILIAR = 0.6  # cosine to the nearest text that the prior knows: words below are hardly known
+UNFAMILIAR = 0.6  # cosine to the nearest text in the prior, below which words are hardly known
 
 
 @dataclass(frozen=True)
@@ -45,23 +48,23 @@ class Batch:
     """Everything a run needs to know.
 
     Attributes:
-        jobs: the pictures to make, those of one photo side by side.
-        request: the style that is asked for, its pictures and masks read.
-        keywords: what the pipeline is told beside picture and style.
-        companions: models that help with the style.
-        masks: those among them that must have the shape of every photo, by what they are called.
-        look: the options that make the style, for results that say how they were made; no paths.
-        words: the prompts as they were typed.
+        jobs: the pictures to make; jobs of the same photo are adjacent.
+        request: the requested style, with its pictures and masks read.
+        keywords: further keywords for the pipeline.
+        companions: captioners and diffusion models that help with the style.
+        masks: masks, which must fit every photo, by their names in error messages.
+        look: the style options to record in each result; file names without folders.
+        words: the prompts as typed.
         device: where to compute.
-        model: a saved pipeline, or None for the default one.
-        exist: what to do about a result that is there already.
-        max_pixels: larger photos are refused.
-        metadata: what is kept of the photo's: "all", "color" or "none".
-        quality: of formats that lose some; None for the usual one.
-        keep_settings: whether results say how they were made.
-        stream_format: of a picture on standard output.
-        as_json: report in JSON lines.
-        show_mask: whether what words have found is written beside each result.
+        model: folder or Hub name of a saved pipeline, or None for the default one.
+        exist: what to do if a result exists already.
+        max_pixels: limit on a photo's pixels.
+        metadata: which metadata of the photo to keep: "all", "color" or "none".
+        quality: encoder quality, 1 to 100, for lossy formats; None for the default.
+        keep_settings: whether to record the settings in each result.
+        stream_format: format of a picture on standard output.
+        as_json: whether to report in JSON lines.
+        show_mask: whether to write what words have found beside each result.
     """
 
     jobs: Sequence[Job]
@@ -72,7 +75,7 @@ class Batch:
     look: Mapping[str, Any]
     words: Sequence[str]
     device: str
-    model: Path | None
+    model: str | None
     exist: Exist
     max_pixels: int
     metadata: str
@@ -84,20 +87,20 @@ class Batch:
 
     @property
     def prompt(self) -> str | None:
-        """The style in the words that were typed, for reports; None without any."""
+        """The prompts as typed, joined for reports; None without any."""
         return " + ".join(self.words) or None
 
     @property
     def model_name(self) -> str:
-        """The model's name without its path."""
-        return "default" if self.model is None else self.model.resolve().name
+        """The model as the results name it."""
+        return "default" if self.model is None else model_label(self.model)
 
     def result_size(self, picture: Image.Image) -> tuple[int, int]:
-        """Width and height of what a picture becomes."""
+        """Compute the width and height of a picture's result, in pixels."""
         return StylizeOptions(max_size=self.keywords.get("max_size")).result_size(*picture.size)
 
     def drawn(self, job: Job) -> list[str] | None:
-        """Where the style pictures that were drawn for a job are kept; None if none were."""
+        """List the paths of the style pictures drawn for a job; None if none were."""
         if self.companions.style_from is None:
             return None
         painter = cast("StylePainter", self.companions.style_from)
@@ -105,7 +108,7 @@ class Batch:
         return [str(painter.file(text.strip(), job.seed)) for text in texts]
 
     def settings(self, job: Job, source: str | None) -> dict[str, Any] | None:
-        """How a result was made, for the result itself."""
+        """Collect the settings to record in a result; None if they are not recorded."""
         if not self.keep_settings:
             return None
         return {
@@ -119,10 +122,10 @@ class Batch:
 
 
 class Report:
-    """Tells about each picture on stdout, about failures on stderr, and counts.
+    """Reports each picture on stdout and each failure on stderr, and counts both.
 
     Args:
-        batch: the run that is reported.
+        batch: the run to report on.
     """
 
     def __init__(self, batch: Batch) -> None:
@@ -141,6 +144,7 @@ class Report:
         size: tuple[int, int] | None = None,
         seconds: float | None = None,
         found: FoundStyle | None = None,
+        refinements: Sequence[Refinement] = (),
         error: str | None = None,
     ) -> None:
         """Report one picture: "written", "skipped", "failed" or "planned"."""
@@ -158,6 +162,7 @@ class Report:
                 "parts": None if found is None else _rounded(found.shares),
                 "drawn": self._batch.drawn(job),
                 "finish": self._batch.look.get("finish"),
+                "refine": [dataclasses.asdict(done) for done in refinements] or None,
                 "model": self._batch.model_name,
                 "seed": job.seed,
                 "device": self.device,
@@ -170,23 +175,23 @@ class Report:
         elif state == "planned":
             say(os.fsencode(f"{job.photo} -> {job.output}"))
         elif state == "written" and job.target is not None:
-            say(os.fsencode(job.target))  # bytes: any file name can be printed
+            say(os.fsencode(job.target))  # bytes can print any file name
 
     def note_familiarity(self, familiarity: float | None) -> None:
-        """Keep how well the words are known; warn once where they are hardly."""
+        """Record the familiarity of the words; warn once if it is low."""
         if familiarity is None or self.familiarity is not None:
             return
         self.familiarity = round(familiarity, 3)
         if familiarity < UNFAMILIAR:
             logger.warning(
-                "%r is far from every style that the model learned (%.2f of 1): the result may "
-                "have little of it; 'clipmamba styles' lists what is known",
+                "%r is far from every style that the model knows (familiarity %.2f of 1): the "
+                "result may show little of it; 'clipmamba styles' lists the known styles",
                 self._batch.prompt,
                 familiarity,
             )
 
     def close(self) -> int:
-        """Sum up a run of several pictures, and give the exit code."""
+        """Summarize a run of several pictures, and return the exit code."""
         count = {state: number for state, number in self._count.items() if number}
         if len(self._batch.jobs) > 1 and (set(count) - {"written", "planned"}):
             parts = ", ".join(f"{number} {state}" for state, number in count.items())
@@ -216,15 +221,15 @@ def rehearse(batch: Batch) -> int:
 def run(batch: Batch) -> int:
     """Make every picture of a batch.
 
-    One thread beside this one reads the next photo and writes the last result. The model is
-    loaded when the first photo has been read, once. A failed picture does not stop the rest.
+    A second thread reads the next photo and writes the last result. The model is loaded once, after
+    the first photo has been read. A failed picture does not stop the rest.
 
     Returns:
         The exit code.
 
     Raises:
         WeightsError: the model can't be loaded.
-        BackendError: a scan backend was asked for by name and can't run.
+        BackendError: a scan backend was requested by name and can't run.
     """
     report = Report(batch)
     work = [job for job in batch.jobs if not job.skip]
@@ -272,7 +277,7 @@ def _make_all(
                 if picture is not None and restyler is not None:
                     now = _make(restyler, job, picture, helper, _from(made, advance))
                 if last is not None:
-                    last.settle(report)  # in the order of the pictures
+                    last.settle(report)  # keeps the order of the pictures
                 last = now
                 made += 1
                 advance(made)
@@ -281,28 +286,34 @@ def _make_all(
 
 
 def _from(made: int, advance: Callable[[float], None]) -> Callable[[float, int], None]:
-    """The pipeline's callback for the picture after `made` others."""
+    """Make the pipeline's callback for the picture after `made` others."""
     return lambda done, _: advance(made + done)
 
 
 @dataclass
 class _Writing:
-    """A result on its way to the disk."""
+    """A result that is being written."""
 
     job: Job
     future: Future[str]
-    size: tuple[int, int]
+    result: RestyledPhoto
     seconds: float
-    found: FoundStyle
 
     def settle(self, report: Report) -> None:
-        """Wait until it is written, and report."""
+        """Wait until it is written, and report it."""
         try:
             state = self.future.result()
         except InputError as error:
             report.tell(self.job, "failed", error=str(error))
         else:
-            report.tell(self.job, state, size=self.size, seconds=self.seconds, found=self.found)
+            report.tell(
+                self.job,
+                state,
+                size=self.result.image.size,
+                seconds=self.seconds,
+                found=self.result.found,
+                refinements=self.result.refinements,
+            )
 
 
 @dataclass
@@ -313,7 +324,7 @@ class _Failure:
     problem: str
 
     def settle(self, report: Report) -> None:
-        """Report."""
+        """Report the failure."""
         report.tell(self.job, "failed", error=self.problem)
 
 
@@ -327,23 +338,38 @@ def _make(
     """Restyle one picture and hand it to the writer."""
     started = time.perf_counter()
     try:
-        result, found = restyler(job, picture, callback)
+        result = restyler(job, picture, callback)
     except InputError as error:
         return _Failure(job, str(error))
     seconds = time.perf_counter() - started
-    writing = helper.submit(write_one, restyler.batch, job, result, found)
-    return _Writing(job, writing, result.size, seconds, found)
+    writing = helper.submit(write_one, restyler.batch, job, result)
+    return _Writing(job, writing, result, seconds)
+
+
+@dataclass(frozen=True)
+class RestyledPhoto:
+    """One result.
+
+    Attributes:
+        image: the picture.
+        found: the style that was found for the photo.
+        refinements: what was gained, per layer of the style; none without a refinement.
+    """
+
+    image: Image.Image
+    found: FoundStyle
+    refinements: Sequence[Refinement]
 
 
 @dataclass(frozen=True)
 class Restyler:
-    """Makes the pictures of a batch.
+    """Restyles the pictures of a batch.
 
     Attributes:
-        batch: what is asked for.
-        pipeline: what restyles.
-        find: gives the style of each picture.
-        report: is told how well the words are known.
+        batch: the run.
+        pipeline: the pipeline that restyles.
+        find: resolves the style of each picture.
+        report: receives the familiarity of the words.
     """
 
     batch: Batch
@@ -353,12 +379,12 @@ class Restyler:
 
     def __call__(
         self, job: Job, picture: Image.Image, callback: Callable[[float, int], None]
-    ) -> tuple[Image.Image, FoundStyle]:
-        """Restyle one picture, and give the style that was found for it.
+    ) -> RestyledPhoto:
+        """Restyle one picture.
 
         Raises:
-            InputError: it can't be restyled or written, or does not fit into memory.
-            BackendError: a scan backend was asked for by name and can't run.
+            InputError: it can't be restyled or written, or does not fit in memory.
+            BackendError: a scan backend was requested by name and can't run.
         """
         try:
             check_result(job, self.batch.result_size(picture), self.batch.stream_format)
@@ -376,16 +402,18 @@ class Restyler:
         except (MemoryError, RuntimeError) as error:
             if not isinstance(error, MemoryError) and "memory" not in str(error):
                 raise
-            remedy = "work in tiles with --tile 512, or make it smaller with --max-size"
-            raise InputError(f"{job.photo} does not fit into memory; {remedy}") from error
-        return output.images[0], found
+            remedy = "process it in tiles with --tile 512, or reduce it with --max-size"
+            raise InputError(f"{job.photo} does not fit in memory; {remedy}") from error
+        if not all(done.kept for done in output.refinements):
+            logger.warning("%s: refining found nothing better; the picture is unchanged", job.photo)
+        return RestyledPhoto(output.images[0], found, output.refinements)
 
 
 def read_one(photo: Photo, batch: Batch) -> Image.Image:
-    """Read one photo, which the masks of the batch must fit.
+    """Read one photo and check that the batch's masks fit it.
 
     Raises:
-        InputError: it can't be read, or they don't.
+        InputError: the photo can't be read, or a mask does not fit.
     """
     picture = read_photo(photo, batch.max_pixels)
     for name, mask in batch.masks.items():
@@ -396,11 +424,10 @@ def read_one(photo: Photo, batch: Batch) -> Image.Image:
     return picture
 
 
-def write_one(batch: Batch, job: Job, result: Image.Image, found: FoundStyle) -> str:
-    """Write one result as the batch says, and what was found beside it; see `write_result`."""
-    settings = batch.settings(job, found.source)
+def write_one(batch: Batch, job: Job, result: RestyledPhoto) -> str:
+    """Write one result with the batch's settings, and its masks; see `write_result`."""
     if batch.show_mask and job.target is not None:
-        for words, mask in found.masks.items():
+        for words, mask in result.found.masks.items():
             write_result(
                 replace(job, target=mask_file(job.target, words)), mask, exist=batch.exist,
                 stream_format="png", metadata="all", quality=None,
@@ -408,12 +435,12 @@ def write_one(batch: Batch, job: Job, result: Image.Image, found: FoundStyle) ->
             )  # fmt: skip
     return write_result(
         job,
-        result,
+        result.image,
         exist=batch.exist,
         stream_format=batch.stream_format,
         metadata=batch.metadata,
         quality=batch.quality,
-        settings=settings,
+        settings=batch.settings(job, result.found.source),
     )
 
 
@@ -427,10 +454,10 @@ def _rounded(shares: Mapping[str, float]) -> dict[str, float] | None:
 
 
 def _scan_backend(device: torch.device) -> str:
-    """The scan backend that runs a float32 call on this device.
+    """Name the scan backend that runs a float32 call on this device.
 
     Raises:
-        BackendError: CLIPMAMBA_BACKEND names one that can't.
+        BackendError: CLIPMAMBA_BACKEND names one that can't run it.
     """
     from clipmamba.ops.selective_scan.dispatch import ordinary_backend
 
@@ -439,7 +466,7 @@ def _scan_backend(device: torch.device) -> str:
 
 @contextlib.contextmanager
 def _helper() -> Iterator[ThreadPoolExecutor]:
-    """One thread; what it has begun is finished, what waits is dropped after an exception."""
+    """Start a worker thread; on an exception, it finishes its task and drops the waiting ones."""
     helper = ThreadPoolExecutor(1)
     try:
         yield helper

@@ -1,4 +1,4 @@
-"""``clipmamba stylize``: from the words of a command line to a plain batch."""
+"""``clipmamba stylize``: from command-line arguments to a plain batch."""
 
 from __future__ import annotations
 
@@ -34,53 +34,56 @@ from clipmamba.errors import InputError
 from clipmamba.io import read_picture
 from clipmamba.pipelines.companions import Companions
 from clipmamba.pipelines.options import StylizeOptions
+from clipmamba.pipelines.refine import RefineOptions
 from clipmamba.pipelines.saved import read_index
 from clipmamba.styles.request import FACES, StyleRequest
 
 _PLACES = section(
     "Masks and regions",
     option("--mask", metavar="AREA", multiple=True,
-           help="Where the photo is restyled: a picture (white is restyled, black stays, grey lies "
-           "between), or words for a part: sky, face, person, background. Repeat it to join."),
+           help="Where the photo is restyled: a picture (white areas are restyled, black ones keep "
+           "the photo, gray ones blend), or words for a part: sky, face, person, background. "
+           "Repeat to join several."),
     option("--region", metavar="AREA=PROMPT", multiple=True,
-           help="Another style for a mask or a part, as in \"sky=starry night\"; repeat it, later "
-           "ones lie over earlier ones."),
+           help="Another style for a mask or a part, such as \"sky=starry night\". Repeat for "
+           "more; later ones cover earlier ones."),
     option("--keep", metavar="AREA", multiple=True,
-           help="A mask or a part that stays the photo whatever lies over it; repeat it."),
+           help="A mask or a part where the photo is kept, whatever covers it. Repeat for more."),
     option("--faces", type=click.Choice(list(FACES)), default="style", show_default=True,
-           help="What becomes of faces: the photo, half of the style, or the style like all else."),
+           help="Keep the photo in faces, soften the style there by half, or style them."),
     option("--segmenter", metavar="MODEL",
-           help="Finds any other words: CLIPSeg or another segmenter of transformers, a folder or "
-           "hub name."),
+           help="Find parts by any words with CLIPSeg or another transformers segmenter, a folder "
+           "or Hub name."),
     option("--show-mask", is_flag=True,
-           help="Write what words have found beside each result, as RESULT.sky.png; edited, it "
-           "serves as a mask."),
+           help="Write what words have found beside each result, as RESULT.sky.png. Edited, it can "
+           "be used as a mask."),
 )  # fmt: skip
 _PICTURES = section(
     "Pictures",
     option("-o", "--output", metavar="OUT",
-           help="A file, a folder (made if missing; names and tree are kept) or - for standard "
-           "output.  [default: beside each photo, named after the style]"),
-    option("-r", "--recursive", is_flag=True, help="Take the pictures in folders, at any depth."),
+           help="A file, a folder (created if missing; file names and subfolders are kept) or - "
+           "for standard output.  [default: beside each photo, named after the style]"),
+    option("-r", "--recursive", is_flag=True,
+           help="Restyle the pictures in folders and their subfolders."),
     option("--variants", type=int, default=StylizeOptions.variants, show_default=True,
-           metavar="N", help="Pictures of each photo, with seeds from --seed (or 0) on."),
+           metavar="N", help="Results per photo, with consecutive seeds from --seed (or 0)."),
     option("--max-size", type=int, metavar="PX", default=StylizeOptions.max_size,
-           help="Longest side of a result; smaller photos are not enlarged."),
+           help="Longest side of the results; smaller photos are not enlarged."),
     MAX_PIXELS_OPTION,
     option("--format", "file_format", type=click.Choice(FORMATS),
-           help="Format of the results.  [default: as OUT or the photo says, else png]"),
+           help="Format of the results.  [default: that of OUT or of the photo, else png]"),
     option("--quality", type=click.IntRange(1, 100), metavar="1-100",
            help="Encoder quality for JPEG, WebP, AVIF and HEIC.  [default: 95; 90 for AVIF and "
            "HEIC]"),
     option("--keep-metadata", type=click.Choice(["all", "color", "none"]), default="all",
-           show_default=True, help="What a result keeps: EXIF, XMP and color profile, the "
-           "profile alone, or nothing."),
+           show_default=True, help="Metadata to keep: all (EXIF, XMP and color profile), the "
+           "color profile only, or none."),
     option("--settings/--no-settings", "keep_settings", default=True, show_default=True,
-           help="Write prompt, strength, seed and model into the result's EXIF comment; only with "
-           "--keep-metadata all."),
+           help="Write prompt, strength, seed and model to the EXIF comment of each result; only "
+           "with --keep-metadata all."),
     option("--exist", type=click.Choice(get_args(Exist)), default="error", show_default=True,
-           help="A result that is there already: refuse to start, keep it (to go on where a run "
-           "ended), or replace it."),
+           help="What to do if a result exists already: refuse to start, skip it (to resume a "
+           "run), or overwrite it."),
     option("--overwrite", is_flag=True, help="Short for --exist overwrite."),
 )  # fmt: skip
 _COMPANIONS = section(
@@ -88,13 +91,22 @@ _COMPANIONS = section(
     CAPTIONER,
     STYLE_FROM,
     option("--finish", metavar="MODEL[:F]",
-           help="An image-to-image model of diffusers, a folder or hub name: it repaints results "
-           "with this strength, of 1, keeping the photo's edges.  [default strength: 0.2]"),
+           help="Repaint results with an image-to-image model for diffusers, by folder or hub "
+           "name, at strength F (0 to 1), keeping the photo's edges.  [default strength: 0.2]"),
+)  # fmt: skip
+_REFINE = section(
+    "Refinement",
+    option("--refine", type=int, metavar="STEPS", default=0, show_default=True,
+           help="Improve each picture by up to so many steps of an optimization of its own: slow, "
+           "60 are usual (docs/refine.md)."),
+    option("--refine-clip", metavar="MODEL",
+           help="The CLIP that it pleases, a folder or name of open_clip.  [default: the model's "
+           "own]"),
 )  # fmt: skip
 _REPORTS = section(
     "Reports",
     option("--json", "as_json", is_flag=True, help="One JSON object per picture, one per line."),
-    option("--dry-run", is_flag=True, help="Say what would be written where, and stop."),
+    option("--dry-run", is_flag=True, help="Show what would be written where, and stop."),
 )
 
 
@@ -106,16 +118,16 @@ _LOOK_KEYWORDS = ("strength", "preserve_color", "stroke", "detail", "grain", "ma
 @STYLE
 @LOOK
 @_PLACES
+@_REFINE
 @_COMPANIONS
 @_PICTURES
 @_REPORTS
 @MODEL
 def stylize(dry_run: bool, **words: Any) -> int:
-    """Restyle pictures and print where each result was written.
+    """Restyle pictures and print the path of each result.
 
-    INPUTS are files, folders (with -r), patterns in quotes such as '*.jpg', or - for standard
-    input. Nothing is ever replaced without --overwrite, and a photo that fails does not stop the
-    others.
+    INPUTS are files, folders (with -r), quoted patterns such as '*.jpg', or - for standard input.
+    Nothing is ever replaced without --overwrite, and a photo that fails does not stop the others.
 
     \b
     clipmamba stylize photo.jpg -p "ukiyo-e"
@@ -126,6 +138,7 @@ def stylize(dry_run: bool, **words: Any) -> int:
     clipmamba stylize photo.jpg -p "watercolor" --mask background --faces keep
     clipmamba stylize photo.jpg --style-image painting.jpg --source auto
     clipmamba stylize photo.jpg -p "watercolor" --variants 4 --max-size 1024
+    clipmamba stylize photo.jpg -p "watercolor" --refine 60
     clipmamba stylize -r holidays -p "mosaic" -o mosaics --exist skip
     clipmamba stylize - -p "woodcut" -o - < photo.jpg > woodcut.png
     """  # noqa: D301 - \b is click's mark for lines to leave as they are
@@ -148,6 +161,8 @@ def make_batch(
     faces: str,
     segmenter: str | None,
     show_mask: bool,
+    refine: int,
+    refine_clip: str | None,
     captioner: str | None,
     style_from: str | None,
     finish: str | None,
@@ -163,16 +178,17 @@ def make_batch(
     as_json: bool,
     dry_run: bool,
     device: str,
-    model: Path | None,
+    model: str | None,
     **look: Any,
 ) -> Batch:
-    """Check the words of a command line and read the pictures that the style needs.
+    """Check command-line arguments and read the pictures that the style needs.
 
     Raises:
-        InputError: something in them can't be used.
+        InputError: an argument can't be used.
     """
-    # Everything that can be wrong with the request is said before torch takes its seconds.
+    # Every error in the request is reported before torch, which takes seconds, is imported.
     options = StylizeOptions(**look)
+    refinement = _refinement(refine, refine_clip)
     keywords = style_keywords(prompt, style_image, style, avoid, source, templates, captioned=True)
     places = Places.of(mask, region, keep, faces)
     request = _check_request(inputs, keywords, places)
@@ -201,10 +217,11 @@ def make_batch(
         keywords={
             **{name: getattr(options, name) for name in _LOOK_KEYWORDS},
             "finish": companions.finish,
+            "refine": refinement or 0,
         },
         companions=companions,
         masks={f"mask {path}": picture for path, picture in masks.items()},
-        look=_made_with(options, keywords, places, companions),
+        look=_made_with(options, keywords, places, companions, refinement),
         show_mask=show_mask,
         words=words,
         device=device,
@@ -222,7 +239,7 @@ def make_batch(
 def _check_request(
     inputs: tuple[str, ...], keywords: dict[str, Any], places: Places
 ) -> StyleRequest:
-    """Parse the request, no picture opened yet; words in a file's place are told the option."""
+    """Parse the request without opening a picture; refuse a prompt given in place of a file."""
     if not (any(value is not None for value in keywords.values()) or places.regions):
         refuse_words_as_files(inputs)
     return places.request(keywords, lambda area: area)
@@ -231,7 +248,7 @@ def _check_request(
 def _open_request(
     keywords: dict[str, Any], places: Places, max_pixels: int
 ) -> tuple[StyleRequest, dict[Path, Image]]:
-    """The request with its pictures read, and the masks by their paths."""
+    """Read the request's pictures; return the request and the masks by path."""
     masks: dict[Path, Image] = {}
 
     def opened(area: Area) -> Area | Image:
@@ -246,9 +263,13 @@ def _open_request(
 
 
 def _made_with(
-    options: StylizeOptions, keywords: dict[str, Any], places: Places, companions: Companions
+    options: StylizeOptions,
+    keywords: dict[str, Any],
+    places: Places,
+    companions: Companions,
+    refinement: RefineOptions | None,
 ) -> dict[str, Any]:
-    """The look as a result tells it: of files the names alone, not where somebody keeps them."""
+    """Describe the look for a result's EXIF comment; files are named without their folders."""
     always = ("strength", "preserve_color", "stroke", "detail", "grain")
     made = {name: getattr(options, name) for name in always}
     for name in ("avoid", "source", "templates"):
@@ -259,4 +280,14 @@ def _made_with(
     for name in ("captioner", "style_from", "finish", "segmenter"):
         model = getattr(companions, name)
         made[name] = None if model is None else str(model)
+    if refinement is not None:
+        made["refine"] = refinement.steps
+        made["refine_clip"] = refinement.clip and Path(refinement.clip).name
     return {name: value for name, value in made.items() if value or name in always}
+
+
+def _refinement(steps: int, clip: str | None) -> RefineOptions | None:
+    """The settings of a refinement, None without one."""
+    if clip is not None and steps == 0:
+        raise InputError("--refine-clip does nothing without --refine")
+    return RefineOptions.of(RefineOptions(steps=steps, clip=clip))

@@ -1,1 +1,1 @@
-"""Adapters to models and programs of others, each imported only when it is asked for."""
+"""Adapters to other models and programs, each imported only when it is needed."""

@@ -1,4 +1,4 @@
-"""What a picture shows, in words: a captioner of transformers, BLIP before all."""
+"""Captions of pictures by transformers models, BLIP by default."""
 
 from __future__ import annotations
 
@@ -35,21 +35,21 @@ _MEDIUM = re.compile(
 
 
 class Captioner:
-    """Says what a picture shows, by a model of transformers.
+    """Describes pictures with a transformers model.
 
         captioner = Captioner("Salesforce/blip-image-captioning-base")
         captioner(image)  # "a church by the sea"
 
-    The model is loaded at the first picture and stays loaded.
+    The model is loaded with the first picture and stays loaded.
 
     Args:
-        name: A folder, or a hub's repository, with BLIP or another model of transformers'
-            image-to-text kind that describes a picture without being asked a question.
-        device: "auto" (CUDA if there is one, else the CPU) or any of torch's.
+        name: A folder or Hub repository with BLIP or another image-text-to-text model that
+            captions a picture without a question.
+        device: "auto" (CUDA if available, else the CPU) or any torch device.
 
     Raises:
         InputError: The package transformers is missing.
-        WeightsError: There can't be a model of that name.
+        WeightsError: The name is invalid.
     """
 
     def __init__(self, name: str = DEFAULT_CAPTIONER, device: str | torch.device = "auto") -> None:
@@ -61,18 +61,18 @@ class Captioner:
         self._lock = threading.Lock()
 
     def __call__(self, picture: Image.Image) -> str:
-        """Say what a picture shows.
+        """Describe what a picture shows.
 
         Args:
             picture: An image in sRGB; any mode that Pillow converts to RGB.
 
         Returns:
-            A few words, without those for the medium ("a painting of"), which are style. The same
-            picture gives the same words: nothing is drawn by chance.
+            A short caption without words for the medium ("a painting of"), which are style.
+            Deterministic: the same picture gives the same caption.
 
         Raises:
-            InputError: The model finds no words.
-            WeightsError: The model is missing, out of reach or damaged.
+            InputError: The model returns no caption.
+            WeightsError: The model is missing, unreachable or damaged.
         """
         import torch
 
@@ -91,9 +91,7 @@ class Captioner:
                 [text] = processor.batch_decode(words, skip_special_tokens=True)
         caption = without_medium(text)
         if not caption:
-            raise InputError(
-                f"the captioner {self.name} found no words for the picture; say them with source"
-            )
+            raise InputError(f"the captioner {self.name} returned no caption; give one with source")
         return caption
 
     def __str__(self) -> str:
@@ -112,7 +110,7 @@ class Captioner:
 
 
 def without_medium(caption: str) -> str:
-    """A caption without its words for the medium: "an oil painting of a cat" is "a cat"."""
+    """Strip words for the medium: "an oil painting of a cat" becomes "a cat"."""
     text = " ".join(caption.split()).strip(" .")
     while (shorter := _MEDIUM.sub("", text, count=1)) != text:
         text = shorter

@@ -1,4 +1,4 @@
-"""Diffusion models beside ours: one draws a style picture for words, one repaints our result."""
+"""Diffusion models: one draws a style picture from words, one repaints a result."""
 
 from __future__ import annotations
 
@@ -31,33 +31,33 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 FINISH_STRENGTH = 0.2
-WORKING_PIXELS = 1024 * 1024  # a larger picture is repainted at this many
+WORKING_PIXELS = 1024 * 1024  # larger pictures are reduced to this for repainting
 CACHE_VARIABLE = "CLIPMAMBA_CACHE"
-CLEAR_EDGE = 0.1  # step of brightness from pixel to pixel, of 1, that is held in full
+CLEAR_EDGE = 0.1  # luma step per pixel from which an edge is fully preserved
 
 _INDEX = "model_index.json"
-_MULTIPLE = 8  # sides of latents: what three halvings of a U-Net take
+_MULTIPLE = 8  # sides of latents must be divisible by this, for three halvings in a U-Net
 
 
 class StylePainter:
-    """Draws a style picture for words, by a text-to-image pipeline of diffusers.
+    """Draws a style picture from words with a diffusers text-to-image pipeline.
 
         painter = StylePainter("stable-diffusion-v1-5/stable-diffusion-v1-5")
         stylize("photo.jpg", style_image=painter("lowbrow tiki art"))
 
-    Each picture is kept in a folder, with words, seed and model in its EXIF, and is never drawn
-    twice: the model is loaded only for a picture that is not there.
+    Pictures are cached in a folder, with words, seed and model in their EXIF, and never drawn
+    twice: the model is loaded only if a picture is not in the cache.
 
     Args:
-        name: A folder, or a hub's repository.
-        device: "auto" (CUDA if there is one, else the CPU) or any of torch's.
-        folder: Where pictures are kept; None for `drawn` in `cache_folder()`.
-        steps: Of denoising; None as the pipeline has it. Distilled models want few.
-        guidance: How closely the words are followed; None as the pipeline has it.
+        name: A folder or Hub repository.
+        device: "auto" (CUDA if available, else the CPU) or any torch device.
+        folder: The cache folder; None for `drawn` in `cache_folder()`.
+        steps: Denoising steps; None for the pipeline's default. Distilled models need few.
+        guidance: Guidance scale; None for the pipeline's default.
 
     Raises:
         InputError: The package transformers or diffusers is missing.
-        WeightsError: There can't be a model of that name.
+        WeightsError: The name is invalid.
     """
 
     def __init__(
@@ -74,31 +74,31 @@ class StylePainter:
         self._options = _given(num_inference_steps=steps, guidance_scale=guidance)
 
     def file(self, words: str, seed: int | None = None) -> Path:
-        """Where the picture of these words and this seed is kept, drawn yet or not."""
+        """Return the cache path for these words and this seed, drawn yet or not."""
         made_by = [_identity(self.name), words, seed or 0, self._options]
         digest = hashlib.sha256(json.dumps(made_by).encode()).hexdigest()[:12]
         shown = re.sub(r"[\W_]+", "-", words.lower()).strip("-")[:40]
         return self.folder / f"{shown}-seed{seed or 0}-{digest}.png"
 
     def __call__(self, words: str, seed: int | None = None) -> Image.Image:
-        """Give the style picture of words.
+        """Draw the style picture for words, or read it from the cache.
 
         Args:
-            words: What the model is told, as they are.
-            seed: Another seed draws another picture; None is 0.
+            words: The model's prompt, passed unchanged.
+            seed: Each seed draws another picture; None means 0.
 
         Returns:
             An RGB image of the model's own size.
 
         Raises:
-            InputError: The model's safety checker refuses the picture, or it can't be kept.
-            WeightsError: The model is missing, out of reach or damaged.
+            InputError: The model's safety checker refuses the picture, or it can't be cached.
+            WeightsError: The model is missing, unreachable or damaged.
         """
         file = self.file(words, seed)
         if not file.is_file():
             self._keep(file, self._pipeline(seed, prompt=words, **self._options), words, seed or 0)
         picture = read_picture(file)
-        picture.info = {}  # a style, nothing else, goes on from it
+        picture.info = {}  # only the style is used
         return picture
 
     def __str__(self) -> str:
@@ -113,8 +113,8 @@ class StylePainter:
             file.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(
-                f"can't keep drawn pictures in {file.parent}: {reason(error)}; name another "
-                f"folder in {CACHE_VARIABLE}"
+                f"can't store drawn pictures in {file.parent}: {reason(error)}; set "
+                f"{CACHE_VARIABLE} to another folder"
             ) from error
         settings = {"drawn_by": str(self), "prompt": words, "seed": seed, **self._options}
         image = from_srgb(tensor_to_array(drawn, np.dtype(np.float32)))
@@ -122,29 +122,30 @@ class StylePainter:
 
 
 class Finisher:
-    """Repaints a finished picture a little, by an image-to-image pipeline of diffusers.
+    """Repaints a result a little with a diffusers image-to-image pipeline.
 
         finish = Finisher("stable-diffusion-v1-5/stable-diffusion-v1-5", 0.2)
         stylize("photo.jpg", "oil painting", finish=finish)
 
-    The photo is the guide: where its brightness has an edge the picture stays as it is, so that
-    contours keep their place, and the model paints what lies between. Pictures of any size: they
-    are padded to the sides that the model takes; those of more than `pixels` are repainted smaller
-    and only the change is carried to their own size.
+    The photo is the guide: the picture is preserved where the photo's luma has an edge, so that
+    contours stay in place, and the model paints in between. Pictures may have any size: they are
+    padded to a size that the model accepts; those of more than `pixels` pixels are repainted at a
+    reduced size, and only the change is upscaled.
 
     Args:
-        name: A folder, or a hub's repository, with a pipeline that diffusers can run from image
-            to image.
-        strength: Above 0, up to 1: how much noise the model starts from. Above 0.4 it paints a
-            picture of its own.
-        device: "auto" (CUDA if there is one, else the CPU) or any of torch's.
-        steps: Of denoising before `strength` takes its part; None as the pipeline has it.
-        guidance: How closely the words are followed; None as the pipeline has it.
-        pixels: The most that the model is given at once.
+        name: A folder or Hub repository with a pipeline that diffusers can run from image to
+            image.
+        strength: Above 0 and at most 1: how much noise the model starts from. Above 0.4 it paints
+            a picture of its own.
+        device: "auto" (CUDA if available, else the CPU) or any torch device.
+        steps: Denoising steps at strength 1; None for the pipeline's default.
+        guidance: Guidance scale; None for the pipeline's default.
+        pixels: Largest number of pixels passed to the model.
 
     Raises:
-        InputError: The package transformers or diffusers is missing, a strength out of range.
-        WeightsError: There can't be a model of that name.
+        InputError: The package transformers or diffusers is missing, or `strength` is out of
+            range.
+        WeightsError: The name is invalid.
     """
 
     def __init__(
@@ -158,7 +159,7 @@ class Finisher:
     ) -> None:
         if not 0 < strength <= 1:
             raise InputError(
-                f"the strength of finish must lie above 0 and up to 1, not {strength:g}"
+                f"the strength of finish must be above 0 and at most 1, not {strength:g}"
             )
         self._pipeline = _Pipeline("finisher", name, "AutoPipelineForImage2Image", device)
         self.name = name
@@ -174,16 +175,16 @@ class Finisher:
 
         Args:
             photo: The guide, (B, 3, H, W) in [0, 1].
-            picture: What is repainted, of the same shape and range.
-            seed: Of the noise; None is 0.
-            words: What the model is told.
+            picture: The pictures to repaint, of the same shape and range.
+            seed: Seed of the noise; None means 0.
+            words: The model's prompt.
 
         Returns:
-            (B, 3, H, W) in [0, 1]; carries no gradient.
+            (B, 3, H, W) in [0, 1], without a gradient.
 
         Raises:
             InputError: The model's safety checker refuses the result.
-            WeightsError: The model is missing, out of reach or damaged.
+            WeightsError: The model is missing, unreachable or damaged.
         """
         import torch
 
@@ -212,7 +213,7 @@ class Finisher:
             prompt=words,
             image=padded,
             strength=self.strength,
-            num_inference_steps=max(steps, math.ceil(1 / self.strength)),  # at least one is run
+            num_inference_steps=max(steps, math.ceil(1 / self.strength)),  # run at least one
             **self._options,
         )
         change = result.to(small)[..., :rows, :columns] - small
@@ -221,14 +222,14 @@ class Finisher:
 
 
 def edges(photo: Tensor) -> Tensor:
-    """Where a photo's brightness has an edge.
+    """Detect edges in a photo's luma.
 
     Args:
         photo: (B, 3, H, W) in [0, 1].
 
     Returns:
-        (B, 1, H, W) in [0, 1]: 1 on edges of at least `CLEAR_EDGE` and beside them, fading out
-        over two pixels.
+        (B, 1, H, W) in [0, 1]: 1 at and beside edges of at least `CLEAR_EDGE`, fading out over two
+        pixels.
     """
     import torch
     from torch.nn import functional as F
@@ -245,9 +246,9 @@ def edges(photo: Tensor) -> Tensor:
 
 
 def cache_folder() -> Path:
-    """Where this package keeps what it need not make twice.
+    """Return this package's cache folder.
 
-    `CLIPMAMBA_CACHE` names it, else it is `clipmamba` in the user's folder for caches.
+    It is `CLIPMAMBA_CACHE` if set, otherwise `clipmamba` in the user's cache folder.
     """
     named = os.environ.get(CACHE_VARIABLE)
     if named:
@@ -257,7 +258,7 @@ def cache_folder() -> Path:
 
 
 class _Pipeline:
-    """A pipeline of diffusers, loaded at its first picture; one picture at a time."""
+    """A diffusers pipeline, loaded with its first picture; makes one picture at a time."""
 
     def __init__(self, what: str, name: str, kind: str, device: str | torch.device) -> None:
         check_packages(f"a {what}", ["diffusers", "transformers"], "diffusion")
@@ -268,12 +269,12 @@ class _Pipeline:
 
     @property
     def multiple(self) -> int:
-        """What the sides of pictures must be multiples of, in pixels."""
+        """The number of pixels that sides of pictures must be multiples of."""
         return int(getattr(self._get(), "vae_scale_factor", 8)) * _MULTIPLE
 
     @property
     def default_steps(self) -> int:
-        """Steps of denoising that the pipeline takes if it is not told."""
+        """The pipeline's default number of denoising steps."""
         parameter = inspect.signature(self._get().__call__).parameters.get("num_inference_steps")
         return 50 if parameter is None else int(parameter.default)
 
@@ -284,17 +285,17 @@ class _Pipeline:
             (1, 3, H, W) in [0, 1], float32 on the CPU.
 
         Raises:
-            InputError: The safety checker refuses the picture, or it holds no numbers.
+            InputError: The safety checker refuses the picture, or it holds NaN.
             WeightsError: The model can't be loaded.
         """
         import torch
 
         with self._lock, quiet(["diffusers", "transformers"]), torch.no_grad():
             run = self._get()
-            # On the CPU, so that one seed is one picture whatever the device.
+            # On the CPU, so that a seed gives the same picture on every device.
             generator = torch.Generator("cpu").manual_seed(seed or 0)
             known = inspect.signature(run.__call__).parameters
-            if "image" in options:  # pipelines that know a size would take another than the image's
+            if "image" in options:  # or some pipelines would use another size than the image's
                 height, width = options["image"].shape[2:]
                 options |= {
                     name: side
@@ -311,7 +312,7 @@ class _Pipeline:
         result: Tensor = output.images.detach().float().cpu()
         if not result.isfinite().all():
             raise InputError(
-                f"{self._name} gives a picture without numbers, as half precision can; "
+                f"{self._name} returned a picture with NaN values, as half precision can; "
                 "try another device"
             )
         return result
@@ -327,7 +328,7 @@ class _Pipeline:
         import diffusers
 
         device = resolve_device(self._device)
-        # The safety checker, if the folder has one, comes along.
+        # This includes the safety checker, if the folder has one.
         pipeline = getattr(diffusers, self._kind).from_pretrained(
             name, dtype=choose_precision(device), local_files_only=local_files_only
         )
@@ -336,14 +337,14 @@ class _Pipeline:
 
 
 def _given(**options: Any) -> dict[str, Any]:
-    """The options that are not None."""
+    """Keep the options that are not None."""
     return {name: value for name, value in options.items() if value is not None}
 
 
 def _identity(name: str) -> list[Any]:
-    """What tells a model from another: of a folder its path and the sizes and times of its files.
+    """Identify a model: a folder by its path and the sizes and times of its files.
 
-    Of a hub's repository it is the name: to ask for its version would need the network.
+    A Hub repository is identified by its name, since its version would need network access.
     """
     folder = Path(name).expanduser()
     if not folder.is_dir():

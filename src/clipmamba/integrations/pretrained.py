@@ -1,4 +1,4 @@
-"""Models of transformers and diffusers, by the name of a folder or of a hub's repository."""
+"""Load models of transformers and diffusers from folders or Hub repositories."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _Model = TypeVar("_Model")
 
 
 def check_packages(what: str, packages: Sequence[str], extra: str) -> None:
-    """Refuse, without importing anything, what needs a package that is not installed.
+    """Check that packages are installed, without importing them.
 
     Raises:
-        InputError: One is missing; the message names the extra that brings it.
+        InputError: A package is missing; the message names the extra to install.
     """
     for package in packages:
         if importlib.util.find_spec(package) is None:
@@ -32,15 +32,16 @@ def check_packages(what: str, packages: Sequence[str], extra: str) -> None:
 
 
 def check_name(what: str, name: str, index: str) -> None:
-    """Refuse, without importing anything heavy, a name that no model can have.
+    """Refuse an invalid model name, without importing anything heavy.
 
     Args:
-        what: What the model is for the user, as "captioner".
-        name: A folder, or a hub's repository.
+        what: The kind of model for messages, such as "captioner".
+        name: A folder or Hub repository.
         index: The file that every such model has.
 
     Raises:
-        WeightsError: A folder without that file, or neither a folder nor a hub's name.
+        WeightsError: The folder lacks that file, or the name is neither a folder nor a valid
+            repository name.
     """
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
@@ -48,31 +49,30 @@ def check_name(what: str, name: str, index: str) -> None:
     folder = Path(name).expanduser()
     if folder.is_dir():
         if not (folder / index).is_file():
-            raise WeightsError(f"{folder} holds no {what}: it has no {index}")
+            raise WeightsError(f"{folder} has no {what}: {index} is missing")
         return
     try:
         validate_repo_id(name)
     except HFValidationError:
         raise WeightsError(
-            f"no {what} {name!r}: give a folder that is there, or a hub's name as owner/model"
+            f"no {what} {name!r}: give an existing folder, or a Hub name such as owner/model"
         ) from None
 
 
 def load_model(
     what: str, name: str, index: str, libraries: Sequence[str], load: Callable[..., _Model]
 ) -> _Model:
-    """Load a model from a folder, else from the hub's cache, else from the hub.
+    """Load a model from a folder, from the Hub's local cache, or from the Hub.
 
     Args:
-        what: What the model is for the user.
-        name: A folder, or a hub's repository.
+        what: The kind of model for messages.
+        name: A folder or Hub repository.
         index: The file that every such model has.
-        libraries: Those of transformers and diffusers that load it.
-        load: `from_pretrained` of a class, or several of them; takes the name and
-            `local_files_only`.
+        libraries: Which of transformers and diffusers load it.
+        load: Calls `from_pretrained` with the name and `local_files_only`.
 
     Raises:
-        WeightsError: It is not there, out of reach, or can't be loaded; in one line.
+        WeightsError: The model is missing, unreachable or can't be loaded.
     """
     import huggingface_hub as hub
 
@@ -86,10 +86,10 @@ def load_model(
             with _one_line_of(what, name):
                 try:
                     return load(name, local_files_only=True)
-                except OSError:  # a part is missing
+                except OSError:  # a file is missing from the cache
                     if offline():
                         raise
-        remedy = f"with a network, run: hf download {name}; or give a folder"
+        remedy = f"with network access, run: hf download {name}; or give a folder"
         problem = f"the {what} {name} is neither a folder here nor in the local cache"
         if offline():
             raise WeightsError(f"{problem}; {remedy}")
@@ -99,13 +99,13 @@ def load_model(
 
 
 def short_name(name: str) -> str:
-    """A model's name as others may read it: of a folder without the place where it lies."""
+    """Shorten a model's name for display: of a folder, only its last part."""
     folder = Path(name).expanduser()
     return folder.resolve().name if folder.is_dir() else name
 
 
 def choose_precision(device: torch.device) -> torch.dtype:
-    """Half precision on CUDA; elsewhere float32, as half is slow on a CPU and unsafe on others."""
+    """Choose float16 on CUDA, float32 elsewhere: half is slow on CPUs and unsafe on the rest."""
     import torch
 
     return torch.float16 if device.type == "cuda" else torch.float32
@@ -113,7 +113,7 @@ def choose_precision(device: torch.device) -> torch.dtype:
 
 @contextlib.contextmanager
 def _one_line_of(what: str, name: str) -> Iterator[None]:
-    """Turn what transformers, diffusers, safetensors and torch raise into a `WeightsError`."""
+    """Convert exceptions of transformers, diffusers, safetensors and torch to `WeightsError`."""
     import pickle
 
     from safetensors import SafetensorError
@@ -137,10 +137,10 @@ def _one_line_of(what: str, name: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def quiet(libraries: Sequence[str]) -> Iterator[None]:
-    """Keep remarks and progress bars of libraries away; what goes wrong is raised.
+    """Silence log messages and progress bars of libraries; errors are still raised.
 
     Args:
-        libraries: Of transformers and diffusers.
+        libraries: Which of transformers and diffusers to silence.
     """
     before = []
     for name in libraries:

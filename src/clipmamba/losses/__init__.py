@@ -1,6 +1,6 @@
-"""Losses, each as a function and as a module; docs/losses.md has the formulas on one page.
+"""Losses, each as a function and as a module; docs/losses.md lists the formulas.
 
-All of them compute in float32 (float64 stays float64), also under bf16 autocast.
+All losses compute in float32 (float64 stays float64), also under bf16 autocast.
 """
 
 from clipmamba.losses.adversarial import (

@@ -21,17 +21,17 @@ from clipmamba.models.stylizer import STRIDE, Stylizer
 from clipmamba.nn import MambaMixer
 from clipmamba.ops import scan_backend
 
-_TRACED = (61, 45)  # any size does; an odd one leaves no number to be taken for a constant
+_TRACED = (61, 45)  # any size works; with odd ones, no dimension is mistaken for a constant
 _OPSET = 18
 
 
 class AnySize(nn.Module):
-    """A network with its margin; the padding to multiples of 8 follows the noise's size.
+    """A network including its margin; the padding to multiples of 8 follows from the noise's size.
 
     Args:
         network: A stylizer in evaluation mode, or a view of one of the second design.
-        style: (1, E), a style for every photo; without it `forward` takes styles.
-        gamut: Whether colors from outside sRGB are drawn into it.
+        style: A built-in style for every photo, (1, E); None if `forward` takes styles.
+        gamut: Whether to map colors outside sRGB into its gamut.
     """
 
     stylizer: Stylizer | SecondStylizer
@@ -71,21 +71,21 @@ class AnySize(nn.Module):
             noise: Standard normal numbers for the photo with its margin, (1, n, s h, s w) with
                 h = ceil((H + 2 margin) / 8), w = ceil((W + 2 margin) / 8), s = 4, or 2 for the
                 second design.
-            style: Unit style points (B, E).
-            stroke: Size of the strokes beside the usual, (1,); second design only.
+            style: Unit style embeddings (B, E).
+            stroke: Stroke size relative to the default, (1,); second design only.
 
         Returns:
             Pictures (B, 3, H, W), sRGB in [0, 1], or of any range without `gamut`.
 
         Raises:
-            ValueError: neither `style` nor a built-in one.
+            ValueError: there is neither `style` nor a built-in one.
         """
         height, width = photo.shape[2:]
         if self.style is not None:
             style = self.style.expand(photo.shape[0], -1)
         if style is None:
             raise ValueError("no style is built in: give one for each photo")
-        margin = self.stylizer.margin  # cut off again: the scans begin in another tone
+        margin = self.stylizer.margin  # cropped again, since scans start in another tone
         below, right = (
             self.stylizer.noise_stride * cells - side - margin
             for cells, side in zip(noise.shape[2:], (height, width), strict=True)
@@ -95,7 +95,7 @@ class AnySize(nn.Module):
             picture: Tensor = self.stylizer.restyle(padded, style, noise)
         else:
             assert stroke is not None
-            # sizes as numbers of the graph: max() of two of them is no operator
+            # sizes as tensors of the graph, since Python's max() would not be traced
             sides = torch.stack([torch.scalar_tensor(height), torch.scalar_tensor(width)])
             sizes = stroke_for_network(stroke, sides.amax(0))
             picture = self.stylizer.restyle(
@@ -112,19 +112,19 @@ class AnySize(nn.Module):
 def write_onnx(
     network: Stylizer | SecondView, path: Path, style: Tensor | None = None, gamut: bool = True
 ) -> tuple[str, ...]:
-    """Write a network as ONNX, float32, opset 18; the file appears only when it is whole.
+    """Export a network as ONNX, float32, opset 18; the file is written atomically.
 
-    Batch, height and width stay free.
+    Batch size, height and width are dynamic.
 
     Args:
-        network: What `StylizePipeline.network` gives, on the CPU.
-        path: The file; one that is there is replaced.
-        style: A style point (1, E) for every photo; without it the file takes styles.
-        gamut: Whether colors from outside sRGB are drawn into it; without, a caller can change the
-            picture's size first, as the pipeline does.
+        network: `StylizePipeline.network`, on the CPU.
+        path: The file; an existing one is replaced.
+        style: A built-in style for every photo, (1, E); None if the file takes styles as an input.
+        gamut: Whether to map colors outside sRGB into its gamut; without, a caller can resize the
+            picture first, as the pipeline does.
 
     Returns:
-        Lines that say what the file's inputs and output are.
+        Lines that describe the file's inputs and output.
 
     Raises:
         InputError: the file can't be written.
@@ -147,7 +147,7 @@ def write_onnx(
     if isinstance(network, SecondView):
         given["stroke"] = torch.ones(1)
         shapes["stroke"] = {}
-    # One operator per scan, however this machine would run it.
+    # One operator per scan, whatever backend this machine would use.
     with scan_backend("torch"), torch.no_grad(), _quiet():
         program = torch.onnx.export(
             model,
@@ -160,7 +160,7 @@ def write_onnx(
             verbose=False,
         )
     if program is None:
-        raise RuntimeError("torch.onnx.export gave no program")
+        raise RuntimeError("torch.onnx.export returned no program")
     try:
         with write_whole(path) as part:
             program.save(str(part))
@@ -172,7 +172,7 @@ def write_onnx(
         "noise": f"(1, {stylizer.config.noise}, {cells} * ceil(H / 8) + {around}, "
         f"{cells} * ceil(W / 8) + {around}), standard normal",
         "style": f"(batch, {stylizer.config.style_dim}), unit rows",
-        "stroke": "(1), size of strokes, 0.5 to 2",
+        "stroke": "(1), stroke size, 0.5 to 2",
         "picture": f"(batch, 3, H, W), sRGB {'in [0, 1]' if gamut else 'of any range'}",
     }
     return tuple(f"{name:<8}{lines[name]}" for name in (*given, "picture"))
@@ -180,7 +180,7 @@ def write_onnx(
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """The exporter warns of what is meant: sizes that follow one another."""
+    """Silence the exporter's warnings about dependent sizes, which are intended."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript")]
     levels = [logger.level for logger in loggers]
     try:

@@ -1,4 +1,4 @@
-"""Which click does what."""
+"""Connect the page's controls to their actions."""
 
 from __future__ import annotations
 
@@ -7,19 +7,20 @@ from typing import Any
 
 import gradio as gr
 
-from clipmamba.page.app import Form, Page
+from clipmamba.page.app import Page
+from clipmamba.page.command import Wish
 from clipmamba.page.layout import Stage, Wishes, lay_out
 from clipmamba.page.upload import Uploaded
 from clipmamba.pipelines.options import StylizeOptions
 
-_LOOKING = 8  # visitors whose thumbnails are made side by side
+_LOOKING = 8  # visitors whose thumbnails are made concurrently
 
 
 def build(page: Page) -> gr.Blocks:
-    """Lay the page out and connect it.
+    """Lay out the page and connect its controls.
 
     Args:
-        page: does the work.
+        page: performs the actions.
     """
     with gr.Blocks(title="clipmamba", analytics_enabled=False, fill_width=True) as blocks:
         stage, wishes = lay_out()
@@ -48,7 +49,7 @@ def _connect(clicks: _Clicks, stage: Stage, wishes: Wishes) -> None:
         [results, command], api_name="stylize", show_progress_on=stage.pair,
         trigger_mode="always_last", concurrency_limit=1,
     )  # fmt: skip
-    gr.on(  # on a phone the styles lie a screen below
+    gr.on(  # on a phone the styles are a screen below
         [wishes.go.click, wishes.words.submit], None, None, None, api_visibility="private",
         js="() => { document.querySelector('#pair')?.scrollIntoView({block: 'nearest'}); }",
     )  # fmt: skip
@@ -66,10 +67,10 @@ def _connect(clicks: _Clicks, stage: Stage, wishes: Wishes) -> None:
 
 
 class _Clicks:
-    """What gradio calls; it reads names, types and defaults of the parameters.
+    """The functions that gradio calls; it reads their parameters' names, types and defaults.
 
     Args:
-        page: does the work.
+        page: performs the actions.
     """
 
     def __init__(self, page: Page) -> None:
@@ -88,14 +89,13 @@ class _Clicks:
         variants: int = 1,
         progress: gr.Progress = gr.Progress(),  # noqa: B008 - gradio's way
     ) -> tuple[list[str], str]:
-        """Restyle a photo, and give the files and the command that makes them again."""
-        form = Form(
-            photo, prompt or "", style_image, strength, stroke, preserve_color, seed or "", variants
-        )
-        return self._page.restyle(form, session=request.session_hash or "", tell=progress)
+        """Restyle a photo; return the files and the command that reproduces them."""
+        wish = Wish(prompt or "", strength, stroke, preserve_color, seed or "", variants)
+        session = request.session_hash or ""
+        return self._page.restyle(photo, style_image, wish, session=session, tell=progress)
 
     def look(self, photo: Uploaded | None) -> tuple[Any, ...]:
-        """A new photo: without its results yet."""
+        """Show a new photo, without results yet."""
         shown = None
         try:
             shown = self._page.show(photo)
@@ -111,7 +111,7 @@ class _Clicks:
         number: int | None,
         command: str | None,
     ) -> tuple[Any, ...]:
-        """Results of the photo, one of them under the slider."""
+        """Show the photo's results, one of them in the slider."""
         results = results or []
         number = min(number or 0, max(0, len(results) - 1))
         choices = [(one.path.stem, turn) for turn, one in enumerate(results)]
@@ -126,17 +126,17 @@ class _Clicks:
         )
 
     def thumbnails(self, photo: Uploaded | None, request: gr.Request) -> Iterator[dict[str, str]]:
-        """The known styles."""
+        """Yield thumbnails of the known styles."""
         yield from self._page.known_styles(photo, request.session_hash or "")
 
     def pick(self, event: gr.EventData) -> str:
-        """The words of a known style."""
+        """Return the name of the known style that was clicked."""
         return str(event._data["value"])
 
     def halt(self, request: gr.Request) -> None:
-        """Stop what this visitor asked for."""
+        """Stop this visitor's restyling."""
         self._page.stop(request.session_hash or "")
 
     def leave(self, request: gr.Request) -> None:
-        """This visitor has closed the page."""
+        """Stop all work for a visitor who closed the page."""
         self._page.leave(request.session_hash or "")

@@ -1,4 +1,4 @@
-"""How the page looks: what a visitor sees and where it stands."""
+"""The layout of the page."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ _PICTURES = ["image", ".heic", ".heif", ".avif", ".tif", ".tiff", ".jp2", ".jfif
 
 @dataclass(frozen=True)
 class Stage:
-    """The side with the pictures.
+    """The column with the pictures.
 
     Attributes:
-        photo: where it is dropped.
-        pair: before and after under one slider.
-        result: all that stands below them once there is a result.
-        chosen: which variant is shown.
-        download: the file.
+        photo: upload field for the photo.
+        pair: before and after, with one slider.
+        result: everything below the pair, visible once there is a result.
+        chosen: the variant to show.
+        download: download button.
         repeat: the command to copy.
-        command: the same as a value, hidden.
+        command: the command as a value, hidden.
         results: the files of all variants, hidden.
     """
 
@@ -43,14 +43,14 @@ class Stage:
 
 @dataclass(frozen=True)
 class Options:
-    """How strong, how coarse, which of many.
+    """The controls for the options.
 
     Attributes:
-        strength: from 0, the photo itself.
-        stroke: size of strokes beside the usual.
+        strength: 0 (the photo) to 1.5.
+        stroke: stroke size relative to the default.
         preserve_color: keep the photo's colors.
-        seed: digits; empty for the usual picture.
-        variants: how many pictures.
+        seed: digits; empty for the default picture.
+        variants: number of pictures.
     """
 
     strength: gr.Slider
@@ -62,15 +62,15 @@ class Options:
 
 @dataclass(frozen=True)
 class Wishes:
-    """The side with what is wanted.
+    """The column with the controls.
 
     Attributes:
-        words: the style.
-        go: make it.
-        stop: end it.
-        styles: the known styles on the photo.
-        style_image: a picture that shows the style.
-        options: the rest.
+        words: the style in words.
+        go: button to start.
+        stop: button to stop.
+        styles: thumbnails of the known styles on the photo.
+        style_image: upload field for a style picture.
+        options: the other options.
     """
 
     words: gr.Textbox
@@ -82,9 +82,9 @@ class Wishes:
 
 
 def lay_out() -> tuple[Stage, Wishes]:
-    """Put everything in its place, inside an open `gradio.Blocks`."""
+    """Create all components, inside an open `gradio.Blocks`."""
     gr.HTML(
-        "<h1>clipmamba</h1><p>Restyle a photo from words, or from a picture.</p>",
+        "<h1>clipmamba</h1><p>Restyle a photo from words or from a picture.</p>",
         elem_id="title", padding=False,
     )  # fmt: skip
     with gr.Row(elem_id="all"):
@@ -130,7 +130,7 @@ def _wishes() -> Wishes:
         js_on_load=(HERE / "styles.js").read_text(encoding="utf-8"),
         elem_id="styles", padding=False,
     )  # fmt: skip
-    with gr.Accordion("A picture that shows the style", open=False):
+    with gr.Accordion("A picture in the desired style", open=False):
         style_image = upload(
             label="Style picture", file_types=_PICTURES, height=120, elem_id="style"
         )
@@ -143,7 +143,7 @@ def _options() -> Options:
         elem_id="strength", buttons=[],
     )  # fmt: skip
     stroke = gr.Slider(
-        MIN_STROKE, MAX_STROKE, StylizeOptions.stroke, step=0.05, label="Size of strokes",
+        MIN_STROKE, MAX_STROKE, StylizeOptions.stroke, step=0.05, label="Stroke size",
         elem_id="stroke", buttons=[],
     )  # fmt: skip
     preserve_color = gr.Checkbox(label="Keep the photo's colors", elem_id="colors")
@@ -159,7 +159,7 @@ def _options() -> Options:
 
 
 def theme() -> gr.themes.Base:
-    """Quiet, so that the picture is what one sees; the fonts are the visitor's own."""
+    """Make a plain theme that leaves attention to the picture, with the visitor's own fonts."""
     return gr.themes.Base(
         primary_hue="orange",
         neutral_hue="stone",

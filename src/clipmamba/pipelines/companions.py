@@ -1,8 +1,8 @@
-"""Models beside the line from photo to picture: a captioner, a painter, a finisher, a segmenter.
+"""Optional models around the pipeline: captioner, painter of style pictures, finisher, segmenter.
 
-What they say or draw becomes part of the request, so that the line itself knows nothing of them.
-They are named by words or given as functions; none is imported before it is asked for, and no
-torch is loaded here.
+Captions and drawn pictures become part of the style request, so that the pipeline itself does not
+know these models. They are given by name or as functions; none is imported before it is needed,
+and this module does not import torch.
 """
 
 from __future__ import annotations
@@ -14,8 +14,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from clipmamba.errors import InputError
-from clipmamba.pipelines.parts import PartPlacer, PlacedStyle
-from clipmamba.regions.words import check_words
+from clipmamba.pipelines.parts import PartPlacer, PlacedStyle, check_parts
 from clipmamba.styles.request import AUTO, StyleRequest, split_weight
 
 if TYPE_CHECKING:
@@ -36,14 +35,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Companions:
-    """Who stands beside the line in one run.
+    """The optional models of one run.
 
     Attributes:
-        captioner: Says what a picture shows; None without `source="auto"`.
-        style_from: Draws the style picture of words and a seed; None: CLIP reads the words.
-        finish: Repaints (photo, picture, seed, words), tensors (B, 3, H, W) in [0, 1]; None:
-            the result stays as it is.
-        segmenter: Finds the parts that words name; None: only those that are found offline.
+        captioner: Describes a picture; None without `source="auto"`.
+        style_from: Draws a style picture from words and a seed; None lets CLIP read the words.
+        finish: Repaints the result, given (photo, picture, seed, words) with tensors
+            (B, 3, H, W) in [0, 1]; None leaves the result as it is.
+        segmenter: Finds the parts that words name; None finds only those that are found offline.
     """
 
     captioner: Captioner | None = None
@@ -53,40 +52,39 @@ class Companions:
 
     @property
     def read_nothing(self) -> bool:
-        """Whether the style is read as it was asked for, the same for every photo."""
+        """True if neither captioner nor painter changes the style request."""
         return self.captioner is None and self.style_from is None
 
     @classmethod
     def of(
         cls,
-        request: StyleRequest | None,
+        asked: StyleRequest | ResolvedStyle,
         captioner: Name | Captioner | None = None,
         style_from: Name | StylePainter | None = None,
         finish: Name | Finish | None = None,
         device: str | torch.device = "auto",
         segmenter: Name | Segmenter | None = None,
     ) -> Companions:
-        """Take what somebody named; no model is loaded yet.
+        """Make companions from names or functions; no model is loaded yet.
 
         Args:
-            request: The style that is asked for; None where it is prepared already.
-            captioner: A folder, a hub's name or a function; None for the usual one.
-            style_from: The same of a text-to-image model.
-            finish: The same of an image-to-image model; "NAME:0.3" carries its strength.
+            asked: The style, as requested or as prepared.
+            captioner: A captioner as a folder, a Hub name or a function; None for the default.
+            style_from: A text-to-image model, in the same ways.
+            finish: An image-to-image model, in the same ways; "NAME:0.3" carries its strength.
             device: Where named models run.
-            segmenter: The same of a model for the parts that words name.
+            segmenter: A segmenter, in the same ways.
 
         Raises:
-            InputError: A package is missing, nothing finds a part, or what is named has nothing
-                to do.
-            WeightsError: There can't be a model of that name.
+            InputError: A package is missing, nothing finds a part, or a model would have no effect.
+            WeightsError: A model's name is invalid.
         """
-        asked = request is not None and AUTO in request.sources
-        if captioner is not None and not asked:
-            raise InputError("a captioner does nothing without source='auto'")
-        if style_from is not None and not (request is not None and request.words):
+        auto = isinstance(asked, StyleRequest) and AUTO in asked.sources
+        if captioner is not None and not auto:
+            raise InputError("a captioner has no effect without source='auto'")
+        if style_from is not None and not (isinstance(asked, StyleRequest) and asked.words):
             raise InputError("a style picture is drawn from words: add a prompt")
-        if captioner is None and asked:
+        if captioner is None and auto:
             captioner = _captioner(None, device)
         elif isinstance(captioner, str | os.PathLike):
             captioner = _captioner(os.fspath(captioner), device)
@@ -94,12 +92,9 @@ class Companions:
             style_from = _painter(os.fspath(style_from), device)
         if isinstance(finish, str | os.PathLike):
             finish = _finisher(os.fspath(finish), device)
-        parts = [] if request is None else request.parts
-        if segmenter is not None and not any(not part.offline for part in parts):
+        if segmenter is not None and all(part.offline for part in asked.parts):
             raise InputError("a segmenter finds parts by words: name one, as in mask='boat'")
-        check_words([part.words for part in parts if part.offline], segmenter=False)
-        named = [part.words for part in parts if not part.offline]
-        check_words(named, segmenter=segmenter is not None)
+        check_parts(asked.parts, segmenter)
         if isinstance(segmenter, str | os.PathLike):
             segmenter = _segmenter(os.fspath(segmenter), device)
         return cls(captioner, style_from, finish, segmenter)
@@ -107,44 +102,55 @@ class Companions:
 
 @dataclass(frozen=True)
 class FoundStyle(PlacedStyle):
-    """A style for one photo and one seed.
+    """The style for one photo and one seed.
 
     Attributes:
-        source: The words for what is shown; None without any.
+        source: The caption of what is shown; None without one.
     """
 
     source: str | None = None
 
 
 class StyleFinder:
-    """Finds the style for each photo and seed; what is the same for several is done once.
+    """Finds the style for each photo and seed, and does shared work once.
 
     Args:
-        pipeline: Whose CLIP reads it.
-        request: What is asked for.
-        seeds: Those of the run.
-        companions: Who helps; style pictures are drawn at once.
+        pipeline: The pipeline that resolves styles.
+        asked: The style, as requested or as prepared.
+        seeds: The seeds of the run; [None] takes all seeds of a prepared style.
+        companions: The optional models; style pictures are drawn immediately.
+
+    Attributes:
+        seeds: One seed per variant.
 
     Raises:
-        InputError: A companion refuses, or see `StylizePipeline.prepare`.
+        InputError: A companion fails, or see `StylizePipeline.prepare`.
         WeightsError: A companion can't be loaded.
     """
 
     def __init__(
         self,
         pipeline: StylizePipeline,
-        request: StyleRequest,
+        asked: StyleRequest | ResolvedStyle,
         seeds: Sequence[int | None],
         companions: Companions,
     ) -> None:
         self._pipeline = pipeline
         self._companions = companions
-        self._request = request
+        self.seeds = tuple(seeds)
+        check_parts(asked.parts, companions.segmenter)
         self._place = PartPlacer(companions.segmenter)
-        self._plain: ResolvedStyle | None = None
+        self._plain: dict[int | None, FoundStyle] | None = None
+        if not isinstance(asked, StyleRequest):
+            if self.seeds == (None,):
+                self.seeds = asked.seeds
+            self._plain = {seed: FoundStyle(asked.only(seed)) for seed in self.seeds}
+            return
+        self._request = request = asked
         if companions.read_nothing:
-            self._plain = pipeline.prepare(request, seeds)
-        # With the pictures themselves, so that no other one can take an id over.
+            plain, source = pipeline.prepare(request, seeds), self._sources(request)
+            self._plain = {seed: FoundStyle(plain.only(seed), source=source) for seed in self.seeds}
+        # Keeps the pictures alive, so that their ids are not reused.
         self._captions: dict[int, tuple[Any, str]] = {}
         self._drawn: dict[int | None, StyleRequest] = {}
         if companions.style_from is not None:
@@ -156,25 +162,26 @@ class StyleFinder:
         """Find the style for a photo and a seed.
 
         Args:
-            photo: What is restyled; None where a style is wanted for its own sake, and a style
-                picture is there for a captioner to describe.
-            seed: One of the run's.
+            photo: The photo to restyle; None if there is none, as for `clipmamba embed`. Then a
+                captioner needs a style picture to describe.
+            seed: One of the run's seeds.
 
         Raises:
-            InputError: A companion refuses, or see `StylizePipeline.prepare`.
+            InputError: A companion fails, or see `StylizePipeline.prepare`.
             WeightsError: A companion can't be loaded.
         """
-        request, style = self._request, self._plain
-        if style is None:
-            request = self._drawn.get(seed, request)
+        if self._plain is not None:
+            found = self._plain[seed]
+        else:
+            request = self._drawn.get(seed, self._request)
             if self._companions.captioner is not None:
                 request = fill_source(request, self._caption, lambda: self._caption_of_photo(photo))
-            style = self._prepare(request, seed)
-        placed = self._place(style.only(seed), photo)
-        return FoundStyle(placed.style, placed.masks, placed.missing, self._sources(request))
+            found = FoundStyle(self._prepare(request, seed), source=self._sources(request))
+        placed = self._place(found.style, photo)
+        return FoundStyle(placed.style, placed.masks, placed.missing, found.source)
 
     def _prepare(self, request: StyleRequest, seed: int | None) -> ResolvedStyle:
-        """The style of a filled request, which differs from the seed's last in its sources only."""
+        """Resolve a request, reusing the seed's last style if the captions are the same."""
         sources = [layer.source for layer in request.layers]
         if seed not in self._last or self._last[seed][0] != sources:
             asked = self._request  # drawn pictures have neither name nor words
@@ -196,7 +203,7 @@ class StyleFinder:
     def _caption_of_photo(self, photo: Picture | None) -> str:
         if photo is None:
             raise InputError("source 'auto' needs a style picture to describe")
-        if self._photo[0] is not photo:  # of a folder's photos only the last is kept
+        if self._photo[0] is not photo:  # only the last photo's caption is cached
             self._photo = (photo, self._say(photo))
         return self._photo[1]
 
@@ -209,13 +216,13 @@ class StyleFinder:
 
         tensor = Photo.open(picture).tensor
         if len(tensor) > 1:
-            raise InputError("source 'auto' describes one picture: give a list, not a batch")
+            raise InputError("source 'auto' describes single pictures: give a list, not a batch")
         assert self._companions.captioner is not None
         return self._companions.captioner(from_srgb(tensor_to_array(tensor, np.dtype(np.float32))))
 
 
 def draw_words(request: StyleRequest, painter: StylePainter, seed: int | None) -> StyleRequest:
-    """The same style with drawn pictures in the place of its words, with their weights."""
+    """Replace a request's words by drawn pictures of the same weights."""
     drawn = tuple((painter(text.strip(), seed), weight) for text, weight in request.prompts)
     return replace(
         request,
@@ -228,24 +235,24 @@ def draw_words(request: StyleRequest, painter: StylePainter, seed: int | None) -
 def fill_source(
     request: StyleRequest, caption: Callable[[Any], str], photo: Callable[[], str]
 ) -> StyleRequest:
-    """The same style with words for what is shown in the place of `AUTO`.
+    """Replace `AUTO` in a request by captions.
 
     Args:
-        request: What is asked for.
-        caption: Says what a style picture shows.
-        photo: Says what the photo shows; asked where there is no style picture.
+        request: The request.
+        caption: Describes a style picture.
+        photo: Describes the photo; called if there is no style picture.
     """
     regions = tuple(fill_source(region, caption, photo) for region in request.regions)
     source = request.source
     if source == AUTO and not (request.prompts or request.pictures or request.styles):
-        source = None  # regions alone
+        source = None  # regions only
     if source == AUTO:
         said = list(dict.fromkeys(caption(picture) for picture, _ in request.pictures))
         source = " and ".join(said) or photo()
     return replace(request, source=source, regions=regions)
 
 
-# A model stays loaded for the next call, as the pipeline itself does.
+# A model stays loaded for the next call, like the pipeline itself.
 
 
 @functools.lru_cache(maxsize=1)

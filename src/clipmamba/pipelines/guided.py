@@ -1,4 +1,4 @@
-"""Guidance and stroke as inputs of one call: a view of a network, which itself stays as it is."""
+"""Guidance and stroke size, applied through a view of a network, which itself stays unchanged."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from clipmamba.nn import StyleProjection
 
 @dataclass(frozen=True)
 class Guidance:
-    """How far style codes are driven away from the middle of many.
+    """Extrapolation of style codes away from their mean.
 
     Attributes:
-        middle: The mean code of the styles, (code_dim).
-        factor: Of a code's distance from the middle; 1 as trained.
+        middle: The mean code of many styles, (code_dim,).
+        factor: Factor on a code's distance from the mean; 1 leaves it as trained.
     """
 
     middle: Tensor
@@ -33,7 +33,7 @@ class Guidance:
 
     @classmethod
     def of(cls, stylizer: Stylizer | SecondStylizer, styles: Tensor, factor: float) -> Guidance:
-        """The guidance of a factor away from the middle of unit style points (N, E)."""
+        """Make a guidance away from the mean code of unit style points (N, E)."""
         if isinstance(stylizer, SecondStylizer):
             with torch.no_grad():
                 return cls(stylizer.middle_code(styles), factor)
@@ -44,13 +44,13 @@ class Guidance:
     def applied(
         self, stylizer: Stylizer | SecondStylizer, side: int = NATIVE_SIDE, stroke: float = 1.0
     ) -> Stylizer | SecondView:
-        """The same network, its parameters shared, whose style codes are guided.
+        """Make a view of a network with guided style codes; it shares the parameters.
 
         Args:
             stylizer: The network.
-            side: Longest side in pixels of the picture that it will see: the second design keeps
-                strokes in proportion to it.
-            stroke: Size of its strokes beside that.
+            side: Longest side of its input in pixels; the second design keeps strokes in
+                proportion to it.
+            stroke: Stroke size relative to that.
         """
         if isinstance(stylizer, SecondStylizer):
             asked = torch.tensor(stroke, dtype=torch.float32, device="cpu")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from clipmamba.errors import InputError
+from clipmamba.regions.words import check_words
 from clipmamba.styles.request import Part
 
 if TYPE_CHECKING:
@@ -37,6 +38,21 @@ class PlacedStyle:
         from PIL import ImageStat
 
         return {words: ImageStat.Stat(mask).mean[0] / 255 for words, mask in self.masks.items()}
+
+
+def check_parts(parts: Sequence[Part], segmenter: object) -> None:
+    """Refuse parts that nothing here can find, before anything is loaded.
+
+    Args:
+        parts: What is looked for.
+        segmenter: Finds any words; None without one.
+
+    Raises:
+        InputError: One can't be found, or a package is missing.
+    """
+    check_words([part.words for part in parts if part.offline], segmenter=False)
+    named = [part.words for part in parts if not part.offline]
+    check_words(named, segmenter=segmenter is not None)
 
 
 class PartPlacer:

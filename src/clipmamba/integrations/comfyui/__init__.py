@@ -1,4 +1,4 @@
-"""Nodes for ComfyUI; this folder is what goes into its `custom_nodes`."""
+"""Nodes for ComfyUI; copy or link this folder into its `custom_nodes`."""
 
 from .nodes import NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS
 

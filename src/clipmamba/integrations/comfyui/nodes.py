@@ -1,7 +1,7 @@
-"""Style by words, style by picture, a mix of two, and the restyling itself, as ComfyUI's nodes.
+"""ComfyUI nodes: style from words, style from a picture, mix of two styles, and restyle.
 
-An IMAGE is (B, H, W, C) and a MASK (B, H, W), both floats in [0, 1]. A style travels between the
-nodes as its parts, so that words are read once the seed is known.
+An IMAGE is (B, H, W, C) and a MASK (B, H, W), both floats in [0, 1]. Between nodes, a style is a
+tuple of requests and weights, since words are encoded only when the seed is known.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 STYLE = "CLIPMAMBA_STYLE"
 CATEGORY = "clipmamba"
-USUAL_SEED = -1  # the picture without a seed
-MAX_SEED = 2**53 - 1  # what JavaScript counts to
+USUAL_SEED = -1  # the default picture, without a seed
+MAX_SEED = 2**53 - 1  # largest safe integer in JavaScript
 
-StyleParts = tuple[tuple[StyleRequest, float], ...]  # what was asked for, and its weight in the mix
+StyleParts = tuple[tuple[StyleRequest, float], ...]  # requests and their weights in the mix
 
 
 class StyleFromWords:
@@ -43,7 +43,7 @@ class StyleFromWords:
     def INPUT_TYPES(cls) -> dict[str, Any]:  # noqa: N802
         """Say what goes in."""
         words = "One style per line; 'ukiyo-e:0.7' carries a weight."
-        avoid = "Words that the style is moved away from."
+        avoid = "A style to move away from, in words."
         return {
             "required": {
                 "words": ("STRING", {"default": "ukiyo-e", "multiline": True, "tooltip": words})
@@ -55,20 +55,20 @@ class StyleFromWords:
         """Read the words.
 
         Raises:
-            InputError: There are none, or a weight is not above 0.
+            InputError: There are no words, or a weight is not above 0.
         """
         prompts = [line for line in words.splitlines() if line.strip()]
         return (((StyleRequest.parse(prompts or words, avoid=avoid.strip() or None), 1.0),),)
 
 
 class StyleFromPicture:
-    """A style shown by a picture, or by several."""
+    """A style from one or several pictures."""
 
     CATEGORY = CATEGORY
     FUNCTION = "ask"
     RETURN_TYPES = (STYLE,)
     RETURN_NAMES = ("style",)
-    DESCRIPTION = "The style of a picture; of a batch, the mean."
+    DESCRIPTION = "The style of a picture; the mean over a batch."
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:  # noqa: N802
@@ -80,29 +80,29 @@ class StyleFromPicture:
         }
 
     def ask(self, image: Tensor, source: str = "") -> tuple[StyleParts]:
-        """Take the picture; it is looked at when a photo is restyled.
+        """Take the picture; it is encoded when a photo is restyled.
 
         Raises:
-            InputError: It is not an IMAGE.
+            InputError: The input is not an IMAGE.
         """
         request = StyleRequest.parse(style_image=_colors(image), source=source.strip() or None)
         return (((request, 1.0),),)
 
 
 class MixStyles:
-    """A style between two others."""
+    """A mix of two styles."""
 
     CATEGORY = CATEGORY
     FUNCTION = "mix"
     RETURN_TYPES = (STYLE,)
     RETURN_NAMES = ("style",)
-    DESCRIPTION = "A style between two others, which may be mixes themselves."
+    DESCRIPTION = "A mix of two styles, which may be mixes themselves."
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:  # noqa: N802
         """Say what goes in."""
         share = {"default": 0.5, "min": 0.0, "max": 1.0, "step": 0.05, "display": "slider"}
-        tooltip = "The share of the second style: 0 is the first one alone."
+        tooltip = "The share of the second style: 0 is the first style alone."
         return {
             "required": {
                 "first": (STYLE,),
@@ -112,25 +112,25 @@ class MixStyles:
         }
 
     def mix(self, first: StyleParts, second: StyleParts, share: float) -> tuple[StyleParts]:
-        """Weigh the parts of both.
+        """Weight the parts of both.
 
         Raises:
-            InputError: The share lies outside 0 to 1.
+            InputError: The share is not between 0 and 1.
         """
         if not 0 <= share <= 1:
-            raise InputError(f"share must lie between 0 and 1, not {share}")
+            raise InputError(f"share must be between 0 and 1, not {share}")
         weighted = [(request, weight * (1 - share)) for request, weight in first]
         weighted += [(request, weight * share) for request, weight in second]
         return (tuple(part for part in weighted if part[1] > 0),)
 
 
 class Restyle:
-    """Photos in a style."""
+    """Restyles photos."""
 
     CATEGORY = CATEGORY
     FUNCTION = "restyle"
     RETURN_TYPES = ("IMAGE",)
-    DESCRIPTION = "Restyle pictures of any size in one pass each; a mask says where."
+    DESCRIPTION = "Restyle pictures of any size in one pass each, optionally within a mask."
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:  # noqa: N802
@@ -140,11 +140,11 @@ class Restyle:
         stroke = {"default": usual.stroke, "min": MIN_STROKE, "max": MAX_STROKE, "step": 0.05}
         seed = {"default": USUAL_SEED, "min": USUAL_SEED, "max": MAX_SEED}
         tips = {
-            "strength": "0 gives the photo back, 1 the full style, more exaggerates.",
-            "stroke": "Size of strokes beside the usual.",
+            "strength": "0 returns the photo, 1 is the full style, more exaggerates.",
+            "stroke": "Stroke size relative to the default.",
             "color": "Keep the photo's colors.",
-            "seed": "Another seed, another variant; -1 is the usual one.",
-            "mask": "White is restyled, black stays the photo.",
+            "seed": "Each seed gives another variant; -1 is the default one.",
+            "mask": "White areas are restyled, black ones keep the photo.",
         }
         return {
             "required": {
@@ -174,12 +174,12 @@ class Restyle:
         """Restyle each picture of a batch.
 
         Args:
-            image: (B, H, W, C); what follows three colors, such as alpha, stays.
-            style: Its parts.
-            strength: 0 gives the photo back unchanged, up to 1.5.
+            image: (B, H, W, C); channels after the third, such as alpha, are kept.
+            style: The parts of the style.
+            strength: 0 returns the photo unchanged, up to 1.5.
             stroke: 0.5 to 2.
             preserve_color: Keep the photo's colors.
-            seed: Chooses among the variants; -1 is the usual one.
+            seed: Selects a variant; -1 is the default one.
             mask: (B, H, W), one for each picture or one for all.
 
         Returns:
@@ -203,7 +203,7 @@ class Restyle:
             def tell_part(done: float, total: int, number: int = number) -> None:
                 tell(number + done / total, len(photos))
 
-            if area is not None and not area.any():  # LoadImage's "no mask" has its own shape
+            if area is not None and not area.any():  # LoadImage's "no mask" has a shape of its own
                 results.append(photo)
                 continue
             results.append(
@@ -219,18 +219,18 @@ class Restyle:
 
 @lru_cache(maxsize=1)
 def load_pipeline(device: str) -> StylizePipeline:
-    """The default weights on a device, loaded once."""
+    """Load the default weights on a device, once."""
     return StylizePipeline.from_pretrained(device=device)
 
 
 def _device() -> str:
-    """Where ComfyUI computes; without it, the usual choice."""
+    """Return ComfyUI's device, or "auto" without ComfyUI."""
     management = sys.modules.get("comfy.model_management")
     return "auto" if management is None else str(management.get_torch_device())
 
 
 def _progress() -> Callable[[float, int], None]:
-    """Move ComfyUI's bar, and stop where its user has asked for it."""
+    """Make a callback that updates ComfyUI's progress bar and honors Cancel."""
     management, utils = (sys.modules.get(f"comfy.{name}") for name in ("model_management", "utils"))
     if management is None or utils is None:
         return lambda done, total: None
@@ -244,19 +244,19 @@ def _progress() -> Callable[[float, int], None]:
 
 
 def _colors(image: Tensor) -> Tensor:
-    """An IMAGE as (B, 3, H, W) in [0, 1]; other nodes may go beyond."""
+    """Convert an IMAGE to (B, 3, H, W), clamped to [0, 1], since other nodes may exceed it."""
     if image.ndim != 4 or image.shape[-1] < 3:
         raise InputError(f"an IMAGE must be (B, H, W, 3 or more), not {tuple(image.shape)}")
     return image[..., :3].movedim(-1, 1).clamp(0, 1).contiguous()
 
 
 def _masks(mask: Tensor | None, count: int) -> list[Tensor] | list[None]:
-    """A MASK (H, W) for each picture."""
+    """Return one mask (H, W), or None, per picture."""
     if mask is None:
         return [None] * count
     masks = list(mask.reshape(-1, *mask.shape[-2:]).clamp(0, 1))
     if len(masks) not in (1, count):
-        raise InputError(f"there are {len(masks)} masks for {count} pictures: give one for each")
+        raise InputError(f"got {len(masks)} masks for {count} pictures: give one for each")
     return masks if len(masks) == count else masks * count
 
 
@@ -268,7 +268,7 @@ def _resolve(pipe: StylizePipeline, style: StyleParts, seed: int | None) -> Reso
 
 
 def _within(style: ResolvedStyle, area: Tensor | None) -> ResolvedStyle:
-    """The style where a mask is white."""
+    """Restrict a style to a mask."""
     if area is None:
         return style
     from clipmamba.pipelines.photo import Mask

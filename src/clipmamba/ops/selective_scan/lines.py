@@ -1,8 +1,8 @@
-"""The selective scan of many lines at once, step by step: the form that exports run well.
+"""The selective scan of many lines in parallel, step by step: a form that exports run fast.
 
-Every line is a sequence of its own, and they are as long as a picture is wide, so one loop of few
-steps takes them all. The steps come first and the channels last: a step is then one dense piece of
-memory, which needs no reordering on the way in or out.
+Every line is a separate sequence, only as long as a picture is wide, so one loop of few steps
+processes all of them. Steps are the first axis and channels the last: a step is then one contiguous
+piece of memory, without any reordering.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ def scan_lines(
     least_delta: float = 0.0,
     backwards: bool = False,
 ) -> Tensor:
-    """`selective_scan` with `delta_softplus` of M lines of T steps, all beginning at zero.
+    """Run `selective_scan` with `delta_softplus` on M lines of T steps, all starting from zero.
 
-    An operator, `clipmamba::scan_lines`, which `interop.onnx` translates. Nothing is fused here: it
-    is for exports, and without gradients.
+    This is an operator, `clipmamba::scan_lines`, which `interop.onnx` translates. It is for
+    exports: not fused, and without gradients.
 
     Args:
-        u: (T, M, D), floating.
+        u: (T, M, D), floating-point.
         delta: (T, M, D), step sizes before bias and softplus.
         A: (D, N), negative.
         B: (T, M, N).
         C: (T, M, N).
         delta_bias: (D).
         least_delta: Added to the step sizes, at least 0.
-        backwards: Whether the last step is the first.
+        backwards: Whether to scan from the last step to the first.
 
     Returns:
         (T, M, D), in the order of u.

@@ -85,7 +85,7 @@ def knitted(photo: Array, rng: np.random.Generator) -> Array:
 
 
 def marble(photo: Array, rng: np.random.Generator) -> Array:
-    """Carved white marble with grey veins, lit from the side."""
+    """Carved white marble with gray veins, lit from the side."""
     shape = photo.shape[:2]
     scale = scale_of(photo)
     tone = stretch(luma(simplify(photo, scale)), 1, 99)

@@ -70,8 +70,8 @@ class Coat:
         step: grid pitch of strokes.
         length: mean length of a stroke.
         width: width of a stroke.
-        wobble: deviation of the direction in radians.
-        color_noise: deviation of a stroke's color.
+        wobble: standard deviation of the direction in radians.
+        color_noise: standard deviation of a stroke's color.
         keep: chance (H, W) that a stroke is laid; all by default.
         hairs: bristles across a stroke.
         impasto: depth of bristle marks and edges in the light.
@@ -353,8 +353,8 @@ def baroque(photo: Array, rng: np.random.Generator) -> Array:
     shape = photo.shape[:2]
     scale = scale_of(photo)
     flat = simplify(photo, scale, passes=1)
-    grey = luma(flat)
-    tone = stretch(grey, 2, 98)
+    gray = luma(flat)
+    tone = stretch(gray, 2, 98)
     # The lamp stands on what is bright and detailed near the middle.
     weight = (0.15 + tone) * (0.02 + blur(edge_strength(flat, 1.0), 4 * scale))
     weight = weight * (1.05 - vignette(shape, 0.1))
@@ -368,7 +368,7 @@ def baroque(photo: Array, rng: np.random.Generator) -> Array:
     glaze = ramp(
         lit, [0, 0.12, 0.3, 0.55, 0.8, 1], rgbs("0a0705 1f130a 52301a a8703a e3b673 fbe9c2")
     )
-    chroma = (flat - grey[..., None]) * (1.3 * np.clip(lit * 1.6, 0.05, 1))[..., None]
+    chroma = (flat - gray[..., None]) * (1.3 * np.clip(lit * 1.6, 0.05, 1))[..., None]
     chroma = chroma * np.asarray([1.1, 1.0, 0.75], np.float32)
     picture = glaze + 0.8 * chroma
     angle, _ = tangent(tone, 4 * scale)

@@ -54,9 +54,9 @@ def pixel_art(photo: Array, rng: np.random.Generator) -> Array:
     height, width = photo.shape[:2]
     block = grid_step(scale_of(photo), 5.5)  # fixed: of several, a pixel loss learns the mean
     rows, columns = -(-height // block), -(-width // block)
-    grey = luma(photo)
-    lively = vibrance(saturate(with_luma(photo, 0.35 * grey + 0.65 * stretch(grey)), 1.25), 0.25)
-    ink = outlines(blur(grey, 0.3 * block), 0.28 * block, 0.02, 0.10)
+    gray = luma(photo)
+    lively = vibrance(saturate(with_luma(photo, 0.35 * gray + 0.65 * stretch(gray)), 1.25), 0.25)
+    ink = outlines(blur(gray, 0.3 * block), 0.28 * block, 0.02, 0.10)
     lively = lively * (1 - 0.55 * ink[..., None])
     index = (np.arange(height) // block)[:, None] * columns + np.arange(width) // block
     small = cell_means(lively, index, rows * columns).reshape(rows, columns, 3)
@@ -149,8 +149,8 @@ def stained_glass(photo: Array, rng: np.random.Generator) -> Array:
     shape = photo.shape[:2]
     scale = scale_of(photo)
     step = rng.uniform(10.0, 13.5) * scale
-    grey = luma(photo)
-    vivid = with_luma(photo, 0.1 + 0.9 * stretch(grey, 3, 97))
+    gray = luma(photo)
+    vivid = with_luma(photo, 0.1 + 0.9 * stretch(gray, 3, 97))
     label = _panes(simplify(vivid, scale), rng, step, 0.004)
     cells = int(label.max()) + 1
     colors = cell_means(vivid, label, cells)
@@ -172,7 +172,7 @@ def stained_glass(photo: Array, rng: np.random.Generator) -> Array:
 
 
 def _jewel(colors: Array, rng: np.random.Generator) -> Array:
-    """Push colors (N, 3) to the jewel tones of glass; greys take a random tint."""
+    """Push colors (N, 3) to the jewel tones of glass; grays take a random tint."""
     row = colors[None]
     row = vibrance(saturate(row, 2.2), 0.75)[0]
     jewels = rgbs("b3122d d8701c e8b62c 2f8f4e 13695f 1f5fae 2a3a8f 5d2f86 a3cfe0 f2e3b3 8a4a22")
@@ -249,12 +249,12 @@ def _draw_polygons(
 
 
 def cubism(photo: Array, rng: np.random.Generator) -> Array:
-    """Overlapping planes shaded away from straight edges, ochre and grey, after Braque."""
+    """Overlapping planes shaded away from straight edges, ochre and gray, after Braque."""
     shape = photo.shape[:2]
     scale = scale_of(photo)
     flat = simplify(photo, scale)
-    grey = stretch(luma(flat), 2, 98)
-    angle, _ = tangent(grey, 2.0 * scale)
+    gray = stretch(luma(flat), 2, 98)
+    angle, _ = tangent(gray, 2.0 * scale)
     edge = edge_strength(flat, 1.0 * scale)
     # Straight cuts grow out of the photo's own edges; tone falls away from one side of each.
     count = 30
@@ -282,14 +282,14 @@ def cubism(photo: Array, rng: np.random.Generator) -> Array:
     facets = _edge_points(flat, rng, rng.uniform(17.0, 23.0) * scale)
     corners = facets[Delaunay(facets).simplices]
     facet = _facet_index(corners, shape)
-    tone = cell_means(np.repeat(grey[..., None], 3, 2), facet, len(corners))[facet][..., 0]
-    value = np.clip(0.5 * tone + 0.5 * grey, 0.04, 0.96) * 0.86 + 0.07 + 0.85 * plane
+    tone = cell_means(np.repeat(gray[..., None], 3, 2), facet, len(corners))[facet][..., 0]
+    value = np.clip(0.5 * tone + 0.5 * gray, 0.04, 0.96) * 0.86 + 0.07 + 0.85 * plane
     ochre = ramp(value, [0, 0.25, 0.5, 0.75, 1], rgbs("1d1510 5c4326 a07a43 cfae72 f0e2bd"))
     cool = ramp(value, [0, 0.25, 0.5, 0.75, 1], rgbs("15181a 3c4648 78837c b2b6a6 e6e2d0"))
     chroma = blur(photo[..., 0] - photo[..., 2], 2 * scale)
     picture = mix(cool, ochre, smoothstep(-0.45, 0.45, warm + 2.5 * chroma))
     picture = mix(picture, with_luma(saturate(flat, 1.2), value), 0.20)
-    line = outlines(grey, 1.0 * scale, 0.02, 0.07, Flow(angle, max(2, round(4 * scale))))
+    line = outlines(gray, 1.0 * scale, 0.02, 0.07, Flow(angle, max(2, round(4 * scale))))
     ink = np.maximum(cuts * (0.35 + 0.55 * smoothstep(0.8, 0.35, value)), 0.8 * line)
     picture = mix(picture, rgb("1a130d"), ink)
     dabs = hatching(shape, rng, float(rng.uniform(0, 3.1)), 1.8 * scale, 5 * scale)

@@ -1,4 +1,4 @@
-"""Batches for the stylizer: photos, and what each shall look like."""
+"""Batches for the stylizer: photos with the style or result that each should get."""
 
 from __future__ import annotations
 
@@ -19,34 +19,36 @@ from clipmamba.train.pictures import open_picture
 from clipmamba.train.stylizer.pairs import SIZE, as_images
 from clipmamba.train.stylizer.prepared import Prepared
 
-STYLE_SIDE = 256  # of the square of a style picture, in pixels: about what its file has
+STYLE_SIDE = 256  # pixels; side of the crop of a style picture, about that of its file
 PHOTO_ZOOM = (1.0, 2.5)  # a photo's short side, in sides of the crop
-STYLE_ZOOM = (1.0, 1.15)  # the same of a style picture
-OTHERS = 63  # styles that no photo of a batch is asked for
-MIXED = 0.3  # of the style points are means of pictures of one look, as words give them,
-MOST_MIXED = 5  # of so many at most
-BLUR = 0.01  # deviation of each number of a style point around the picture's own
+STYLE_ZOOM = (1.0, 1.15)  # a style picture's short side, in sides of the crop
+OTHERS = 63  # styles beside those of the batch, for the contrastive loss
+WORDS = 0.4  # of the style embeddings are those of words for the look or the painter, if known
+MIXED = 0.3  # of the others are means of pictures of one look, like those of words
+MOST_MIXED = 5  # pictures in such a mean, at most
+BLUR = 0.01  # standard deviation of the noise on each number of a style embedding
 
 
 class StylizerBatches:
     """Batches of photos with style pictures or exact results.
 
-    All samples of a process's step share the side of the crops and the size of the strokes, so
-    that style pictures are looked at in one pass.
+    Within a process, all samples of a step share the side of the crops and the stroke size, so
+    that VGG sees the style pictures in one pass.
 
     Args:
         data: The data folder.
-        prepared: What to draw from.
-        batch: Samples a step, of all processes together.
-        sides: Sides of the crops, each drawn so often that all take about the same time.
-        strokes: Smallest and largest size of the strokes at the largest of `sides`; smaller crops
-            see strokes in proportion smaller.
-        exact: Samples of a step with a painter's exact result.
+        prepared: The prepared folder to draw from.
+        batch: Samples per step, over all processes.
+        sides: Sides of the crops in pixels; each is drawn so often that all take about the same
+            total time.
+        strokes: Smallest and largest stroke size at the largest of `sides`; the largest is reduced
+            in proportion for smaller crops.
+        exact: Samples per step with a painter's exact result.
         seed: Seed of the draw.
 
     Raises:
-        InputError: A side is no multiple of 8, pairs are wanted and there are none, or pictures
-            are missing.
+        InputError: A side is not a multiple of 8 from 64 up, `exact` is not 0 and there are no
+            pairs, or pictures are missing.
     """
 
     def __init__(
@@ -62,33 +64,40 @@ class StylizerBatches:
         if any(side % 8 or side < 64 for side in sides):
             raise InputError(f"--side must be a multiple of 8 from 64 up, not {sides}")
         if exact and prepared.painters is None:
-            raise InputError("--exact wants painters' pairs, and none are prepared")
+            raise InputError(
+                "--exact needs exact pairs, and none are prepared; "
+                "give --exact 0, or run `prepare` with --painters"
+            )
         missing = [
             name for name in (*prepared.styles, *prepared.photos) if not (data / name).is_file()
         ]
         if missing:
             raise InputError(
-                f"{data} lacks {len(missing)} prepared pictures, {missing[0]} among them; "
-                "name the folder that was prepared, or prepare again"
+                f"{data} lacks {len(missing)} prepared pictures, such as {missing[0]}; "
+                "name the data folder that was prepared, or prepare again"
             )
         self.data, self.prepared = data, prepared
         self.size, self.sides, self.strokes = batch, sides, strokes
         self.exact, self.seed = exact, seed
         self._shares = prepared.shares.double().cumsum(0).numpy()
-        self._alike: dict[int, list[int]] = defaultdict(list)  # pictures of each look
+        self._alike: dict[int, list[int]] = defaultdict(list)  # rows of the pictures of each look
         for row, look in enumerate(prepared.looks.tolist()):
             self._alike[look].append(row)
+        self._words: dict[int, list[int]] = defaultdict(list)  # of each look and painter
+        for row, meant in enumerate(prepared.meant.tolist()):
+            self._words[meant].append(row)
 
     def batch(self, step: int, process: int, processes: int) -> dict[str, Tensor]:
-        """The tensors of a process's step.
+        """Return the tensors of a process for a step.
 
         Returns:
             `photo` (B, 3, S, S) in [0, 1], `style` (B, E), `stroke` (B,), `seed` (), then
             `picture` (B - X, 3, 256, 256), style pictures of the first samples, and `result`
-            (X, 3, S, S), exact results of the last X. Strokes are all alike, but for exact results
-            that do not reach so far. `others` (63, E) are points of more styles, and `source` (E,)
-            is where photos lie. `weights` (2,) are those of the means over the first and over
-            the last samples, such that the mean over the processes is that over all samples.
+            (X, 3, S, S), exact results of the last X. All strokes have one size, except in exact
+            results that can't be scaled that far. `others` (63, E) are embeddings of other styles,
+            and `source` (E,) is the mean embedding of photos. `weights` (2,) are the weights of
+            the means over the first and over the last samples: with them, the mean over the
+            processes is the mean over all samples.
 
         Raises:
             InputError: The processes can't share the batch evenly.
@@ -129,28 +138,42 @@ class StylizerBatches:
     def _free(
         self, side: int, rng: random.Random
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint8], Tensor]:
-        """A photo, a style picture, and a point between those of its views, or of its look."""
+        """Draw a photo, a style picture, and an embedding for it."""
         photo = _crop(self.data / rng.choice(self.prepared.photos), side, PHOTO_ZOOM, rng)
         row = self._row(rng)
         picture = _crop(self.data / self.prepared.styles[row], STYLE_SIDE, STYLE_ZOOM, rng)
+        return photo, picture, self._point(row, rng)
+
+    def _point(self, row: int, rng: random.Random) -> Tensor:
+        """Draw an embedding for a style picture: of words, of its views, or of its look."""
+        look = int(self.prepared.looks[row])
+        spoken = self._spoken(look, rng)
+        if spoken is not None:
+            return spoken
         views = self.prepared.points[row]
         point = torch.lerp(views[0], views[1], 0.6 * rng.random())
-        look = int(self.prepared.looks[row])
         if look >= 0 and rng.random() < MIXED:
             alike = rng.choices(self._alike[look], k=rng.randint(1, MOST_MIXED - 1))
             point = torch.cat([point[None], self.prepared.points[alike, 0]]).mean(0)
-        return photo, picture, F.normalize(point, dim=0)
+        return F.normalize(point, dim=0)
+
+    def _spoken(self, meant: int, rng: random.Random) -> Tensor | None:
+        """Draw the embedding of words, in `WORDS` of the cases, if there are any."""
+        if rng.random() >= WORDS or meant not in self._words:
+            return None
+        return self.prepared.words[rng.choice(self._words[meant])]
 
     def _row(self, rng: random.Random) -> int:
-        """Of a style picture, by the shares."""
+        """Draw the row of a style picture, by the shares."""
         return min(int(np.searchsorted(self._shares, rng.random())), len(self._shares) - 1)
 
     def _painted(
         self, side: int, stroke: float, rng: random.Random
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint8], Tensor, float]:
-        """A pair of a painter, enlarged or reduced so that its strokes have the size asked for.
+        """Draw a painter's pair, scaled to the requested stroke size as far as possible.
 
-        Its last part is the size that they have: a pair of 256 pixels can't be reduced at will.
+        The last item returned is the actual stroke size: a pair has only 256 × 256 pixels, so it
+        can't be reduced at will.
         """
         store = self.prepared.painters
         assert store is not None
@@ -164,13 +187,14 @@ class StylizerBatches:
             )
             for pixels in (store.photos, store.results)
         )
-        return photo, result, self.prepared.painted[row], side / part
+        point = self._spoken(-1 - int(store.numbers[row]), rng)
+        return photo, result, self.prepared.painted[row] if point is None else point, side / part
 
 
 def _crop(
     path: Path, side: int, zoom: tuple[float, float], rng: random.Random
 ) -> NDArray[np.uint8]:
-    """A random square of a picture, whose short side is first made `zoom` times `side`."""
+    """Cut a random square of `side` pixels from a picture, first scaled to `zoom` times that."""
     image = open_picture(path)
     part = min(image.size) / rng.uniform(*zoom)
     left, top = rng.uniform(0, image.width - part), rng.uniform(0, image.height - part)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -26,7 +27,14 @@ from clipmamba.train.options import (
     dataclass_options,
     loop_options,
 )
-from clipmamba.train.pictures import read_pictures, set_aside, split_fingerprint
+from clipmamba.train.pictures import (
+    Picture,
+    chosen_by_look,
+    draw_by_look,
+    read_pictures,
+    set_aside,
+    split_fingerprint,
+)
 from clipmamba.train.stylizer.batches import StylizerBatches
 from clipmamba.train.stylizer.pairs import (
     painter_pairs,
@@ -39,7 +47,7 @@ from clipmamba.train.stylizer.samples import sample_sheet
 from clipmamba.train.stylizer.task import LossWeights, StylizerTask
 from clipmamba.train.stylizer.validation import mean_losses
 
-VALIDATION = "validation"  # folder in a prepared one, of pictures that are not trained on
+VALIDATION = "validation"  # subfolder of a prepared folder, for pictures that are not trained on
 VALIDATION_STYLES = 200  # style pictures in it, at most
 VALIDATION_BATCHES = 16
 
@@ -57,16 +65,33 @@ def main() -> None:
 @main.command("prepare")
 @data_option
 @click.option("--clip", "clip_name", default="mini", show_default=True, help="open_clip model.")
-@click.option("--styles", default=6000, show_default=True, help="Style pictures to learn from.")
-@click.option("--painters", default=3000, show_default=True, help="Exact pairs to paint.")
-@click.option("--seed", default=0, show_default=True)
-@click.option("--output", type=Folder, required=True)
+@click.option(
+    "--prior", "prior_folder", type=ExistingFolder,
+    help="Style prior of that CLIP model, to train on the words for a look as well.",
+)  # fmt: skip
+@click.option(
+    "--styles", default=6000, show_default=True, help="Number of style pictures to train on."
+)
+@click.option(
+    "--chosen", type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="CSV file (look,file) of the style pictures to train on, instead of a random choice.",
+)  # fmt: skip
+@click.option("--painters", default=3000, show_default=True, help="Number of exact pairs to paint.")
+@click.option("--seed", default=0, show_default=True, help="Seed of the choice and the pairs.")
+@click.option("--output", type=Folder, required=True, help="Folder to write, for `train`.")
 def prepare_command(
-    data: Path, clip_name: str, styles: int, painters: int, seed: int, output: Path
+    data: Path,
+    clip_name: str,
+    prior_folder: Path | None,
+    styles: int,
+    chosen: Path | None,
+    painters: int,
+    seed: int,
+    output: Path,
 ) -> None:
     """Choose style pictures, encode them, and paint exact pairs.
 
-    A fiftieth of the pictures is set aside for validation, a tenth is held out for the judge.
+    10 % of the pictures are held out for the judge, 2 % of the others set aside for validation.
     """
     learned = [picture for picture in read_pictures(data) if not picture.held_out]
     pictures = [picture for picture in learned if not set_aside(picture)]
@@ -77,9 +102,20 @@ def prepare_command(
         pairs = painter_pairs(photos, painters, seed)
         write_store(output / "painters", painter_styles(), pairs, painters, split)
     clip = Clip.from_pretrained(clip_name)
+    prior = None if prior_folder is None else StylePrior.load(prior_folder, clip)
     if {picture.kind for picture in aside} >= {"style", "photo"}:
-        prepare(data, aside, clip, output / VALIDATION, VALIDATION_STYLES, seed)
-    prepare(data, pictures, clip, output, styles, seed)
+        drawn = draw_by_look(_styles(aside), VALIDATION_STYLES, seed)
+        aside_photos = [picture for picture in aside if picture.kind == "photo"]
+        prepare(data, drawn, aside_photos, clip, output / VALIDATION)
+    if chosen is not None:
+        drawn = chosen_by_look(_styles(pictures), chosen)
+    else:
+        drawn = draw_by_look(_styles(pictures), styles, seed)
+    prepare(data, drawn, photos, clip, output, prior)
+
+
+def _styles(pictures: Sequence[Picture]) -> list[Picture]:
+    return [picture for picture in pictures if picture.kind == "style"]
 
 
 @main.command("train")
@@ -89,21 +125,21 @@ def prepare_command(
     "--vgg", type=click.Path(exists=True, dir_okay=False, path_type=Path), required=True,
     help="safetensors file of VGG19 up to relu3_1.",
 )  # fmt: skip
-@click.option("--init", type=ExistingFolder, help="A stylizer to start from; else a new one.")
-@click.option("--batch", default=8, show_default=True, help="Samples a step, of all processes.")
-@click.option("--exact", default=1, show_default=True, help="Of them with an exact result.")
+@click.option("--init", type=ExistingFolder, help="Stylizer to start from; by default a new one.")
+@click.option("--batch", default=8, show_default=True, help="Samples per step, over all processes.")
+@click.option("--exact", default=1, show_default=True, help="How many of them are exact pairs.")
 @click.option(
     "--side", "sides", multiple=True, type=int, default=(128, 256), show_default=True,
-    help="Of the crops, in pixels. Given several times, steps differ; large ones are rare.",
+    help="Side of the crops in pixels. If repeated, each step draws one; large ones are rarer.",
 )  # fmt: skip
 @click.option(
     "--strokes", type=(float, float), default=(0.5, 5.0), show_default=True,
-    help="Smallest and largest size of strokes in the largest crops.",
+    help="Smallest and largest stroke size in the largest crops.",
 )  # fmt: skip
 @click.option(
-    "--mixer", type=click.Choice(["mamba", "attention", "conv"]), help="Of a new stylizer."
+    "--mixer", type=click.Choice(["mamba", "attention", "conv"]), help="Mixer of a new stylizer."
 )
-@click.option("--depth", type=int, help="Of a new stylizer: blocks at an eighth of the size.")
+@click.option("--depth", type=int, help="Blocks of a new stylizer at an eighth of the size.")
 @dataclass_options(LossWeights)
 @loop_options(steps=60_000, learning_rate=1e-3, workers=1, sample_every=2000, validate_every=1000)
 def train_command(
@@ -129,12 +165,12 @@ def train_command(
         wanted = SecondConfig(style_dim=prepared.points.shape[2], clip=prepared.clip, **given)  # type: ignore[arg-type]
         stylizer = SecondStylizer(wanted)
     elif given:
-        raise InputError("--mixer and --depth are for a new stylizer; that of --init has its own")
+        raise InputError("--mixer and --depth are for a new stylizer; drop them, or drop --init")
     else:
         stylizer = SecondStylizer.from_pretrained(init)
     if stylizer.config.clip != prepared.clip:
         raise InputError(
-            f"the stylizer of --init reads style points of CLIP {stylizer.config.clip!r}, "
+            f"the stylizer of --init reads style embeddings of CLIP {stylizer.config.clip!r}, but "
             f"{folder} has those of {prepared.clip!r}; prepare with --clip {stylizer.config.clip}"
         )
     stylizer.to(memory_format=torch.channels_last)
@@ -158,9 +194,9 @@ def train_command(
 def _validation(
     data: Path, folder: Path, batch: int, sides: tuple[int, ...], strokes: tuple[float, float]
 ) -> Validation | None:
-    """What measures a task on the pictures set aside, where `prepare` found enough of them."""
+    """Return the validation on the pictures set aside, or None where `prepare` found too few."""
     if not folder.is_dir():
-        logging.info("no pictures are set aside in %s: the best weights are not kept", folder)
+        logging.info("no validation pictures in %s: the best weights are not kept", folder)
         return None
     batches = StylizerBatches(data, Prepared.load(folder), batch, sides, strokes, exact=0, seed=0)
 
@@ -173,30 +209,33 @@ def _validation(
 
 @main.command("export")
 @click.option(
-    "--model", type=ExistingFolder, required=True, help="A stylizer folder, such as RUN/stylizer."
+    "--model", type=ExistingFolder, required=True, help="Stylizer folder, such as RUN/stylizer."
 )
 @click.option(
-    "--prior", "prior_folder", type=ExistingFolder, help="Text-to-style prior; the shipped one."
+    "--prior", "prior_folder", type=ExistingFolder,
+    help="Folder of a text-to-style prior; by default the shipped one.",
+)  # fmt: skip
+@click.option(
+    "--output", type=Folder, required=True, help="Folder to write, for `clipmamba stylize --model`."
 )
-@click.option("--output", type=Folder, required=True, help="For `clipmamba stylize --model`.")
 @click.option(
     "--guidance", type=click.FloatRange(min=0, min_open=True), default=1.0, show_default=True,
-    help="How far styles are driven apart; 1 as trained.",
+    help="How strongly styles are exaggerated; 1 is as trained.",
 )  # fmt: skip
 def export_command(model: Path, prior_folder: Path | None, output: Path, guidance: float) -> None:
-    """Join a trained stylizer, in fp16, with its prior and the name of its CLIP."""
+    """Export a model: a trained stylizer in fp16, its prior, and the name of its CLIP."""
     stylizer = SecondStylizer.from_pretrained(model)
     clip = Clip.from_pretrained(stylizer.config.clip)
     prior = StylePrior.load(prior_folder, clip)
     if clip.embed_dim != stylizer.config.style_dim:
         raise InputError(
-            f"the stylizer in {model} reads style points of {stylizer.config.style_dim} numbers, "
-            f"CLIP {clip.name!r} gives {clip.embed_dim}"
+            f"the stylizer in {model} reads style embeddings of {stylizer.config.style_dim} "
+            f"numbers, but CLIP {clip.name!r} gives {clip.embed_dim}"
         )
     name = clip.name
-    if Path(name).is_dir():  # found from wherever the model is used
+    if Path(name).is_dir():  # absolute, so that it is found from any folder
         name = str(Path(name).resolve())
-        logging.warning("the model needs its CLIP, which stays in %s", name)
+        logging.warning("the CLIP is not part of the model, which loads it from %s", name)
     prior.clip_name = name
     stylizer.config = dataclasses.replace(stylizer.config, clip=name)
     stylizer.half().save_pretrained(output / "stylizer")

@@ -1,7 +1,7 @@
-"""What training draws from: style pictures with their points, photos, painters' pairs.
+"""Prepared training data: style pictures with their embeddings, photos, painters' pairs.
 
-`prepare` writes it once; training then reads the pictures from the data folder as it goes, so the
-memory that a run takes does not grow with their number.
+`prepare` writes it once. Training reads the pictures from the data folder as it goes, so the
+memory that it needs does not grow with their number.
 """
 
 from __future__ import annotations
@@ -24,31 +24,35 @@ from tqdm import tqdm
 from clipmamba.clip import Clip
 from clipmamba.errors import InputError
 from clipmamba.files import write_json
-from clipmamba.train.pictures import Picture, draw_by_look, open_picture, split_fingerprint
+from clipmamba.styles import Style, StylePrior
+from clipmamba.train.mini.looks import look_words, own_words
+from clipmamba.train.pictures import Picture, open_picture, split_fingerprint
 from clipmamba.train.stylizer.pairs import PairStore, as_images
 from clipmamba.weights import write_tensors
 
-VIEWS = (1.0, 0.75)  # of a style picture's short side: the whole of it, and its middle
-GREY_SHARE = 0.4  # how often a black and white picture is drawn, beside one in color
-PHOTOS_SEEN = 300  # at most, to find out where photos lie
+VIEWS = (1.0, 0.75)  # sides of the central squares, as fractions of a picture's short side
+GRAY_SHARE = 0.4  # how often a black-and-white picture is drawn, relative to one in color
+PHOTOS_SEEN = 300  # photos whose embeddings are averaged, at most
 _SIDE = 224  # pixels at which pictures are encoded
 _LIST, _POINTS, _PAINTERS = "prepared.json", "points.safetensors", "painters"
 
 
 @dataclasses.dataclass(frozen=True)
 class Prepared:
-    """A prepared folder.
+    """The contents of a prepared folder.
 
     Attributes:
-        styles: Files of the style pictures, below the data folder.
-        points: Their unit style points, (N, views, E).
-        looks: Number of the look that each shares with others, (N,); -1 for none.
-        shares: How often each is drawn, (N,); they add up to 1.
-        photos: Files of the photos, below the data folder.
-        photo_point: Where photos lie in the CLIP's space, a unit point (E,): their mean.
-        clip: Name of the CLIP that gave the points.
-        painters: Exact pairs by the painters, if there are any.
-        painted: Unit style points of their results, (P, E).
+        styles: Files of the N style pictures, relative to the data folder.
+        points: Their unit style embeddings, (N, views, E).
+        looks: Number of the look of each, (N,); -1 for none.
+        shares: Probability that each is drawn, (N,).
+        photos: Files of the photos, relative to the data folder.
+        photo_point: Unit mean embedding of photos, (E,).
+        clip: Name of the CLIP that gave the embeddings.
+        painters: The P exact pairs by the painters, if there are any.
+        painted: Unit style embeddings of their results, (P, E).
+        words: Unit style embeddings of words, (W, E).
+        meant: What each of them means, (W,): the number of a look, or -1 - the number of a painter.
     """
 
     styles: tuple[str, ...]
@@ -60,13 +64,15 @@ class Prepared:
     clip: str
     painters: PairStore | None
     painted: Tensor
+    words: Tensor
+    meant: Tensor
 
     @classmethod
     def load(cls, folder: Path) -> Prepared:
         """Read what `prepare` wrote.
 
         Raises:
-            InputError: The folder is not complete, or was prepared under another split.
+            InputError: The folder is incomplete, or was prepared under another split.
         """
         file = folder / _LIST
         if not file.is_file():
@@ -88,15 +94,19 @@ class Prepared:
             listed["clip"],
             painters,
             tensors["painted"].float(),
+            tensors["words"].float(),
+            tensors["meant"],
         )
 
     def save(self, folder: Path) -> None:
-        """Write what `load` reads, but for the painters' store, which is in the folder already."""
+        """Write everything that `load` reads except the painters' pairs, already in the folder."""
         folder.mkdir(parents=True, exist_ok=True)
         tensors = {
             "points": self.points.half(),
             "looks": self.looks,
             "painted": self.painted.half(),
+            "words": self.words.half(),
+            "meant": self.meant,
             "shares": self.shares / self.shares.sum(),
             "photo": self.photo_point,
         }
@@ -111,59 +121,69 @@ class Prepared:
 
 
 def prepare(
-    data: Path, pictures: Sequence[Picture], clip: Clip, output: Path, count: int, seed: int
+    data: Path,
+    drawn: Sequence[tuple[Picture, str]],
+    photos: Sequence[Picture],
+    clip: Clip,
+    output: Path,
+    prior: StylePrior | None = None,
 ) -> None:
-    """Choose style pictures, rare looks rather than common ones, and encode them.
+    """Encode style pictures, and the words for their looks.
 
     Args:
         data: The data folder.
-        pictures: Those of it that may be trained on.
-        clip: Encodes the style pictures and the results of the painters' pairs in `output`.
-        output: Folder; gets a list and a table of points.
-        count: Style pictures.
-        seed: Seed of the choice.
+        drawn: Style pictures with the names of their looks; "" for none.
+        photos: The photos.
+        clip: Encodes the style pictures, photos, and results of the painters' pairs in `output`.
+        output: Folder to write the lists and embeddings to.
+        prior: Maps the words for a look to style embeddings; without it no words are stored.
 
     Raises:
         InputError: There are no style pictures, or no photos.
     """
-    photos = [str(p.path.relative_to(data)) for p in pictures if p.kind == "photo"]
-    shown = [picture for picture in pictures if picture.kind == "style"]
-    if not shown or not photos:
-        raise InputError(f"{data} has {len(shown)} style pictures and {len(photos)} photos to use")
-    drawn = draw_by_look(shown, count, seed)
+    if not drawn or not photos:
+        raise InputError(f"{data} has {len(drawn)} style pictures and {len(photos)} photos to use")
     files = [str(picture.path.relative_to(data)) for picture, _ in drawn]
     views = (view for picture, _ in drawn for view in _views(picture.path))
-    points, grey = _encode(views, clip, len(drawn) * len(VIEWS))
+    points, gray = _encode(views, clip, len(drawn) * len(VIEWS))
     looks = Counter(look for _, look in drawn)
     numbers = {look: number for number, look in enumerate(filter(None, looks))}
     shares = torch.tensor([looks[look] ** -0.5 for _, look in drawn])
-    shares = torch.where(grey[:: len(VIEWS)], GREY_SHARE * shares, shares)
+    shares = torch.where(gray[:: len(VIEWS)], GRAY_SHARE * shares, shares)
     painted = points.new_zeros(0, points.shape[1])
     painters = PairStore(output / _PAINTERS) if (output / _PAINTERS).is_dir() else None
+    names = {number: look_words(look) for look, number in numbers.items()}
     if painters is not None:
         painted, _ = _encode(iter(painters.results), clip, len(painters))
+        names |= {-1 - number: own_words(s.texts) for number, s in enumerate(painters.styles)}
+    said = [(word, meant) for meant, words in names.items() for word in words]
+    words = points.new_zeros(0, points.shape[1])
+    if prior is not None:
+        words = torch.stack([Style.text(word, clip, prior).embedding.cpu() for word, _ in said])
     seen = photos[:: -(-len(photos) // PHOTOS_SEEN)]
-    photo_points, _ = _encode((_views(data / name)[0] for name in seen), clip, len(seen))
+    photo_points, _ = _encode((_views(photo.path)[0] for photo in seen), clip, len(seen))
     Prepared(
         styles=tuple(files),
         points=points.view(-1, len(VIEWS), points.shape[1]),
         looks=torch.tensor([numbers.get(look, -1) for _, look in drawn]),
         shares=shares,
-        photos=tuple(photos),
+        photos=tuple(str(photo.path.relative_to(data)) for photo in photos),
         photo_point=F.normalize(photo_points.mean(0), dim=0),
         clip=clip.name,
         painters=painters,
         painted=painted,
+        words=words,
+        meant=torch.tensor([meant for _, meant in said[: len(words)]], dtype=torch.int64),
     ).save(output)
 
 
 def _split(styles: Iterable[str], photos: Iterable[str]) -> str:
-    """Of the pictures that are listed, under today's rule."""
+    """Return the fingerprint of the listed pictures, under the current split."""
     return split_fingerprint(map(Path, (*styles, *photos)))
 
 
 def _views(path: Path) -> list[NDArray[np.uint8]]:
-    """Squares (224, 224, 3) from the middle of a picture."""
+    """Cut squares (224, 224, 3) from the middle of a picture."""
     image = open_picture(path)
     squares = []
     for part in VIEWS:
@@ -177,13 +197,13 @@ def _views(path: Path) -> list[NDArray[np.uint8]]:
 
 @torch.no_grad()
 def _encode(squares: Iterable[NDArray[np.uint8]], clip: Clip, count: int) -> tuple[Tensor, Tensor]:
-    """Unit points (N, E), and which of the squares are grey, (N,)."""
-    points, grey, batch = [], [], []
+    """Return the unit embeddings (N, E) of squares, and which squares are gray, (N,)."""
+    points, gray, batch = [], [], []
     for number, square in enumerate(tqdm(squares, "points", count, mininterval=10), 1):
         batch.append(square)
         if len(batch) == 32 or number == count:
             images = as_images(batch)
             points.append(clip.encode_image(images.to(clip.device)).cpu())
-            grey.append((images.amax(1) - images.amin(1)).mean((1, 2)) < 0.06)
+            gray.append((images.amax(1) - images.amin(1)).mean((1, 2)) < 0.06)
             batch = []
-    return torch.cat(points), torch.cat(grey)
+    return torch.cat(points), torch.cat(gray)

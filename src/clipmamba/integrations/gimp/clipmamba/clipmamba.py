@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Restyle a layer of GIMP 3 with the command `clipmamba`, onto a new layer."""
+"""GIMP 3 plug-in: restyle a layer onto a new layer with the `clipmamba` command."""
 
 from __future__ import annotations
 
@@ -16,21 +16,19 @@ gi.require_version("GimpUi", "3.0")
 from gi.repository import Gimp, GimpUi, Gio, GLib, GObject  # noqa: E402
 
 PROCEDURE = "plug-in-clipmamba-stylize"
-COMMAND = (
-    "CLIPMAMBA"  # environment variable with the command's path, where PATH does not lead to it
-)
+COMMAND = "CLIPMAMBA"  # environment variable with the command's path, if it is not on the PATH
 
 
 def build_command(
     words: str, strength: float, stroke: float, seed: int, preserve_color: bool
 ) -> list[str]:
-    """The command that restyles what comes on standard input.
+    """Build the command that restyles a picture from standard input.
 
     Raises:
-        ValueError: There are no words, or no command.
+        ValueError: The words are empty, or the command is not found.
     """
     if not words.strip():
-        raise ValueError("Say a style in words, for example: watercolor")
+        raise ValueError("Type a style in words, for example: watercolor")
     program = shutil.which(os.environ.get(COMMAND) or "clipmamba")
     if program is None:
         raise ValueError(
@@ -48,7 +46,7 @@ def restyle_file(source: str, target: str, command: list[str]) -> None:
     """Send a picture through the command.
 
     Raises:
-        ValueError: It fails; with what it says.
+        ValueError: The command fails, with its error message.
     """
     with open(source, "rb") as before, open(target, "wb") as after:
         done = subprocess.run(command, stdin=before, stdout=after, stderr=subprocess.PIPE)
@@ -92,7 +90,7 @@ def restyle_layer(image: Gimp.Image, layer: Gimp.Layer, command: list[str], word
 
 
 def run(procedure, run_mode, image, drawables, config, data):  # type: ignore[no-untyped-def]
-    """Ask for the settings, unless they are given, and restyle one layer."""
+    """Restyle one layer; ask for the settings if run interactively."""
     if run_mode == Gimp.RunMode.INTERACTIVE:
         GimpUi.init(PROCEDURE)
         dialog = GimpUi.ProcedureDialog.new(procedure, config, "Restyle with clipmamba")
@@ -121,18 +119,18 @@ def run(procedure, run_mode, image, drawables, config, data):  # type: ignore[no
 
 
 class Clipmamba(Gimp.PlugIn):
-    """The plug-in as GIMP knows it."""
+    """The plug-in, as GIMP expects it."""
 
     def do_query_procedures(self):  # type: ignore[no-untyped-def]
-        """Name what the plug-in offers."""
+        """List the procedures of the plug-in."""
         return [PROCEDURE]
 
     def do_set_i18n(self, name):  # type: ignore[no-untyped-def]
-        """Say that there are no translations."""
+        """Declare that there are no translations."""
         return False
 
     def do_create_procedure(self, name):  # type: ignore[no-untyped-def]
-        """Describe the procedure, its place in the menu and its settings."""
+        """Describe the procedure, its menu entry and its settings."""
         procedure = Gimp.ImageProcedure.new(self, name, Gimp.PDBProcType.PLUGIN, run, None)
         procedure.set_image_types("RGB*, GRAY*")
         procedure.set_sensitivity_mask(Gimp.ProcedureSensitivityMask.DRAWABLE)
@@ -147,11 +145,11 @@ class Clipmamba(Gimp.PlugIn):
         procedure.add_double_argument(
             "strength", "_Strength", "0 is the photo, 1 the full style", 0, 1.5, 1, flags
         )
-        procedure.add_double_argument("stroke", "S_troke", "Size of strokes", 0.5, 2, 1, flags)
+        procedure.add_double_argument("stroke", "S_troke", "Stroke size", 0.5, 2, 1, flags)
         procedure.add_int_argument(
             "seed",
             "S_eed",
-            "Another seed, another variant; -1: the usual",
+            "Each seed gives another variant; -1 is the default",
             -1,
             2**31 - 1,
             -1,

@@ -1,11 +1,12 @@
-"""The scan in ONNX, of any length, in standard operators. Needs onnxscript.
+"""The scan in ONNX, for any length, in standard operators. Needs onnxscript.
 
-`scan_lines`, of many short lines: one loop over the steps takes all lines at once.
+`scan_lines` has many short lines: one loop over the steps processes all lines in parallel.
 
-`selective_scan`, of one long sequence: a loop over L steps would spend its time between the steps.
-So L steps are cut into about √L chunks of about √L steps: one loop takes the first step of all
-chunks at once, then the second, …; a loop over the chunks hands on what each leaves; a last loop
-starts every chunk from there. That is 3 √L rounds, exact, at the price of two exponentials a step.
+`selective_scan` has one long sequence: a loop over L steps would spend its time on overhead. So L
+steps are split into about √L chunks of about √L steps. The first loop processes all chunks in
+parallel, step by step; the second carries states from chunk to chunk; the third restarts every
+chunk from its initial state. This takes 3 √L iterations and is exact, with two exponentials per
+step.
 """
 
 from __future__ import annotations
@@ -27,10 +28,10 @@ _FUNCTIONS = Opset("clipmamba", 1)
 def chunked_scan(
     start: FLOAT, A: FLOAT, delta: FLOAT, drive: FLOAT, B: FLOAT, C: FLOAT
 ) -> tuple[FLOAT, FLOAT]:
-    """K chunks of T steps; a function of the ONNX file, not of Python.
+    """Scan K chunks of T steps; a function in the ONNX file, not in Python.
 
     Args:
-        start: State (B, G, N, P), P channels a group.
+        start: State (B, G, N, P), P channels per group.
         A: (G, 1, N, P).
         delta: (T, B, G, K, 1, P).
         drive: delta * u, (T, B, G, K, 1, P).
@@ -88,7 +89,7 @@ def _translate(
     save_states: bool,
     kernel: str,
 ) -> tuple[Any, Any, Any]:
-    """The operator's arguments, as values of an ONNX graph, to its three results; float32 only."""
+    """Translate the operator, from ONNX values of its arguments to its results; float32 only."""
     groups, states = int(B.shape[1]), int(A.shape[1])
     channels = int(A.shape[0]) // groups
 
@@ -100,7 +101,7 @@ def _translate(
     root = op.Sqrt(op.Cast(length, to=1))
     steps = op.Cast(op.Ceil(root), to=7)
     chunks = op.Div(op.Sub(op.Add(length, steps), one), steps)
-    # A step of size 0 changes nothing: with such ones the last chunk is filled up.
+    # Steps of size 0 change nothing, and pad the last chunk.
     missing = op.Sub(op.Mul(steps, chunks), length)
 
     def steps_first(x: Any, rows: int) -> Any:  # (B, G * rows, L) to (T, B, G, K, rows)
@@ -156,7 +157,7 @@ def line_scan(
     ways: Sequence[int],
     way: Sequence[int],
 ) -> FLOAT:
-    """M lines of T steps; a function of the ONNX file, not of Python.
+    """Scan M lines of T steps; a function in the ONNX file, not in Python.
 
     Args:
         A: (N, P).
@@ -164,8 +165,8 @@ def line_scan(
         drive: delta * u, (T, M, 1, P).
         B: (T, M, N, 1).
         C: (T, M, 1, N).
-        ways: 0 forwards or 1 backwards, for each of the four.
-        way: The same, once.
+        ways: 0 for forward or 1 for backward, for each of the four inputs.
+        way: The same, for the output.
 
     Returns:
         (T, M, 1, P).
@@ -203,10 +204,10 @@ def _translate_lines(
     least_delta: float,
     backwards: bool,
 ) -> Any:
-    """`scan_lines`: its arguments, as values of an ONNX graph, to its result; float32 only."""
+    """Translate `scan_lines`, from ONNX values of its arguments to its result; float32 only."""
     two, three = (op.Constant(value_ints=[axis]) for axis in (2, 3))
     delta = op.Add(delta, delta_bias)
-    # Runtimes compute Softplus one by one but Exp in vectors.
+    # Runtimes vectorize Exp but not Softplus.
     grown = op.Log(
         op.Add(op.Exp(op.Min(delta, op.Constant(value_float=60.0))), op.Constant(value_float=1.0))
     )
@@ -229,4 +230,4 @@ TRANSLATIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     torch.ops.clipmamba.selective_scan.default: _translate,
     lines.OPERATOR: _translate_lines,
 }
-"""For `custom_translation_table=` of `torch.onnx.export`; trace with `scan_backend("torch")`."""
+"""For `custom_translation_table` of `torch.onnx.export`; trace with `scan_backend("torch")`."""

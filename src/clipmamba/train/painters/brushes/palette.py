@@ -11,7 +11,7 @@ from clipmamba.train.painters.brushes.tone import LUMA, Array, Index
 
 
 def learn_palette(photo: Array, size: int, rng: np.random.Generator, rounds: int = 6) -> Array:
-    """Palette (size, 3) of a picture by a few rounds of k-means on a sample."""
+    """Find a picture's palette (size, 3) by a few rounds of k-means on a sample."""
     pixels = photo.reshape(-1, 3)
     sample = pixels[rng.integers(0, len(pixels), 1200)]
     # Farthest-first from a random start: small bright accents get an entry of their own.
@@ -31,7 +31,7 @@ def learn_palette(photo: Array, size: int, rng: np.random.Generator, rounds: int
 
 
 def nearest(pixels: Array, palette: Array) -> Index:
-    """Index (N,) of the palette color nearest to each pixel (N, 3)."""
+    """Return the index (N,) of the palette color nearest to each pixel (N, 3)."""
     distance = (palette * palette).sum(axis=1) - 2.0 * (pixels @ palette.T)
     return np.argmin(distance, axis=1)
 

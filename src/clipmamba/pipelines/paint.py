@@ -1,0 +1,65 @@
+"""The network at its working size; its change is carried to the photo's own size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+from torch.nn import functional
+
+from clipmamba.io.convert import resize
+from clipmamba.models.second_design import SecondStylizer
+from clipmamba.pipelines.compose import within_gamut
+from clipmamba.pipelines.options import StylizeOptions
+from clipmamba.pipelines.tiles import restyle_in_tiles
+from clipmamba.styles.resolve import StyleLayer
+
+if TYPE_CHECKING:
+    from clipmamba.pipelines.pipeline import StylizePipeline
+
+    Painter = Callable[
+        [StylizePipeline, Tensor, StyleLayer, StylizeOptions, Callable[[float], None]], Tensor
+    ]
+
+
+def paint(
+    pipeline: StylizePipeline,
+    photo: Tensor,
+    layer: StyleLayer,
+    options: StylizeOptions,
+    tell: Callable[[float], None] = lambda part: None,
+) -> Tensor:
+    """Restyle photos wholly: strength, colors and masks come later.
+
+    Args:
+        pipeline: Whose network paints.
+        photo: sRGB in [0, 1], (B, 3, H, W).
+        layer: A style with one variant, whose seed is that of the noise.
+        options: Size of the strokes, grain, tiles.
+        tell: Called with the part that is done.
+
+    Returns:
+        Pictures (B, 3, H, W) in [0, 1]; differentiable.
+    """
+    [(seed, style)] = layer.styles.items()
+    stylizer = pipeline.stylizer
+    height, width = photo.shape[2:]
+    scale = options.working_scale(width, height, isinstance(stylizer, SecondStylizer))
+    small = resize(photo, max(1, round(height * scale)), max(1, round(width * scale)))
+    # Not wider than the photo itself: a margin must not multiply a thin one.
+    rows, columns = (min(stylizer.margin, side) for side in small.shape[2:])
+    seen = functional.pad(small, (columns, columns, rows, rows), mode="replicate")
+    points = style.embedding.to(seen).expand(len(seen), -1)
+    noise = stylizer.draw_noise(seen.shape[2], seen.shape[3], seed or 0) * options.grain
+    side = max(small.shape[2:])
+    network = pipeline.network_for(side, options.stroke_for(side))
+    tile = options.tile_side(small.shape[3], small.shape[2], scale)
+    if tile is None:
+        restyled = network(seen, points, noise)
+    else:
+        restyled = restyle_in_tiles(network, seen, points, noise, tile, tell)
+    restyled = restyled[..., rows:-rows, columns:-columns]
+    if small.shape != photo.shape:
+        restyled = photo + resize(restyled - small, height, width)
+    return within_gamut(restyled)
