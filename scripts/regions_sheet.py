@@ -1,4 +1,4 @@
-"""Draws docs/regions.jpg: photos, what words find in them, and what is made of it.
+"""Make docs/regions.jpg: photos, the parts found in them, and the results.
 
 python scripts/regions_sheet.py
 """

@@ -1,11 +1,10 @@
-"""Trains the network that finds the sky, from few drawn skylines and many photos.
+"""Train the sky network from a few skylines drawn by hand and many photos.
 
-A frozen ImageNet network sees what is sky after some 200 photos whose skyline was drawn by hand
-(`sky_labels.json`: points from left to right, in percent; none where there is no sky). It then
-labels all photos, and the small network learns from both, and from drawn skylines of old prints.
-`--data` is a folder of photos with a `content.csv` (columns file, source) and the files that the
-labels name; no photo of tests/regions is among them. Needs clipmamba[train]. A quarter of an hour
-of one core.
+A head on a frozen ImageNet network learns the sky from some 200 photos with skylines drawn by hand
+(`sky_labels.json`: points from left to right, in percent; none without sky). It then labels all
+photos, and the small network learns from both, and from drawn skylines of old prints. `--data` is a
+folder of photos with a `content.csv` (columns file, source) and the files named in the labels; no
+photo of tests/regions is among them. Needs clipmamba[train]; takes about 15 minutes on one core.
 
     python scripts/train_sky.py --data DATA --output src/clipmamba/weights
 """
@@ -117,9 +116,9 @@ def augment(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     def draw(low: float, high: float) -> Tensor:
         return low + (high - low) * torch.rand(n, 1, 1, 1)
 
-    grey = x.mean(1, keepdim=True)
+    gray = x.mean(1, keepdim=True)
     color = torch.where(torch.rand(n, 1, 1, 1) < 0.45, 0.0, draw(0.5, 1.4))
-    x = (grey + (x - grey) * color) * (1 + 0.12 * torch.randn(n, 3, 1, 1) * (color > 0))
+    x = (gray + (x - gray) * color) * (1 + 0.12 * torch.randn(n, 3, 1, 1) * (color > 0))
     x = (x.clamp(0, 1) ** draw(0.5, 1.6) - 0.5) * draw(0.6, 1.2) + 0.5 + draw(-0.12, 0.12)
     return (x + 0.02 * draw(0, 1) * torch.randn(x.shape)).clamp(0, 1), y
 

@@ -92,12 +92,12 @@ def test_nothing_found_is_a_warning_with_the_photo_s_name(here, stylize) -> None
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["-p", "oil", "--mask", "tree"], "nothing here finds 'tree'"),
-        (["--region", "tree=oil"], "nothing here finds 'tree'"),
-        (["-p", "oil", "--keep", "tree"], "nothing here finds 'tree'"),
+        (["-p", "oil", "--mask", "tree"], "can't find 'tree'"),
+        (["--region", "tree=oil"], "can't find 'tree'"),
+        (["-p", "oil", "--keep", "tree"], "can't find 'tree'"),
         (["-p", "oil", "--mask", "tree.png"], "no such file: tree.png"),
         (["-p", "oil", "--keep", "tree.png"], "no such file: tree.png"),
-        (["-p", "oil", "--segmenter", "a/b"], "a segmenter finds parts by words"),
+        (["-p", "oil", "--segmenter", "a/b"], "a segmenter has no effect"),
         (["-p", "oil", "--mask", "sky", "--segmenter", "a/b/c"], "give a folder that is there"),
         (["-p", "oil", "--mask", "sky", "--show-mask", "-o", "-"], "give -o a file"),
         (["--mask", "sky"], "no style"),

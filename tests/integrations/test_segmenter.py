@@ -127,7 +127,9 @@ def test_a_model_with_classes_knows_their_names(segformer_folder: Path) -> None:
     picture = half_and_half(RED, BLUE)
     masks = [segmenter(picture, words) for words in ("wall", "Woody Plant", "sky")]
     torch.testing.assert_close(sum(masks), torch.ones_like(masks[0]))
-    with pytest.raises(InputError, match=r"knows no 'boat'; it knows wall, tree, woody plant, sky"):
+    with pytest.raises(
+        InputError, match=r"has no class 'boat'; it has wall, tree, woody plant, sky"
+    ):
         segmenter(picture, "boat")
 
 

@@ -66,12 +66,12 @@ def test_a_file_that_is_there_is_a_file(tmp_path, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize(
     ("keywords", "message"),
     [
-        ({"prompt": "oil", "mask": " "}, "no name"),
+        ({"prompt": "oil", "mask": " "}, "needs a name"),
         ({"prompt": "oil", "faces": "blur"}, "faces must be one of keep, soften, style"),
         ({"mask": "sky"}, "no style"),
-        ({"prompt": "oil", "mask": "tree"}, "nothing here finds 'tree'"),
-        ({"prompt": "oil", "segmenter": segmenter}, "name one"),
-        ({"prompt": "oil", "faces": "keep", "segmenter": segmenter}, "name one"),
+        ({"prompt": "oil", "mask": "tree"}, "can't find 'tree'"),
+        ({"prompt": "oil", "segmenter": segmenter}, "without a part to find"),
+        ({"prompt": "oil", "faces": "keep", "segmenter": segmenter}, "without a part to find"),
     ],
 )
 def test_what_can_t_be_done_is_said_before_weights_load(keywords, message: str) -> None:
@@ -80,7 +80,7 @@ def test_what_can_t_be_done_is_said_before_weights_load(keywords, message: str) 
 
 
 def test_a_pipeline_refuses_unknown_words_too(tiny_pipeline, photo) -> None:
-    with pytest.raises(InputError, match="nothing here finds 'tree'"):
+    with pytest.raises(InputError, match="can't find 'tree'"):
         tiny_pipeline(photo, prompt="oil", mask="tree")
 
 

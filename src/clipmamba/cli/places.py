@@ -1,4 +1,4 @@
-"""Where in the photo: masks and parts as the command line has them."""
+"""Masks and parts of the photo, as given on the command line."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ Area = Path | Part
 
 @dataclass(frozen=True)
 class Places:
-    """What `--mask`, `--region`, `--keep` and `--faces` say.
+    """The values of `--mask`, `--region`, `--keep` and `--faces`.
 
     Attributes:
         masks: Where the style goes; none for the whole photo.
-        regions: Areas with a prompt of their own.
-        kept: Areas that stay the photo.
+        regions: Areas and their prompts.
+        kept: Areas where the photo is kept.
         faces: See `StyleRequest.parse`.
     """
 
@@ -43,11 +43,11 @@ class Places:
         )
 
     def request(self, keywords: dict[str, Any], opened: Callable[[Area], Any]) -> StyleRequest:
-        """The request for a style in these places.
+        """Make the request for a style in these places.
 
         Args:
-            keywords: Those of `StyleRequest.parse` for the style.
-            opened: Gives what stands for an area, as its picture.
+            keywords: The style, as for `StyleRequest.parse`.
+            opened: Replaces an area, for example by its picture.
 
         Raises:
             InputError: See `StyleRequest`, or what `opened` raises.
@@ -61,8 +61,8 @@ class Places:
         )
 
     @property
-    def told(self) -> dict[str, Any]:
-        """The places as a result tells them: of files the names alone."""
+    def settings(self) -> dict[str, Any]:
+        """The places for a result's settings; files are named without their folders."""
         masks = [_name(area) for area in self.masks]
         return {
             "mask": masks[0] if len(masks) == 1 else masks,
@@ -73,7 +73,7 @@ class Places:
 
 
 def _area(text: str) -> Area:
-    """A part, or else a file."""
+    """A part, or a file."""
     part: Any = Part.of(text)
     return part if isinstance(part, Part) else Path(text)
 
@@ -83,10 +83,10 @@ def _name(area: Area) -> str:
 
 
 def _region(text: str) -> tuple[Area, str]:
-    """Split AREA=PROMPT; a mask's own name may hold an equals sign."""
+    """Split AREA=PROMPT; a mask's own name may contain an equals sign."""
     places = [place for place, letter in enumerate(text) if letter == "="]
     place = next((p for p in places if Path(text[:p]).is_file()), places[0] if places else -1)
     area, words = text[:place], text[place + 1 :]
     if place < 1 or not words.strip():
-        raise InputError(f"--region takes AREA=PROMPT, as in 'sky=starry night', not {text!r}")
+        raise InputError(f"--region takes AREA=PROMPT, such as 'sky=starry night', not {text!r}")
     return _area(area), words

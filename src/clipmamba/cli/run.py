@@ -352,7 +352,7 @@ class RestyledPhoto:
 
     Attributes:
         image: the picture.
-        found: the style that was found for the photo.
+        found: the style for the photo.
         refinements: what was gained, per layer of the style; none without a refinement.
     """
 
@@ -425,7 +425,7 @@ def read_one(photo: Photo, batch: Batch) -> Image.Image:
 
 
 def write_one(batch: Batch, job: Job, result: RestyledPhoto) -> str:
-    """Write one result with the batch's settings, and its masks; see `write_result`."""
+    """Write one result with the batch's settings, and its masks if wanted; see `write_result`."""
     if batch.show_mask and job.target is not None:
         for words, mask in result.found.masks.items():
             write_result(
@@ -445,7 +445,7 @@ def write_one(batch: Batch, job: Job, result: RestyledPhoto) -> str:
 
 
 def mask_file(target: Path, words: str) -> Path:
-    """Where the mask of a part goes that was found for a result."""
+    """The file for the mask of a part, beside a result."""
     return target.with_name(f"{target.stem}.{slug(words)}.png")
 
 

@@ -206,10 +206,7 @@ def make_batch(
         seeds=[seed or 0 for seed in options.seeds] if options.variants > 1 else options.seeds,
     )
     if jobs[0].target is None:
-        check_stdout(as_json=as_json, dry_run=dry_run)
-        if show_mask:
-            raise InputError("--show-mask writes beside the result: give -o a file")
-    words = [*prompt, *(wanted for _, wanted in places.regions)]
+        check_stdout(as_json=as_json, dry_run=dry_run, show_mask=show_mask)
     request, masks = _open_request(keywords, places, max_pixels)
     return Batch(
         jobs=jobs,
@@ -223,7 +220,7 @@ def make_batch(
         masks={f"mask {path}": picture for path, picture in masks.items()},
         look=_made_with(options, keywords, places, companions, refinement),
         show_mask=show_mask,
-        words=words,
+        words=[*prompt, *(wanted for _, wanted in places.regions)],
         device=device,
         model=model,
         exist=policy,
@@ -276,7 +273,7 @@ def _made_with(
         made[name] = keywords[name]
     for name in ("style_image", "style"):
         made[name] = [Path(file).name for file in keywords[name] or ()]
-    made |= places.told
+    made |= places.settings
     for name in ("captioner", "style_from", "finish", "segmenter"):
         model = getattr(companions, name)
         made[name] = None if model is None else str(model)

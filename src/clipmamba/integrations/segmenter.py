@@ -1,4 +1,4 @@
-"""Where in a picture words are: a segmenter of transformers, CLIPSeg before all."""
+"""Finding parts of a picture by words, with CLIPSeg or another transformers segmenter."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ _WHAT = "segmenter"
 
 
 class Segmenter:
-    """Finds what words name in a picture, by a model of transformers.
+    """Finds parts of a picture by words, with a transformers model.
 
         segmenter = Segmenter("CIDAS/clipseg-rd64-refined")
         mask = segmenter(image, "the red boat")
 
-    CLIPSeg takes any words; a model for semantic segmentation, such as SegFormer, the names of the
-    classes that it was trained with. The model is loaded at the first picture and stays loaded.
+    CLIPSeg takes any words; a model for semantic segmentation, such as SegFormer, takes its class
+    names. The model is loaded for the first picture and stays loaded.
 
     Args:
-        name: A folder, or a hub's repository.
-        device: "auto" (CUDA if there is one, else the CPU) or any of torch's.
+        name: A folder, or the name of a model of the Hub.
+        device: "auto" (CUDA if available, else the CPU) or any torch device.
 
     Raises:
         InputError: The package transformers is missing.
-        WeightsError: There can't be a model of that name.
+        WeightsError: The name is invalid.
     """
 
     def __init__(self, name: str, device: str | torch.device = "auto") -> None:
@@ -55,14 +55,14 @@ class Segmenter:
 
         Args:
             picture: An image in sRGB; any mode that Pillow converts to RGB.
-            words: What is looked for.
+            words: What to look for.
 
         Returns:
-            How likely each place belongs to it, (h, w) in [0, 1], at the model's own resolution.
+            How likely each place belongs to it, (h, w) in [0, 1], at the model's resolution.
 
         Raises:
-            InputError: The model has classes, and the words are none of them.
-            WeightsError: The model is missing, out of reach or damaged.
+            InputError: The words are not a class of the model.
+            WeightsError: The model is missing, can't be reached, or is damaged.
         """
         import torch
 
@@ -89,14 +89,14 @@ class Segmenter:
         return short_name(self.name)
 
     def _class(self, model: Any, words: str) -> int:
-        """The number of the class that has these words for a name, or for one of its names."""
+        """The number of the class with this name, or with this as one of its names."""
         wanted = " ".join(words.lower().split())
         for number, label in model.config.id2label.items():
             names = [name.strip().lower() for name in str(label).replace(";", ",").split(",")]
             if wanted in names:
                 return int(number)
         some = ", ".join(str(label) for label in list(model.config.id2label.values())[:8])
-        raise InputError(f"the segmenter {self} knows no {words!r}; it knows {some} and so on")
+        raise InputError(f"the segmenter {self} has no class {words!r}; it has {some} and others")
 
     def _load(self, name: str, local_files_only: bool) -> tuple[Any, Any]:
         from transformers import (
@@ -119,7 +119,7 @@ class Segmenter:
 
 
 def _on(seen: Any, model: Any) -> dict[str, Any]:
-    """A processor's tensors where the model is, floating ones in its precision."""
+    """Move a processor's tensors to the model's device, floating ones to its precision."""
     return {
         name: value.to(model.device, model.dtype if value.is_floating_point() else None)
         for name, value in seen.items()

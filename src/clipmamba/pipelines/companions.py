@@ -42,7 +42,7 @@ class Companions:
         style_from: Draws a style picture from words and a seed; None lets CLIP read the words.
         finish: Repaints the result, given (photo, picture, seed, words) with tensors
             (B, 3, H, W) in [0, 1]; None leaves the result as it is.
-        segmenter: Finds the parts that words name; None finds only those that are found offline.
+        segmenter: Finds parts by any words; None leaves the few that are found offline.
     """
 
     captioner: Captioner | None = None
@@ -76,7 +76,7 @@ class Companions:
             segmenter: A segmenter, in the same ways.
 
         Raises:
-            InputError: A package is missing, nothing finds a part, or a model would have no effect.
+            InputError: A package is missing, a part can't be found, or a model has no effect.
             WeightsError: A model's name is invalid.
         """
         auto = isinstance(asked, StyleRequest) and AUTO in asked.sources
@@ -93,7 +93,9 @@ class Companions:
         if isinstance(finish, str | os.PathLike):
             finish = _finisher(os.fspath(finish), device)
         if segmenter is not None and all(part.offline for part in asked.parts):
-            raise InputError("a segmenter finds parts by words: name one, as in mask='boat'")
+            raise InputError(
+                "a segmenter has no effect without a part to find, such as mask='boat'"
+            )
         check_parts(asked.parts, segmenter)
         if isinstance(segmenter, str | os.PathLike):
             segmenter = _segmenter(os.fspath(segmenter), device)

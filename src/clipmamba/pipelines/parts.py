@@ -1,4 +1,4 @@
-"""Parts that words name, found in each photo and put in their place in the style."""
+"""Parts of a photo that are named by words: found in each photo, and used as masks."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class PlacedStyle:
     """A style whose parts have been found in one photo.
 
     Attributes:
-        style: What the pipeline is given.
-        masks: Each part by its words: grey, white where it is, of the photo's size.
-        missing: Words that were looked for and found nowhere.
+        style: The style, with masks in place of parts.
+        masks: The mask of each part by its words, of the photo's size, white where it is.
+        missing: Words of parts that were not found.
     """
 
     style: ResolvedStyle
@@ -34,17 +34,17 @@ class PlacedStyle:
 
     @property
     def shares(self) -> dict[str, float]:
-        """How much of the photo each part is, up to 1."""
+        """Each part's share of the photo, up to 1."""
         from PIL import ImageStat
 
         return {words: ImageStat.Stat(mask).mean[0] / 255 for words, mask in self.masks.items()}
 
 
 def check_parts(parts: Sequence[Part], segmenter: object) -> None:
-    """Refuse parts that nothing here can find, before anything is loaded.
+    """Refuse parts that can't be found, before anything is loaded.
 
     Args:
-        parts: What is looked for.
+        parts: What to look for.
         segmenter: Finds any words; None without one.
 
     Raises:
@@ -56,27 +56,26 @@ def check_parts(parts: Sequence[Part], segmenter: object) -> None:
 
 
 class PartPlacer:
-    """Finds the parts of a style in photos; those of the last photo are remembered.
+    """Finds the parts of a style in photos; caches those of the last photo.
 
     Args:
-        segmenter: Finds any words; None for those that are found offline.
+        segmenter: Finds any words; None leaves those that are found offline.
     """
 
     def __init__(self, segmenter: Segmenter | None = None) -> None:
         self._segmenter = segmenter
-        self._photo: Any = None  # itself, so that no other one can take its id over
+        self._photo: Any = None  # kept alive, so that its id is not reused
         self._found: dict[Part, Image] = {}
 
     def __call__(self, style: ResolvedStyle, photo: Picture | None) -> PlacedStyle:
         """Find the parts of a style in a photo.
 
         Args:
-            style: As it was prepared.
-            photo: What is restyled.
+            style: The prepared style.
+            photo: The photo to restyle.
 
         Raises:
-            InputError: Nothing here finds such a thing, a package is missing, or there is more
-                than one photo to look at.
+            InputError: A part can't be found, a package is missing, or the photo is a batch.
             WeightsError: A model can't be loaded.
         """
         if not style.parts:

@@ -191,10 +191,10 @@ class Mask:
 
 
 def fit_masks(masks: Mask | tuple[Mask, ...], size: tuple[int, int]) -> Tensor:
-    """Where any of some masks is, (1, 1, H, W) in [0, 1], for a photo of this width and height.
+    """Join masks for a photo of this width and height, (1, 1, H, W) in [0, 1].
 
     Raises:
-        InputError: The photo has another shape than one of them.
+        InputError: A mask has another aspect ratio than the photo.
     """
     fitted = [mask.fit(size) for mask in (masks if isinstance(masks, tuple) else (masks,))]
     return torch.cat(fitted).amax(0, keepdim=True)

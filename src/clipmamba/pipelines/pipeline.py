@@ -346,9 +346,8 @@ class StylizePipeline:
             strength, preserve_color, stroke, detail, grain, max_size, tile, seed, variants
         )
         asked = read_style(
-            prompt, style_image, style, avoid, source, templates, mask, regions, keep,
-            None if faces == "style" else faces,
-        )  # fmt: skip
+            prompt, style_image, style, avoid, source, templates, mask, regions, keep, faces=faces
+        )
         return self.restyle(images, asked, options, Companions(finish=finish), callback, refine)
 
     def refine(

@@ -116,8 +116,8 @@ def stylize(
         or for several variants.
 
     Raises:
-        InputError: an option or a picture can't be used, a package is missing, nothing finds a
-            part, or a safety checker refuses a picture.
+        InputError: an option or a picture can't be used, a package is missing, a part can't
+            be found, or a safety checker refuses a picture.
         WeightsError: weights are missing or damaged.
         TypeError: a keyword is unknown.
 
@@ -136,9 +136,8 @@ def stylize(
     )
     RefineOptions.of(refine)
     asked = read_style(
-        prompt, style_image, style, avoid, source, templates, mask, regions, keep,
-        None if faces == "style" else faces,
-    )  # fmt: skip
+        prompt, style_image, style, avoid, source, templates, mask, regions, keep, faces=faces
+    )
     _check_files(img, asked)
     check_device(device)
     companions = Companions.of(asked, captioner, style_from, finish, device, segmenter)

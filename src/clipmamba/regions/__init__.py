@@ -1,5 +1,5 @@
-"""Parts of a photo by words: what is found, and the soft mask of where it is.
+"""Finding parts of a photo by words, as soft masks.
 
-Sky comes from a small network of the package, faces and people from the extra `regions`, other
-words from a segmenter that somebody names. No torch before something is looked for.
+A small network in the package finds the sky, the extra `regions` faces and people; other words need
+a segmenter. torch is not loaded before a part is looked for.
 """

@@ -8,18 +8,18 @@ from torch.nn import functional
 
 from clipmamba.io.convert import resize
 
-WORKING_SIDE = 512  # the filter's coefficients are smooth: a large photo needs no more of them
-_REACH = 32  # windows of this part of the longest side, to each side: a place of the sky's network
-_EPSILON = 1e-4  # variance of colors in [0, 1] below which a window counts as even
-_DECISION = 4  # slope at 0.5: a place that is likely in the mask is in it, not half in it
-_CLEAR = 0.1  # what is nearer than this to 0 or 1 becomes 0 or 1
+WORKING_SIDE = 512  # the coefficients are smooth: large photos need no more
+_REACH = 32  # radius as a fraction of the longest side: one output pixel of the sky network
+_EPSILON = 1e-4  # variance of colors in [0, 1] below which a window counts as uniform
+_DECISION = 4  # slope at 0.5: what is likely inside the mask becomes fully inside
+_CLEAR = 0.1  # values closer than this to 0 or 1 become 0 or 1
 
 
 def follow_edges(mask: Tensor, photo: Tensor) -> Tensor:
-    """Bring a rough mask to a photo's size, its edges along the photo's.
+    """Enlarge a rough mask to a photo's size, with its edges along the photo's edges.
 
     Args:
-        mask: How likely each place is in it, (1, 1, h, w) in [0, 1], of the photo's aspect ratio.
+        mask: How likely each place is inside, (1, 1, h, w) in [0, 1], of the photo's aspect ratio.
         photo: sRGB in [0, 1], (1, 3, H, W).
 
     Returns:
@@ -31,14 +31,14 @@ def follow_edges(mask: Tensor, photo: Tensor) -> Tensor:
     small = resize(photo, *size).clamp(0, 1)
     rough = ((_enlarge(mask, *size) - 0.5) * _DECISION + 0.5).clamp(0, 1)
     slope, offset = _fit(small, rough, max(2, max(size) // _REACH))
-    # Row by row of the photo the coefficients are enlarged with all the rest: one picture of four.
+    # Slope and offset are enlarged together, as one picture of four channels.
     values = _enlarge(torch.cat([slope, offset], 1), height, width)
     followed = (values[:, :3] * photo).sum(1, keepdim=True) + values[:, 3:]
     return ((followed - _CLEAR) / (1 - 2 * _CLEAR)).clamp_(0, 1)
 
 
 def _fit(photo: Tensor, mask: Tensor, radius: int) -> tuple[Tensor, Tensor]:
-    """The linear map from color to mask around each place: (1, 3, h, w) and (1, 1, h, w)."""
+    """Fit a linear map from color to mask around each place: (1, 3, h, w) and (1, 1, h, w)."""
 
     def mean(values: Tensor) -> Tensor:
         side = 2 * radius + 1

@@ -1,7 +1,7 @@
 """Faces, by MTCNN (Zhang et al. 2016): three small networks, each stricter than the one before.
 
-The weights are those of the package `mtcnn` (2 MB, MIT), whose own code wants TensorFlow; the
-networks are written again here, in torch.
+The weights are those of the package `mtcnn` (2 MB, MIT). Its code needs TensorFlow, so the networks
+are implemented here in torch.
 """
 
 from __future__ import annotations
@@ -20,24 +20,22 @@ from clipmamba.io.convert import resize
 from clipmamba.regions.edges import follow_edges
 from clipmamba.weights import loading
 
-SMALLEST = 20  # pixels: side of the smallest face that is looked for
-_LARGEST_LEVEL = (
-    2_000_000  # pixels of the first picture of the pyramid; larger photos start coarser
-)
-_STEP = 0.709  # from one picture of the pyramid to the next: half the area
-_FIRST = 12  # pixels that the first network sees
-_PATCHES = 256  # faces that a network sees at once: bounded memory
-_SURE = (0.6, 0.7, 0.8)  # what each network must say
+SMALLEST = 20  # pixels: side of the smallest face to find
+_LARGEST_LEVEL = 2_000_000  # pixels of the first level of the pyramid; large photos start coarser
+_STEP = 0.709  # from one level of the pyramid to the next: half the area
+_FIRST = 12  # pixels: input side of the first network
+_PATCHES = 256  # batch size of the other networks, which bounds memory
+_SURE = (0.6, 0.7, 0.8)  # threshold of each network
 
 
 class _Network(nn.Module):
-    """Convolutions with PReLU, then a head of several outputs, in the order of the weights' file.
+    """Convolutions with PReLU, then several heads, in the order of the weights file.
 
     Args:
-        convolutions: Channels, side of the kernel and side of the pooling behind it (0: none).
-        hidden: Width of the dense layer, 0 for a network of convolutions alone.
+        convolutions: Channels, kernel size, and size of the pooling after it (0: none).
+        hidden: Width of the dense layer; 0 for a fully convolutional network.
         outputs: Width of each output.
-        places: Places that the dense layer sees, of the last convolution.
+        places: Positions of the last convolution that the dense layer sees.
     """
 
     def __init__(
@@ -62,10 +60,10 @@ class _Network(nn.Module):
         self.heads = nn.ModuleList([make(hidden or channels, width) for width in outputs])
 
     def forward(self, pictures: Tensor) -> list[Tensor]:
-        """Outputs for pictures (N, 3, H, W) in [-1, 1]; the last one is the chance of a face."""
+        """Outputs for pictures (N, 3, H, W) in [-1, 1]; the last is the probability of a face."""
         x = self.body(pictures)
         if len(self.dense):
-            x = self.dense(x.permute(0, 3, 2, 1).flatten(1))  # columns first, as it was trained
+            x = self.dense(x.permute(0, 3, 2, 1).flatten(1))  # columns first, as in training
         *values, face = (head(x) for head in self.heads)
         return [*values, face.softmax(1)[:, 1]]
 
@@ -77,10 +75,10 @@ def find_faces(photo: Tensor) -> Tensor:
         photo: sRGB in [0, 1], (1, 3, H, W).
 
     Returns:
-        Boxes from brow to chin, (N, 4): left, top, right and bottom in pixels, the surest first.
+        Boxes from brow to chin, (N, 4): left, top, right, bottom in pixels, most likely first.
 
     Raises:
-        WeightsError: The package `mtcnn` is missing or other than expected.
+        WeightsError: The package `mtcnn` is missing or of another version.
     """
     first, second, third = (network.to(photo.device) for network in _load())
     with torch.inference_mode():
@@ -93,7 +91,7 @@ def find_faces(photo: Tensor) -> Tensor:
 
 
 def mask_faces(photo: Tensor) -> Tensor:
-    """A soft mask of all faces, (1, 1, H, W): exactly 1 from brow to chin and ear to ear.
+    """Make a soft mask of all faces, (1, 1, H, W): exactly 1 from forehead to chin and ear to ear.
 
     Args:
         photo: sRGB in [0, 1], (1, 3, H, W).
@@ -117,8 +115,8 @@ def mask_faces(photo: Tensor) -> Tensor:
 def _from_middle(
     left: float, top: float, right: float, bottom: float, height: int, width: int
 ) -> Tensor:
-    """How far each place (H, W) lies from a face's middle; 1 on the ellipse around the face."""
-    # The box ends at the brow; the ellipse around it has the forehead in it.
+    """The distance of each place (H, W) from a face's center; 1 on the ellipse around the face."""
+    # The box ends at the brow; the ellipse around it includes the forehead.
     middle = (left + right) / 2, top + 0.46 * (bottom - top)
     x = (torch.arange(width) + 0.5 - middle[0]) / (0.60 * (right - left))
     y = (torch.arange(height) + 0.5 - middle[1]) / (0.64 * (bottom - top))
@@ -126,7 +124,7 @@ def _from_middle(
 
 
 def _propose(network: _Network, pixels: Tensor) -> Tensor:
-    """What the first network takes for faces in any size, (N, 5) with its chance."""
+    """Propose faces of any size with the first network, (N, 5) with their probabilities."""
     height, width = pixels.shape[2:]
     scale = min(_FIRST / SMALLEST, math.sqrt(_LARGEST_LEVEL / (height * width)))
     found = [pixels.new_zeros(0, 5)]
@@ -144,7 +142,7 @@ def _propose(network: _Network, pixels: Tensor) -> Tensor:
 
 
 def _refine(network: _Network, pixels: Tensor, boxes: Tensor, side: int, sure: float) -> Tensor:
-    """What the next network keeps of some boxes, moved and measured anew."""
+    """Filter boxes by the next network, and correct their positions."""
     kept = [boxes[:0]]
     for part in torch.split(boxes, _PATCHES):
         change, *_, chance = network(_patches(pixels, part, side))
@@ -157,7 +155,7 @@ def _refine(network: _Network, pixels: Tensor, boxes: Tensor, side: int, sure: f
 
 
 def _patches(pixels: Tensor, boxes: Tensor, side: int) -> Tensor:
-    """Each box as a picture of `side` pixels, (N, 3, side, side); what lies outside is grey."""
+    """Crop each box to `side` pixels, (N, 3, side, side); gray outside the photo."""
     height, width = pixels.shape[2:]
     steps = (torch.arange(side, device=pixels.device) + 0.5) / side
     x = boxes[:, 0:1] + (boxes[:, 2:3] - boxes[:, 0:1]) * steps
@@ -171,19 +169,19 @@ def _patches(pixels: Tensor, boxes: Tensor, side: int) -> Tensor:
 
 
 def _square(boxes: Tensor) -> Tensor:
-    """Boxes with equal sides, around the same middles."""
+    """Make boxes square, with the same centers."""
     middle = (boxes[:, :2] + boxes[:, 2:4]) / 2
     half = (boxes[:, 2:4] - boxes[:, :2]).amax(1, keepdim=True) / 2
     return torch.cat([middle - half, middle + half, boxes[:, 4:]], 1)
 
 
 def _distinct(boxes: Tensor, overlap: float, *, of_smaller: bool = False) -> Tensor:
-    """Numbers of the boxes (N, 5) that no surer one overlaps, the surest first.
+    """Select the boxes (N, 5) that no more likely one overlaps; returns indices, most likely first.
 
     Args:
-        boxes: With their chances.
-        overlap: Shared area from which two are the same, of their union or of the smaller one.
-        of_smaller: Which of the two.
+        boxes: With their probabilities.
+        overlap: Shared area above which two are the same, relative to their union.
+        of_smaller: Relative to the smaller one instead.
     """
     waiting = boxes[:, 4].argsort(descending=True)
     area = (boxes[:, 2:4] - boxes[:, :2]).clamp(min=0).prod(1)
@@ -202,7 +200,7 @@ def _distinct(boxes: Tensor, overlap: float, *, of_smaller: bool = False) -> Ten
 
 @functools.cache
 def _load() -> tuple[_Network, _Network, _Network]:
-    """The three networks, frozen, with the weights of the package `mtcnn`."""
+    """Load the three networks, frozen."""
     with loading():
         return (
             _fill(_Network(((10, 3, 2), (16, 3, 0), (32, 3, 0)), 0, (4, 2)), "pnet"),
@@ -215,8 +213,8 @@ def _load() -> tuple[_Network, _Network, _Network]:
 
 
 def _fill(network: _Network, name: str) -> _Network:
-    """Take the weights of one file, whose arrays lie in the order of the layers."""
-    spec = importlib.util.find_spec("mtcnn")  # found, not imported: its code wants TensorFlow
+    """Load the weights of one file; its arrays are in the order of the layers."""
+    spec = importlib.util.find_spec("mtcnn")  # not imported: its code needs TensorFlow
     remedy = "pip install 'clipmamba[regions]'"
     if spec is None or not spec.submodule_search_locations:
         raise WeightsError(f"the package mtcnn is missing: {remedy}")
@@ -230,7 +228,7 @@ def _fill(network: _Network, name: str) -> _Network:
     if len(arrays) != len(state):
         raise WeightsError(f"{file} has {len(arrays)} arrays, not {len(state)}: {remedy}")
     for key, array in zip(state, arrays, strict=True):
-        value = torch.from_numpy(array)  # TensorFlow has the outputs last
+        value = torch.from_numpy(array)  # TensorFlow has outputs last
         value = value.permute(3, 2, 0, 1) if value.ndim == 4 else value
         value = value.T if value.ndim == 2 else value
         if value.numel() != state[key].numel():

@@ -1,4 +1,4 @@
-"""One door to all that finds parts: words and a photo in, a mask out."""
+"""Find a part of a photo by words, with whichever method knows the words."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ Segmenter = Callable[[Image.Image, str], Tensor]
 
 
 class PartFinder:
-    """Finds what words name in photos; each photo and word is looked at once.
+    """Finds parts of photos by words.
 
     Args:
         segmenter: Finds any words: given a picture and words, (h, w) in [0, 1] of the picture's
-            aspect ratio. None: only the words that are found offline.
+            aspect ratio. None leaves the words that are found offline.
     """
 
     def __init__(self, segmenter: Segmenter | None = None) -> None:
@@ -32,14 +32,14 @@ class PartFinder:
 
         Args:
             photo: sRGB in [0, 1], (1, 3, H, W).
-            words: What is looked for.
-            offline: Leave the segmenter out.
+            words: What to look for.
+            offline: Do not use the segmenter.
 
         Returns:
-            Grey, white where the part is, of the photo's size; black where there is none.
+            A mask of the photo's size, white where the part is.
 
         Raises:
-            InputError: Nothing here finds such a thing, or a package is missing.
+            InputError: The part can't be found, or a package is missing.
             WeightsError: A model can't be loaded.
         """
         segmenter = None if offline else self._segmenter
@@ -65,7 +65,7 @@ def _find_offline(photo: Tensor, word: str) -> Tensor:
     from clipmamba.regions.people import mask_people
 
     assert word in (PERSON, BACKGROUND)
-    people = mask_people(photo).mul(255).round().div(255)  # as it is kept: both add up to white
+    people = mask_people(photo).mul(255).round().div(255)  # as in 8 bits: both add up to white
     return people if word == PERSON else 1 - people
 
 

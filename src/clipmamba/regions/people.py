@@ -1,7 +1,7 @@
-"""People and what is behind them: from faces downwards, by GrabCut (Rother et al. 2004).
+"""People and background, by GrabCut (Rother et al. 2004), started from faces.
 
-Each face says where a head and shoulders may be; OpenCV's graph cut then separates the colors that
-are there from those around. Who turns away is not found: that takes a segmenter.
+Each face predicts where the head and shoulders are; OpenCV's graph cut then separates their colors
+from those around. People who turn away are not found: that takes a segmenter.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ Labels = NDArray[np.uint8]
 
 
 def mask_people(photo: Tensor) -> Tensor:
-    """A soft mask of the people whose faces are seen, (1, 1, H, W); all 0 without a face.
+    """Make a soft mask of the people whose faces are found, (1, 1, H, W); all 0 without a face.
 
     Args:
         photo: sRGB in [0, 1], (1, 3, H, W).
 
     Raises:
-        WeightsError: The package `mtcnn` is missing or other than expected.
+        WeightsError: The package `mtcnn` is missing or of another version.
     """
     import cv2
 
@@ -40,8 +40,8 @@ def mask_people(photo: Tensor) -> Tensor:
     small = resize(photo, max(1, round(height * scale)), max(1, round(width * scale))).clamp(0, 1)
     pixels = tensor_to_array(small, np.dtype(np.uint8))
     labels = _expect((faces * scale).tolist(), small.shape[2], small.shape[3])
-    if (labels == cv2.GC_BGD).any():  # else nothing says what is behind them
-        cv2.setRNGSeed(0)  # its clusters of colors begin at random places
+    if (labels == cv2.GC_BGD).any():  # otherwise there is no background to learn from
+        cv2.setRNGSeed(0)  # its color clusters start at random
         models = np.zeros((2, 1, 65))
         labels, *_ = cv2.grabCut(
             pixels[..., ::-1].copy(), labels, None, models[0], models[1], _ROUNDS,
@@ -53,7 +53,7 @@ def mask_people(photo: Tensor) -> Tensor:
 
 
 def _expect(faces: list[list[float]], height: int, width: int) -> Labels:
-    """What GrabCut starts from: (H, W) of its four labels, in proportions of each face."""
+    """The labels that GrabCut starts from, (H, W), in proportion to each face."""
     import cv2
 
     labels = np.full((height, width), cv2.GC_BGD, np.uint8)
@@ -71,19 +71,19 @@ def _expect(faces: list[list[float]], height: int, width: int) -> Labels:
 def _grid(
     left: float, top: float, right: float, bottom: float, height: int, width: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Places in units of a face: x from its middle in widths, y from its chin in heights."""
+    """Coordinates in units of a face: x from its center in widths, y from its chin in heights."""
     y, x = np.mgrid[:height, :width] + 0.5
     return (x - (left + right) / 2) / (right - left), (y - bottom) / (bottom - top)
 
 
 def _around(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Where a person may be at all."""
+    """Where a person can be."""
     reach: NDArray[np.bool_] = (np.abs(x) < 3.0) & (y > -2.0)
     return reach
 
 
 def _body(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Head with hair; neck; shoulders that widen to three faces, and all below them."""
+    """Head with hair, neck, shoulders up to three faces wide, and everything below them."""
     head = (x / 0.75) ** 2 + ((y + 0.6) / 0.95) ** 2 < 1
     shoulders = (y > 0.1) & (np.abs(x) < np.clip(0.45 + 1.6 * (y - 0.1), 0.45, 1.5))
     both: NDArray[np.bool_] = head | shoulders
@@ -91,7 +91,7 @@ def _body(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.bool_]:
 
 
 def _core(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """What is surely a person: the face, and the chest below it."""
+    """What certainly belongs to a person: the face, and the chest below it."""
     face = (x / 0.42) ** 2 + ((y + 0.5) / 0.5) ** 2 < 1
     chest: NDArray[np.bool_] = face | ((y > 0) & (y < 1.5) & (np.abs(x) < 0.35))
     return chest

@@ -1,7 +1,7 @@
-"""The sky, by a small network of the package: no extra, no network.
+"""The sky, by a small network in the package; works offline and without extras.
 
-A U-Net of depthwise convolutions that sees the whole photo at 128 pixels, so that it knows a white
-wall from a white sky by what stands below; its card says how it was trained.
+A U-Net of depthwise convolutions that sees the whole photo at 128 pixels, so that what is below
+tells a white wall from a white sky. Its card, weights/sky/README.md, describes the training.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from clipmamba.io.convert import resize
 from clipmamba.regions.edges import follow_edges
 from clipmamba.weights import ROOT, check_shapes, loading, read_tensors
 
-SIDE = 128  # pixels that the network sees of each side, whatever the photo's aspect ratio
-LEAST_SHARE = 0.01  # of the photo: less is no sky but a doubt
+SIDE = 128  # pixels of each side of the input, whatever the photo's aspect ratio
+LEAST_SHARE = 0.01  # of the photo; less is taken for an error
 _FILE = ROOT / "sky" / "sky.safetensors"
 
 
@@ -30,7 +30,7 @@ def _convolution(inputs: int, outputs: int, stride: int = 1, groups: int = 1) ->
 
 
 class _Residual(nn.Module):
-    """A wide view by a depthwise convolution, then a mix of the channels, added to what was."""
+    """A depthwise convolution, then a mix of the channels, with a skip connection."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ class _Residual(nn.Module):
 
 
 class SkyNetwork(nn.Module):
-    """Pictures (B, 3, 128, 128) in [0, 1] to logits of sky (B, 1, 32, 32)."""
+    """Maps pictures (B, 3, 128, 128) in [0, 1] to logits of sky (B, 1, 32, 32)."""
 
     def __init__(self, widths: tuple[int, int, int] = (32, 48, 64)) -> None:
         super().__init__()
@@ -62,13 +62,13 @@ class SkyNetwork(nn.Module):
         self.out = nn.Conv2d(a, 1, 1)
 
     def forward(self, pictures: Tensor) -> Tensor:
-        """Logits of sky."""
+        """Compute logits of sky."""
         height = torch.linspace(-1, 1, pictures.shape[2]).to(pictures)[:, None]
         height = height.expand(len(pictures), 1, -1, pictures.shape[3])
         fine = self.quarter(torch.cat([pictures * 2 - 1, height], 1))
         middle = self.eighth(fine)
         x = self.sixteenth(middle)
-        x = x + self.whole(x.mean((2, 3)))[..., None, None]  # what kind of photo this is
+        x = x + self.whole(x.mean((2, 3)))[..., None, None]  # what kind of photo it is
         for block, beside in zip(self.up, (middle, fine), strict=True):
             x = block(torch.cat([functional.interpolate(x, scale_factor=2.0), beside], 1))
         logits: Tensor = self.out(x)
@@ -76,7 +76,7 @@ class SkyNetwork(nn.Module):
 
 
 def mask_sky(photo: Tensor) -> Tensor:
-    """A soft mask of the sky, (1, 1, H, W); all 0 where there is none.
+    """Make a soft mask of the sky, (1, 1, H, W); all 0 if there is none.
 
     Args:
         photo: sRGB in [0, 1], (1, 3, H, W).

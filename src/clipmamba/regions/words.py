@@ -1,4 +1,4 @@
-"""Which words are found without a segmenter, and what is said about the others. No torch."""
+"""The words that are found without a segmenter. This module does not load torch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MEANT = {"skies": SKY, "faces": FACE, "people": PERSON, "persons": PERSON}
 
 
 def canonical(words: str) -> str:
-    """The offline word that somebody means ("the faces" is "face"), or their own words."""
+    """The offline word that is meant ("the faces" is "face"), or else the words themselves."""
     plain = words.lower().split()
     while len(plain) > 1 and plain[0] in _ARTICLES:
         plain = plain[1:]
@@ -26,11 +26,11 @@ def canonical(words: str) -> str:
 
 
 def check_words(asked: Iterable[str], *, segmenter: bool) -> None:
-    """Refuse words that nothing here can find, before anything is loaded.
+    """Refuse words that can't be found, before anything is loaded.
 
     Args:
-        asked: What is looked for.
-        segmenter: Whether a segmenter is there, which takes any words.
+        asked: What to look for.
+        segmenter: Whether there is a segmenter, which takes any words.
 
     Raises:
         InputError: One can't be found, or a package is missing.
@@ -41,10 +41,12 @@ def check_words(asked: Iterable[str], *, segmenter: bool) -> None:
             continue
         if word not in OFFLINE:
             raise InputError(
-                f"nothing here finds {words!r}, and no file has that name: without a segmenter "
-                f"there are {', '.join(OFFLINE[:-1])} and {OFFLINE[-1]}; for other words name one, "
+                f"can't find {words!r}, and no file has that name: the parts are "
+                f"{', '.join(OFFLINE[:-1])} and {OFFLINE[-1]}; other words need a segmenter, such "
                 "as --segmenter CIDAS/clipseg-rd64-refined (or segmenter=)"
             )
         for package in PACKAGES.get(word, ()):
             if importlib.util.find_spec(package) is None:
-                raise InputError(f"to find {word!r}: pip install 'clipmamba[regions]'")
+                raise InputError(
+                    f"finding {word!r} needs more packages: pip install 'clipmamba[regions]'"
+                )

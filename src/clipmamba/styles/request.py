@@ -32,12 +32,12 @@ _LIST = re.compile(r"[^:,]*[^:,\s]\s*:\s*[\d.]+\s*(,[^:,]*[^:,\s]\s*:\s*[\d.]+\s
 
 @dataclass(frozen=True)
 class Part:
-    """A part of the photo that words name, as "sky"; where it is, each photo says for itself.
+    """A part of the photo, named by words such as "sky"; it is found in each photo anew.
 
     Args:
-        words: What is looked for.
-        offline: Whether a segmenter is left out of it.
-        wanted: Whether somebody should be told where it is not found.
+        words: What to look for.
+        offline: Whether to find it without the segmenter.
+        wanted: Whether to warn if it is not found.
 
     Raises:
         InputError: No words.
@@ -49,11 +49,11 @@ class Part:
 
     def __post_init__(self) -> None:
         if not self.words.strip():
-            raise InputError("a part of the photo has no name: say what it is, as in 'sky'")
+            raise InputError("a part of the photo needs a name, such as 'sky'")
 
     @classmethod
     def of(cls, area: Any) -> Any:
-        """The part that a text names; what is a file's name, or no text, as it is."""
+        """Make a part from words; return file names and everything else unchanged."""
         is_name = not isinstance(area, str) or _FILE_NAME.search(area) or os.path.exists(area)
         return area if is_name else cls(area)
 
@@ -133,7 +133,7 @@ class StyleRequest:
         mask: Any = None,
         regions: Regions = (),
         keep: Any = None,
-        faces: str | None = None,
+        faces: str = "style",
     ) -> StyleRequest:
         """Make a request from values as users write them.
 
@@ -159,7 +159,6 @@ class StyleRequest:
             >>> StyleRequest.parse(["ukiyo-e:0.7", "watercolor:0.3"]).prompts
             (('ukiyo-e', 0.7), ('watercolor', 0.3))
         """
-        faces = "style" if faces is None else faces
         if faces not in FACES:
             raise InputError(f"faces must be one of {', '.join(FACES)}, not {faces!r}")
         prompts = tuple(split_weight(text) for text in _several(prompt))
@@ -211,7 +210,7 @@ class StyleRequest:
 
     @property
     def parts(self) -> list[Part]:
-        """The parts that must be found in each photo."""
+        """The parts to find in each photo."""
         return [area for area in self.areas if isinstance(area, Part)]
 
     @property
@@ -261,7 +260,7 @@ def list_in_one(text: str) -> list[str]:
 
 
 def read_style(
-    prompt: Any, style_image: Any, style: Any, *rest: Any
+    prompt: Any, style_image: Any, style: Any, *rest: Any, faces: str = "style"
 ) -> StyleRequest | ResolvedStyle:
     """Read the style of a call: a request, or a prepared style on its own.
 
@@ -270,16 +269,16 @@ def read_style(
         style_image: See `StyleRequest.parse`.
         style: See `StyleRequest.parse`; or the result of `StylizePipeline.prepare`.
         rest: The other arguments of `StyleRequest.parse`, in order.
+        faces: See `StyleRequest.parse`.
 
     Raises:
         InputError: See `StyleRequest`; or a prepared style is combined with something else.
     """
     if type(style).__name__ != "ResolvedStyle":  # by name: its module loads torch
-        return StyleRequest.parse(prompt, style_image, style, *rest)
+        return StyleRequest.parse(prompt, style_image, style, *rest, faces=faces)
     parts = (prompt, style_image, *rest)
-    if not all(
-        part is None or (isinstance(part, list | tuple | dict) and not part) for part in parts
-    ):
+    empty = (part is None or (isinstance(part, list | tuple | dict) and not part) for part in parts)
+    if faces != "style" or not all(empty):
         raise InputError("a prepared style can't be combined: prepare it with the rest")
     prepared: ResolvedStyle = style
     return prepared

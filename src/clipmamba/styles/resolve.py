@@ -62,13 +62,13 @@ class ResolvedStyle:
 
     @property
     def parts(self) -> list[Part]:
-        """The parts that must be found in a photo before it is restyled."""
+        """The parts to find in a photo before it is restyled."""
         masks = [layer.mask for layer in self.layers] + [mask for mask, _ in self.keep]
         areas = [area for mask in masks for area in (mask if isinstance(mask, tuple) else (mask,))]
         return [area for area in areas if isinstance(area, Part)]
 
     def with_masks(self, change: Callable[[Any], Any]) -> ResolvedStyle:
-        """The same, every mask replaced by what a function makes of it; tuples stay tuples."""
+        """Replace every mask by what a function returns for it; tuples stay tuples."""
 
         def changed(mask: Any) -> Any:
             if isinstance(mask, tuple):
