@@ -9,7 +9,7 @@ from torch.nn import functional
 from clipmamba.io.convert import resize
 
 WORKING_SIDE = 512  # the coefficients are smooth: large photos need no more
-_REACH = 32  # radius as a fraction of the longest side: one output pixel of the sky network
+_REACH = 24  # radius as a fraction of the longest side: as far as a rough edge may be off
 _EPSILON = 1e-4  # variance of colors in [0, 1] below which a window counts as uniform
 _DECISION = 4  # slope at 0.5: what is likely inside the mask becomes fully inside
 _CLEAR = 0.1  # values closer than this to 0 or 1 become 0 or 1
