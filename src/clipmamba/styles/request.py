@@ -133,6 +133,7 @@ class StyleRequest:
         mask: Any = None,
         regions: Regions = (),
         keep: Any = None,
+        *,
         faces: str = "style",
     ) -> StyleRequest:
         """Make a request from values as users write them.
