@@ -26,7 +26,7 @@ from clipmamba.errors import WeightsError
 from clipmamba.hub import HubName
 from clipmamba.models import Stylizer
 from clipmamba.pipelines import StylizePipeline, stylize
-from clipmamba.pipelines.saved import FILES, hub_name, read_index
+from clipmamba.pipelines.saved import FILES, hub_name, names_a_folder, read_index, write_index
 from clipmamba.styles import StylePrior
 
 # What huggingface_hub and its HTTP client say to each other, which Python hides from users.
@@ -441,6 +441,16 @@ def test_what_ships_is_verified(run: Run) -> None:
     code, out, _ = run("models", "verify")
     assert code == 0
     assert out == "default: loads strictly, all weights finite; 3 hashes match\n"
+
+
+def test_mini_is_the_shipped_model_wherever_one_works(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mini").mkdir()
+    write_index(tmp_path, "mini", 1)
+    assert read_index(tmp_path).clip == "mini"
+    assert not names_a_folder("mini")
+    write_index(tmp_path, "./mini", 1)
+    assert read_index(tmp_path).clip == str(tmp_path.resolve() / "mini")
 
 
 def test_a_folder_wins_and_a_path_is_never_a_name(tmp_path: Path, monkeypatch) -> None:

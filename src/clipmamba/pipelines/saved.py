@@ -122,7 +122,9 @@ def check_hashes(folder: Path) -> int:
 
 
 def names_a_folder(clip: str) -> bool:
-    """Tell whether the name of a CLIP model is a folder of a machine."""
+    """Tell whether the name of a CLIP model is a folder of a machine; "mini" never is."""
+    if clip == "mini":
+        return False
     return clip.startswith(("./", "../", "~", "/", "local-dir:")) or Path(clip).is_dir()
 
 
@@ -140,7 +142,7 @@ def refuse_folder(model: object, clip: str) -> None:
 
 def write_index(folder: Path, clip: str, guidance: float) -> None:
     """Write a pipeline's index; a CLIP folder is stored as an absolute path."""
-    if clip.startswith(("./", "../", "~")) or Path(clip).is_dir():
+    if names_a_folder(clip) and not clip.startswith("local-dir:"):
         clip = str(Path(clip).expanduser().resolve())
     index = {"_class_name": "StylizePipeline", "clip": clip, "guidance": guidance}
     write_json(folder / INDEX, index)
