@@ -22,7 +22,8 @@ from clipmamba.io import read_picture, srgb_profile
 from clipmamba.pipelines import StylizePipeline
 
 KEYS = {"input", "output", "state", "size", "prompt", "source", "parts", "drawn", "finish",
-        "refine", "model", "seed", "device", "backend", "familiarity", "seconds", "error"}  # fmt: skip
+        "refine", "model", "seed", "device", "backend", "familiarity", "seconds",
+        "error"}  # fmt: skip
 
 
 def lines(text: str) -> list[dict]:
