@@ -64,7 +64,7 @@ def test_a_shown_mask_is_passed_over_by_the_next_run(beach, stylize) -> None:
             "--show-mask")  # fmt: skip
     done = stylize("holiday", "-r", "-p", "oil", "-o", "out", "--dry-run")
     assert len(done.stdout.splitlines()) == 1
-    assert "2 results of earlier runs passed over" in done.stderr
+    assert "2 results of earlier runs skipped" in done.stderr
 
 
 def test_masks_and_words_are_joined(beach, stylize) -> None:
@@ -75,7 +75,7 @@ def test_masks_and_words_are_joined(beach, stylize) -> None:
     assert done.exit_code == 0, done.stderr
     assert stylize("beach.png", "-p", "oil", "-o", "b.png").exit_code == 0
     a, b = (np.asarray(read_picture(name)) for name in ("a.png", "b.png"))
-    assert (a == b).mean() > 0.95
+    assert (a == b).mean() > 0.9  # all but the soft seam
     assert read_settings(read_picture("a.png"))["mask"] == ["sky", "lower.png"]
 
 
@@ -98,7 +98,7 @@ def test_nothing_found_is_a_warning_with_the_photo_s_name(here, stylize) -> None
         (["-p", "oil", "--mask", "tree.png"], "no such file: tree.png"),
         (["-p", "oil", "--keep", "tree.png"], "no such file: tree.png"),
         (["-p", "oil", "--segmenter", "a/b"], "a segmenter finds parts by words"),
-        (["-p", "oil", "--mask", "sky", "--segmenter", "a/b/c"], "give a folder that is there"),
+        (["-p", "oil", "--mask", "sky", "--segmenter", "a/b/c"], "give an existing folder"),
         (["-p", "oil", "--mask", "sky", "--show-mask", "-o", "-"], "give -o a file"),
         (["--mask", "sky"], "no style"),
         (["--region", "sky="], "AREA=PROMPT"),

@@ -154,7 +154,7 @@ def test_a_model_out_of_reach_is_said_in_one_line(
 @pytest.mark.parametrize("name", ["./no-folder", "two words", "a/b/c"])
 def test_a_name_of_no_model_is_refused_before_it_is_asked(name: str) -> None:
     pytest.importorskip("transformers")
-    with pytest.raises(WeightsError, match="give a folder that is there"):
+    with pytest.raises(WeightsError, match="give an existing folder"):
         Segmenter(name)
 
 
