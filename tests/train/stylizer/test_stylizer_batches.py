@@ -215,3 +215,25 @@ def test_a_list_chooses_the_pictures(data: Path, tmp_path: Path):
     listed.write_text("file\n1.png\n")
     with pytest.raises(InputError, match="needs the columns look, file"):
         chosen_by_look(learned, listed)
+
+
+def test_the_number_of_styles_grows(data: Path, prepared: Prepared, monkeypatch):
+    """A style's point is the axis of its row, so that the points say which styles were drawn."""
+    monkeypatch.setattr(batches, "FIRST", 2)
+    monkeypatch.setattr(batches, "BLUR", 0.0)
+    monkeypatch.setattr(batches, "MIXED", 0.0)
+    points = torch.eye(16)[:8][:, None].expand(-1, 2, -1)
+    looks = torch.tensor([0, 0, 0, 0, 1, 1, 2, -1])
+    grown = dataclasses.replace(prepared, points=points, looks=looks)
+    source = StylizerBatches(data, grown, 8, (64,), (1.0, 1.0), 0, 3, double_every=20)
+
+    def seen(steps: range) -> set[int]:
+        drawn = torch.cat([source.batch(step, 0, 1)["style"] for step in steps])
+        return set(drawn.argmax(1).tolist())
+
+    first, later = seen(range(3)), seen(range(20, 23))
+    assert len(first) == 2
+    assert len(later) == 4
+    assert first < later
+    assert len({looks[row].item() for row in later}) == 4  # one of each look comes first
+    assert seen(range(100, 130)) == set(range(8))

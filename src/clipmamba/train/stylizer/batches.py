@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +26,7 @@ OTHERS = 63  # styles beside those of the batch, for the contrastive loss
 WORDS = 0.4  # of the style embeddings are those of words for the look or the painter, if known
 MIXED = 0.3  # of the others are means of pictures of one look, like those of words
 MOST_MIXED = 5  # pictures in such a mean, at most
+FIRST = 6  # style pictures to begin with, if their number grows
 BLUR = 0.01  # standard deviation of the noise on each number of a style embedding
 
 
@@ -45,6 +46,9 @@ class StylizerBatches:
             in proportion for smaller crops.
         exact: Samples per step with a painter's exact result.
         seed: Seed of the draw.
+        double_every: Steps in which the number of style pictures doubles, from `FIRST` of as many
+            looks to all; 0 for all from the start. With all at once, the network first learns
+            their mean, and stays there for long.
 
     Raises:
         InputError: A side is not a multiple of 8 from 64 up, `exact` is not 0 and there are no
@@ -60,6 +64,7 @@ class StylizerBatches:
         strokes: tuple[float, float],
         exact: int,
         seed: int,
+        double_every: int = 0,
     ):
         if any(side % 8 or side < 64 for side in sides):
             raise InputError(f"--side must be a multiple of 8 from 64 up, not {sides}")
@@ -79,10 +84,12 @@ class StylizerBatches:
         self.data, self.prepared = data, prepared
         self.size, self.sides, self.strokes = batch, sides, strokes
         self.exact, self.seed = exact, seed
+        self.double_every = double_every
         self._shares = prepared.shares.double().cumsum(0).numpy()
         self._alike: dict[int, list[int]] = defaultdict(list)  # rows of the pictures of each look
         for row, look in enumerate(prepared.looks.tolist()):
             self._alike[look].append(row)
+        self._order = _order(prepared.looks.tolist(), seed)
         self._words: dict[int, list[int]] = defaultdict(list)  # of each look and painter
         for row, meant in enumerate(prepared.meant.tolist()):
             self._words[meant].append(row)
@@ -114,7 +121,9 @@ class StylizerBatches:
         high = max(low, high * side / max(self.sides))
         stroke = math.exp(rng.uniform(math.log(low), math.log(high)))
         pairs = sum(place % processes == process for place in range(self.exact))
-        free = [self._free(side, rng) for _ in range(mine - pairs)]
+        growth = step / self.double_every if self.double_every else math.inf
+        styles = round(min(len(self._order), FIRST * 2 ** min(growth, 32)))
+        free = [self._free(side, styles, rng) for _ in range(mine - pairs)]
         painted = [self._painted(side, stroke, rng) for _ in range(pairs)]
         photos = [sample[0] for sample in free] + [sample[0] for sample in painted]
         shares = [processes * len(free) / (self.size - self.exact)]
@@ -136,11 +145,11 @@ class StylizerBatches:
         }
 
     def _free(
-        self, side: int, rng: random.Random
+        self, side: int, styles: int, rng: random.Random
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint8], Tensor]:
         """Draw a photo, a style picture, and an embedding for it."""
         photo = _crop(self.data / rng.choice(self.prepared.photos), side, PHOTO_ZOOM, rng)
-        row = self._row(rng)
+        row = self._row(rng) if styles == len(self._order) else rng.choice(self._order[:styles])
         picture = _crop(self.data / self.prepared.styles[row], STYLE_SIDE, STYLE_ZOOM, rng)
         return photo, picture, self._point(row, rng)
 
@@ -189,6 +198,18 @@ class StylizerBatches:
         )
         point = self._spoken(-1 - int(store.numbers[row]), rng)
         return photo, result, self.prepared.painted[row] if point is None else point, side / part
+
+
+def _order(looks: list[int], seed: int) -> list[int]:
+    """Order rows such that one of each look comes first, then a second of each, and so on."""
+    rows = list(range(len(looks)))
+    random.Random(seed).shuffle(rows)
+    seen: Counter[int] = Counter()
+    turns: list[tuple[int, int, int]] = []
+    for row in rows:
+        turns.append((seen[looks[row]] if looks[row] >= 0 else 0, len(turns), row))
+        seen[looks[row]] += 1
+    return [row for _, _, row in sorted(turns)]
 
 
 def _crop(

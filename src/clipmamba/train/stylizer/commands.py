@@ -137,6 +137,12 @@ def _styles(pictures: Sequence[Picture]) -> list[Picture]:
     help="Smallest and largest stroke size in the largest crops.",
 )  # fmt: skip
 @click.option(
+    "--double-every",
+    default=500,
+    show_default=True,
+    help="Steps in which the number of style pictures doubles, from 6 to all; 0 for all at once.",
+)
+@click.option(
     "--mixer", type=click.Choice(["mamba", "attention", "conv"]), help="Mixer of a new stylizer."
 )
 @click.option("--depth", type=int, help="Blocks of a new stylizer at an eighth of the size.")
@@ -151,6 +157,7 @@ def train_command(
     exact: int,
     sides: tuple[int, ...],
     strokes: tuple[float, float],
+    double_every: int,
     mixer: str | None,
     depth: int | None,
     weights: LossWeights,
@@ -180,7 +187,7 @@ def train_command(
     task = StylizerTask(stylizer, networks, weights)
     train(
         task,
-        StylizerBatches(data, prepared, batch, sides, strokes, exact, config.seed),
+        StylizerBatches(data, prepared, batch, sides, strokes, exact, config.seed, double_every),
         config,
         weights=dataclasses.asdict(weights),
         sample=sample_sheet(data, prepared),
