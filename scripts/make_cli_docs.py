@@ -48,7 +48,7 @@ PICTURES = """\
 - 16-bit grayscale and RGB pictures (PNG, TIFF) stay 16-bit in a PNG or TIFF result. Other formats
   store 8 bits, and 16-bit CMYK is read as 8-bit.
 - `--strength 0` keeps the photo's own pixels, mode and profile; so does every pixel that `--mask`
-  or `--region` leaves out.
+  or `--region` leaves out or `--keep` keeps.
 - JPEG and WebP are written at quality 95, AVIF and HEIC at 90, without chroma subsampling where the
   format allows it (WebP does not).
 - Prompt, strength, seed, model and the other style options are written to the EXIF user comment,
@@ -95,6 +95,7 @@ pictures are still made, one error line is printed, and the exit code is 1.
 | `size` | width and height of the result |
 | `prompt`, `seed` | the style in words; the seed, or null |
 | `source` | the caption, given or from a captioner, or null |
+| `parts` | the parts found by words, each with its share of the photo, or null |
 | `drawn` | paths of the style pictures drawn by `--style-from`, in the cache, or null |
 | `finish` | the model and strength of `--finish`, or null |
 | `refine` | per layer of the style: `steps` taken, loss `before` and `after`; or null |

@@ -36,7 +36,11 @@ ALLOWED = {
     "integrations/pretrained": set(),
     "integrations/captions": {"integrations/pretrained"},
     "integrations/diffusion": {"io", "integrations/pretrained"},
-    "pipelines": _MODEL | _BESIDE | {"integrations/captions", "integrations/diffusion"},
+    "integrations/segmenter": {"integrations/pretrained"},
+    "regions": {"io"},
+    "pipelines": _MODEL
+    | _BESIDE
+    | {"regions", "integrations/captions", "integrations/diffusion", "integrations/segmenter"},
     "video": {"nn", "styles", "io", "pipelines"},
     "integrations/diffusers": _MODEL | _BESIDE | {"pipelines"},
     "page": {"styles", "io", "pipelines"},
@@ -104,6 +108,7 @@ def test_every_folder_is_a_known_layer():
         "import clipmamba.io",
         "import clipmamba.page",
         "import clipmamba.pipelines",
+        "import clipmamba.regions.words, clipmamba.integrations.segmenter",
         "import clipmamba.styles",
         "import clipmamba.video",
     ],

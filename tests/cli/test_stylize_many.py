@@ -21,8 +21,9 @@ from running import fresh, invoke
 from clipmamba.io import read_picture, srgb_profile
 from clipmamba.pipelines import StylizePipeline
 
-KEYS = {"input", "output", "state", "size", "prompt", "source", "drawn", "finish", "refine",
-        "model", "seed", "device", "backend", "familiarity", "seconds", "error"}  # fmt: skip
+KEYS = {"input", "output", "state", "size", "prompt", "source", "parts", "drawn", "finish",
+        "refine", "model", "seed", "device", "backend", "familiarity", "seconds",
+        "error"}  # fmt: skip
 
 
 def lines(text: str) -> list[dict]:

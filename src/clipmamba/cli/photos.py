@@ -47,12 +47,15 @@ def check_result(job: Job, size: tuple[int, int], stream_format: str) -> None:
     check_size(WRITERS[suffix.lower()], size, job.output if job.target else "the standard output")
 
 
-def check_stdout(*, as_json: bool, dry_run: bool) -> None:
+def check_stdout(*, as_json: bool, dry_run: bool, show_mask: bool) -> None:
     """Refuse to write a picture to a standard output that can't take it.
 
     Raises:
-        InputError: standard output is closed, a terminal, or used by --json.
+        InputError: standard output is closed, a terminal, or used by --json; or masks
+            are wanted beside the result.
     """
+    if show_mask:
+        raise InputError("--show-mask writes files beside the result: give -o a file")
     if dry_run:
         return
     if as_json:

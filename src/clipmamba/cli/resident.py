@@ -55,8 +55,7 @@ def restyle(
                 callback(before + done, len(batch.jobs))
 
             tell(0, 1)
-            result = make(job, picture, tell)
-            write_one(batch, job, result.image, result.source)
+            write_one(batch, job, make(job, picture, tell))
     files = tuple(job.target for job in batch.jobs if job.target is not None)
     return Restyled(files, tuple(dict.fromkeys(remarks)))
 

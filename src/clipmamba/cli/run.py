@@ -11,20 +11,21 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from PIL import Image
 
 from clipmamba import __version__
 from clipmamba.cli.exits import SOME_FAILED, USAGE_ERROR, error_line
-from clipmamba.cli.files import Exist, Job, Photo
+from clipmamba.cli.files import Exist, Job, Photo, slug
 from clipmamba.cli.photos import check_result, read_photo, write_result
 from clipmamba.cli.streams import stop_reading
 from clipmamba.cli.terminal import plain_warnings, progress, say, status
 from clipmamba.errors import BackendError, InputError
 from clipmamba.io.mask import check_shape
-from clipmamba.pipelines.companions import Companions, StyleFinder
+from clipmamba.pipelines.companions import Companions, FoundStyle, StyleFinder
 from clipmamba.pipelines.options import StylizeOptions
 from clipmamba.pipelines.pipeline import StylizePipeline
 from clipmamba.pipelines.refine import Refinement
@@ -63,6 +64,7 @@ class Batch:
         keep_settings: whether to record the settings in each result.
         stream_format: format of a picture on standard output.
         as_json: whether to report in JSON lines.
+        show_mask: whether to write what words have found beside each result.
     """
 
     jobs: Sequence[Job]
@@ -81,6 +83,7 @@ class Batch:
     keep_settings: bool
     stream_format: str
     as_json: bool
+    show_mask: bool = False
 
     @property
     def prompt(self) -> str | None:
@@ -140,7 +143,7 @@ class Report:
         *,
         size: tuple[int, int] | None = None,
         seconds: float | None = None,
-        source: str | None = None,
+        found: FoundStyle | None = None,
         refinements: Sequence[Refinement] = (),
         error: str | None = None,
     ) -> None:
@@ -155,7 +158,8 @@ class Report:
                 "state": state,
                 "size": size,
                 "prompt": self._batch.prompt,
-                "source": source,
+                "source": None if found is None else found.source,
+                "parts": None if found is None else _rounded(found.shares),
                 "drawn": self._batch.drawn(job),
                 "finish": self._batch.look.get("finish"),
                 "refine": [dataclasses.asdict(done) for done in refinements] or None,
@@ -307,7 +311,7 @@ class _Writing:
                 state,
                 size=self.result.image.size,
                 seconds=self.seconds,
-                source=self.result.source,
+                found=self.result.found,
                 refinements=self.result.refinements,
             )
 
@@ -338,7 +342,7 @@ def _make(
     except InputError as error:
         return _Failure(job, str(error))
     seconds = time.perf_counter() - started
-    writing = helper.submit(write_one, restyler.batch, job, result.image, result.source)
+    writing = helper.submit(write_one, restyler.batch, job, result)
     return _Writing(job, writing, result, seconds)
 
 
@@ -348,12 +352,12 @@ class RestyledPhoto:
 
     Attributes:
         image: the picture.
-        source: the words for what the photo shows.
+        found: the style for the photo.
         refinements: what was gained, per layer of the style; none without a refinement.
     """
 
     image: Image.Image
-    source: str | None
+    found: FoundStyle
     refinements: Sequence[Refinement]
 
 
@@ -386,6 +390,8 @@ class Restyler:
             check_result(job, self.batch.result_size(picture), self.batch.stream_format)
             found = self.find(picture, job.seed)
             self.report.note_familiarity(found.style.familiarity)
+            for words in found.missing:
+                logger.warning("%s: no %s was found", job.photo, words)
             output = self.pipeline(
                 picture, style=found.style, callback=callback, **self.batch.keywords
             )
@@ -400,7 +406,7 @@ class Restyler:
             raise InputError(f"{job.photo} does not fit in memory; {remedy}") from error
         if not all(done.kept for done in output.refinements):
             logger.warning("%s: refining found nothing better; the picture is unchanged", job.photo)
-        return RestyledPhoto(output.images[0], found.source, output.refinements)
+        return RestyledPhoto(output.images[0], found, output.refinements)
 
 
 def read_one(photo: Photo, batch: Batch) -> Image.Image:
@@ -418,17 +424,33 @@ def read_one(photo: Photo, batch: Batch) -> Image.Image:
     return picture
 
 
-def write_one(batch: Batch, job: Job, result: Image.Image, source: str | None) -> str:
-    """Write one result with the batch's settings; see `write_result`."""
+def write_one(batch: Batch, job: Job, result: RestyledPhoto) -> str:
+    """Write one result with the batch's settings, and its masks if wanted; see `write_result`."""
+    if batch.show_mask and job.target is not None:
+        for words, mask in result.found.masks.items():
+            write_result(
+                replace(job, target=mask_file(job.target, words)), mask, exist=batch.exist,
+                stream_format="png", metadata="all", quality=None,
+                settings={"part": words, "version": __version__},
+            )  # fmt: skip
     return write_result(
         job,
-        result,
+        result.image,
         exist=batch.exist,
         stream_format=batch.stream_format,
         metadata=batch.metadata,
         quality=batch.quality,
-        settings=batch.settings(job, source),
+        settings=batch.settings(job, result.found.source),
     )
+
+
+def mask_file(target: Path, words: str) -> Path:
+    """The file for the mask of a part, beside a result."""
+    return target.with_name(f"{target.stem}.{slug(words)}.png")
+
+
+def _rounded(shares: Mapping[str, float]) -> dict[str, float] | None:
+    return {words: round(share, 4) for words, share in shares.items()} or None
 
 
 def _scan_backend(device: torch.device) -> str:

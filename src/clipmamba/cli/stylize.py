@@ -15,7 +15,6 @@ from clipmamba.cli.options import (
     LOOK,
     MAX_PIXELS_OPTION,
     MODEL,
-    PATH,
     STYLE,
     STYLE_FROM,
     SectionCommand,
@@ -27,6 +26,7 @@ from clipmamba.cli.options import (
     style_keywords,
 )
 from clipmamba.cli.photos import check_stdout
+from clipmamba.cli.places import Area, Places
 from clipmamba.cli.run import Batch, rehearse, run
 from clipmamba.cli.terminal import plain_warnings
 from clipmamba.devices import check_device
@@ -36,15 +36,27 @@ from clipmamba.pipelines.companions import Companions
 from clipmamba.pipelines.options import StylizeOptions
 from clipmamba.pipelines.refine import RefineOptions
 from clipmamba.pipelines.saved import read_index
-from clipmamba.styles.request import StyleRequest
+from clipmamba.styles.request import FACES, StyleRequest
 
 _PLACES = section(
     "Masks and regions",
-    option("--mask", metavar="IMG", type=PATH,
-           help="White areas are restyled, black ones keep the photo, gray ones blend."),
-    option("--region", metavar="MASK=PROMPT", multiple=True,
-           help="Another style where MASK is white. Repeat for more; later ones cover earlier "
-           "ones."),
+    option("--mask", metavar="AREA", multiple=True,
+           help="Where the photo is restyled: a picture (white areas are restyled, black ones keep "
+           "the photo, gray ones blend), or words for a part: sky, face, person, background. "
+           "Repeat to join several."),
+    option("--region", metavar="AREA=PROMPT", multiple=True,
+           help="Another style for a mask or a part, such as \"sky=starry night\". Repeat for "
+           "more; later ones cover earlier ones."),
+    option("--keep", metavar="AREA", multiple=True,
+           help="A mask or a part where the photo is kept, whatever covers it. Repeat for more."),
+    option("--faces", type=click.Choice(list(FACES)), default="style", show_default=True,
+           help="Keep the photo in faces, soften the style there by half, or style them."),
+    option("--segmenter", metavar="MODEL",
+           help="Find parts by any words with CLIPSeg or another transformers segmenter, a folder "
+           "or Hub name."),
+    option("--show-mask", is_flag=True,
+           help="Write what words have found beside each result, as RESULT.sky.png. Edited, it can "
+           "be used as a mask."),
 )  # fmt: skip
 _PICTURES = section(
     "Pictures",
@@ -122,6 +134,8 @@ def stylize(dry_run: bool, **words: Any) -> int:
     clipmamba stylize photo.jpg -p "ukiyo-e:0.7" -p "watercolor:0.3" --preserve-color
     clipmamba stylize photo.jpg --style-image painting.jpg --strength 0.7 -o print.png
     clipmamba stylize photo.jpg --region sky.png="pastel" --region house.png="woodcut"
+    clipmamba stylize photo.jpg --region "sky=starry night" --keep face
+    clipmamba stylize photo.jpg -p "watercolor" --mask background --faces keep
     clipmamba stylize photo.jpg --style-image painting.jpg --source auto
     clipmamba stylize photo.jpg -p "watercolor" --variants 4 --max-size 1024
     clipmamba stylize photo.jpg -p "watercolor" --refine 60
@@ -141,8 +155,12 @@ def make_batch(
     avoid: str | None,
     source: str | None,
     templates: tuple[str, ...],
-    mask: Path | None,
+    mask: tuple[str, ...],
     region: tuple[str, ...],
+    keep: tuple[str, ...],
+    faces: str,
+    segmenter: str | None,
+    show_mask: bool,
     refine: int,
     refine_clip: str | None,
     captioner: str | None,
@@ -172,25 +190,24 @@ def make_batch(
     options = StylizeOptions(**look)
     refinement = _refinement(refine, refine_clip)
     keywords = style_keywords(prompt, style_image, style, avoid, source, templates, captioned=True)
-    regions = [_region(text) for text in region]
-    request = _check_request(inputs, keywords, mask, regions)
+    places = Places.of(mask, region, keep, faces)
+    request = _check_request(inputs, keywords, places)
     check_device(device)
-    companions = Companions.of(request, captioner, style_from, finish, device)
+    companions = Companions.of(request, captioner, style_from, finish, device, segmenter)
     if model is not None:
         read_index(model)
-    keep = cast("Exist", "overwrite" if overwrite else exist)
+    policy = cast("Exist", "overwrite" if overwrite else exist)
     jobs = plan(
         collect(inputs, recursive=recursive, output=output),
         output,
         label=request.label,
         suffix=None if file_format is None else f".{file_format}",
-        exist=keep,
+        exist=policy,
         seeds=[seed or 0 for seed in options.seeds] if options.variants > 1 else options.seeds,
     )
     if jobs[0].target is None:
-        check_stdout(as_json=as_json, dry_run=dry_run)
-    words = [*prompt, *(wanted for _, wanted in regions)]
-    request, masks = _open_request(keywords, mask, regions, max_pixels)
+        check_stdout(as_json=as_json, dry_run=dry_run, show_mask=show_mask)
+    request, masks = _open_request(keywords, places, max_pixels)
     return Batch(
         jobs=jobs,
         request=request,
@@ -201,11 +218,12 @@ def make_batch(
         },
         companions=companions,
         masks={f"mask {path}": picture for path, picture in masks.items()},
-        look=_made_with(options, keywords, mask, regions, companions, refinement),
-        words=words,
+        look=_made_with(options, keywords, places, companions, refinement),
+        show_mask=show_mask,
+        words=[*prompt, *(wanted for _, wanted in places.regions)],
         device=device,
         model=model,
-        exist=keep,
+        exist=policy,
         max_pixels=max_pixels,
         metadata=keep_metadata,
         quality=quality,
@@ -216,38 +234,35 @@ def make_batch(
 
 
 def _check_request(
-    inputs: tuple[str, ...],
-    keywords: dict[str, Any],
-    mask: Path | None,
-    regions: list[tuple[Path, str]],
+    inputs: tuple[str, ...], keywords: dict[str, Any], places: Places
 ) -> StyleRequest:
     """Parse the request without opening a picture; refuse a prompt given in place of a file."""
-    if not (any(value is not None for value in keywords.values()) or regions):
+    if not (any(value is not None for value in keywords.values()) or places.regions):
         refuse_words_as_files(inputs)
-    return StyleRequest.parse(**keywords, mask=mask, regions=regions)
+    return places.request(keywords, lambda area: area)
 
 
 def _open_request(
-    keywords: dict[str, Any], mask: Path | None, regions: list[tuple[Path, str]], max_pixels: int
+    keywords: dict[str, Any], places: Places, max_pixels: int
 ) -> tuple[StyleRequest, dict[Path, Image]]:
     """Read the request's pictures; return the request and the masks by path."""
-    paths = [*([mask] if mask else []), *(area for area, _ in regions)]
+    masks: dict[Path, Image] = {}
+
+    def opened(area: Area) -> Area | Image:
+        if isinstance(area, Path) and area not in masks:
+            masks[area] = read_picture(area, max_pixels=max_pixels)
+        return masks[area] if isinstance(area, Path) else area
+
     with plain_warnings():
         keywords = open_pictures(keywords, max_pixels)
-        masks = {path: read_picture(path, max_pixels=max_pixels) for path in paths}
-    request = StyleRequest.parse(
-        **keywords,
-        mask=None if mask is None else masks[mask],
-        regions=[(masks[area], wanted) for area, wanted in regions],
-    )
+        request = places.request(keywords, opened)
     return request, masks
 
 
 def _made_with(
     options: StylizeOptions,
     keywords: dict[str, Any],
-    mask: Path | None,
-    regions: list[tuple[Path, str]],
+    places: Places,
     companions: Companions,
     refinement: RefineOptions | None,
 ) -> dict[str, Any]:
@@ -258,9 +273,8 @@ def _made_with(
         made[name] = keywords[name]
     for name in ("style_image", "style"):
         made[name] = [Path(file).name for file in keywords[name] or ()]
-    made["mask"] = None if mask is None else mask.name
-    made["regions"] = [f"{area.name}={words}" for area, words in regions]
-    for name in ("captioner", "style_from", "finish"):
+    made |= places.settings
+    for name in ("captioner", "style_from", "finish", "segmenter"):
         model = getattr(companions, name)
         made[name] = None if model is None else str(model)
     if refinement is not None:
@@ -274,13 +288,3 @@ def _refinement(steps: int, clip: str | None) -> RefineOptions | None:
     if clip is not None and steps == 0:
         raise InputError("--refine-clip does nothing without --refine")
     return RefineOptions.of(RefineOptions(steps=steps, clip=clip))
-
-
-def _region(text: str) -> tuple[Path, str]:
-    """Split MASK=PROMPT; the mask's own name may hold an equals sign."""
-    places = [place for place, letter in enumerate(text) if letter == "="]
-    place = next((p for p in places if Path(text[:p]).is_file()), places[0] if places else -1)
-    mask, words = text[:place], text[place + 1 :]
-    if place < 1 or not words.strip():
-        raise InputError(f"--region takes MASK=PROMPT, such as sky.png='pastel', not {text!r}")
-    return Path(mask), words

@@ -1,4 +1,4 @@
-"""Optional models around the pipeline: a captioner, a painter of style pictures, a finisher.
+"""Optional models around the pipeline: captioner, painter of style pictures, finisher, segmenter.
 
 Captions and drawn pictures become part of the style request, so that the pipeline itself does not
 know these models. They are given by name or as functions; none is imported before it is needed,
@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from clipmamba.errors import InputError
+from clipmamba.pipelines.parts import PartPlacer, PlacedStyle, check_parts
 from clipmamba.styles.request import AUTO, StyleRequest, split_weight
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from clipmamba.pipelines.photo import Picture
     from clipmamba.pipelines.pipeline import StylizePipeline
+    from clipmamba.regions.find import Segmenter
     from clipmamba.styles.resolve import ResolvedStyle
 
     Name = str | os.PathLike[str]
@@ -40,11 +42,13 @@ class Companions:
         style_from: Draws a style picture from words and a seed; None lets CLIP read the words.
         finish: Repaints the result, given (photo, picture, seed, words) with tensors
             (B, 3, H, W) in [0, 1]; None leaves the result as it is.
+        segmenter: Finds parts by any words; None leaves the few that are found offline.
     """
 
     captioner: Captioner | None = None
     style_from: StylePainter | None = None
     finish: Finish | None = None
+    segmenter: Segmenter | None = None
 
     @property
     def read_nothing(self) -> bool:
@@ -59,6 +63,7 @@ class Companions:
         style_from: Name | StylePainter | None = None,
         finish: Name | Finish | None = None,
         device: str | torch.device = "auto",
+        segmenter: Name | Segmenter | None = None,
     ) -> Companions:
         """Make companions from names or functions; no model is loaded yet.
 
@@ -68,9 +73,10 @@ class Companions:
             style_from: A text-to-image model, in the same ways.
             finish: An image-to-image model, in the same ways; "NAME:0.3" carries its strength.
             device: Where named models run.
+            segmenter: A segmenter, in the same ways.
 
         Raises:
-            InputError: A package is missing, or a model would have no effect.
+            InputError: A package is missing, a part can't be found, or a model has no effect.
             WeightsError: A model's name is invalid.
         """
         auto = isinstance(asked, StyleRequest) and AUTO in asked.sources
@@ -86,20 +92,25 @@ class Companions:
             style_from = _painter(os.fspath(style_from), device)
         if isinstance(finish, str | os.PathLike):
             finish = _finisher(os.fspath(finish), device)
-        return cls(captioner, style_from, finish)
+        if segmenter is not None and all(part.offline for part in asked.parts):
+            raise InputError(
+                "a segmenter has no effect without a part to find, such as mask='boat'"
+            )
+        check_parts(asked.parts, segmenter)
+        if isinstance(segmenter, str | os.PathLike):
+            segmenter = _segmenter(os.fspath(segmenter), device)
+        return cls(captioner, style_from, finish, segmenter)
 
 
 @dataclass(frozen=True)
-class FoundStyle:
+class FoundStyle(PlacedStyle):
     """The style for one photo and one seed.
 
     Attributes:
-        style: The resolved style.
         source: The caption of what is shown; None without one.
     """
 
-    style: ResolvedStyle
-    source: str | None
+    source: str | None = None
 
 
 class StyleFinder:
@@ -129,16 +140,18 @@ class StyleFinder:
         self._pipeline = pipeline
         self._companions = companions
         self.seeds = tuple(seeds)
+        check_parts(asked.parts, companions.segmenter)
+        self._place = PartPlacer(companions.segmenter)
         self._plain: dict[int | None, FoundStyle] | None = None
         if not isinstance(asked, StyleRequest):
             if self.seeds == (None,):
                 self.seeds = asked.seeds
-            self._plain = {seed: FoundStyle(asked.only(seed), None) for seed in self.seeds}
+            self._plain = {seed: FoundStyle(asked.only(seed)) for seed in self.seeds}
             return
         self._request = request = asked
         if companions.read_nothing:
             plain, source = pipeline.prepare(request, seeds), self._sources(request)
-            self._plain = {seed: FoundStyle(plain.only(seed), source) for seed in self.seeds}
+            self._plain = {seed: FoundStyle(plain.only(seed), source=source) for seed in self.seeds}
         # Keeps the pictures alive, so that their ids are not reused.
         self._captions: dict[int, tuple[Any, str]] = {}
         self._drawn: dict[int | None, StyleRequest] = {}
@@ -160,11 +173,14 @@ class StyleFinder:
             WeightsError: A companion can't be loaded.
         """
         if self._plain is not None:
-            return self._plain[seed]
-        request = self._drawn.get(seed, self._request)
-        if self._companions.captioner is not None:
-            request = fill_source(request, self._caption, lambda: self._caption_of_photo(photo))
-        return FoundStyle(self._prepare(request, seed), self._sources(request))
+            found = self._plain[seed]
+        else:
+            request = self._drawn.get(seed, self._request)
+            if self._companions.captioner is not None:
+                request = fill_source(request, self._caption, lambda: self._caption_of_photo(photo))
+            found = FoundStyle(self._prepare(request, seed), source=self._sources(request))
+        placed = self._place(found.style, photo)
+        return FoundStyle(placed.style, placed.masks, placed.missing, found.source)
 
     def _prepare(self, request: StyleRequest, seed: int | None) -> ResolvedStyle:
         """Resolve a request, reusing the seed's last style if the captions are the same."""
@@ -261,3 +277,10 @@ def _finisher(text: str, device: str | torch.device) -> Finish:
 
     name, strength = split_weight(text, FINISH_STRENGTH)
     return Finisher(name, strength, device)
+
+
+@functools.lru_cache(maxsize=1)
+def _segmenter(name: str, device: str | torch.device) -> Segmenter:
+    from clipmamba.integrations.segmenter import Segmenter
+
+    return Segmenter(name, device)

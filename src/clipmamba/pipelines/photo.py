@@ -190,6 +190,16 @@ class Mask:
             raise InputError(words) from error
 
 
+def fit_masks(masks: Mask | tuple[Mask, ...], size: tuple[int, int]) -> Tensor:
+    """Join masks for a photo of this width and height, (1, 1, H, W) in [0, 1].
+
+    Raises:
+        InputError: A mask has another aspect ratio than the photo.
+    """
+    fitted = [mask.fit(size) for mask in (masks if isinstance(masks, tuple) else (masks,))]
+    return torch.cat(fitted).amax(0, keepdim=True)
+
+
 def _image(source: Any) -> Image.Image:
     if isinstance(source, bytes | bytearray | memoryview):
         source = io.BytesIO(source)

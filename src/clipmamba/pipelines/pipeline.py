@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import logging
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,7 +21,7 @@ from clipmamba.pipelines.keywords import suggest_keywords
 from clipmamba.pipelines.options import StylizeOptions
 from clipmamba.pipelines.refine.options import Refinement, RefineOptions
 from clipmamba.pipelines.saved import check_guidance, read_index, write_index
-from clipmamba.styles.request import StyleRequest, read_style
+from clipmamba.styles.request import Part, StyleRequest, read_style
 from clipmamba.weights import ROOT, loading, released, verify
 
 if TYPE_CHECKING:
@@ -34,9 +35,12 @@ if TYPE_CHECKING:
     from clipmamba.pipelines.paint import Painter
     from clipmamba.pipelines.photo import Photo, Picture
     from clipmamba.styles import Style, StylePrior
+    from clipmamba.styles.request import Regions
     from clipmamba.styles.resolve import ResolvedStyle
 
     Styles = Style | str | os.PathLike[str]
+
+logger = logging.getLogger("clipmamba")
 
 
 @dataclasses.dataclass
@@ -232,11 +236,7 @@ class StylizePipeline:
             return Photo.open(picture).tensor.to(self.device)
 
         style = resolve_style(request, self.clip, self.prior, seeds, to_tensor)
-        layers = (
-            layer if layer.mask is None else dataclasses.replace(layer, mask=Mask(layer.mask))
-            for layer in style.layers
-        )
-        return dataclasses.replace(style, layers=tuple(layers))
+        return style.with_masks(lambda area: area if isinstance(area, Part) else Mask(area))
 
     def encode_style(
         self,
@@ -282,8 +282,10 @@ class StylizePipeline:
         avoid: str | None = None,
         source: str | None = None,
         templates: str | Sequence[str] | None = None,
-        mask: Picture | None = None,
-        regions: Sequence[tuple[Picture, str | Style]] = (),
+        mask: Picture | Sequence[Picture] | None = None,
+        regions: Regions = (),
+        keep: Picture | Sequence[Picture] | None = None,
+        faces: Literal["keep", "soften", "style"] = "style",
         strength: float = StylizeOptions.strength,
         preserve_color: bool = StylizeOptions.preserve_color,
         stroke: float = StylizeOptions.stroke,
@@ -310,9 +312,12 @@ class StylizePipeline:
             avoid: a style to move away from, in words.
             source: a caption of what is shown, to be removed from the style.
             templates: templates for the prompts, with {} where they go, instead of the default.
-            mask: white where the photo is restyled, black where it is kept, gray to blend.
-            regions: pairs of a mask and a prompt (or `Style`) for it; later ones cover earlier
-                ones. Without a style of its own, the rest of the photo is kept.
+            mask: white where the photo is restyled, black where it is kept, gray to blend; or words
+                for a part that is found offline, such as "sky"; several in a list are joined.
+            regions: pairs of a mask or part and a prompt (or `Style`) for it, or a mapping; later
+                ones cover earlier ones. Without a style of its own, the rest of the photo is kept.
+            keep: a mask or part where the photo is kept, whatever covers it, or a list of these.
+            faces: "keep" the photo in faces, "soften" the style there by half, or "style" them.
             strength: 0 to 1.5; see `StylizeOptions` for this and the following.
             preserve_color: keep the photo's colors.
             stroke: stroke size relative to the default, 0.5 to 2.
@@ -340,7 +345,9 @@ class StylizePipeline:
         options = StylizeOptions(
             strength, preserve_color, stroke, detail, grain, max_size, tile, seed, variants
         )
-        asked = read_style(prompt, style_image, style, avoid, source, templates, mask, regions)
+        asked = read_style(
+            prompt, style_image, style, avoid, source, templates, mask, regions, keep, faces=faces
+        )
         return self.restyle(images, asked, options, Companions(finish=finish), callback, refine)
 
     def refine(
@@ -421,8 +428,12 @@ class StylizePipeline:
                     if callback is not None:
                         callback(before + part, total)
 
-                style = find(image, seed).style
-                made.append(self._restyle(photo, style, options, companions.finish, tell, painter))
+                found = find(image, seed)
+                for words in found.missing if turn == 0 else ():
+                    logger.warning("no %s was found in the photo", words)
+                made.append(
+                    self._restyle(photo, found.style, options, companions.finish, tell, painter)
+                )
                 tell(1)
             results.append(made if variants > 1 else made[0])
         one_tensor = not several and getattr(results[0], "ndim", 0) == 4
@@ -442,6 +453,7 @@ class StylizePipeline:
 
         from clipmamba.io.convert import resize
         from clipmamba.pipelines.compose import keep_color, lay_over, union
+        from clipmamba.pipelines.photo import fit_masks
 
         width, height = size = options.result_size(*photo.size)
         if options.strength == 0 and size == photo.size:
@@ -454,7 +466,7 @@ class StylizePipeline:
             layers = style.layers if options.strength else ()
             areas: list[Tensor | None] = []  # None: everywhere
             for number, layer in enumerate(layers):
-                area = None if layer.mask is None else layer.mask.fit(size).to(before)
+                area = None if layer.mask is None else fit_masks(layer.mask, size).to(before)
 
                 def tell_tile(done: float, number: int = number) -> None:
                     tell(0.99 * (number + done) / len(layers))  # 1 comes when all is done
@@ -474,4 +486,6 @@ class StylizePipeline:
                 # Blend it in like the style, so that it fades with strength and mask.
                 covered = union(areas, picture) * min(options.strength, 1.0)
                 picture = lay_over(picture, finished, covered)
+            for mask, amount in style.keep:
+                picture = lay_over(picture, before, fit_masks(mask, size).to(before) * amount)
             return photo.give_back(picture)

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from clipmamba.pipelines.companions import Captioner, Finish, Name, StylePainter
     from clipmamba.pipelines.photo import Picture
     from clipmamba.pipelines.pipeline import Styles
-    from clipmamba.styles import Style
+    from clipmamba.regions.find import Segmenter
+    from clipmamba.styles.request import Regions
     from clipmamba.styles.resolve import ResolvedStyle
 
 
@@ -43,8 +44,10 @@ def stylize(
     avoid: str | None = None,
     source: str | None = None,
     templates: str | Sequence[str] | None = None,
-    mask: Picture | None = None,
-    regions: Sequence[tuple[Picture, str | Style]] = (),
+    mask: Picture | Sequence[Picture] | None = None,
+    regions: Regions = (),
+    keep: Picture | Sequence[Picture] | None = None,
+    faces: Literal["keep", "soften", "style"] = "style",
     preserve_color: bool = StylizeOptions.preserve_color,
     stroke: float = StylizeOptions.stroke,
     detail: float | None = StylizeOptions.detail,
@@ -56,6 +59,7 @@ def stylize(
     style_from: Name | StylePainter | None = None,
     finish: Name | Finish | None = None,
     refine: int | RefineOptions = 0,
+    segmenter: Name | Segmenter | None = None,
     callback: Callable[[float, int], None] | None = None,
 ) -> Any:
     """Restyle a picture from words or from another picture.
@@ -82,8 +86,11 @@ def stylize(
         source: a caption of what is shown; "auto" asks ``captioner`` to describe the style
             pictures, or the photo if there are none.
         templates: templates for the prompts.
-        mask: white where the photo is restyled.
-        regions: pairs of a mask and a style.
+        mask: white where the photo is restyled; or words for a part, such as "person"; several in a
+            list are joined.
+        regions: pairs of a mask or part and a style, or a mapping: {"sky": "starry night"}.
+        keep: a mask or part where the photo is kept, or a list of these: ["face"].
+        faces: "keep" the photo in faces, "soften" the style there by half, or "style" them.
         preserve_color: keep the photo's colors.
         stroke: stroke size relative to the default, 0.5 to 2.
         detail: level of detail, independent of the photo's size.
@@ -99,6 +106,9 @@ def stylize(
             strength as in "NAME:0.2", or a function (see :meth:`StylizePipeline.__call__`); it
             repaints the result a little.
         refine: steps of an optimization that improves each picture, or `RefineOptions`.
+        segmenter: CLIPSeg or another transformers segmenter by folder or Hub name, or a function
+            from a PIL image and words to a tensor (h, w) in [0, 1]; it finds the parts. None finds
+            the sky, and with the extra ``regions`` face, person and background.
         callback: called with the number of pictures done, fractions included, and their total.
 
     Returns:
@@ -106,8 +116,8 @@ def stylize(
         or for several variants.
 
     Raises:
-        InputError: an option or a picture can't be used, a package is missing, or a safety
-            checker refuses a picture.
+        InputError: an option or a picture can't be used, a package is missing, a part can't
+            be found, or a safety checker refuses a picture.
         WeightsError: weights are missing or damaged.
         TypeError: a keyword is unknown.
 
@@ -125,10 +135,12 @@ def stylize(
         strength, preserve_color, stroke, detail, grain, max_size, tile, seed, variants
     )
     RefineOptions.of(refine)
-    asked = read_style(prompt, style_image, style, avoid, source, templates, mask, regions)
+    asked = read_style(
+        prompt, style_image, style, avoid, source, templates, mask, regions, keep, faces=faces
+    )
     _check_files(img, asked)
     check_device(device)
-    companions = Companions.of(asked, captioner, style_from, finish, device)
+    companions = Companions.of(asked, captioner, style_from, finish, device, segmenter)
     made = _pipeline(model, device).restyle(img, asked, options, companions, callback, refine)
     images = made.images
     return images if isinstance(img, list | tuple) or not isinstance(images, list) else images[0]

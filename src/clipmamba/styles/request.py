@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,9 +20,42 @@ if TYPE_CHECKING:
     from clipmamba.styles.resolve import ResolvedStyle
     from clipmamba.styles.style import Style
 
+    Regions = Sequence[tuple[Any, Any]] | Mapping[Any, Any]
+
 AUTO = "auto"  # as source: ask a captioner
+FACE = "face"
+FACES = {"keep": 1.0, "soften": 0.5, "style": 0.0}  # how much of a face stays the photo
 _NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)(e[-+]?\d+)?")
+_FILE_NAME = re.compile(r"[/\\]|\.\w{1,5}$")
 _LIST = re.compile(r"[^:,]*[^:,\s]\s*:\s*[\d.]+\s*(,[^:,]*[^:,\s]\s*:\s*[\d.]+\s*)+")
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of the photo, named by words such as "sky"; it is found in each photo anew.
+
+    Args:
+        words: What to look for.
+        offline: Whether to find it without the segmenter.
+        wanted: Whether to warn if it is not found.
+
+    Raises:
+        InputError: No words.
+    """
+
+    words: str
+    offline: bool = False
+    wanted: bool = True
+
+    def __post_init__(self) -> None:
+        if not self.words.strip():
+            raise InputError("a part of the photo needs a name, such as 'sky'")
+
+    @classmethod
+    def of(cls, area: Any) -> Any:
+        """Make a part from words; return file names and everything else unchanged."""
+        is_name = not isinstance(area, str) or _FILE_NAME.search(area) or os.path.exists(area)
+        return area if is_name else cls(area)
 
 
 @dataclass(frozen=True)
@@ -37,9 +70,11 @@ class StyleRequest:
         source: A caption of what the photo or style picture shows, to be removed from the style.
             `AUTO` is a placeholder for a captioner's answer.
         templates: Templates for the prompts, with {} where they go; empty for the default ones.
-        mask: A picture of any kind that is white where the style goes; None for everywhere.
+        mask: A picture of any kind that is white where the style goes, or a `Part`; several in a
+            tuple are joined; None for everywhere.
         regions: Styles with masks of their own; later ones cover earlier ones. With regions only,
             the rest of the photo is kept.
+        keep: Masks or parts where the photo is kept, whatever covers them, and how much, up to 1.
 
     Raises:
         InputError: There is no style, a text is empty, a weight is not above 0, a template lacks
@@ -54,6 +89,7 @@ class StyleRequest:
     templates: tuple[str, ...] = ()
     mask: Any = None
     regions: tuple[StyleRequest, ...] = ()
+    keep: tuple[tuple[Any, float], ...] = ()
 
     def __post_init__(self) -> None:
         if not (self._has_style or self.regions):
@@ -95,7 +131,10 @@ class StyleRequest:
         source: str | None = None,
         templates: str | Sequence[str] | None = None,
         mask: Any = None,
-        regions: Sequence[tuple[Any, Any]] = (),
+        regions: Regions = (),
+        keep: Any = None,
+        *,
+        faces: str = "style",
     ) -> StyleRequest:
         """Make a request from values as users write them.
 
@@ -108,8 +147,11 @@ class StyleRequest:
             avoid: See the class.
             source: See the class.
             templates: See the class; one or several.
-            mask: See the class.
-            regions: Pairs of a mask and a prompt or `Style`.
+            mask: See the class; one or a list. Words that do not name a file are a part.
+            regions: Pairs of a mask or part and a prompt or `Style`, or a mapping.
+            keep: See the class; one or a list.
+            faces: "keep" keeps the photo in faces, "soften" halves the style there, "style" treats
+                them like everything else.
 
         Raises:
             InputError: See the class.
@@ -118,6 +160,8 @@ class StyleRequest:
             >>> StyleRequest.parse(["ukiyo-e:0.7", "watercolor:0.3"]).prompts
             (('ukiyo-e', 0.7), ('watercolor', 0.3))
         """
+        if faces not in FACES:
+            raise InputError(f"faces must be one of {', '.join(FACES)}, not {faces!r}")
         prompts = tuple(split_weight(text) for text in _several(prompt))
         pictures = tuple((picture, 1.0) for picture in _several(style_image))
         styles = tuple(
@@ -125,12 +169,17 @@ class StyleRequest:
         )
         named: dict[str, Any] = {"avoid": avoid, "source": source, "templates": templates}
         parts = []
-        for area, wanted in regions:
+        for area, wanted in regions.items() if isinstance(regions, Mapping) else regions:
             keyword = "prompt" if isinstance(wanted, str) else "style"
             parts.append(cls.parse(**{keyword: wanted}, **named, mask=area))
+        kept = [(Part.of(area), 1.0) for area in _several(keep)]
+        if FACES[faces]:
+            kept.append((Part(FACE, offline=True, wanted=False), FACES[faces]))
+        areas = tuple(Part.of(area) for area in _several(mask))
         return cls(
-            prompts, pictures, styles, avoid, source, tuple(_several(templates)), mask, tuple(parts)
-        )
+            prompts, pictures, styles, avoid, source, tuple(_several(templates)),
+            areas if len(areas) > 1 else next(iter(areas), None), tuple(parts), tuple(kept),
+        )  # fmt: skip
 
     @property
     def layers(self) -> tuple[StyleRequest, ...]:
@@ -149,8 +198,21 @@ class StyleRequest:
         for layer in self.layers:
             named += [("style picture", picture) for picture, _ in layer.pictures]
             named += [("style file", style) for style, _ in layer.styles]
-            named.append(("mask", layer.mask))
+        named += [("mask", area) for area in self.areas]
         return [(kind, file) for kind, file in named if isinstance(file, str | os.PathLike)]
+
+    @property
+    def areas(self) -> list[Any]:
+        """All masks and parts."""
+        found: list[Any] = []
+        for mask in (*(layer.mask for layer in self.layers), *(area for area, _ in self.keep)):
+            found += mask if isinstance(mask, tuple) else [mask]
+        return [area for area in found if area is not None]
+
+    @property
+    def parts(self) -> list[Part]:
+        """The parts to find in each photo."""
+        return [area for area in self.areas if isinstance(area, Part)]
 
     @property
     def words(self) -> str:
@@ -199,7 +261,7 @@ def list_in_one(text: str) -> list[str]:
 
 
 def read_style(
-    prompt: Any, style_image: Any, style: Any, *rest: Any
+    prompt: Any, style_image: Any, style: Any, *rest: Any, faces: str = "style"
 ) -> StyleRequest | ResolvedStyle:
     """Read the style of a call: a request, or a prepared style on its own.
 
@@ -208,14 +270,16 @@ def read_style(
         style_image: See `StyleRequest.parse`.
         style: See `StyleRequest.parse`; or the result of `StylizePipeline.prepare`.
         rest: The other arguments of `StyleRequest.parse`, in order.
+        faces: See `StyleRequest.parse`.
 
     Raises:
         InputError: See `StyleRequest`; or a prepared style is combined with something else.
     """
     if type(style).__name__ != "ResolvedStyle":  # by name: its module loads torch
-        return StyleRequest.parse(prompt, style_image, style, *rest)
+        return StyleRequest.parse(prompt, style_image, style, *rest, faces=faces)
     parts = (prompt, style_image, *rest)
-    if not all(part is None or (isinstance(part, list | tuple) and not part) for part in parts):
+    empty = (part is None or (isinstance(part, list | tuple | dict) and not part) for part in parts)
+    if faces != "style" or not all(empty):
         raise InputError("a prepared style can't be combined: prepare it with the rest")
     prepared: ResolvedStyle = style
     return prepared

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from clipmamba.errors import InputError
-from clipmamba.styles.request import AUTO, StyleRequest
+from clipmamba.styles.request import AUTO, Part, StyleRequest
 from clipmamba.styles.style import Style, embed_words
 
 if TYPE_CHECKING:
@@ -27,7 +27,8 @@ class StyleLayer:
 
     Attributes:
         styles: The style's variant for each seed.
-        mask: A mask of any kind, white where the style goes; None for everywhere.
+        mask: A mask of any kind, white where the style goes, or a `Part`; several in a tuple are
+            joined; None for everywhere.
         request: What was asked for, for another CLIP model to read; None for a mix of styles.
     """
 
@@ -49,6 +50,7 @@ class ResolvedStyle:
         familiarity: Cosine similarity of the least familiar prompt to the nearest text that the
             prior knows; None without prompts or known texts.
         words: All prompts, joined, without weights.
+        keep: Masks where the photo is kept, whatever covers them, and how much, up to 1.
     """
 
     layers: tuple[StyleLayer, ...]
@@ -56,6 +58,26 @@ class ResolvedStyle:
     label: str = ""
     familiarity: float | None = None
     words: str = ""
+    keep: tuple[tuple[Any, float], ...] = ()
+
+    @property
+    def parts(self) -> list[Part]:
+        """The parts to find in a photo before it is restyled."""
+        masks = [layer.mask for layer in self.layers] + [mask for mask, _ in self.keep]
+        areas = [area for mask in masks for area in (mask if isinstance(mask, tuple) else (mask,))]
+        return [area for area in areas if isinstance(area, Part)]
+
+    def with_masks(self, change: Callable[[Any], Any]) -> ResolvedStyle:
+        """Replace every mask by what a function returns for it; tuples stay tuples."""
+
+        def changed(mask: Any) -> Any:
+            if isinstance(mask, tuple):
+                return tuple(change(area) for area in mask)
+            return None if mask is None else change(mask)
+
+        layers = tuple(replace(layer, mask=changed(layer.mask)) for layer in self.layers)
+        keep = tuple((changed(mask), amount) for mask, amount in self.keep)
+        return replace(self, layers=layers, keep=keep)
 
     def only(self, seed: int | None) -> ResolvedStyle:
         """Select one variant.
@@ -91,7 +113,8 @@ class ResolvedStyle:
             return NotImplemented
         pair = (self, other)
         if self.seeds != other.seeds or any(
-            len(style.layers) != 1 or style.layers[0].mask is not None for style in pair
+            len(style.layers) != 1 or style.layers[0].mask is not None or style.keep
+            for style in pair
         ):
             raise InputError("only styles of the whole picture, with the same seeds, can be mixed")
         first, second = (style.layers[0].styles for style in pair)
@@ -138,7 +161,7 @@ def resolve_style(
             StyleLayer({seed: maker.style(part, made, seed) for seed in seeds}, part.mask, part)
         )
     return ResolvedStyle(
-        tuple(layers), tuple(seeds), request.label, maker.familiarity, request.words
+        tuple(layers), tuple(seeds), request.label, maker.familiarity, request.words, request.keep
     )
 
 

@@ -146,7 +146,7 @@ class Refiner:
         if not own:
             if layer.request is None:
                 raise InputError("a mixed style has no words for another CLIP: refine with its own")
-            asked = dataclasses.replace(layer.request, mask=None, regions=())
+            asked = dataclasses.replace(layer.request, mask=None, regions=(), keep=())
             [read] = resolve_style(asked, self.clip, to_tensor=_tensor).layers
             style = read.styles[None]
         ends = (style.embedding, plain.layers[0].styles[None].embedding)
