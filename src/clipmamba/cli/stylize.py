@@ -197,14 +197,10 @@ def make_batch(
     if model is not None:
         read_index(model)
     policy = cast("Exist", "overwrite" if overwrite else exist)
-    jobs = plan(
-        collect(inputs, recursive=recursive, output=output),
-        output,
-        label=request.label,
-        suffix=None if file_format is None else f".{file_format}",
-        exist=policy,
-        seeds=[seed or 0 for seed in options.seeds] if options.variants > 1 else options.seeds,
-    )
+    seeds = [seed or 0 for seed in options.seeds] if options.variants > 1 else options.seeds
+    suffix = None if file_format is None else f".{file_format}"
+    found = collect(inputs, recursive=recursive, output=output)
+    jobs = plan(found, output, label=request.label, suffix=suffix, exist=policy, seeds=seeds)
     if jobs[0].target is None:
         check_stdout(as_json=as_json, dry_run=dry_run, show_mask=show_mask)
     request, masks = _open_request(keywords, places, max_pixels)

@@ -73,17 +73,6 @@ def selective_scan(
         >>> whole = selective_scan(u, delta, A, B, C)
         >>> whole.shape
         torch.Size([2, 8, 100])
-
-        In two pieces, the second going on from the first one's last state:
-
-        >>> one, state = selective_scan(
-        ...     u[..., :60], delta[..., :60], A, B[..., :60], C[..., :60], return_last_state=True
-        ... )
-        >>> two = selective_scan(
-        ...     u[..., 60:], delta[..., 60:], A, B[..., 60:], C[..., 60:], initial_state=state
-        ... )
-        >>> torch.allclose(torch.cat([one, two], dim=-1), whole, atol=1e-5)
-        True
     """
     inputs = ScanInputs(
         u=u,
