@@ -34,12 +34,13 @@ class Negative:
     prepare = only = lambda self, *_: self
 
     def prepare(self, request, seeds):
-        style = SimpleNamespace(familiarity=None)
+        style = SimpleNamespace(familiarity=None, parts=())
         style.only = lambda seed: style
         return style
 
     def __call__(self, picture, **_):
-        return SimpleNamespace(images=[ImageOps.invert(picture.convert("RGB"))])
+        picture = ImageOps.invert(picture.convert("RGB"))
+        return SimpleNamespace(images=[picture], refinements=[])
 
 run.StylizePipeline = Negative
 run._scan_backend = lambda device: "none"

@@ -196,7 +196,7 @@ def test_a_style_is_prepared_once_for_photos_of_which_the_same_is_said(
     captions = iter(said)
     captioner = (lambda picture: next(captions)) if said else None
     request = StyleRequest.parse("mosaic", source="auto" if said else None)
-    find = StyleFinder(tiny_pipeline, request, [None], Companions(captioner, painter))
+    find = StyleFinder(tiny_pipeline.prepare, request, [None], Companions(captioner, painter))
     photos = [Image.new("RGB", (16, 16), color) for color in ("red", "green", "blue")]
     found = [find(photo, None) for photo in photos]
     assert [one.source for one in found] == (said or [None] * 3)

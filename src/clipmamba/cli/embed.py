@@ -94,7 +94,7 @@ def embed(
 
         with status("loading the model"):
             pipeline = StylizePipeline.from_pretrained(model, device)
-        find = StyleFinder(pipeline, StyleRequest.parse(**keywords), [seed], companions)
+        find = StyleFinder(pipeline.prepare, StyleRequest.parse(**keywords), [seed], companions)
         [layer] = find(None, seed).style.layers
         point = layer.styles[seed].embedding
         try:

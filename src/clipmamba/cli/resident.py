@@ -47,7 +47,7 @@ def restyle(
         photo = batch.jobs[0].photo
         picture = read_one(photo, batch)
         seeds = [job.seed for job in batch.jobs]
-        find = StyleFinder(pipeline, batch.request, seeds, batch.companions)
+        find = StyleFinder(pipeline.prepare, batch.request, seeds, batch.companions)
         make = Restyler(batch, pipeline, find, Report(batch))
         for number, job in enumerate(batch.jobs):
 

@@ -8,6 +8,7 @@ from typing import Any, cast, get_args
 import click
 from PIL.Image import Image
 
+from clipmamba.cli.batch import Batch
 from clipmamba.cli.files import Exist, collect, plan
 from clipmamba.cli.options import (
     CAPTIONER,
@@ -27,7 +28,7 @@ from clipmamba.cli.options import (
 )
 from clipmamba.cli.photos import check_stdout
 from clipmamba.cli.places import Area, Places
-from clipmamba.cli.run import Batch, rehearse, run
+from clipmamba.cli.run import rehearse, run
 from clipmamba.cli.terminal import plain_warnings
 from clipmamba.devices import check_device
 from clipmamba.errors import InputError

@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from clipmamba.pipelines.photo import Picture
-    from clipmamba.pipelines.pipeline import StylizePipeline
     from clipmamba.regions.find import Segmenter
     from clipmamba.styles.resolve import ResolvedStyle
 
     Name = str | os.PathLike[str]
+    Prepare = Callable[[StyleRequest, Sequence[int | None]], ResolvedStyle]
     Captioner = Callable[[Image.Image], str]
     StylePainter = Callable[[str, int | None], Image.Image]
     Finish = Callable[[Tensor, Tensor, int | None, str], Tensor]
@@ -117,7 +117,7 @@ class StyleFinder:
     """Finds the style for each photo and seed, and does shared work once.
 
     Args:
-        pipeline: The pipeline that resolves styles.
+        prepare: Resolves a style for some seeds; see `StylizePipeline.prepare`.
         asked: The style, as requested or as prepared.
         seeds: The seeds of the run; [None] takes all seeds of a prepared style.
         companions: The optional models; style pictures are drawn immediately.
@@ -132,12 +132,12 @@ class StyleFinder:
 
     def __init__(
         self,
-        pipeline: StylizePipeline,
+        prepare: Prepare,
         asked: StyleRequest | ResolvedStyle,
         seeds: Sequence[int | None],
         companions: Companions,
     ) -> None:
-        self._pipeline = pipeline
+        self._prepare = prepare
         self._companions = companions
         self.seeds = tuple(seeds)
         check_parts(asked.parts, companions.segmenter)
@@ -150,7 +150,7 @@ class StyleFinder:
             return
         self._request = request = asked
         if companions.read_nothing:
-            plain, source = pipeline.prepare(request, seeds), self._sources(request)
+            plain, source = prepare(request, seeds), self._sources(request)
             self._plain = {seed: FoundStyle(plain.only(seed), source=source) for seed in self.seeds}
         # Keeps the pictures alive, so that their ids are not reused.
         self._captions: dict[int, tuple[Any, str]] = {}
@@ -178,16 +178,16 @@ class StyleFinder:
             request = self._drawn.get(seed, self._request)
             if self._companions.captioner is not None:
                 request = fill_source(request, self._caption, lambda: self._caption_of_photo(photo))
-            found = FoundStyle(self._prepare(request, seed), source=self._sources(request))
+            found = FoundStyle(self._resolve(request, seed), source=self._sources(request))
         placed = self._place(found.style, photo)
         return FoundStyle(placed.style, placed.masks, placed.missing, found.source)
 
-    def _prepare(self, request: StyleRequest, seed: int | None) -> ResolvedStyle:
+    def _resolve(self, request: StyleRequest, seed: int | None) -> ResolvedStyle:
         """Resolve a request, reusing the seed's last style if the captions are the same."""
         sources = [layer.source for layer in request.layers]
         if seed not in self._last or self._last[seed][0] != sources:
             asked = self._request  # drawn pictures have neither name nor words
-            style = self._pipeline.prepare(request, [seed])
+            style = self._prepare(request, [seed])
             style = replace(style, label=asked.label, words=asked.words)
             self._last[seed] = (sources, style)
         return self._last[seed][1]

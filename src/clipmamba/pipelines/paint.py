@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from torch import Tensor
 from torch.nn import functional
@@ -16,15 +16,46 @@ from clipmamba.pipelines.tiles import restyle_in_tiles
 from clipmamba.styles.resolve import StyleLayer
 
 if TYPE_CHECKING:
-    from clipmamba.pipelines.pipeline import StylizePipeline
+    import torch
+
+    from clipmamba.clip import Clip
+    from clipmamba.models import Stylizer
+    from clipmamba.models.second_design import SecondView
+    from clipmamba.styles import StylePrior
 
     Painter = Callable[
-        [StylizePipeline, Tensor, StyleLayer, StylizeOptions, Callable[[float], None]], Tensor
+        ["PaintingPipeline", Tensor, StyleLayer, StylizeOptions, Callable[[float], None]], Tensor
     ]
 
 
+class PaintingPipeline(Protocol):
+    """What painting and refinement need of a `StylizePipeline`."""
+
+    @property
+    def stylizer(self) -> Stylizer | SecondStylizer:
+        """The network."""
+
+    @property
+    def clip(self) -> Clip:
+        """The CLIP model of the style embeddings."""
+
+    @property
+    def prior(self) -> StylePrior | None:
+        """Maps text embeddings to style embeddings."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network computes."""
+
+    def network_for(self, side: int, stroke: float = 1.0) -> Stylizer | SecondView:
+        """Return the network for pictures of a longest side, and strokes of a size."""
+
+    def with_stylizer(self, stylizer: Stylizer | SecondStylizer) -> PaintingPipeline:
+        """Return a pipeline with other parameters."""
+
+
 def paint(
-    pipeline: StylizePipeline,
+    pipeline: PaintingPipeline,
     photo: Tensor,
     layer: StyleLayer,
     options: StylizeOptions,

@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from clipmamba.devices import resolve_device
 from clipmamba.errors import WeightsError
+from clipmamba.pipelines.ask import read_style
 from clipmamba.pipelines.companions import Companions, StyleFinder
 from clipmamba.pipelines.keywords import suggest_keywords
 from clipmamba.pipelines.options import StylizeOptions
 from clipmamba.pipelines.refine.options import Refinement, RefineOptions
 from clipmamba.pipelines.saved import check_guidance, read_index, write_index
-from clipmamba.styles.request import Part, StyleRequest, read_style
+from clipmamba.styles.request import Part, StyleRequest
 from clipmamba.weights import ROOT, loading, released, verify
 
 if TYPE_CHECKING:
@@ -407,7 +408,7 @@ class StylizePipeline:
         from clipmamba.pipelines.photo import Photo
 
         companions = companions or Companions()
-        find = StyleFinder(self, asked, options.seeds, companions)
+        find = StyleFinder(self.prepare, asked, options.seeds, companions)
         variants = len(find.seeds)
         painter, refinements = paint, []
         if settings := RefineOptions.of(refine):

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from clipmamba.devices import check_device, resolve_device
 from clipmamba.errors import InputError
+from clipmamba.pipelines.ask import read_style
 from clipmamba.pipelines.companions import Companions
 from clipmamba.pipelines.keywords import suggest_keywords
 from clipmamba.pipelines.options import StylizeOptions
 from clipmamba.pipelines.pipeline import StylizePipeline
 from clipmamba.pipelines.refine import RefineOptions
-from clipmamba.styles.request import StyleRequest, read_style
+from clipmamba.styles.request import StyleRequest
 from clipmamba.styles.style_file import check_style_file
 
 if TYPE_CHECKING:

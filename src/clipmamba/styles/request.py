@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 from clipmamba.errors import InputError
 
 if TYPE_CHECKING:
-    from clipmamba.styles.resolve import ResolvedStyle
     from clipmamba.styles.style import Style
 
     Regions = Sequence[tuple[Any, Any]] | Mapping[Any, Any]
@@ -258,28 +257,3 @@ def split_weight(text: Any, default: float = 1.0) -> tuple[Any, float]:
 def list_in_one(text: str) -> list[str]:
     """Split several prompts written as one, "ukiyo-e:0.7,watercolor:0.3"; empty if it is one."""
     return [part.strip() for part in text.split(",")] if _LIST.fullmatch(text) else []
-
-
-def read_style(
-    prompt: Any, style_image: Any, style: Any, *rest: Any, faces: str = "style"
-) -> StyleRequest | ResolvedStyle:
-    """Read the style of a call: a request, or a prepared style on its own.
-
-    Args:
-        prompt: See `StyleRequest.parse`.
-        style_image: See `StyleRequest.parse`.
-        style: See `StyleRequest.parse`; or the result of `StylizePipeline.prepare`.
-        rest: The other arguments of `StyleRequest.parse`, in order.
-        faces: See `StyleRequest.parse`.
-
-    Raises:
-        InputError: See `StyleRequest`; or a prepared style is combined with something else.
-    """
-    if type(style).__name__ != "ResolvedStyle":  # by name: its module loads torch
-        return StyleRequest.parse(prompt, style_image, style, *rest, faces=faces)
-    parts = (prompt, style_image, *rest)
-    empty = (part is None or (isinstance(part, list | tuple | dict) and not part) for part in parts)
-    if faces != "style" or not all(empty):
-        raise InputError("a prepared style can't be combined: prepare it with the rest")
-    prepared: ResolvedStyle = style
-    return prepared

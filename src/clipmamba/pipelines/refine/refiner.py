@@ -11,7 +11,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -21,15 +20,12 @@ from clipmamba.errors import InputError
 from clipmamba.io.convert import resize
 from clipmamba.nn.overlay import with_parameters
 from clipmamba.pipelines.options import DETAIL_SIDE, StylizeOptions
-from clipmamba.pipelines.paint import paint
+from clipmamba.pipelines.paint import PaintingPipeline, paint
 from clipmamba.pipelines.photo import Photo, Picture
 from clipmamba.pipelines.refine.goal import Goal
 from clipmamba.pipelines.refine.options import Refinement, RefineOptions
 from clipmamba.styles.request import StyleRequest
 from clipmamba.styles.resolve import StyleLayer, resolve_style
-
-if TYPE_CHECKING:
-    from clipmamba.pipelines.pipeline import StylizePipeline
 
 SEARCH = 0.9  # part of the whole time, for the progress
 SMOOTHING = 0.8  # of the loss from step to step: every step has crops of its own
@@ -51,7 +47,7 @@ class Refiner:
         WeightsError: The CLIP of the settings can't be loaded.
     """
 
-    def __init__(self, pipeline: StylizePipeline, settings: RefineOptions) -> None:
+    def __init__(self, pipeline: PaintingPipeline, settings: RefineOptions) -> None:
         self.settings = settings
         self.refinements: list[Refinement] = []
         own = settings.clip is None or settings.clip == pipeline.clip.name
@@ -59,7 +55,7 @@ class Refiner:
 
     def __call__(
         self,
-        pipeline: StylizePipeline,
+        pipeline: PaintingPipeline,
         photo: Tensor,
         layer: StyleLayer,
         options: StylizeOptions,
@@ -85,7 +81,7 @@ class Refiner:
 
     def _search(
         self,
-        pipeline: StylizePipeline,
+        pipeline: PaintingPipeline,
         photo: Tensor,
         layer: StyleLayer,
         options: StylizeOptions,
@@ -113,7 +109,7 @@ class Refiner:
         return move.settled() if done.kept else None
 
     def task(
-        self, pipeline: StylizePipeline, photo: Tensor, layer: StyleLayer, options: StylizeOptions
+        self, pipeline: PaintingPipeline, photo: Tensor, layer: StyleLayer, options: StylizeOptions
     ) -> Task:
         """What there is to do for one photo (1, 3, H, W).
 
@@ -138,7 +134,7 @@ class Refiner:
         goal = Goal(settings, self.clip, small, start, target, source, options.preserve_color)
         return Task(small, start, layer, options, goal)
 
-    def _ends(self, pipeline: StylizePipeline, layer: StyleLayer) -> tuple[Tensor, Tensor]:
+    def _ends(self, pipeline: PaintingPipeline, layer: StyleLayer) -> tuple[Tensor, Tensor]:
         """Where the style lies in the space of the CLIP, and where photos do, both (1, E)."""
         [style] = layer.styles.values()
         own = self.clip is pipeline.clip
@@ -196,7 +192,7 @@ class Move:
     residual: Tensor
 
     @classmethod
-    def still(cls, pipeline: StylizePipeline, photo: Tensor, settings: RefineOptions) -> Move:
+    def still(cls, pipeline: PaintingPipeline, photo: Tensor, settings: RefineOptions) -> Move:
         """One that changes nothing yet, for the shape of a photo."""
         stylizer = pipeline.stylizer
         names = [name for name, _ in stylizer.named_parameters() if name.endswith(_MODULATION)]
@@ -237,7 +233,7 @@ class Move:
 
     def paint(
         self,
-        pipeline: StylizePipeline,
+        pipeline: PaintingPipeline,
         photo: Tensor,
         layer: StyleLayer,
         options: StylizeOptions,
