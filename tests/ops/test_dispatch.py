@@ -205,7 +205,7 @@ def test_mamba_ssm_is_given_the_least_step(
         ({"B": torch.zeros(2, 5, 4, 63), "C": torch.zeros(2, 5, 4, 63)}, "5 groups"),
         ({"D": torch.zeros(12, dtype=torch.int64)}, "D is torch.int64"),
         ({"A": torch.zeros(12, 4, dtype=torch.complex64)}, "A is torch.complex64"),
-        ({"u": torch.zeros(12, 63)}, "wants u"),
+        ({"u": torch.zeros(12, 63)}, "needs u"),
         ({"u": torch.zeros(2, 12, 0)}, "empty"),
     ],
 )
