@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 @suggest_keywords
-def stylize(
+def stylize(  # noqa: D417 - the rest is described once, there
     img: Picture | Sequence[Picture],
     text: str | Sequence[str] | None = None,
     style_image: Picture | Sequence[Picture] | None = None,
@@ -65,9 +65,10 @@ def stylize(
 ) -> Any:
     """Restyle a picture from words or from another picture.
 
-        stylize("photo.jpg", "ukiyo-e").save("print.png")
+        stylize("photo.jpg", ["ukiyo-e:0.7", "watercolor:0.3"], preserve_color=True).save("a.png")
 
-    The models stay loaded, so that further calls are fast. Threads may call it concurrently.
+    The models stay loaded, so that further calls are fast. Threads may call it concurrently. All
+    other keywords are those of :meth:`StylizePipeline.__call__`.
 
     Args:
         img: a path, bytes, an open file or a PIL image (returns a PIL image); an array (H, W, 3 or
@@ -82,34 +83,16 @@ def stylize(
         model: a folder written by :meth:`StylizePipeline.save_pretrained`, or the name of a model
             of the Hub such as "user/name@v1"; None for the default.
         prompt: the same as ``text``, under the name that the pipeline uses.
-        style: see :meth:`StylizePipeline.__call__` for this and the following up to ``variants``.
-        avoid: a style to move away from, in words.
         source: a caption of what is shown; "auto" asks ``captioner`` to describe the style
             pictures, or the photo if there are none.
-        templates: templates for the prompts.
-        mask: white where the photo is restyled; or words for a part, such as "person"; several in a
-            list are joined.
-        regions: pairs of a mask or part and a style, or a mapping: {"sky": "starry night"}.
-        keep: a mask or part where the photo is kept, or a list of these: ["face"].
-        faces: "keep" the photo in faces, "soften" the style there by half, or "style" them.
-        preserve_color: keep the photo's colors.
-        stroke: stroke size relative to the default, 0.5 to 2.
-        detail: level of detail, independent of the photo's size.
-        grain: feed the network noise.
-        max_size: longest side of the result, in pixels.
-        tile: longest side of the tiles of a large picture, in pixels.
-        variants: number of pictures per photo.
-        captioner: for source "auto": a transformers captioner by folder or Hub name, or a function
-            from a PIL image to words; None for BLIP.
+        captioner: a transformers captioner by folder or Hub name, or a function from a PIL image
+            to words; None for BLIP.
         style_from: a diffusers text-to-image pipeline by folder or Hub name, or a function from
             words and a seed to a PIL image; it draws a style picture, which replaces the words.
         finish: a diffusers image-to-image pipeline by folder or Hub name, with an optional
-            strength as in "NAME:0.2", or a function (see :meth:`StylizePipeline.__call__`); it
-            repaints the result a little.
-        refine: steps of an optimization that improves each picture, or `RefineOptions`.
+            strength as in "NAME:0.2", or a function; it repaints the result a little.
         segmenter: CLIPSeg or another transformers segmenter by folder or Hub name, or a function
-            from a PIL image and words to a tensor (h, w) in [0, 1]; it finds the parts. None finds
-            the sky, and with the extra ``regions`` face, person and background.
+            from a PIL image and words to a tensor (h, w) in [0, 1]; it finds parts by any words.
         callback: called with the number of pictures done, fractions included, and their total.
 
     Returns:
@@ -121,14 +104,6 @@ def stylize(
             be found, or a safety checker refuses a picture.
         WeightsError: weights are missing or damaged.
         TypeError: a keyword is unknown.
-
-    Examples:
-        >>> from PIL import Image
-        >>> photo = Image.radial_gradient("L").convert("RGB").resize((64, 48))
-        >>> stylize(photo, ["ukiyo-e:0.7", "watercolor:0.3"], preserve_color=True, seed=7).size
-        (64, 48)
-        >>> stylize(photo, "mosaic", strength=0).tobytes() == photo.tobytes()
-        True
     """
     prompt = _either(text, prompt)
     # Check everything before torch and the models, which take seconds, are loaded.
