@@ -440,7 +440,7 @@ def test_a_folder_is_verified_strictly_with_or_without_hashes(
 def test_what_ships_is_verified(run: Run) -> None:
     code, out, _ = run("models", "verify")
     assert code == 0
-    assert out == "default: loads strictly, all weights finite; 3 hashes match\n"
+    assert out == "default: loads strictly, all weights finite; 4 hashes match\n"
 
 
 def test_mini_is_the_shipped_model_wherever_one_works(tmp_path: Path, monkeypatch) -> None:

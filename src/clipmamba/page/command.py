@@ -64,7 +64,7 @@ class Wish:
         if seed and not seed.isdecimal():
             raise InputError(f"The seed must be a whole number, not {seed!r}; or leave it empty.")
         if not prompt and style_image is None:
-            raise InputError("Say a style, choose one below, or drop a picture that shows it.")
+            raise InputError("Type a style, choose one below, or drop a picture in that style.")
         yield name(photo)
         if prompt:
             yield from ("-p", prompt)
