@@ -102,7 +102,7 @@ def test_the_table(case: str, mode: str) -> None:
     levels = GREENISH
     if mode == "L":
         if "profile" in case or "all" in case:
-            pytest.skip("a profile of RGB is none for grey")
+            pytest.skip("an RGB profile does not fit gray")
         levels = levels[..., :1]
     if mode == "RGBA":
         levels = np.dstack([levels, np.full((24, 32), 255, np.uint8)])

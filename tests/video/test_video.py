@@ -369,7 +369,7 @@ def test_what_is_no_video_is_said(restyle, tmp_path, content):
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="Linux only")
 def test_memory_does_not_grow_with_the_length(tiny_pipeline, tmp_path):
-    count, width, height = 200, 512, 384
+    count, width, height = 400, 512, 384
     source = write_clip(tmp_path / "in.mkv", [moving(1, width, height)[0]] * count)
     pages = []
     stylize_video(
