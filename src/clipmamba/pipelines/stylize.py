@@ -65,8 +65,6 @@ def stylize(  # noqa: D417 - the rest is described once, there
 ) -> Any:
     """Restyle a picture from words or from another picture.
 
-        stylize("photo.jpg", ["ukiyo-e:0.7", "watercolor:0.3"], preserve_color=True).save("a.png")
-
     The models stay loaded, so that further calls are fast. Threads may call it concurrently. All
     other keywords are those of :meth:`StylizePipeline.__call__`.
 
@@ -104,6 +102,12 @@ def stylize(  # noqa: D417 - the rest is described once, there
             be found, or a safety checker refuses a picture.
         WeightsError: weights are missing or damaged.
         TypeError: a keyword is unknown.
+
+    Examples:
+        >>> from PIL import Image
+        >>> photo = Image.radial_gradient("L").convert("RGB").resize((64, 48))
+        >>> stylize(photo, ["ukiyo-e:0.7", "watercolor:0.3"], preserve_color=True, seed=7).size
+        (64, 48)
     """
     prompt = _either(text, prompt)
     # Check everything before torch and the models, which take seconds, are loaded.
