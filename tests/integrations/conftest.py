@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
+
+FAULTS = ("no config", "config", "weights", "no weights")
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[DEC]", "[ENC]", "a", "red", "church",
          "blue", "boat", "painting", "of"]  # fmt: skip
@@ -136,3 +140,24 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Drawn pictures are kept here; models of the hub are looked for in an empty place."""
     monkeypatch.setenv("CLIPMAMBA_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
+
+
+@pytest.fixture(params=FAULTS)
+def damaged(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[Path], Path]:
+    """Copies a model's folder and damages the copy, in each way in turn."""
+
+    def copy(source: Path) -> Path:
+        folder = tmp_path / source.name
+        shutil.copytree(source, folder)
+        weights = folder / "model.safetensors"
+        if request.param == "no config":
+            (folder / "config.json").unlink()
+        elif request.param == "config":
+            (folder / "config.json").write_text(json.dumps({"model_type": "nothing"}))
+        elif request.param == "weights":
+            weights.write_bytes(weights.read_bytes()[:1000])
+        else:
+            weights.unlink()
+        return folder
+
+    return copy

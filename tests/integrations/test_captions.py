@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -149,21 +148,10 @@ def test_a_name_of_no_model_is_refused_before_it_is_asked(name: str) -> None:
         Captioner(name)
 
 
-@pytest.mark.parametrize("fault", ["no config", "config", "weights", "no weights"])
 def test_a_damaged_folder_is_said_in_one_line(
-    captioner_folder: Path, tmp_path: Path, church, fault: str
+    damaged: Callable[[Path], Path], captioner_folder: Path, church
 ) -> None:
-    folder = tmp_path / "blip"
-    shutil.copytree(captioner_folder, folder)
-    weights = folder / "model.safetensors"
-    if fault == "no config":
-        (folder / "config.json").unlink()
-    elif fault == "config":
-        (folder / "config.json").write_text(json.dumps({"model_type": "nothing"}))
-    elif fault == "weights":
-        weights.write_bytes(weights.read_bytes()[:1000])
-    else:
-        weights.unlink()
+    folder = damaged(captioner_folder)
     with pytest.raises(WeightsError) as caught:
         Captioner(str(folder))(church)
     assert "\n" not in str(caught.value)

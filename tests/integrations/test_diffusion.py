@@ -11,7 +11,7 @@ from PIL import Image, ImageChops
 
 from clipmamba import stylize
 from clipmamba.errors import InputError, WeightsError
-from clipmamba.integrations import diffusion
+from clipmamba.integrations import pretrained
 from clipmamba.integrations.diffusion import Finisher, StylePainter
 from clipmamba.io import read_picture, read_settings
 
@@ -31,7 +31,7 @@ def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise AssertionError("a model is loaded")
 
-    monkeypatch.setattr(diffusion, "load_model", refuse)
+    monkeypatch.setattr(pretrained, "load_model", refuse)
 
 
 def same(one: Image.Image, other: Image.Image) -> bool:
@@ -61,7 +61,7 @@ def test_a_style_picture_is_drawn_once_and_says_how(
         "drawn_by": "model", "prompt": "tiki art", "seed": 3, "num_inference_steps": 2,
     }  # fmt: skip
 
-    monkeypatch.setattr(diffusion, "load_model", None)  # not called again
+    monkeypatch.setattr(pretrained, "load_model", None)  # not called again
     again = StylePainter(str(diffusion_folder), "cpu", steps=2)
     assert same(again("tiki art", 3), drawn)
 
@@ -192,7 +192,7 @@ def test_a_refused_result_is_an_error(refusing_folder: Path) -> None:
 
 def test_numbers_that_are_not_finite_are_an_error(diffusion_folder: Path) -> None:
     broken = Finisher(str(diffusion_folder), 0.5, "cpu", steps=2)
-    broken._pipeline._get().vae.decoder.conv_out.bias.data.fill_(float("nan"))
+    broken._pipeline._model.get().vae.decoder.conv_out.bias.data.fill_(float("nan"))
     photo = soft_photo(16, 16)
     with pytest.raises(InputError, match="NaN values"):
         broken(photo, photo)

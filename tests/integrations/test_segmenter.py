@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -160,21 +160,10 @@ def test_a_name_of_no_model_is_refused_before_it_is_asked(name: str) -> None:
         Segmenter(name)
 
 
-@pytest.mark.parametrize("fault", ["no config", "config", "weights", "no weights"])
 def test_a_damaged_folder_is_said_in_one_line(
-    clipseg_folder: Path, tmp_path: Path, photo, fault: str
+    damaged: Callable[[Path], Path], clipseg_folder: Path, photo
 ) -> None:
-    folder = tmp_path / "clipseg"
-    shutil.copytree(clipseg_folder, folder)
-    weights = folder / "model.safetensors"
-    if fault == "no config":
-        (folder / "config.json").unlink()
-    elif fault == "config":
-        (folder / "config.json").write_text(json.dumps({"model_type": "nothing"}))
-    elif fault == "weights":
-        weights.write_bytes(weights.read_bytes()[:1000])
-    else:
-        weights.unlink()
+    folder = damaged(clipseg_folder)
     with pytest.raises(WeightsError) as caught:
         Segmenter(str(folder))(photo, "red")
     assert "\n" not in str(caught.value)

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import re
-import threading
 from typing import TYPE_CHECKING, Any
 
 from clipmamba.devices import resolve_device
 from clipmamba.errors import InputError
 from clipmamba.integrations.pretrained import (
-    check_name,
+    LazyModel,
     check_packages,
     choose_precision,
-    load_model,
-    quiet,
     short_name,
 )
 
@@ -54,11 +51,9 @@ class Captioner:
 
     def __init__(self, name: str = DEFAULT_CAPTIONER, device: str | torch.device = "auto") -> None:
         check_packages("a caption", ["transformers"], "captions")
-        check_name(_WHAT, name, "config.json")
         self.name = name
         self._device = device
-        self._loaded: tuple[Any, Any] | None = None
-        self._lock = threading.Lock()
+        self._model = LazyModel(_WHAT, name, "config.json", ["transformers"], self._load)
 
     def __call__(self, picture: Image.Image) -> str:
         """Describe what a picture shows.
@@ -74,21 +69,13 @@ class Captioner:
             InputError: The model returns no caption.
             WeightsError: The model is missing, unreachable or damaged.
         """
-        import torch
-
-        with self._lock:
-            if self._loaded is None:
-                self._loaded = load_model(
-                    _WHAT, self.name, "config.json", ["transformers"], self._load
-                )
-            model, processor = self._loaded
-            with quiet(["transformers"]), torch.inference_mode():
-                seen = processor(images=picture.convert("RGB"), return_tensors="pt")
-                pixels = seen["pixel_values"].to(model.device, model.dtype)
-                words = model.generate(
-                    pixel_values=pixels, do_sample=False, num_beams=1, max_new_tokens=MAX_TOKENS
-                )
-                [text] = processor.batch_decode(words, skip_special_tokens=True)
+        with self._model.running() as (model, processor):
+            seen = processor(images=picture.convert("RGB"), return_tensors="pt")
+            pixels = seen["pixel_values"].to(model.device, model.dtype)
+            words = model.generate(
+                pixel_values=pixels, do_sample=False, num_beams=1, max_new_tokens=MAX_TOKENS
+            )
+            [text] = processor.batch_decode(words, skip_special_tokens=True)
         caption = without_medium(text)
         if not caption:
             raise InputError(f"the captioner {self.name} returned no caption; give one with source")

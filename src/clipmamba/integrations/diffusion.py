@@ -8,7 +8,6 @@ import json
 import math
 import os
 import re
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,11 +15,9 @@ from clipmamba.devices import resolve_device
 from clipmamba.errors import InputError
 from clipmamba.files import reason
 from clipmamba.integrations.pretrained import (
-    check_name,
+    LazyModel,
     check_packages,
     choose_precision,
-    load_model,
-    quiet,
     short_name,
 )
 from clipmamba.io import from_srgb, read_picture, write_picture
@@ -262,20 +259,20 @@ class _Pipeline:
 
     def __init__(self, what: str, name: str, kind: str, device: str | torch.device) -> None:
         check_packages(f"a {what}", ["diffusers", "transformers"], "diffusion")
-        check_name(what, name, _INDEX)
-        self._what, self._name, self._kind, self._device = what, name, kind, device
-        self._lock = threading.RLock()
-        self._loaded: Any = None
+        self._name, self._kind, self._device = name, kind, device
+        libraries = ["diffusers", "transformers"]
+        self._model: LazyModel[Any] = LazyModel(what, name, _INDEX, libraries, self._load)
 
     @property
     def multiple(self) -> int:
         """The number of pixels that sides of pictures must be multiples of."""
-        return int(getattr(self._get(), "vae_scale_factor", 8)) * _MULTIPLE
+        return int(getattr(self._model.get(), "vae_scale_factor", 8)) * _MULTIPLE
 
     @property
     def default_steps(self) -> int:
         """The pipeline's default number of denoising steps."""
-        parameter = inspect.signature(self._get().__call__).parameters.get("num_inference_steps")
+        known = inspect.signature(self._model.get().__call__).parameters
+        parameter = known.get("num_inference_steps")
         return 50 if parameter is None else int(parameter.default)
 
     def __call__(self, seed: int | None, **options: Any) -> Tensor:
@@ -290,8 +287,7 @@ class _Pipeline:
         """
         import torch
 
-        with self._lock, quiet(["diffusers", "transformers"]), torch.no_grad():
-            run = self._get()
+        with self._model.running() as run:
             # On the CPU, so that a seed gives the same picture on every device.
             generator = torch.Generator("cpu").manual_seed(seed or 0)
             known = inspect.signature(run.__call__).parameters
@@ -316,13 +312,6 @@ class _Pipeline:
                 "try another device"
             )
         return result
-
-    def _get(self) -> Any:
-        with self._lock:
-            if self._loaded is None:
-                libraries = ["diffusers", "transformers"]
-                self._loaded = load_model(self._what, self._name, _INDEX, libraries, self._load)
-            return self._loaded
 
     def _load(self, name: str, local_files_only: bool) -> Any:
         import diffusers

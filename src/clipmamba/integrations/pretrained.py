@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import logging
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from clipmamba.errors import InputError, WeightsError
 from clipmamba.files import one_line
@@ -96,6 +97,56 @@ def load_model(
         knock(problem, remedy)
         with _one_line_of(what, name):
             return load(name, local_files_only=False)
+
+
+class LazyModel(Generic[_Model]):
+    """A model that is loaded at its first use, once for all threads, and stays loaded.
+
+    Args:
+        what: The kind of model for messages.
+        name: A folder or Hub repository.
+        index: The file that every such model has.
+        libraries: Which of transformers and diffusers load it.
+        load: See `load_model`.
+
+    Raises:
+        WeightsError: The name is invalid.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        name: str,
+        index: str,
+        libraries: Sequence[str],
+        load: Callable[..., _Model],
+    ) -> None:
+        check_name(what, name, index)
+        self._source = what, name, index, libraries, load
+        self._libraries = libraries
+        self._lock = threading.RLock()
+        self._loaded: _Model | None = None
+
+    def get(self) -> _Model:
+        """Return the model, loaded.
+
+        Raises:
+            WeightsError: See `load_model`.
+        """
+        with self._lock:
+            if self._loaded is None:
+                self._loaded = load_model(*self._source)
+            return self._loaded
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[_Model]:
+        """Lend the model to one thread at a time, quietly and without gradients."""
+        import torch
+
+        with self._lock:
+            model = self.get()
+            with quiet(self._libraries), torch.no_grad():
+                yield model
 
 
 def short_name(name: str) -> str:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import threading
 from typing import TYPE_CHECKING, Any
 
 from clipmamba.devices import resolve_device
 from clipmamba.errors import InputError
 from clipmamba.integrations.pretrained import (
-    check_name,
+    LazyModel,
     check_packages,
     choose_precision,
-    load_model,
-    quiet,
     short_name,
 )
 
@@ -44,11 +41,9 @@ class Segmenter:
 
     def __init__(self, name: str, device: str | torch.device = "auto") -> None:
         check_packages("a segmenter", ["transformers"], "captions")
-        check_name(_WHAT, name, "config.json")
         self.name = name
         self._device = device
-        self._loaded: tuple[Any, Any] | None = None
-        self._lock = threading.Lock()
+        self._model = LazyModel(_WHAT, name, "config.json", ["transformers"], self._load)
 
     def __call__(self, picture: Image.Image, words: str) -> Tensor:
         """Find a part of a picture.
@@ -64,26 +59,18 @@ class Segmenter:
             InputError: The words are not a class of the model.
             WeightsError: The model is missing, can't be reached, or is damaged.
         """
-        import torch
-
-        with self._lock:
-            if self._loaded is None:
-                self._loaded = load_model(
-                    _WHAT, self.name, "config.json", ["transformers"], self._load
-                )
-            model, processor = self._loaded
-            found: Tensor
-            with quiet(["transformers"]), torch.inference_mode():
-                rgb = picture.convert("RGB")
-                if model.config.model_type == "clipseg":
-                    seen = processor(text=[words], images=[rgb], return_tensors="pt")
-                    logits = model(**_on(seen, model)).logits
-                    found = logits.reshape(-1, *logits.shape[-2:])[0].sigmoid()
-                else:
-                    number = self._class(model, words)
-                    seen = processor(images=[rgb], return_tensors="pt")
-                    found = model(**_on(seen, model)).logits[0].softmax(0)[number]
-        return found.float().cpu().clone()
+        found: Tensor
+        with self._model.running() as (model, processor):
+            rgb = picture.convert("RGB")
+            if model.config.model_type == "clipseg":
+                seen = processor(text=[words], images=[rgb], return_tensors="pt")
+                logits = model(**_on(seen, model)).logits
+                found = logits.reshape(-1, *logits.shape[-2:])[0].sigmoid()
+            else:
+                number = self._class(model, words)
+                seen = processor(images=[rgb], return_tensors="pt")
+                found = model(**_on(seen, model)).logits[0].softmax(0)[number]
+        return found.float().cpu()
 
     def __str__(self) -> str:
         return short_name(self.name)

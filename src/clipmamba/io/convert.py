@@ -66,6 +66,12 @@ def resize(pictures: torch.Tensor, height: int, width: int) -> torch.Tensor:
     )
 
 
+def rescale(pictures: torch.Tensor, factor: float) -> torch.Tensor:
+    """Resize pictures (B, C, H, W) by a factor, to at least one pixel; see `resize`."""
+    height, width = (max(1, round(side * factor)) for side in pictures.shape[2:])
+    return resize(pictures, height, width)
+
+
 def luma(pictures: torch.Tensor) -> torch.Tensor:
     """Compute the Rec. 709 luma (B, 1, H, W) of sRGB pictures (B, 3, H, W), without linearizing."""
     weights = torch.tensor(LUMA, device=pictures.device, dtype=pictures.dtype)[:, None, None]

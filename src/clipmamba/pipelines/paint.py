@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 from torch import Tensor
 from torch.nn import functional
 
-from clipmamba.io.convert import resize
+from clipmamba.io.convert import rescale, resize
 from clipmamba.models.second_design import SecondStylizer
 from clipmamba.pipelines.compose import within_gamut
 from clipmamba.pipelines.options import StylizeOptions
@@ -77,7 +77,7 @@ def paint(
     stylizer = pipeline.stylizer
     height, width = photo.shape[2:]
     scale = options.working_scale(width, height, isinstance(stylizer, SecondStylizer))
-    small = resize(photo, max(1, round(height * scale)), max(1, round(width * scale)))
+    small = rescale(photo, scale)
     # Not wider than the photo itself: a margin must not multiply a thin one.
     rows, columns = (min(stylizer.margin, side) for side in small.shape[2:])
     seen = functional.pad(small, (columns, columns, rows, rows), mode="replicate")

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from clipmamba.io.convert import resize
+from clipmamba.io.convert import rescale
 
 WORKING_SIDE = 512  # the coefficients are smooth: large photos need no more
 _REACH = 24  # radius as a fraction of the longest side: as far as a rough edge may be off
@@ -27,8 +27,8 @@ def follow_edges(mask: Tensor, photo: Tensor) -> Tensor:
     """
     height, width = photo.shape[2:]
     scale = min(1.0, WORKING_SIDE / max(height, width))
-    size = max(1, round(height * scale)), max(1, round(width * scale))
-    small = resize(photo, *size).clamp(0, 1)
+    small = rescale(photo, scale).clamp(0, 1)
+    size = small.shape[2], small.shape[3]
     rough = ((_enlarge(mask, *size) - 0.5) * _DECISION + 0.5).clamp(0, 1)
     slope, offset = _fit(small, rough, max(2, max(size) // _REACH))
     # Slope and offset are enlarged together, as one picture of four channels.

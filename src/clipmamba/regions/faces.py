@@ -80,7 +80,7 @@ def find_faces(photo: Tensor) -> Tensor:
     Raises:
         WeightsError: The package `mtcnn` is missing or of another version.
     """
-    first, second, third = (network.to(photo.device) for network in _load())
+    first, second, third = _load(photo.device)
     with torch.inference_mode():
         pixels = photo.mul(255).sub(127.5).div(128)
         boxes = _propose(first, pixels)
@@ -199,16 +199,16 @@ def _distinct(boxes: Tensor, overlap: float, *, of_smaller: bool = False) -> Ten
 
 
 @functools.cache
-def _load() -> tuple[_Network, _Network, _Network]:
-    """Load the three networks, frozen."""
+def _load(device: torch.device) -> tuple[_Network, _Network, _Network]:
+    """Load the three networks, frozen, once per device."""
     with loading():
+        first = _Network(((10, 3, 2), (16, 3, 0), (32, 3, 0)), 0, (4, 2))
+        second = _Network(((28, 3, 3), (48, 3, 3), (64, 2, 0)), 128, (4, 2), 9)
+        third = _Network(((32, 3, 3), (64, 3, 3), (64, 3, 2), (128, 2, 0)), 256, (4, 10, 2), 9)
         return (
-            _fill(_Network(((10, 3, 2), (16, 3, 0), (32, 3, 0)), 0, (4, 2)), "pnet"),
-            _fill(_Network(((28, 3, 3), (48, 3, 3), (64, 2, 0)), 128, (4, 2), 9), "rnet"),
-            _fill(
-                _Network(((32, 3, 3), (64, 3, 3), (64, 3, 2), (128, 2, 0)), 256, (4, 10, 2), 9),
-                "onet",
-            ),
+            _fill(first, "pnet").to(device),
+            _fill(second, "rnet").to(device),
+            _fill(third, "onet").to(device),
         )
 
 

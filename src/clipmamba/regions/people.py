@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from clipmamba.io.convert import resize, tensor_to_array
+from clipmamba.io.convert import rescale, tensor_to_array
 from clipmamba.regions.edges import follow_edges
 from clipmamba.regions.faces import find_faces
 
@@ -37,7 +37,7 @@ def mask_people(photo: Tensor) -> Tensor:
     if not len(faces):
         return photo.new_zeros(1, 1, height, width)
     scale = min(1.0, WORKING_SIDE / max(height, width))
-    small = resize(photo, max(1, round(height * scale)), max(1, round(width * scale))).clamp(0, 1)
+    small = rescale(photo, scale).clamp(0, 1)
     pixels = tensor_to_array(small, np.dtype(np.uint8))
     labels = _expect((faces * scale).tolist(), small.shape[2], small.shape[3])
     if (labels == cv2.GC_BGD).any():  # otherwise there is no background to learn from

@@ -85,7 +85,7 @@ def mask_sky(photo: Tensor) -> Tensor:
         WeightsError: The network's weights are missing or damaged.
     """
     with torch.inference_mode():
-        rough = _load().to(photo.device)(resize(photo, SIDE, SIDE).clamp(0, 1)).sigmoid()
+        rough = _load(photo.device)(resize(photo, SIDE, SIDE).clamp(0, 1)).sigmoid()
     rough = rough.clone()
     if (rough > 0.5).float().mean() < LEAST_SHARE:
         return photo.new_zeros(1, 1, *photo.shape[2:])
@@ -93,10 +93,11 @@ def mask_sky(photo: Tensor) -> Tensor:
 
 
 @functools.cache
-def _load() -> SkyNetwork:
+def _load(device: torch.device) -> SkyNetwork:
+    """Load the network, frozen, once per device."""
     with loading():
         network = SkyNetwork()
         tensors, _ = read_tensors(_FILE)
         check_shapes(_FILE, tensors, network.state_dict())
         network.load_state_dict(tensors)
-        return network.eval().requires_grad_(False)
+        return network.eval().requires_grad_(False).to(device)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from clipmamba.clip import Clip
 from clipmamba.errors import InputError
-from clipmamba.io.convert import resize
+from clipmamba.io.convert import rescale, resize
 from clipmamba.nn.overlay import with_parameters
 from clipmamba.pipelines.options import DETAIL_SIDE, StylizeOptions
 from clipmamba.pipelines.paint import PaintingPipeline, paint
@@ -117,11 +117,7 @@ class Refiner:
             InputError: The style can't be read by the CLIP.
         """
         settings = self.settings
-        height, width = photo.shape[2:]
-        shrink = min(1.0, settings.side / max(height, width))
-        small = resize(
-            photo.detach(), max(1, round(height * shrink)), max(1, round(width * shrink))
-        )
+        small = rescale(photo.detach(), min(1.0, settings.side / max(photo.shape[2:])))
         small = small.clamp(0, 1).clone()  # what comes out of inference mode can't be learned with
         detail = options.detail and min(options.detail, max(0.1, settings.side / DETAIL_SIDE))
         options = dataclasses.replace(options, detail=detail, tile=None)
