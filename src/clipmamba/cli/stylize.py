@@ -98,10 +98,10 @@ _COMPANIONS = section(
 _REFINE = section(
     "Refinement",
     option("--refine", type=int, metavar="STEPS", default=0, show_default=True,
-           help="Improve each picture by up to so many steps of an optimization of its own: slow, "
-           "60 are usual (docs/refine.md)."),
+           help="Optimize each picture with CLIP losses for at most this many steps; slow, try 60 "
+           "(docs/refine.md)."),
     option("--refine-clip", metavar="MODEL",
-           help="The CLIP that it pleases, a folder or name of open_clip.  [default: the model's "
+           help="CLIP model of these losses, an open_clip folder or name.  [default: the model's "
            "own]"),
 )  # fmt: skip
 _REPORTS = section(

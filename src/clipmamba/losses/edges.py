@@ -1,4 +1,4 @@
-"""Edges that stay where they are, whatever their strength and color."""
+"""A loss on the positions of edges, independent of their strength and color."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ from clipmamba.losses._common import (
 def edge_loss(
     output: Tensor, photo: Tensor, scales: int = 3, reduction: Reduction = "mean"
 ) -> Tensor:
-    r"""How far the edges of two pictures are from lying at the same places.
+    r"""Compare the positions of the edges of two pictures.
 
     .. math:: L = \frac{1}{S} \sum_s 1 - \rho\bigl(|\nabla Y_s(y)|,\; |\nabla Y_s(x)|\bigr)
 
-    with ρ the correlation over all places and Y_s the brightness, halved in size s times. A style
-    may draw edges stronger, fainter or in other colors; it costs nothing. It needs no network.
+    with ρ the correlation over all positions and Y_s the luma, halved in size s times. Stronger,
+    fainter or recolored edges cost nothing. It needs no network.
 
     Args:
         output: (B, 3, H, W) in [0, 1].
         photo: The same shape and range.
-        scales: S; sizes that would have a side below 4 pixels are left out.
+        scales: S; sizes with a side below 4 pixels are skipped.
         reduction: "mean" or "sum" over the batch, or "none".
 
     Returns:
-        Scalar, or (B,) with reduction "none"; 0 for equal edges, 1 for unrelated ones, at most 2.
+        Scalar, or (B,) with reduction "none": 0 for equal edges, 1 for unrelated ones, at most 2.
 
     Raises:
-        InputError: The shapes differ or are no pictures, or have a side below 4 pixels.
+        InputError: The shapes differ, are not those of pictures, or have a side below 4 pixels.
     """
     require_images(output)
     require_same_places(output, photo)
@@ -56,10 +56,10 @@ def edge_loss(
 
 
 def _edges(light: Tensor) -> Tensor:
-    """Strengths of the gradient as unit rows without mean, (B, places)."""
+    """Compute gradient magnitudes as centered unit rows, (B, positions)."""
     down = light[:, :, 2:, 1:-1] - light[:, :, :-2, 1:-1]
     across = light[:, :, 1:-1, 2:] - light[:, :, 1:-1, :-2]
     strength = (down.square() + across.square() + 1e-6).sqrt().flatten(1)
     strength = strength - strength.mean(1, keepdim=True)
-    # an even picture has no edges to lose: its row stays near zero
+    # a uniform picture has no edges: its row stays near zero
     return strength / (strength.square().sum(1, keepdim=True) + 1e-6).sqrt()

@@ -1,4 +1,4 @@
-"""A module seen with other values of some parameters, and itself left alone."""
+"""Views of a module with some parameters replaced."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ _Module = TypeVar("_Module", bound=nn.Module)
 
 
 def with_parameters(module: _Module, tensors: Mapping[str, Tensor]) -> _Module:
-    """Make a view of a module with some tensors in place of its parameters.
+    """Make a view of a module with some parameters replaced by tensors.
 
-    All else is shared. Unlike `torch.func.functional_call` it changes the module at no time, so
-    that other threads may run it meanwhile.
+    Everything else is shared. Unlike `torch.func.functional_call`, it never changes the module, so
+    other threads may run it at the same time.
 
     Args:
-        module: Stays as it is.
-        tensors: By the parameters' full names, such as "blocks.0.modulation.bias".
+        module: The module.
+        tensors: Tensors by full parameter name, such as "blocks.0.modulation.bias".
 
     Raises:
         KeyError: The module has no such parameter.

@@ -1,4 +1,4 @@
-"""The network at its working size; its change is carried to the photo's own size."""
+"""Run the network at its working size, and carry its change over to the photo's size."""
 
 from __future__ import annotations
 
@@ -61,14 +61,14 @@ def paint(
     options: StylizeOptions,
     tell: Callable[[float], None] = lambda part: None,
 ) -> Tensor:
-    """Restyle photos wholly: strength, colors and masks come later.
+    """Restyle photos completely; strength, colors and masks are applied later.
 
     Args:
-        pipeline: Whose network paints.
+        pipeline: The pipeline whose network paints.
         photo: sRGB in [0, 1], (B, 3, H, W).
-        layer: A style with one variant, whose seed is that of the noise.
-        options: Size of the strokes, grain, tiles.
-        tell: Called with the part that is done.
+        layer: A style with one variant, whose seed is also that of the noise.
+        options: Stroke size, grain, tiles.
+        tell: Called with the progress, 0 to 1.
 
     Returns:
         Pictures (B, 3, H, W) in [0, 1]; differentiable.

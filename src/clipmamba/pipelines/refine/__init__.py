@@ -1,4 +1,4 @@
-"""Refinement: this one picture is improved, from the network's own result on."""
+"""Refinement: optimization of a single picture, starting from the network's result."""
 
 from __future__ import annotations
 

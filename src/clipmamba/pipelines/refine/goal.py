@@ -1,4 +1,4 @@
-"""What a refinement lowers: CLIP's losses, and what holds the picture together meanwhile."""
+"""The loss of a refinement: CLIP losses, and terms that keep edges and local contrast."""
 
 from __future__ import annotations
 
@@ -12,16 +12,18 @@ from clipmamba.pipelines.compose import keep_color
 from clipmamba.pipelines.refine.options import RefineOptions
 
 TEXTURE_WINDOW = 8  # pixels
-CONTRAST = 1.2  # times the start's local contrast, or a part of it, are free;
-ADDED_FLOOR = 0.01  # as is so little of it anywhere,
-FADED_FLOOR = 0.03  # and flecks, which are fainter than contours, may fade
+CONTRAST = 1.2  # factor by which local contrast may change at no cost
+ADDED_FLOOR = 0.01  # local contrast that may be added anywhere at no cost
+FADED_FLOOR = (
+    0.03  # local contrast that may fade at no cost: flecks, which are fainter than contours
+)
 
 
 class Goal:
-    """The loss of pictures of one photo; what the start already lost is not asked back.
+    """The loss for pictures of one photo, relative to the network's result.
 
-    Edges and calm places are held by brightness alone: CLIP's own maps differ from model to model
-    (a ViT has no fine ones), and a network for content would be another file of weights.
+    Edges and flat areas are compared by luma alone: CLIP's feature maps differ between models (a
+    ViT has no fine ones), and a content network would need another weights file.
     """
 
     def __init__(
@@ -51,7 +53,7 @@ class Goal:
             )
 
     def __call__(self, picture: Tensor, random: torch.Generator) -> Tensor:
-        """The loss, with crops of the generator's."""
+        """Compute the loss of a picture (1, 3, h, w), with random crops from a generator."""
         settings = self.settings
         shown = self._shown(picture)
         move = self.clip.encode_image(shown) - self.embedding

@@ -1,4 +1,4 @@
-"""How a picture is refined, and what came of it; no torch here."""
+"""Settings and outcome of a refinement; does not import torch."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ MAX_STEPS = 10_000
 
 @dataclass(frozen=True)
 class RefineOptions:
-    """The one place of the refinement's settings, defaults and limits.
+    """The settings of a refinement, with their defaults and limits.
 
     Args:
-        steps: Steps of the optimization at most; it stops where nothing more is gained.
-        clip: The CLIP whose losses are lowered: a name as in `Clip.from_pretrained`, or a folder.
-            None: the pipeline's own.
-        side: Longest side in pixels of the picture that is optimized; a larger photo is then
-            painted at its own size with what was found.
-        crops: Random perspective crops of each step.
-        crop_fraction: Their side as a part of the shorter side.
-        threshold: Crops with a loss below it are satisfied and count nothing.
-        cells: Places of the residual along the longer side.
+        steps: Maximum number of steps; the optimization stops early when the loss stops falling.
+        clip: The CLIP model of the losses, a name as in `Clip.from_pretrained` or a folder; None
+            for the pipeline's own.
+        side: Longest side in pixels at which a picture is optimized; a larger photo is then painted
+            at its own size.
+        crops: Random perspective crops per step.
+        crop_fraction: Side of the crops, relative to the picture's shorter side.
+        threshold: Crops with a loss below it are ignored.
+        cells: Size of the residual along the longer side.
         code_rate: Adam's learning rate for the style code.
-        modulation_rate: The same for the blocks' modulations.
-        residual_rate: The same for the residual.
-        patch: Weight of the crops' directional loss; that of the whole picture's is 1.
-        edges: Weight of the photo's edges that the start has and the result has not.
-        texture: Weight of local contrast that the start has not, or that it loses.
-        patience: Steps without a gain after which it stops.
-        min_delta: Least gain of the smoothed loss that counts as one.
+        modulation_rate: Learning rate for the blocks' modulations.
+        residual_rate: Learning rate for the residual.
+        patch: Weight of the crops' directional loss; that of the whole picture has weight 1.
+        edges: Weight of the loss of edges, beyond that of the network's result.
+        texture: Weight of added and of faded local contrast.
+        patience: Steps without improvement after which the optimization stops.
+        min_delta: Smallest decrease of the smoothed loss that counts as an improvement.
 
     Raises:
-        InputError: A value outside its limits.
+        InputError: A value is out of range.
     """
 
     steps: int = 60
@@ -76,10 +76,10 @@ class RefineOptions:
 
     @classmethod
     def of(cls, refine: int | RefineOptions) -> RefineOptions | None:
-        """The settings that somebody wrote as a number of steps; None where nothing is refined.
+        """Convert a number of steps to settings; None for 0 steps.
 
         Raises:
-            InputError: Not a whole number from 0 up.
+            InputError: The number is not a whole number from 0 up.
         """
         options = refine if isinstance(refine, RefineOptions) else cls(steps=refine)
         return options if options.steps else None
@@ -87,12 +87,12 @@ class RefineOptions:
 
 @dataclass(frozen=True)
 class Refinement:
-    """What a refinement did to one picture.
+    """The outcome for one picture.
 
     Attributes:
-        steps: Taken.
-        before: Loss of the network's own result.
-        after: That of the refined one, on the same crops.
+        steps: Number of steps taken.
+        before: Loss of the network's result.
+        after: Loss of the refined picture, on the same crops.
     """
 
     steps: int
@@ -101,7 +101,7 @@ class Refinement:
 
     @property
     def kept(self) -> bool:
-        """Whether the refined picture is better, and was taken."""
+        """Whether the refined picture has a lower loss and was kept."""
         return self.after < self.before
 
 

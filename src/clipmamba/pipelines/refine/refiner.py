@@ -1,9 +1,10 @@
-"""The optimization: CLIP's losses move few things of the network for this one picture.
+"""The optimization: CLIP losses tune a few parameters of the network for a single picture.
 
-CLIPstyler (Kwon & Ye, CVPR 2022) trains a network from scratch for every picture. Here the start
-is what our network paints, and only what its style speaks through is moved: the style code, the
-blocks' modulations, and a residual of a few cells. So the picture stays one that the network could
-paint. What was found has no size: a large photo is optimized small and painted at its own size.
+CLIPstyler (Kwon & Ye, CVPR 2022) trains a network from scratch for every picture. This starts from
+the trained network and tunes only how the style conditions it: offsets on the style code and the
+blocks' modulations, and a low-resolution residual, so the picture stays one that the network could
+paint. The offsets do not depend on the size: a large photo is optimized small, then painted at its
+own size.
 """
 
 from __future__ import annotations
@@ -27,24 +28,24 @@ from clipmamba.pipelines.refine.options import Refinement, RefineOptions
 from clipmamba.styles.request import StyleRequest
 from clipmamba.styles.resolve import StyleLayer, resolve_style
 
-SEARCH = 0.9  # part of the whole time, for the progress
-SMOOTHING = 0.8  # of the loss from step to step: every step has crops of its own
+SEARCH = 0.9  # the optimization's share of the progress
+SMOOTHING = 0.8  # of the loss over steps, since each step has its own random crops
 _MODULATION = ".modulation.bias"
-PLAIN = "photo"  # where every style starts
+PLAIN = "photo"  # source prompt of the directional losses
 
 
 class Refiner:
-    """Paints in the place of `paint`, and improves each picture.
+    """A painter, like `paint`, that optimizes each picture.
 
     Args:
-        pipeline: Whose network paints.
-        settings: Of the optimization.
+        pipeline: The pipeline to refine with.
+        settings: Settings of the optimization.
 
     Attributes:
-        refinements: What was gained, once for every picture that was painted.
+        refinements: The outcome for every painted picture, in order.
 
     Raises:
-        WeightsError: The CLIP of the settings can't be loaded.
+        WeightsError: The CLIP model in the settings can't be loaded.
     """
 
     def __init__(self, pipeline: PaintingPipeline, settings: RefineOptions) -> None:
@@ -61,12 +62,12 @@ class Refiner:
         options: StylizeOptions,
         tell: Callable[[float], None] = lambda part: None,
     ) -> Tensor:
-        """Paint photos and improve each; see `paint`.
+        """Paint photos, optimizing each one; see `paint`.
 
         Raises:
-            InputError: The network has no gradients, or the style can't be read by the CLIP.
+            InputError: The network has no gradients, or the CLIP model can't encode the style.
         """
-        rows = torch.split(photo, 1)  # each alone: the same whatever the batch
+        rows = torch.split(photo, 1)  # one by one, so that results do not depend on the batch
         pictures = []
         for number, row in enumerate(rows):
 
@@ -87,7 +88,7 @@ class Refiner:
         options: StylizeOptions,
         tell: Callable[[float], None],
     ) -> Move | None:
-        """Find what improves the picture of one photo; None where nothing does."""
+        """Optimize the picture of one photo; None if the loss does not fall."""
         task = self.task(pipeline, photo, layer, options)
         move = Move.still(pipeline, task.photo, self.settings)
         optimizer = torch.optim.Adam(move.groups(self.settings))
@@ -111,14 +112,14 @@ class Refiner:
     def task(
         self, pipeline: PaintingPipeline, photo: Tensor, layer: StyleLayer, options: StylizeOptions
     ) -> Task:
-        """What there is to do for one photo (1, 3, H, W).
+        """Set up the optimization for one photo (1, 3, H, W).
 
         Raises:
-            InputError: The style can't be read by the CLIP.
+            InputError: The CLIP model can't encode the style.
         """
         settings = self.settings
         small = rescale(photo.detach(), min(1.0, settings.side / max(photo.shape[2:])))
-        small = small.clamp(0, 1).clone()  # what comes out of inference mode can't be learned with
+        small = small.clamp(0, 1).clone()  # inference tensors can't take part in autograd
         detail = options.detail and min(options.detail, max(0.1, settings.side / DETAIL_SIDE))
         options = dataclasses.replace(options, detail=detail, tile=None)
         target, source = self._ends(pipeline, layer)
@@ -131,7 +132,7 @@ class Refiner:
         return Task(small, start, layer, options, goal)
 
     def _ends(self, pipeline: PaintingPipeline, layer: StyleLayer) -> tuple[Tensor, Tensor]:
-        """Where the style lies in the space of the CLIP, and where photos do, both (1, E)."""
+        """Encode the style and the source prompt with the CLIP model, both (1, E)."""
         [style] = layer.styles.values()
         own = self.clip is pipeline.clip
         plain = resolve_style(StyleRequest.parse(PLAIN), self.clip, pipeline.prior if own else None)
@@ -151,11 +152,11 @@ class Task:
     """One picture to refine, at the size at which it is optimized.
 
     Attributes:
-        photo: (1, 3, h, w).
-        start: What the network paints, the same shape.
-        layer: The style with one variant, nothing in it from inference mode.
+        photo: The photo, (1, 3, h, w).
+        start: The network's own result, (1, 3, h, w).
+        layer: The style with one variant, without inference tensors.
         options: How to paint.
-        goal: What to lower.
+        goal: The loss.
     """
 
     photo: Tensor
@@ -165,23 +166,23 @@ class Task:
     goal: Goal
 
     def random(self) -> torch.Generator:
-        """A new source of random crops, of the style's seed."""
+        """Create a generator for random crops, seeded by the style."""
         [seed] = self.layer.styles
         return torch.Generator().manual_seed(seed or 0)
 
     @torch.no_grad()
     def loss(self, picture: Tensor) -> float:
-        """The loss of a picture, always with the same crops."""
+        """Compute the loss of a picture, always on the same crops."""
         return self.goal(picture, self.random()).item()
 
 
 @dataclasses.dataclass(frozen=True)
 class Move:
-    """What is moved for one picture.
+    """The tuned parameters for one picture.
 
     Attributes:
-        offsets: On the biases through which the style speaks, by their names.
-        residual: Added to the picture, (1, 3, h, w) of few cells.
+        offsets: Offsets on the style code's and the modulations' biases, by parameter name.
+        residual: A low-resolution picture (1, 3, h, w), enlarged and added to the result.
     """
 
     offsets: dict[str, Tensor]
@@ -189,7 +190,7 @@ class Move:
 
     @classmethod
     def still(cls, pipeline: PaintingPipeline, photo: Tensor, settings: RefineOptions) -> Move:
-        """One that changes nothing yet, for the shape of a photo."""
+        """Create one that changes nothing, for the shape of a photo."""
         stylizer = pipeline.stylizer
         names = [name for name, _ in stylizer.named_parameters() if name.endswith(_MODULATION)]
         offsets = {
@@ -201,7 +202,7 @@ class Move:
         return cls(offsets, photo.new_zeros(1, 3, *cells).requires_grad_())
 
     def groups(self, settings: RefineOptions) -> list[dict[str, object]]:
-        """What is learned, with its rates."""
+        """Return the parameter groups for the optimizer, with their learning rates."""
         code, *modulations = self.offsets.values()
         return [
             {"params": [code], "lr": settings.code_rate},
@@ -210,10 +211,10 @@ class Move:
         ]
 
     def take_gradients(self, loss: Tensor) -> None:
-        """Give the loss's gradients to what is moved, and to nothing else.
+        """Compute the gradients of the tuned parameters, and of nothing else.
 
         Raises:
-            InputError: None reaches what the style speaks through.
+            InputError: No gradient reaches the network's parameters.
         """
         moved = [self.residual, *self.offsets.values()]
         gradients = torch.autograd.grad(loss, moved, allow_unused=True)
@@ -223,7 +224,7 @@ class Move:
             tensor.grad = gradient
 
     def settled(self) -> Move:
-        """The same without gradients."""
+        """Return a copy without gradients."""
         offsets = {name: offset.detach() for name, offset in self.offsets.items()}
         return Move(offsets, self.residual.detach())
 
@@ -235,7 +236,7 @@ class Move:
         options: StylizeOptions,
         tell: Callable[[float], None] = lambda part: None,
     ) -> Tensor:
-        """As `paint`, with what is moved."""
+        """Paint like `paint`, with the tuned parameters."""
         stylizer = pipeline.stylizer
         moved = {name: stylizer.get_parameter(name) + by for name, by in self.offsets.items()}
         view = pipeline.with_stylizer(with_parameters(stylizer, moved))
@@ -244,7 +245,7 @@ class Move:
 
 
 class _Watch:
-    """Sees when nothing more is gained."""
+    """Detects when the loss stops falling."""
 
     def __init__(self, settings: RefineOptions) -> None:
         self._settings = settings
@@ -253,7 +254,7 @@ class _Watch:
         self._waited = 0
 
     def has_ended(self, loss: float) -> bool:
-        """Whether the smoothed loss has stood still for the patience of the settings."""
+        """Tell whether the smoothed loss has not fallen for `patience` steps."""
         before = loss if self._smooth is None else self._smooth
         self._smooth = SMOOTHING * before + (1 - SMOOTHING) * loss
         if self._smooth < self._best - self._settings.min_delta:
