@@ -14,9 +14,7 @@ from clipmamba.pipelines.refine.options import RefineOptions
 TEXTURE_WINDOW = 8  # pixels
 CONTRAST = 1.2  # factor by which local contrast may change at no cost
 ADDED_FLOOR = 0.01  # local contrast that may be added anywhere at no cost
-FADED_FLOOR = (
-    0.03  # local contrast that may fade at no cost: flecks, which are fainter than contours
-)
+FADED_FLOOR = 0.03  # the same where it fades: flecks are fainter than contours
 
 
 class Goal:
