@@ -21,7 +21,7 @@ from pathlib import Path
 import click
 import torch
 
-from clipmamba.models.second_design import SecondConfig, SecondStylizer
+from clipmamba.models import Stylizer
 from clipmamba.train.log import read_log
 
 SCRIPTS = Path(__file__).parent
@@ -61,7 +61,7 @@ def main(
             command += ["--mixer", mixer, "--depth", str(depths[name]), "--validate-every", "500"]
             command += ["--exact", exact, "--sample-every", "0"]
             subprocess.run(command, check=True)
-        stylizer = SecondStylizer.from_pretrained(run / "stylizer").eval()
+        stylizer = Stylizer.from_pretrained(run / "stylizer").eval()
         last = list(read_log(run / "validation.jsonl"))[-1]
         rows.append(
             {"variant": name, "depth": stylizer.config.depth, "millions": millions(stylizer),
@@ -74,10 +74,10 @@ def main(
 
 def choose_depths(size: int) -> dict[str, int]:
     """Choose the depth of each variant."""
-    whole = SecondStylizer().eval()
+    whole = Stylizer().eval()
     wanted, took = millions(whole), seconds(whole, size)
-    convs = {depth: SecondStylizer(SecondConfig(mixer="conv", depth=depth)) for depth in DEPTHS}
-    attention = {d: SecondStylizer(SecondConfig(mixer="attention", depth=d)) for d in DEPTHS}
+    convs = {depth: Stylizer(mixer="conv", depth=depth) for depth in DEPTHS}
+    attention = {d: Stylizer(mixer="attention", depth=d) for d in DEPTHS}
     return {
         "whole": whole.config.depth,
         "conv": min(DEPTHS, key=lambda depth: abs(millions(convs[depth]) - wanted)),
@@ -86,13 +86,13 @@ def choose_depths(size: int) -> dict[str, int]:
     }
 
 
-def millions(stylizer: SecondStylizer) -> float:
+def millions(stylizer: Stylizer) -> float:
     """Return the number of parameters in millions."""
     return sum(parameter.numel() for parameter in stylizer.parameters()) / 1e6
 
 
 @torch.no_grad()
-def seconds(stylizer: SecondStylizer, size: int) -> float:
+def seconds(stylizer: Stylizer, size: int) -> float:
     """Return the median seconds of five passes over a photo of `size` pixels."""
     stylizer = stylizer.eval().to(memory_format=torch.channels_last)
     photo, style = torch.rand(1, 3, size, size), torch.rand(1, stylizer.config.style_dim)

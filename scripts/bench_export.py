@@ -20,7 +20,6 @@ import torch.nn.functional as F
 
 from clipmamba import StylizePipeline
 from clipmamba.models.gamut import into_gamut
-from clipmamba.models.second_design import SecondStylizer
 
 
 @click.command()
@@ -52,8 +51,7 @@ def main(file: Path, rounds: int, folder: Path | None) -> None:
         noise = stylizer.draw_noise(height + 2 * margin, width + 2 * margin)
         padded = F.pad(photo, (margin,) * 4, mode="replicate")
         given = {"photo": photo.numpy(), "noise": noise.numpy(), "style": style.numpy()}
-        if isinstance(stylizer, SecondStylizer):
-            given["stroke"] = np.ones(1, np.float32)
+        given["stroke"] = np.ones(1, np.float32)
         calls: dict[str, Callable[[], Any]] = {
             "torch": lambda model=model, p=padded, s=style, n=noise, m=margin: into_gamut(
                 model(p, s, n)[..., m:-m, m:-m]

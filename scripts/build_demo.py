@@ -19,7 +19,6 @@ import numpy as np
 
 from clipmamba import StylizePipeline
 from clipmamba.models.onnx_file import write_onnx
-from clipmamba.models.second_design import SecondView
 from clipmamba.styles.known import KNOWN_STYLES
 
 ROOT = Path(__file__).parents[1]
@@ -81,7 +80,6 @@ def build(pipeline: StylizePipeline, runtime: Path, output: Path) -> None:
         "noise": pipeline.stylizer.config.noise,
         "noise_stride": pipeline.stylizer.noise_stride,
         "style_dim": pipeline.stylizer.config.style_dim,
-        "sized": isinstance(pipeline.network, SecondView),
         "styles": [{"name": style.name, "family": style.family} for style in KNOWN_STYLES],
     }
     (output / "model.json").write_text(json.dumps(model), encoding="utf-8")

@@ -44,7 +44,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from clipmamba.errors import BackendError
 from clipmamba.losses.vgg import VggFeatures
-from clipmamba.models.second_design import SecondConfig, SecondStylizer
+from clipmamba.models import Stylizer
 from clipmamba.ops import backend_table, selective_scan
 from clipmamba.train.stylizer.batches import StylizerBatches
 from clipmamba.train.stylizer.pairs import painter_styles, write_store
@@ -393,15 +393,15 @@ def _median_ms(run: Callable[[], None], device: str, runs: int) -> float:
     return statistics.median(times)
 
 
-def _stylizer(tiny: bool) -> SecondStylizer:
+def _stylizer(tiny: bool) -> Stylizer:
     torch.manual_seed(0)
     small = {"widths": (8, 8, 16), "depth": 1, "code_dim": 16} if tiny else {}
-    return SecondStylizer(SecondConfig(**small)).eval()  # type: ignore[arg-type]
+    return Stylizer(**small).eval()  # type: ignore[arg-type]
 
 
 def _picture(size: int) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(0)
-    style = torch.randn(1, SecondConfig().style_dim, generator=generator)
+    style = torch.randn(1, 256, generator=generator)  # the default style_dim
     return torch.rand(1, 3, size, size, generator=generator), nn.functional.normalize(style)
 
 
@@ -466,14 +466,14 @@ def _resume(
     torch.manual_seed(0)
     done = (output / "step.json").is_file()
     if done:
-        stylizer = SecondStylizer.from_pretrained(output / "stylizer")  # for its config
+        stylizer = Stylizer.from_pretrained(output / "stylizer")  # for its config
         stylizer.load_state_dict(_load_shards(output, "weights"))
     elif init is not None:
-        stylizer = SecondStylizer.from_pretrained(init)
+        stylizer = Stylizer.from_pretrained(init)
     else:
         small = {"widths": (8, 8, 8), "depth": 1, "code_dim": 16} if tiny else {}
         wanted = {"style_dim": prepared.points.shape[2], "clip": prepared.clip, **small}
-        stylizer = SecondStylizer(SecondConfig(**wanted))  # type: ignore[arg-type]
+        stylizer = Stylizer(**wanted)  # type: ignore[arg-type]
     stylizer.to(memory_format=torch.channels_last)
     averages = _load_shards(output, "averages") if done else stylizer.state_dict()
     averages = {name: value.clone() for name, value in averages.items()}
@@ -582,7 +582,7 @@ def _load_shards(output: Path, name: str) -> dict[str, Tensor]:
 def sheet(packed: Path, output: Path, device: str) -> None:
     """Draw a contact sheet of the averaged weights in OUTPUT."""
     folder = unpack(packed)
-    stylizer = SecondStylizer.from_pretrained(output / "stylizer").eval().to(device)
+    stylizer = Stylizer.from_pretrained(output / "stylizer").eval().to(device)
     task = StylizerTask(stylizer, {"vgg": VggFeatures(folder / "vgg.safetensors")}, LOSSES)
     (output / "sheet").mkdir(parents=True, exist_ok=True)
     sample = sample_sheet(folder / "data", Prepared.load(folder / "prepared"))

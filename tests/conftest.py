@@ -61,8 +61,8 @@ def tiny_pipeline_folder(tmp_path_factory: pytest.TempPathFactory, tiny_clip_fol
     with torch.random.fork_rng():
         torch.manual_seed(0)
         stylizer = Stylizer(
-            style_dim=EMBED_DIM, clip=name, widths=(8, 8, 8), depth=1, quarter_depth=1,
-            head_width=8, state=4, expand=1, code_dim=16,
+            style_dim=EMBED_DIM, clip=name, widths=(8, 8, 16), depth=1, quarter_depth=1,
+            state=4, expand=1, code_dim=16,
         )  # fmt: skip
         # A fresh stylizer leaves the photo alone; shaken a little, it changes every
         # picture without driving most of it into black and white.
@@ -83,28 +83,6 @@ def tiny_pipeline(tiny_pipeline_folder: Path):
     from clipmamba.pipelines import StylizePipeline
 
     return StylizePipeline.from_pretrained(tiny_pipeline_folder, device="cpu")
-
-
-@pytest.fixture(scope="session")
-def tiny_second_folder(tmp_path_factory: pytest.TempPathFactory, tiny_pipeline) -> Path:
-    """The same with a stylizer of the second design."""
-    from clipmamba.models.second_design import SecondConfig, SecondStylizer
-    from clipmamba.pipelines import StylizePipeline
-
-    clip = tiny_pipeline.clip
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        stylizer = SecondStylizer(
-            SecondConfig(
-                style_dim=EMBED_DIM, clip=clip.name, widths=(8, 8, 16), depth=1, quarter_depth=1,
-                state=4, code_dim=16,
-            )
-        )  # fmt: skip
-        for parameter in stylizer.parameters():
-            parameter.data += 0.1 * torch.randn_like(parameter)
-    folder = tmp_path_factory.mktemp("second")
-    StylizePipeline(stylizer.eval(), clip, tiny_pipeline.prior).save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="session")

@@ -11,11 +11,10 @@ function round(x) {
 }
 
 /** The size at which the network sees a photo. */
-export function workingSize(width, height, stroke, sized) {
+export function workingSize(width, height, stroke) {
   const longest = Math.max(width, height);
-  const scale = sized
-    ? Math.max(Math.min(longest, WORKING_SIDE), LEAST_WORKING_SIDE / stroke) / longest
-    : 1 / stroke;
+  const side = Math.max(Math.min(longest, WORKING_SIDE), LEAST_WORKING_SIDE / stroke);
+  const scale = side / longest;
   return [width, height].map((side) => Math.max(1, round(side * scale)));
 }
 

@@ -18,8 +18,8 @@ async function run(ort, session, planes, width, height, style, stroke) {
     photo: new ort.Tensor("float32", planes, [1, 3, height, width]),
     noise: new ort.Tensor("float32", noise, [1, model.noise, ...places]),
     style: new ort.Tensor("float32", point, [1, model.style_dim]),
+    stroke: new ort.Tensor("float32", [stroke], [1]),
   };
-  if (model.sized) given.stroke = new ort.Tensor("float32", [stroke], [1]);
   const { picture } = await session.run(given);
   return await picture.getData();
 }
@@ -65,7 +65,7 @@ async function paint(opened, { style, stroke, strength }) {
   const key = `${style} ${stroke}`;
   const begun = performance.now();
   if (painted?.key !== key && strength > 0) {
-    const [w, h] = workingSize(width, height, stroke, model.sized);
+    const [w, h] = workingSize(width, height, stroke);
     const small = resize(planes, width, height, w, h);
     let picture = await run(opened.ort, opened.session, small, w, h, style, stroke);
     if (w !== width || h !== height) {

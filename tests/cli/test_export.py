@@ -110,10 +110,10 @@ def test_the_file_is_plain_onnx_with_a_scan_for_each_scan(files):
 
 
 @pytest.fixture(scope="module")
-def second_file(tiny_second_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def second_file(tiny_pipeline_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file of the second design that takes styles."""
     path = tmp_path_factory.mktemp("onnx") / "second.onnx"
-    result = invoke("export", path, "--model", tiny_second_folder)
+    result = invoke("export", path, "--model", tiny_pipeline_folder)
     assert result.exit_code == 0, result.stderr
     names = [line.split()[0] for line in result.stdout.splitlines()[1:]]
     assert names == ["photo", "noise", "style", "stroke", "picture"]
@@ -125,11 +125,11 @@ def second_file(tiny_second_folder: Path, tmp_path_factory: pytest.TempPathFacto
     ("size", "stroke"), [((300, 257), 1.0), ((261, 45), 2.0), ((1, 256), 0.5), ((256, 9), 1.0)]
 )
 def test_the_second_design_draws_the_pipelines_picture(
-    second_file, tiny_second_folder, size, stroke
+    second_file, tiny_pipeline_folder, size, stroke
 ):
     from clipmamba import StylizePipeline
 
-    pipeline = StylizePipeline.from_pretrained(tiny_second_folder, "cpu")
+    pipeline = StylizePipeline.from_pretrained(tiny_pipeline_folder, "cpu")
     photo = torch.rand(2, 3, *size)
     noise = noise_for(pipeline.stylizer, *size)
     styles = pipeline.encode_style("ukiyo-e").expand(2, -1)

@@ -30,13 +30,13 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def address(tiny_second_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def address(tiny_pipeline_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Where the built demo is served."""
     from clipmamba import StylizePipeline
 
     script = runpy.run_path(str(ROOT / "scripts/build_demo.py"))
     output = tmp_path_factory.mktemp("demo")
-    script["build"](StylizePipeline.from_pretrained(tiny_second_folder, "cpu"), RUNTIME, output)
+    script["build"](StylizePipeline.from_pretrained(tiny_pipeline_folder, "cpu"), RUNTIME, output)
     with script["serve"](output, 0) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
@@ -116,7 +116,7 @@ def picture(width: int, height: int, mode: str = "RGB") -> Image.Image:
         ((1500, 90), {"style": "oil painting", "stroke": "0.5"}),  # shown smaller
     ],
 )
-def test_the_page_draws_what_the_command_draws(page, tiny_second_folder, tmp_path, size, choices):
+def test_the_page_draws_what_the_command_draws(page, tiny_pipeline_folder, tmp_path, size, choices):
     photo = tmp_path / "photo.png"
     picture(*size).save(photo)
     found = restyle(page, photo, tmp_path / "page.png", **choices)
@@ -125,7 +125,7 @@ def test_the_page_draws_what_the_command_draws(page, tiny_second_folder, tmp_pat
         for word in (f"--{name}", choices[name])
     ]  # fmt: skip
     expected = by_command(
-        tiny_second_folder, photo, tmp_path / "ours.png", choices["style"], *options
+        tiny_pipeline_folder, photo, tmp_path / "ours.png", choices["style"], *options
     )
     assert found.shape == expected.shape
     difference = np.abs(found.astype(int) - expected)
@@ -134,14 +134,14 @@ def test_the_page_draws_what_the_command_draws(page, tiny_second_folder, tmp_pat
         assert np.abs(found[..., :3].astype(int) - np.asarray(before)).mean() > 2
 
 
-def test_a_turned_photo_stands_upright(page, tiny_second_folder, tmp_path):
+def test_a_turned_photo_stands_upright(page, tiny_pipeline_folder, tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
     photo = tmp_path / "turned.png"
     picture(96, 64).save(photo, exif=exif)
     found = restyle(page, photo, tmp_path / "page.png", style="etching")
     assert found.shape[:2] == (96, 64)
-    result = by_command(tiny_second_folder, photo, tmp_path / "ours.png", "etching")
+    result = by_command(tiny_pipeline_folder, photo, tmp_path / "ours.png", "etching")
     with Image.open(tmp_path / "ours.png") as image:
         upright = image.getexif().get(0x0112, 1) == 1
     expected = result if upright else np.rot90(result, -1)

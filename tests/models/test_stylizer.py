@@ -11,19 +11,21 @@ from torch import Tensor, nn
 
 from clipmamba.errors import WeightsError
 from clipmamba.models import Stylizer
+from clipmamba.models.pretrained import WEIGHTS_NAME as WEIGHTS
+from clipmamba.models.stylizer import Guidance
+from clipmamba.nn import PictureMoments
 from clipmamba.ops import backend_table, scan_backend
 
-WEIGHTS = "diffusion_pytorch_model.safetensors"
 MIXERS = ["mamba", "attention", "conv"]
+SMALL = {
+    "style_dim": 16, "widths": (8, 8, 16), "depth": 1, "quarter_depth": 1, "half_depth": 1,
+    "state": 4, "expand": 1, "code_dim": 16,
+}  # fmt: skip
 
 
 def tiny(mixer: str = "mamba", **options) -> Stylizer:
     torch.manual_seed(0)
-    small = {
-        "style_dim": 16, "widths": (8, 8, 16), "depth": 1, "quarter_depth": 1, "head_width": 8,
-        "state": 4, "expand": 1, "code_dim": 16,
-    }  # fmt: skip
-    return Stylizer(mixer=mixer, **(small | options)).eval()
+    return Stylizer(**{**SMALL, "mixer": mixer, **options}).eval()
 
 
 def inputs(batch: int, height: int, width: int) -> tuple[Tensor, Tensor]:
@@ -54,13 +56,14 @@ def test_any_size_gives_its_own_size(size: tuple[int, int], mixer: str):
 
 @pytest.mark.parametrize("mixer", MIXERS)
 @torch.no_grad()
-def test_a_batch_with_a_style_each_equals_single_results(mixer: str):
+def test_a_batch_with_a_style_and_a_stroke_each_equals_single_results(mixer: str):
     model = tiny(mixer)
     photo, style = inputs(3, 21, 18)
-    together = model(photo, style)
+    stroke = torch.tensor([0.5, 1, 4])
+    together = model(photo, style, stroke=stroke)
     for index in range(3):
         place = slice(index, index + 1)
-        assert_same(together[place], model(photo[place], style[place]))
+        assert_same(together[place], model(photo[place], style[place], stroke=stroke[place]))
 
 
 @torch.no_grad()
@@ -71,28 +74,39 @@ def test_permuting_the_batch_permutes_the_pictures():
     assert_same(model(photo[order], style[order]), model(photo, style)[order])
     # styles go with their own photo, not with another's
     swapped = model(photo, style[order])
-    assert (swapped - model(photo, style)).flatten(1).abs().amax(1).min() > 1e-3
+    assert (swapped - model(photo, style)).flatten(1).abs().amax(1).min() > 1e-4
 
 
 @pytest.mark.parametrize("mixer", MIXERS)
-def test_photo_and_style_both_matter_and_get_a_gradient(mixer: str):
+def test_photo_style_and_stroke_matter_and_get_a_gradient(mixer: str):
     model = tiny(mixer)
     photo, style = (value.requires_grad_() for value in inputs(2, 17, 9))
-    model(photo, style).square().sum().backward()
+    stroke = torch.tensor([0.7, 3.0], requires_grad=True)
+    (model(photo, style, stroke=stroke) * torch.randn(2, 3, 17, 9)).sum().backward()
     assert (photo.grad.abs().amax(1) > 0).float().mean() > 0.99  # every pixel
     assert style.grad.abs().min() > 0
+    assert stroke.grad.abs().min() > 0
     with torch.no_grad():
         picture = model(photo, style)
         assert (model(photo, -style) - picture).abs().max() > 1e-3
         assert (model(1 - photo, style) - picture).abs().max() > 1e-2
+        assert torch.equal(model(photo, style, stroke=torch.ones(2)), picture)
+        sizes = [model(photo, style, stroke=torch.full((2,), size)) for size in (0.5, 2.0, 5.0)]
+        for other in sizes:
+            assert (other - picture).abs().max() > 1e-4
+        assert (sizes[1] - sizes[2]).abs().max() > 1e-4
 
 
-def test_every_weight_gets_a_gradient():
-    model = tiny()
+@pytest.mark.parametrize("mixer", MIXERS)
+def test_every_weight_gets_a_gradient(mixer: str):
+    model = tiny(mixer)
     photo, style = inputs(2, 16, 16)
     (model(photo, style) * torch.randn(2, 3, 16, 16)).sum().backward()
-    unused = [name for name, p in model.named_parameters() if p.grad is None]
-    assert unused == []
+    still = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()]
+    # of strokes of size 1, whose logarithm is 0, only the bias is heard
+    assert still == ["from_stroke.weight"]
+    model(photo, style, stroke=torch.full((2,), 2.0)).square().sum().backward()
+    assert model.from_stroke.weight.grad.any()
 
 
 @torch.no_grad()
@@ -100,7 +114,7 @@ def test_noise_is_the_seeds_and_changes_the_picture():
     model = tiny()
     photo, style = inputs(2, 21, 18)
     noise = model.draw_noise(21, 18, seed=4, batch=2)
-    assert noise.shape == (2, 4, 12, 12)
+    assert noise.shape == (2, 4, 6, 6)
     assert torch.equal(noise, model.draw_noise(21, 18, seed=4, batch=2))
     assert not torch.equal(noise, model.draw_noise(21, 18, seed=5, batch=2))
     assert not torch.equal(noise[0], noise[1])
@@ -112,15 +126,58 @@ def test_noise_is_the_seeds_and_changes_the_picture():
 
 
 @torch.no_grad()
+def test_guidance_drives_away_from_the_middle_and_1_is_none():
+    model = tiny()
+    photo, style = inputs(2, 16, 16)
+    many = F.normalize(torch.randn(9, 16), dim=1)
+    middle = model.middle_code(many)
+    assert middle.shape == (16,)
+    plain = model(photo, style)
+    assert torch.equal(model(photo, style, guidance=Guidance(1, middle)), plain)
+    code = model.encode(style)
+    torch.testing.assert_close(
+        model.encode(style, guidance=Guidance(2, middle)) - middle, 2 * (code - middle)
+    )
+    none = model(photo, style, guidance=Guidance(0, middle))  # all styles are the middle
+    assert_same(none, model(photo, style.flip(0), guidance=Guidance(0, middle)))
+    assert (none - plain).abs().max() > 1e-4
+    assert torch.equal(model(photo, style), plain)  # a call's own, nothing stays
+
+
+@torch.no_grad()
+def test_a_part_with_the_moments_of_the_whole_is_that_part_of_the_whole():
+    """Where no scan reaches: with the mixer of short convolutions."""
+    model = tiny("conv")
+    photo, style = inputs(1, 192, 192)
+    photo[..., 96:] *= 0.3  # parts have other means than the whole
+    noise = model.draw_noise(192, 192)
+    whole, surveyed = PictureMoments(), PictureMoments()
+    picture = model(photo, style, noise, whole)
+    model.survey(photo, style, noise, surveyed)
+    assert surveyed.keys() == whole.keys()
+    for norm in whole:
+        torch.testing.assert_close(surveyed[norm], whole[norm])
+    part = model(photo[..., 96:], style, noise[..., 24:], whole)
+    inner = slice(model.margin, None)
+    change = (picture - photo).square().mean().sqrt()
+    error = (part[..., inner] - picture[..., 96:][..., inner]).square().mean().sqrt()
+    assert error < 0.04 * change
+    alone = model(photo[..., 96:], style, noise[..., 24:])
+    assert (alone[..., inner] - picture[..., 96:][..., inner]).square().mean().sqrt() > 2 * error
+
+
+@torch.no_grad()
 def test_the_style_bends_the_scan():
     model = tiny()
     for parameter in model.parameters():  # fresh, the style speaks softly
         parameter.add_(0.2 * torch.randn_like(parameter))
     photo, style = inputs(1, 40, 48)
     picture = model(photo, style)
-    for block in (*model.blocks, *model.quarter_blocks):
+    for block in model.blocks:
         nn.init.normal_(block.mixer.bend.weight)
     assert (model(photo, style) - picture).abs().max() > 1e-4
+    names = {name for name, _ in tiny(bend=False).named_parameters()}
+    assert not any(".bend." in name for name in names)
 
 
 @torch.no_grad()
@@ -158,32 +215,35 @@ def test_an_unknown_mixer_is_refused():
         tiny("rnn")
 
 
+# -- files -----------------------------------------------------------------------------------------
+
+
 @torch.no_grad()
 def test_saved_and_loaded_it_is_the_same(saved: Path):
     model, loaded = tiny(), Stylizer.from_pretrained(saved)
     assert not loaded.training
+    assert loaded.config == model.config
     for (name, value), (_, other) in zip(
         model.state_dict().items(), loaded.state_dict().items(), strict=True
     ):
         assert torch.equal(value, other), name
-    public = [key for key in model.config if not key.startswith("_")]
-    assert {key: loaded.config[key] for key in public} == {key: model.config[key] for key in public}
-    assert loaded.config.widths == (8, 8, 16)
     photo, style = inputs(1, 9, 10)
     assert_same(loaded(photo, style), model(photo, style), 1e-6)
-    assert torch.equal(Stylizer.from_pretrained(saved)(photo, style), loaded(photo, style))
 
 
 def test_config_decides_the_network(tmp_path: Path):
-    model = tiny("conv", noise=0, depth=2, clip="some/where")
+    model = tiny("conv", depth=2, quarter_depth=3, clip="some/where")
     model.save_pretrained(tmp_path)
     loaded = Stylizer.from_pretrained(tmp_path)
-    assert loaded.config.noise == 0
-    assert (loaded.config.mixer, loaded.config.clip, len(loaded.blocks)) == (
-        "conv",
-        "some/where",
-        2,
-    )
+    assert loaded.config == model.config
+    assert (len(loaded.blocks), len(loaded.at_quarter)) == (2, 3)
+
+
+def test_half_precision_files_load_in_full(tmp_path: Path):
+    tiny().half().save_pretrained(tmp_path)
+    assert {v.dtype for v in load_file(tmp_path / WEIGHTS).values()} == {torch.float16}
+    model = Stylizer.from_pretrained(tmp_path)
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
 
 
 @torch.no_grad()
@@ -197,35 +257,6 @@ def test_bf16_keeps_what_the_scan_needs_in_fp32(saved: Path):
     assert_same(picture.float(), tiny()(photo, style), 0.05)
 
 
-def test_half_precision_files_load_in_full(saved: Path):
-    tensors = load_file(saved / WEIGHTS)
-    save_file({k: v.half() for k, v in tensors.items()}, saved / WEIGHTS, {"format": "pt"})
-    model = Stylizer.from_pretrained(saved)
-    assert {p.dtype for p in model.parameters()} == {torch.float32}
-
-
-def rewrite(folder: Path, change) -> None:
-    tensors = load_file(folder / WEIGHTS)
-    change(tensors)
-    save_file(tensors, folder / WEIGHTS, {"format": "pt"})
-
-
-@pytest.mark.parametrize(
-    ("change", "word"),
-    [
-        (lambda tensors: tensors.pop("head.to_rgb.bias"), "head.to_rgb.bias"),
-        (lambda tensors: tensors.update(left=torch.zeros(1)), "left"),
-        (lambda tensors: tensors.update({"head.to_rgb.bias": torch.zeros(4)}), "head.to_rgb.bias"),
-    ],
-    ids=["missing", "extra", "wrong shape"],
-)
-def test_weights_load_strictly_or_not_at_all(saved: Path, change, word: str):
-    rewrite(saved, change)
-    with pytest.raises(WeightsError, match=word) as caught:
-        Stylizer.from_pretrained(saved)
-    assert "\n" not in str(caught.value)
-
-
 @pytest.mark.parametrize("name", ["missing", "/nowhere/at/all", "./here"])
 def test_no_folder_is_one_line_at_once(name: str, tmp_path: Path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -234,19 +265,66 @@ def test_no_folder_is_one_line_at_once(name: str, tmp_path: Path, monkeypatch):
     assert "\n" not in str(caught.value)
 
 
-def test_broken_files_are_one_line(saved: Path, tmp_path: Path):
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(WeightsError, match=r"config\.json"):
-        Stylizer.from_pretrained(tmp_path / "empty")
-    config = json.loads((saved / "config.json").read_text())
-    (saved / "config.json").write_text(json.dumps(config | {"dept": 3}))
-    with pytest.raises(WeightsError, match="unknown keys: dept"):
-        Stylizer.from_pretrained(saved)
-    (saved / "config.json").write_text(json.dumps(config))
-    (saved / WEIGHTS).write_bytes((saved / WEIGHTS).read_bytes()[:1000])
-    with pytest.raises(WeightsError) as caught:
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        (lambda tensors: tensors.pop("to_pixels.bias"), "to_pixels.bias"),
+        (lambda tensors: tensors.update(left=torch.zeros(1)), "left"),
+        (lambda tensors: tensors.update({"to_pixels.bias": torch.zeros(4)}), "to_pixels.bias"),
+        (lambda tensors: tensors["to_pixels.bias"].fill_(torch.nan), "not finite"),
+        (lambda tensors: tensors["blocks.0.mixer.A_log"].fill_(torch.inf), "not finite"),
+    ],
+    ids=["missing", "extra", "wrong shape", "nan", "infinite"],
+)
+def test_weights_load_strictly_or_not_at_all(saved: Path, change, word: str):
+    tensors = load_file(saved / WEIGHTS)
+    change(tensors)
+    save_file(tensors, saved / WEIGHTS)
+    with pytest.raises(WeightsError, match=word) as caught:
         Stylizer.from_pretrained(saved)
     assert "\n" not in str(caught.value)
+
+
+def break_config(folder: Path, **changes) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    config = {name: value for name, value in (config | changes).items() if value is not ...}
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "word"),
+    [
+        (lambda folder: break_config(folder, dept=3), "dept"),
+        (lambda folder: break_config(folder, widths=[8, 8]), "stylizer"),
+        (lambda folder: break_config(folder, mixer="rnn"), "mixer"),
+        (lambda folder: (folder / "config.json").write_text("[]"), r"config\.json"),
+        (lambda folder: (folder / "config.json").write_text("{"), r"config\.json"),
+        (lambda folder: (folder / "config.json").unlink(), r"config\.json"),
+        (lambda folder: (folder / WEIGHTS).unlink(), WEIGHTS),
+        (lambda folder: (folder / WEIGHTS).write_bytes(b"\1" * 1000), "stylizer"),
+    ],
+    ids=["unknown key", "widths", "mixer", "list", "no JSON", "no config",
+         "no weights", "broken weights"],
+)  # fmt: skip
+def test_broken_folders_are_one_line(saved: Path, spoil, word: str):
+    spoil(saved)
+    with pytest.raises(WeightsError, match=word) as caught:
+        Stylizer.from_pretrained(saved)
+    assert "\n" not in str(caught.value)
+    assert str(saved) in str(caught.value)
+
+
+# -- narrow types ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("dtype", "error"), [(torch.bfloat16, 0.05), (torch.float16, 0.01)])
+@torch.no_grad()
+def test_narrow_types_draw_the_same_picture(dtype: torch.dtype, error: float):
+    photo, style = inputs(1, 40, 32)
+    expected = tiny()(photo, style)
+    picture = tiny().to(dtype)(photo.to(dtype), style.to(dtype))
+    assert picture.dtype == dtype
+    assert_same(picture.float(), expected, error)
 
 
 # -- compilers -------------------------------------------------------------------------------------
@@ -255,11 +333,11 @@ def test_broken_files_are_one_line(saved: Path, tmp_path: Path):
 def test_torch_compile_gives_the_same_picture_and_gradients():
     model = tiny()
     photo, style = inputs(2, 17, 24)
-    noise = model.draw_noise(17, 24)
+    noise, stroke = model.draw_noise(17, 24), torch.tensor([0.6, 2])
     compiled = torch.compile(model, backend="aot_eager")
     results = []
     for run in (model, compiled):
-        picture = run(photo, style, noise)
+        picture = run(photo, style, noise, stroke=stroke)
         loss = (picture * torch.linspace(-1, 1, picture.numel()).view_as(picture)).sum()
         gradients = torch.autograd.grad(loss, list(model.parameters()))
         results.append((picture, torch.cat([gradient.flatten() for gradient in gradients])))
@@ -278,14 +356,19 @@ def test_export_keeps_batch_height_and_width_free():
     program = torch.export.export(
         model,
         (photo, style, model.draw_noise(64, 48)),
-        dynamic_shapes=(
-            {0: batch, 2: 8 * rows, 3: 8 * columns}, {0: batch}, {2: 4 * rows, 3: 4 * columns}
-        ),
-    )  # fmt: skip
+        kwargs={"stroke": torch.tensor([0.5, 2])},
+        dynamic_shapes={
+            "photo": {0: batch, 2: 8 * rows, 3: 8 * columns},
+            "style": {0: batch},
+            "noise": {2: 2 * rows, 3: 2 * columns},
+            "stroke": {0: batch},
+        },
+    )
     scans = [node for node in program.graph.nodes if "selective_scan" in str(node.target)]
-    assert len(scans) == 2  # one operator a block
+    assert len(scans) == 1  # one operator a block
     exported = program.module()
     for size in ((72, 104), (16, 32)):
         photo, style = inputs(3, *size)
-        noise = model.draw_noise(*size)
-        assert_same(exported(photo, style, noise), model(photo, style, noise))
+        noise, stroke = model.draw_noise(*size), torch.tensor([0.5, 1, 3])
+        result = exported(photo, style, noise, stroke=stroke)
+        assert_same(result, model(photo, style, noise, stroke=stroke))

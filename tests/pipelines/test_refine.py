@@ -22,10 +22,10 @@ QUICK = RefineOptions(
 
 
 @pytest.fixture(scope="module", params=["first design", "second design"])
-def pipe(request, tiny_pipeline, tiny_second_folder) -> StylizePipeline:
+def pipe(request, tiny_pipeline, tiny_pipeline_folder) -> StylizePipeline:
     if request.param == "first design":
         return tiny_pipeline
-    return StylizePipeline.from_pretrained(tiny_second_folder, device="cpu")
+    return StylizePipeline.from_pretrained(tiny_pipeline_folder, device="cpu")
 
 
 @pytest.fixture

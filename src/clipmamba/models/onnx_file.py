@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from clipmamba.errors import InputError
 from clipmamba.files import reason, write_whole
 from clipmamba.models.gamut import into_gamut
-from clipmamba.models.second_design import Guidance, SecondStylizer, SecondView, stroke_for_network
-from clipmamba.models.stylizer import STRIDE, Stylizer
+from clipmamba.models.stylizer import STRIDE, stroke_for_network
+from clipmamba.models.view import StylizerView
 from clipmamba.nn import MambaMixer
 from clipmamba.ops import scan_backend
 
@@ -29,50 +29,37 @@ class AnySize(nn.Module):
     """A network including its margin; the padding to multiples of 8 follows from the noise's size.
 
     Args:
-        network: A stylizer in evaluation mode, or a view of one of the second design.
+        network: A view of a stylizer in evaluation mode; its stroke size is not built in.
         style: A built-in style for every photo, (1, E); None if `forward` takes styles.
         gamut: Whether to map colors outside sRGB into its gamut.
     """
 
-    stylizer: Stylizer | SecondStylizer
     style: Tensor | None
-    guidance: Guidance | None
 
-    def __init__(
-        self,
-        network: Stylizer | SecondView,
-        style: Tensor | None = None,
-        gamut: bool = True,
-    ):
+    def __init__(self, network: StylizerView, style: Tensor | None = None, gamut: bool = True):
         super().__init__()
-        self.gamut = gamut
-        own: Stylizer | SecondStylizer
-        if isinstance(network, SecondView):
-            own, self.guidance = network.stylizer, network.guidance
-        else:
-            own, self.guidance = network, None
-        self.stylizer = copy.deepcopy(own)
+        self.gamut, self.guidance = gamut, network.guidance
+        self.stylizer = copy.deepcopy(network.stylizer)
         for module in self.stylizer.modules():
             if isinstance(module, MambaMixer):
-                module.each_line = module.by_line
+                module.each_line = True
         self.register_buffer("style", style)
 
     def forward(
         self,
         photo: Tensor,
         noise: Tensor,
+        stroke: Tensor,
         style: Tensor | None = None,
-        stroke: Tensor | None = None,
     ) -> Tensor:
         """Restyle photos.
 
         Args:
             photo: sRGB in [0, 1], (B, 3, H, W).
-            noise: Standard normal numbers for the photo with its margin, (1, n, s h, s w) with
-                h = ceil((H + 2 margin) / 8), w = ceil((W + 2 margin) / 8), s = 4, or 2 for the
-                second design.
+            noise: Standard normal numbers for the photo with its margin, (1, n, 2 h, 2 w) with
+                h = ceil((H + 2 margin) / 8), w = ceil((W + 2 margin) / 8).
+            stroke: Stroke size relative to the default, (1,).
             style: Unit style embeddings (B, E).
-            stroke: Stroke size relative to the default, (1,); second design only.
 
         Returns:
             Pictures (B, 3, H, W), sRGB in [0, 1], or of any range without `gamut`.
@@ -91,26 +78,18 @@ class AnySize(nn.Module):
             for cells, side in zip(noise.shape[2:], (height, width), strict=True)
         )
         padded = F.pad(photo, (margin, right, margin, below), mode="replicate")
-        if isinstance(self.stylizer, Stylizer):
-            picture: Tensor = self.stylizer.restyle(padded, style, noise)
-        else:
-            assert stroke is not None
-            # sizes as tensors of the graph, since Python's max() would not be traced
-            sides = torch.stack([torch.scalar_tensor(height), torch.scalar_tensor(width)])
-            sizes = stroke_for_network(stroke, sides.amax(0))
-            picture = self.stylizer.restyle(
-                padded,
-                noise,
-                style,
-                stroke=sizes.expand(photo.shape[0]),
-                guidance=self.guidance,
-            )
+        # sizes as tensors of the graph, since Python's max() would not be traced
+        sides = torch.stack([torch.scalar_tensor(height), torch.scalar_tensor(width)])
+        sizes = stroke_for_network(stroke, sides.amax(0)).expand(photo.shape[0])
+        picture = self.stylizer.restyle(
+            padded, style, noise, stroke=sizes, guidance=self.guidance
+        )
         picture = picture[:, :, margin : margin + height, margin : margin + width]
         return into_gamut(picture) if self.gamut else picture
 
 
 def write_onnx(
-    network: Stylizer | SecondView, path: Path, style: Tensor | None = None, gamut: bool = True
+    network: StylizerView, path: Path, style: Tensor | None = None, gamut: bool = True
 ) -> tuple[str, ...]:
     """Export a network as ONNX, float32, opset 18; the file is written atomically.
 
@@ -139,14 +118,12 @@ def write_onnx(
     photo = torch.rand(2, 3, height, width)
     noise = stylizer.draw_noise(height + around, width + around)
     free, rows, columns = torch.export.Dim.DYNAMIC, torch.export.Dim("h"), torch.export.Dim("w")
-    given: dict[str, Tensor] = {"photo": photo, "noise": noise}
-    shapes = {"photo": {0: free, 2: free, 3: free}, "noise": {2: cells * rows, 3: cells * columns}}
+    given: dict[str, Tensor] = {"photo": photo, "noise": noise, "stroke": torch.ones(1)}
+    noise_shape = {2: cells * rows, 3: cells * columns}
+    shapes = {"photo": {0: free, 2: free, 3: free}, "noise": noise_shape, "stroke": {}}
     if style is None:
         given["style"] = F.normalize(torch.randn(2, stylizer.config.style_dim), dim=1)
         shapes["style"] = {0: free}
-    if isinstance(network, SecondView):
-        given["stroke"] = torch.ones(1)
-        shapes["stroke"] = {}
     # One operator per scan, whatever backend this machine would use.
     with scan_backend("torch"), torch.no_grad(), _quiet():
         program = torch.onnx.export(

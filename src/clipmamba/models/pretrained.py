@@ -114,8 +114,9 @@ class Pretrained(nn.Module):
             tensors, _ = read_tensors(folder / WEIGHTS_NAME)
             check_shapes(folder / WEIGHTS_NAME, tensors, model.state_dict())
             for name, value in tensors.items():
-                if value.is_floating_point() and name.split(".")[-1] not in cls.keep_in_float32:
-                    tensors[name] = value.to(torch_dtype)
+                if value.is_floating_point():
+                    keep = name.split(".")[-1] in cls.keep_in_float32
+                    tensors[name] = value.to(torch.float32 if keep else torch_dtype)
             model.load_state_dict(tensors, assign=True)
         return model.eval()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import ClassVar, Literal
 
 import torch
@@ -10,40 +11,57 @@ from torch import Tensor, nn
 
 from clipmamba.models.pretrained import Pretrained, configured
 from clipmamba.nn import (
-    ConvStage,
-    Head,
+    Grain,
     PictureMoments,
-    Stem,
+    ShuffleUp,
+    StyleAffine,
     StyleBlock,
-    StyleProjection,
-    StyleUpsample,
+    StyledConv,
 )
 
 STRIDE = 8  # pixels of the photo per position of the deepest feature map
+NATIVE_SIDE = 512  # longest side in pixels at which the network's stroke size is 1
+LEAST_STROKE, LARGEST_STROKE = 0.5, 5.0  # range of stroke sizes in training
+
+
+@dataclasses.dataclass(frozen=True)
+class Guidance:
+    """Extrapolation of style codes away from their mean; see `Stylizer.middle_code`.
+
+    Attributes:
+        factor: Factor on a code's distance from the mean; 1 leaves it as trained.
+        middle: Mean style code, (code_dim,).
+    """
+
+    factor: float
+    middle: Tensor
 
 
 class Stylizer(Pretrained):
     """Restyles a photo in one pass; linear in its pixels with the default mixer.
 
-    A convolutional stem reduces the photo to an eighth of its size, blocks mix there over the whole
-    picture and again at a quarter, and a light decoder with skips upsamples. The style conditions
-    every layer.
+    A stem reduces the photo to an eighth of its size, where Mamba blocks mix over the whole
+    picture; a decoder draws strokes at a quarter of the size and upsamples to half size, where
+    twelve channels are the pixels. One skip, at a quarter, keeps faces and contours, as far as the
+    style wants them; finer skips would carry the photo itself through, which makes photorealistic
+    filters (Yoo et al., "Photorealistic Style Transfer via Wavelet Transforms", ICCV 2019). Style
+    embedding and stroke size condition every layer.
 
     Args:
         style_dim: Width E of the style embeddings, CLIP's embedding width.
         clip: Name of the CLIP model whose space they lie in.
         widths: Channels at 1/2, 1/4 and 1/8 of the size.
         depth: Blocks at 1/8.
-        quarter_depth: Blocks at 1/4, in the decoder.
-        head_width: Channels at full size.
+        quarter_depth: Convolutions at 1/4, in the decoder.
+        half_depth: Convolutions at 1/2, in the decoder.
         state: States per channel of the scan.
         expand: Width of the feed-forward nets in channels.
         code_dim: Width of the style code.
-        noise: Channels of noise for the stem, the source of grain and strokes.
+        noise: Channels of noise, the source of dabs and grain.
         mixer: "mamba", "attention" or "conv".
         bend: Whether the style modulates the scan's parameters (mixer "mamba").
-        least_step: Minimum step size of the scan; states fade after 1 / least_step positions, so
-            that the network generalizes to larger pictures.
+        least_step: Minimum step size of the scan; states fade after 1 / least_step positions of
+            8 pixels.
 
     Examples:
         >>> network = Stylizer(style_dim=16, widths=(8, 8, 8), depth=1, quarter_depth=1)
@@ -52,49 +70,49 @@ class Stylizer(Pretrained):
     """
 
     keep_in_float32: ClassVar[tuple[str, ...]] = ("A_log", "delta_bias", "D")
-    margin = 16  # pixels of padding at each edge, where scans lack context
-    stride = STRIDE
-    noise_stride = 2  # pixels per position of the noise
-    code_bias = "style.net.2.bias"  # parameter that shifts the style code of every layer
+    margin: ClassVar[int] = 24
+    """Pixels of padding at each edge of a photo, where scans lack context."""
+    noise_stride: ClassVar[int] = 4
+    """Pixels of the photo per position of the noise."""
+    code_bias: ClassVar[str] = "to_code.1.bias"
+    """Parameter that shifts the style code of every layer."""
 
     @configured
     def __init__(
         self,
         style_dim: int = 256,
         clip: str = "mini",
-        widths: tuple[int, int, int] = (32, 64, 160),
-        depth: int = 5,
-        quarter_depth: int = 2,
-        head_width: int = 16,
-        state: int = 16,
+        widths: tuple[int, int, int] = (32, 80, 160),
+        depth: int = 6,
+        quarter_depth: int = 4,
+        half_depth: int = 1,
+        state: int = 8,
         expand: int = 2,
         code_dim: int = 256,
         noise: int = 4,
         mixer: Literal["mamba", "attention", "conv"] = "mamba",
         bend: bool = True,
-        least_step: float = 0.05,
+        least_step: float = 0.1,
     ):
         super().__init__()
         half, quarter, eighth = widths
-
-        def blocks(dim: int, count: int) -> nn.ModuleList:
-            return nn.ModuleList(
-                StyleBlock(dim, code_dim, mixer, state, expand, bend, least_step)
-                for _ in range(count)
-            )
-
-        self.style = StyleProjection(style_dim, code_dim)
-        self.stem = Stem((half, quarter, eighth), code_dim, noise)
-        self.blocks = blocks(eighth, depth)
-        self.reduce_eighth = nn.Conv2d(eighth, quarter, 1)
-        self.to_quarter = StyleUpsample(quarter, code_dim)
-        self.join_quarter = ConvStage(2 * quarter, quarter, code_dim)
-        self.quarter_blocks = blocks(quarter, quarter_depth)
-        self.reduce_quarter = nn.Conv2d(quarter, half, 1)
-        self.to_half = StyleUpsample(half, code_dim)
-        self.join_half = ConvStage(2 * half, half, code_dim, normalize=False)
-        self.refine_half = ConvStage(half, half, code_dim, normalize=False)
-        self.head = Head(half, head_width, code_dim)
+        self.from_point = nn.Linear(style_dim, code_dim)
+        self.from_stroke = nn.Linear(3, code_dim)
+        self.to_code = nn.Sequential(nn.SiLU(), nn.Linear(code_dim, code_dim))
+        self.to_half = StyledConv(12, half, code_dim, normalize=True)
+        self.to_quarter = StyledConv(half, quarter, code_dim, stride=2, normalize=True)
+        self.grain = Grain(noise, quarter, code_dim)
+        self.to_eighth = StyledConv(quarter, eighth, code_dim, stride=2, normalize=True)
+        self.blocks = nn.ModuleList(
+            StyleBlock(eighth, code_dim, mixer, state, expand, bend, least_step)
+            for _ in range(depth)
+        )
+        self.keep = StyleAffine(quarter, code_dim)
+        self.up_quarter = ShuffleUp(eighth, quarter)
+        self.at_quarter = _convs(quarter, code_dim, quarter_depth)
+        self.up_half = ShuffleUp(quarter, half)
+        self.at_half = _convs(half, code_dim, half_depth)
+        self.to_pixels = nn.Conv2d(half, 12, 3, padding=1)
 
     def forward(
         self,
@@ -102,6 +120,8 @@ class Stylizer(Pretrained):
         style: Tensor,
         noise: Tensor | None = None,
         whole: PictureMoments | None = None,
+        stroke: Tensor | None = None,
+        guidance: Guidance | None = None,
     ) -> Tensor:
         """Restyle photos.
 
@@ -111,6 +131,9 @@ class Stylizer(Pretrained):
             noise: Noise from `draw_noise`; None for that of seed 0.
             whole: Moments of the whole pictures if `photo` is a tile; if empty, it is filled from
                 `photo`.
+            stroke: Stroke sizes, (B,), 1 as on a style picture of some 256 pixels; trained from
+                0.5 to 5. None means 1.
+            guidance: Extrapolation of the style code; None for no extrapolation.
 
         Returns:
             Pictures (B, 3, H, W), sRGB; values may leave [0, 1], see `into_gamut`.
@@ -121,8 +144,53 @@ class Stylizer(Pretrained):
         self._check(photo, style)
         height, width = photo.shape[2:]
         padded, noise = self._padded(photo, noise)
-        picture = self.restyle(padded, style, noise, whole)
+        picture = self.restyle(padded, style, noise, whole, stroke, guidance)
         return picture[:, :, :height, :width].to(photo.dtype)
+
+    def restyle(
+        self,
+        photo: Tensor,
+        style: Tensor,
+        noise: Tensor,
+        whole: PictureMoments | None = None,
+        stroke: Tensor | None = None,
+        guidance: Guidance | None = None,
+    ) -> Tensor:
+        """Run `forward` without checks, for photos whose sides are multiples of `STRIDE`."""
+        code = self.encode(style, stroke, guidance)
+        quarter, x = self._stem(photo, noise, code, whole)
+        x = x.permute(0, 2, 3, 1)
+        for block in self.blocks:
+            x = block(x, code)
+        x = self.up_quarter(x.permute(0, 3, 1, 2)) + self.keep(quarter, code)
+        for stage in self.at_quarter:
+            x = x + stage(x, code)
+        x = self.up_half(x)
+        for stage in self.at_half:
+            x = x + stage(x, code)
+        return F.pixel_shuffle(self.to_pixels(x), 2) + 0.5
+
+    def encode(
+        self, style: Tensor, stroke: Tensor | None = None, guidance: Guidance | None = None
+    ) -> Tensor:
+        """Compute the code (B, code_dim) that conditions every layer; see `forward`."""
+        size = style.new_zeros(len(style)) if stroke is None else stroke.to(style).log2()
+        size = torch.stack([size, size.square() / 4, size.sin()], dim=1)
+        scaled = style * self.config.style_dim**0.5  # from unit rows to unit variance
+        hidden = self.from_point(scaled) + self.from_stroke(size)
+        code = F.layer_norm(hidden + self.to_code(hidden), (self.config.code_dim,))
+        if guidance is None or guidance.factor == 1:
+            return code
+        return torch.lerp(guidance.middle.to(code).expand_as(code), code, guidance.factor)
+
+    def middle_code(self, styles: Tensor) -> Tensor:
+        """Compute the mean code (code_dim,) of many style embeddings (N, E), for `Guidance`.
+
+        A network trained on many styles gives each a little of the others. StyleGAN's truncation
+        (Karras et al., CVPR 2019) pulls codes toward their mean; a factor above 1 does the
+        opposite.
+        """
+        return self.encode(styles).mean(0)
 
     def survey(
         self,
@@ -130,46 +198,13 @@ class Stylizer(Pretrained):
         style: Tensor,
         noise: Tensor,
         whole: PictureMoments,
-        stem_only: bool = False,
+        stroke: Tensor | None = None,
+        guidance: Guidance | None = None,
     ) -> None:
-        """Run `forward` only as far as it needs `whole`, or only the stem; draws nothing."""
+        """Run `forward` only as far as it needs `whole`; draws nothing."""
         self._check(photo, style)
         padded, noise = self._padded(photo, noise)
-        code = self.style(style)
-        if stem_only:
-            self.stem(padded, noise, code, whole)
-        else:
-            self._features(padded, noise, code, whole)
-
-    def restyle(
-        self, photo: Tensor, style: Tensor, noise: Tensor, whole: PictureMoments | None = None
-    ) -> Tensor:
-        """Run `forward` without checks, for (B, 3, H, W) with H and W multiples of 8."""
-        code = self.style(style)
-        half, x = self._features(photo, noise, code, whole)
-        x = _run(self.quarter_blocks, x, code)
-        x = self.to_half(self.reduce_quarter(x), code)
-        x = self.join_half(torch.cat([x, half], dim=1), code)
-        x = x + self.refine_half(x, code)
-        picture: Tensor = self.head(x, photo, code)
-        return picture
-
-    def _features(
-        self, photo: Tensor, noise: Tensor, code: Tensor, whole: PictureMoments | None
-    ) -> tuple[Tensor, Tensor]:
-        """Compute features at half size from the stem, and at a quarter from the deepest blocks."""
-        half, quarter, x = self.stem(photo, noise, code, whole)
-        x = _run(self.blocks, x, code)
-        x = self.to_quarter(self.reduce_eighth(x), code)
-        return half, self.join_quarter(torch.cat([x, quarter], dim=1), code, whole)
-
-    def _padded(self, photo: Tensor, noise: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Pad the photo to the network's stride; return it and its noise, by default of seed 0."""
-        height, width = photo.shape[2:]
-        if noise is None:
-            noise = self.draw_noise(height, width)
-        padding = (0, -width % STRIDE, 0, -height % STRIDE)
-        return F.pad(photo, padding, mode="replicate"), noise.to(photo.device)
+        self._stem(padded, noise, self.encode(style, stroke, guidance), whole)
 
     def draw_noise(self, height: int, width: int, seed: int = 0, batch: int = 1) -> Tensor:
         """Draw noise for photos of a size; each seed gives another grain.
@@ -181,13 +216,32 @@ class Stylizer(Pretrained):
             batch: Number of different rows; one row serves any number of photos.
 
         Returns:
-            Standard normal noise on the CPU, (batch, noise, H/2, W/2) of the padded size.
+            Standard normal noise on the CPU, float32, (batch, noise, H/4, W/4) of the padded
+            size.
         """
-        size = [-(-side // STRIDE) * STRIDE // 2 for side in (height, width)]
-        generator = torch.Generator().manual_seed(seed)
+        stride = STRIDE // self.noise_stride
+        size = [-(-side // STRIDE) * stride for side in (height, width)]
+        generator = torch.Generator("cpu").manual_seed(seed)
         return torch.randn(
             batch, self.config.noise, *size, generator=generator, dtype=torch.float32, device="cpu"
         )
+
+    def _stem(
+        self, photo: Tensor, noise: Tensor, code: Tensor, whole: PictureMoments | None
+    ) -> tuple[Tensor, Tensor]:
+        """Compute feature maps at a quarter and an eighth of the size."""
+        x = F.pixel_unshuffle(photo * 2 - 1, 2)
+        half = self.to_half(x.contiguous(memory_format=torch.channels_last), code, whole)
+        quarter = self.grain(self.to_quarter(half, code, whole), noise, code)
+        return quarter, self.to_eighth(quarter, code, whole)
+
+    def _padded(self, photo: Tensor, noise: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Pad the photo to the network's stride; return it and its noise, by default of seed 0."""
+        height, width = photo.shape[2:]
+        if noise is None:
+            noise = self.draw_noise(height, width)
+        padding = (0, -width % STRIDE, 0, -height % STRIDE)
+        return F.pad(photo, padding, mode="replicate"), noise.to(photo.device)
 
     def _check(self, photo: Tensor, style: Tensor) -> None:
         if photo.ndim != 4 or photo.shape[1] != 3 or 0 in photo.shape:
@@ -199,9 +253,15 @@ class Stylizer(Pretrained):
             )
 
 
-def _run(blocks: nn.ModuleList, x: Tensor, code: Tensor) -> Tensor:
-    """Run blocks, which use channels last, on a feature map (B, C, H, W)."""
-    x = x.permute(0, 2, 3, 1)
-    for block in blocks:
-        x = block(x, code)
-    return x.permute(0, 3, 1, 2)
+def stroke_for_network(stroke: Tensor, side: int | Tensor) -> Tensor:
+    """Compute the network's stroke size, so that strokes stay in proportion to the picture.
+
+    Args:
+        stroke: Stroke size relative to the default.
+        side: Longest side of the network's input, in pixels.
+    """
+    return (stroke * side / NATIVE_SIDE).clamp(LEAST_STROKE, LARGEST_STROKE)
+
+
+def _convs(channels: int, code_dim: int, depth: int) -> nn.ModuleList:
+    return nn.ModuleList(StyledConv(channels, channels, code_dim) for _ in range(depth))

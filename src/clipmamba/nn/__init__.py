@@ -1,32 +1,24 @@
 """Modules that own parameters: mixers, style-conditioned blocks, convolutional stages."""
 
 from clipmamba.nn.block import StyleBlock
-from clipmamba.nn.conditioning import (
-    PictureMoments,
-    StyleAffine,
-    StyleNorm,
-    StyleProjection,
-    TileMoments,
-)
-from clipmamba.nn.convolution import ConvStage, Head, Stem, StyleUpsample
+from clipmamba.nn.conditioning import PictureMoments, StyleAffine, StyleNorm, TileMoments
+from clipmamba.nn.convolution import Grain, ShuffleUp, StyledConv
 from clipmamba.nn.mamba import MambaBlock, MambaState
 from clipmamba.nn.mixers import AttentionMixer, ConvMixer, MambaMixer, make_mixer
 
 __all__ = [
     "AttentionMixer",
     "ConvMixer",
-    "ConvStage",
-    "Head",
+    "Grain",
     "MambaBlock",
     "MambaMixer",
     "MambaState",
     "PictureMoments",
-    "Stem",
+    "ShuffleUp",
     "StyleAffine",
     "StyleBlock",
     "StyleNorm",
-    "StyleProjection",
-    "StyleUpsample",
+    "StyledConv",
     "TileMoments",
     "make_mixer",
 ]

@@ -21,7 +21,6 @@ class StyleBlock(nn.Module):
         expand: Width of the feed-forward net in C.
         bend: Whether the style modulates the scan's parameters.
         least_step: Minimum step size of the scan; states fade after 1 / least_step positions.
-        by_line: Whether every row and column is scanned separately.
     """
 
     def __init__(
@@ -29,16 +28,15 @@ class StyleBlock(nn.Module):
         dim: int,
         code_dim: int,
         mixer: str = "mamba",
-        state: int = 16,
+        state: int = 8,
         expand: int = 2,
         bend: bool = True,
-        least_step: float = 0.05,
-        by_line: bool = False,
+        least_step: float = 0.1,
     ):
         super().__init__()
         self.dim = dim
         self.modulation = nn.Linear(code_dim, 6 * dim)
-        self.mixer = make_mixer(mixer, dim, code_dim, state, bend, least_step, by_line)
+        self.mixer = make_mixer(mixer, dim, code_dim, state, bend, least_step)
         self.feed_forward = nn.Sequential(
             nn.Linear(dim, expand * dim), nn.GELU(), nn.Linear(expand * dim, dim)
         )

@@ -7,47 +7,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-class StyleProjection(nn.Module):
-    """Maps a style embedding to the code that conditions every layer.
-
-    Args:
-        style_dim: Width E of the style embedding.
-        code_dim: Width of the code.
-    """
-
-    def __init__(self, style_dim: int, code_dim: int):
-        super().__init__()
-        self.scale = style_dim**0.5  # from unit rows to unit variance
-        self.net = nn.Sequential(
-            nn.Linear(style_dim, code_dim), nn.SiLU(), nn.Linear(code_dim, code_dim), nn.SiLU()
-        )
-        self.guidance = 1.0
-        self._middle = torch.zeros(code_dim)
-
-    @torch.no_grad()
-    def guide(self, styles: Tensor, guidance: float) -> None:
-        """Extrapolate style codes away from their mean.
-
-        A network trained on many styles gives each a little of the others. StyleGAN's truncation
-        (Karras et al., CVPR 2019) pulls codes toward their mean; a factor above 1 does the
-        opposite.
-
-        Args:
-            styles: Unit embeddings (N, E) of many different styles, for the mean code.
-            guidance: Factor on a code's distance from the mean; 1 leaves codes as trained.
-        """
-        self.guidance = 1.0
-        self._middle = self(styles).mean(0)
-        self.guidance = guidance
-
-    def forward(self, style: Tensor) -> Tensor:
-        """Map unit style embeddings (B, E) to codes (B, code_dim)."""
-        code: Tensor = self.net(style * self.scale)
-        if self.guidance == 1:
-            return code
-        return torch.lerp(self._middle.to(code).expand_as(code), code, self.guidance)
-
-
 class StyleAffine(nn.Module):
     """Scales and shifts every channel by the style (feature-wise linear modulation).
 

@@ -21,6 +21,8 @@ WIPE = 1000.0  # a step size that resets the state
 class MambaMixer(nn.Module):
     """Mamba's selective scan (S6) along rows and columns, both ways, modulated by the style.
 
+    Every row and column is scanned separately.
+
     Gu & Dao, "Mamba: Linear-Time Sequence Modeling with Selective State Spaces", 2023; the four
     directions as in Liu et al., "VMamba", 2024. The style shifts the low-rank code of the step
     size and scales the output map C of every direction.
@@ -34,25 +36,22 @@ class MambaMixer(nn.Module):
         least_step: Added to every step size, so that states fade after 1 / least_step positions
             and the network generalizes to larger pictures. Without it, a scan may learn to count
             positions, and paint the far end of a large picture differently.
-        by_line: Whether every row and column is scanned separately. Otherwise the scan continues
-            from the end of a line to the start of the next, at the other side of the picture.
     """
 
     each_line = False
-    """Whether a scan by line uses `scan_lines`, for exports; same result, but no gradient."""
+    """Whether to use `scan_lines`, for exports; same result, but no gradient."""
 
     def __init__(
         self,
         dim: int,
         code_dim: int,
-        state: int = 16,
+        state: int = 8,
         rank: int = 0,
         bend: bool = True,
-        least_step: float = 0.05,
-        by_line: bool = False,
+        least_step: float = 0.1,
     ):
         super().__init__()
-        self.dim, self.state, self.least_step, self.by_line = dim, state, least_step, by_line
+        self.dim, self.state, self.least_step = dim, state, least_step
         self.rank = rank or max(1, dim // 16)
         self.in_proj = nn.Linear(dim, 2 * dim)
         self.local = nn.Conv2d(dim, dim, 3, padding=1, groups=dim)
@@ -85,9 +84,7 @@ class MambaMixer(nn.Module):
     def _scan(self, inner: Tensor, code: Tensor) -> Tensor:
         """Scan the four directions as four long sequences: (B, C, H, W) to (B, H, W, C)."""
         height, width = inner.shape[2:]
-        if self.by_line:
-            inner = F.pad(inner, (0, 1, 0, 1))
-
+        inner = F.pad(inner, (0, 1, 0, 1))
         projected = self.x_proj(inner.permute(0, 2, 3, 1))
         projected = projected.permute(0, 3, 1, 2).unflatten(1, (DIRECTIONS, -1))
         projected = _own_direction(projected)  # (B, 4, R + 2N, L), each in its own order
@@ -98,8 +95,7 @@ class MambaMixer(nn.Module):
             bend_delta, bend_C = torch.split(bend, [self.rank, self.state], dim=2)
             delta_code, C = delta_code + bend_delta, C * (1 + bend_C)
         delta = self.delta_weight @ delta_code  # (B, 4, C, L)
-        if self.by_line:
-            delta = delta + _line_ends(height, width, delta)
+        delta = delta + _line_ends(height, width, delta)
         y = cross_selective_scan(
             inner,
             delta.to(inner.dtype),
@@ -114,7 +110,7 @@ class MambaMixer(nn.Module):
         return y[:, :, :height, :width].permute(0, 2, 3, 1)
 
     def _scan_each_line(self, inner: Tensor, code: Tensor) -> Tensor:
-        """Compute `_scan` by line, with all rows, or all columns, in parallel.
+        """Compute `_scan` with all rows, or all columns, in parallel.
 
         Exports run this several times as fast: it has few steps, and transposes only its input and
         output.
@@ -227,8 +223,7 @@ def make_mixer(
     code_dim: int,
     state: int,
     bend: bool = True,
-    least_step: float = 0.05,
-    by_line: bool = False,
+    least_step: float = 0.1,
 ) -> nn.Module:
     """Build a mixer by name: "mamba", "attention" or "conv".
 
@@ -236,7 +231,7 @@ def make_mixer(
         ValueError: The name is unknown.
     """
     if kind == "mamba":
-        return MambaMixer(dim, code_dim, state, bend=bend, least_step=least_step, by_line=by_line)
+        return MambaMixer(dim, code_dim, state, bend=bend, least_step=least_step)
     if kind == "attention":
         return AttentionMixer(dim, code_dim)
     if kind == "conv":

@@ -12,7 +12,7 @@ from clipmamba.errors import InputError
 MAX_STRENGTH = 1.5
 MIN_STROKE, MAX_STROKE = 0.5, 2.0
 DETAIL_SIDE = 1024  # pixels of the long side at detail 1
-WORKING_SIDE = 1280  # longest side in pixels for a network with a stroke size as input
+WORKING_SIDE = 1280  # longest side in pixels of the network's input
 LEAST_WORKING_SIDE = 256  # the same at least, for its finest strokes
 AUTO_TILE = 1024  # tile side for large pictures, in pixels
 AUTO_PIXELS = 2048 * 2048  # pictures with more pixels are large,
@@ -32,9 +32,8 @@ class StylizeOptions:
         preserve_color: Keep the photo's colors and take only light and shade from the style.
         stroke: Size of strokes and texture relative to the default, 0.5 to 2.
         detail: Level of detail, independent of the photo's size, 0.1 to 8: 1 draws strokes as on a
-            picture of 1024 pixels, 2 half as large, 0.5 twice as large. None leaves the size to
-            the network: in proportion to the picture if stroke size is one of its inputs,
-            otherwise fixed in pixels, and so finer on larger photos.
+            picture of 1024 pixels, 2 half as large, 0.5 twice as large. None keeps strokes in
+            proportion to the picture.
         grain: Feed the network the noise that grain and strokes grow from. Without it empty skies
             stay smooth, and a seed only chooses the variant of the words.
         max_size: Longest side of the result in pixels; a smaller photo is not enlarged.
@@ -101,19 +100,14 @@ class StylizeOptions:
             return [None, *range(1, self.variants)]
         return [self.seed + turn for turn in range(self.variants)]
 
-    def working_scale(self, width: int, height: int, sized: bool = False) -> float:
+    def working_scale(self, width: int, height: int) -> float:
         """Compute the scale from the photo to the network's input.
 
         Args:
             width: Width of the photo, in pixels.
             height: Height of the photo, in pixels.
-            sized: Whether the network has stroke size as an input. If not, larger strokes come
-                from a smaller input.
         """
         longest = max(width, height)
-        if not sized:
-            scale = 1.0 if self.detail is None else self.detail * DETAIL_SIDE / longest
-            return scale / self.stroke
         if self.detail is not None:
             return self.detail * DETAIL_SIDE / longest
         return max(min(longest, WORKING_SIDE), LEAST_WORKING_SIDE / self.stroke) / longest

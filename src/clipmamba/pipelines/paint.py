@@ -9,7 +9,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from clipmamba.io.convert import rescale, resize
-from clipmamba.models.second_design import SecondStylizer
 from clipmamba.pipelines.compose import within_gamut
 from clipmamba.pipelines.options import StylizeOptions
 from clipmamba.pipelines.tiles import restyle_in_tiles
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
     from clipmamba.clip import Clip
     from clipmamba.models import Stylizer
-    from clipmamba.models.second_design import SecondView
+    from clipmamba.models.view import StylizerView
     from clipmamba.styles import StylePrior
 
     Painter = Callable[
@@ -32,7 +31,7 @@ class PaintingPipeline(Protocol):
     """What painting and refinement need of a `StylizePipeline`."""
 
     @property
-    def stylizer(self) -> Stylizer | SecondStylizer:
+    def stylizer(self) -> Stylizer:
         """The network."""
 
     @property
@@ -47,10 +46,10 @@ class PaintingPipeline(Protocol):
     def device(self) -> torch.device:
         """Where the network computes."""
 
-    def network_for(self, side: int, stroke: float = 1.0) -> Stylizer | SecondView:
+    def network_for(self, side: int, stroke: float = 1.0) -> StylizerView:
         """Return the network for pictures of a longest side, and strokes of a size."""
 
-    def with_stylizer(self, stylizer: Stylizer | SecondStylizer) -> PaintingPipeline:
+    def with_stylizer(self, stylizer: Stylizer) -> PaintingPipeline:
         """Return a pipeline with other parameters."""
 
 
@@ -76,7 +75,7 @@ def paint(
     [(seed, style)] = layer.styles.items()
     stylizer = pipeline.stylizer
     height, width = photo.shape[2:]
-    scale = options.working_scale(width, height, isinstance(stylizer, SecondStylizer))
+    scale = options.working_scale(width, height)
     small = rescale(photo, scale)
     # Not wider than the photo itself: a margin must not multiply a thin one.
     rows, columns = (min(stylizer.margin, side) for side in small.shape[2:])

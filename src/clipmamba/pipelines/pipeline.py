@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from clipmamba.clip import Clip
     from clipmamba.models import Stylizer
-    from clipmamba.models.second_design import SecondStylizer, SecondView
+    from clipmamba.models.view import StylizerView
     from clipmamba.pipelines.companions import Finish
     from clipmamba.pipelines.paint import Painter
     from clipmamba.pipelines.photo import Photo, Picture
@@ -87,14 +87,15 @@ class StylizePipeline:
 
     def __init__(
         self,
-        stylizer: Stylizer | SecondStylizer,
+        stylizer: Stylizer,
         clip: Clip,
         prior: StylePrior,
         guidance: float = 1.0,
     ) -> None:
+        import torch
         from torch.nn import functional
 
-        from clipmamba.pipelines.guided import Guidance
+        from clipmamba.models.stylizer import Guidance
 
         check_guidance(guidance)
         if stylizer.config.style_dim != clip.embed_dim:
@@ -113,7 +114,8 @@ class StylizePipeline:
         self._network_for: Callable[[int, float], Any] | None = None
         with loading():
             points = functional.normalize(prior.pictures, dim=1).to(self.device)
-            self._guidance = Guidance.of(stylizer, points, guidance)
+            with torch.no_grad():
+                self._guidance = Guidance(guidance, stylizer.middle_code(points))
 
     @classmethod
     def from_pretrained(
@@ -144,13 +146,13 @@ class StylizePipeline:
             clip_name, guidance, root = read_index(ROOT if path is None else path)
 
             from clipmamba.clip import Clip
-            from clipmamba.models import load_stylizer
+            from clipmamba.models import Stylizer
             from clipmamba.styles import StylePrior
 
             clip = Clip.from_pretrained(clip_name, device=target)
             prior = StylePrior.load(root / "prior", clip)
             # Resolved, since a path like "my-model/stylizer" could be the name of a Hub repository.
-            stylizer = load_stylizer((root / "stylizer").resolve()).to(target)
+            stylizer = Stylizer.from_pretrained((root / "stylizer").resolve()).to(target)
             return cls(stylizer.eval().requires_grad_(False), clip, prior, guidance)
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
@@ -179,20 +181,30 @@ class StylizePipeline:
         return next(self.stylizer.parameters()).device
 
     @property
-    def network(self) -> Stylizer | SecondView:
+    def network(self) -> StylizerView:
         """The stylizer as this pipeline runs it: shared parameters, with guidance applied."""
-        return self._guidance.applied(self.stylizer)
+        from clipmamba.models.stylizer import NATIVE_SIDE
 
-    def network_for(self, side: int, stroke: float = 1.0) -> Stylizer | SecondView:
+        return self.network_for(NATIVE_SIDE)
+
+    def network_for(self, side: int, stroke: float = 1.0) -> StylizerView:
         """Return `network` for inputs of a given size.
 
         Args:
             side: longest side of the inputs, in pixels.
-            stroke: stroke size relative to the default; only the second design uses it.
+            stroke: stroke size relative to the default.
         """
+        import torch
+
+        from clipmamba.models.stylizer import stroke_for_network
+        from clipmamba.models.view import StylizerView
+
         if self._network_for is not None:
-            return cast("Stylizer | SecondView", self._network_for(side, stroke))
-        return self._guidance.applied(self.stylizer, side, stroke)
+            return cast("StylizerView", self._network_for(side, stroke))
+        asked = torch.tensor(stroke, dtype=torch.float32, device="cpu")
+        return StylizerView(
+            self.stylizer, stroke_for_network(asked, side).item(), self._guidance
+        )
 
     def with_network(self, network_for: Callable[[int, float], Any]) -> StylizePipeline:
         """Make a pipeline of the same parts with another network, such as one with memory.
@@ -204,11 +216,11 @@ class StylizePipeline:
         other._network_for = network_for
         return other
 
-    def with_stylizer(self, stylizer: Stylizer | SecondStylizer) -> StylizePipeline:
+    def with_stylizer(self, stylizer: Stylizer) -> StylizePipeline:
         """Make a pipeline of the same parts, the same guidance too, around other parameters.
 
         Args:
-            stylizer: of the same design and sizes, such as a view by `nn.overlay`.
+            stylizer: of the same sizes, such as a view by `nn.overlay`.
         """
         other = copy.copy(self)
         other.stylizer = stylizer

@@ -16,17 +16,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from clipmamba.models import Stylizer
-from clipmamba.models.second_design import SecondView
+from clipmamba.models.view import StylizerView
 from clipmamba.nn import PictureMoments, TileMoments
 
 _GRID = 16  # tiles start at multiples of this, so that they share the network's grid
 _OVERLAP = 8  # neighbors overlap by 1 / 8 of a tile,
 _CONTEXT = 64  # but by at least this many pixels, since scans lack context at a tile's edges
-# Survey passes before drawing: the stem's two norms, one after the other, then the norm after the
-# blocks. Each: start as a share of the total time, whether it runs the stem only, share of time.
-_ROUNDS = ((0.0, True, 0.05), (0.05, True, 0.05), (0.1, False, 0.25))
-_SURVEYED = 0.35
+_NORMS = 3  # of the stem, one after the other: each needs a survey pass of its own
+_SURVEY = 0.07  # share of the total time that a survey pass takes
 
 
 @dataclass(frozen=True)
@@ -77,7 +74,7 @@ def spans(length: int, tile: int) -> list[Span]:
 
 
 def restyle_in_tiles(
-    stylizer: Stylizer | SecondView,
+    stylizer: StylizerView,
     photo: Tensor,
     style: Tensor,
     noise: Tensor,
@@ -109,14 +106,14 @@ def restyle_in_tiles(
 
     step = stylizer.noise_stride
     whole = PictureMoments()
-    for begun, stem_only, share in _ROUNDS:
+    for number in range(_NORMS):
         gathering = TileMoments(whole)
-        for box, grain, weights in parts(begun, share):
+        for box, grain, weights in parts(number * _SURVEY, _SURVEY):
             gathering.begin(weights)
-            stylizer.survey(photo[box], style, grain, gathering, stem_only)
+            stylizer.survey(photo[box], style, grain, gathering)
         whole = gathering.gathered()
     result = torch.zeros_like(photo)
-    for box, grain, weights in parts(_SURVEYED, 1 - _SURVEYED):
+    for box, grain, weights in parts(_NORMS * _SURVEY, 1 - _NORMS * _SURVEY):
         result[box] += stylizer(photo[box], style, grain, whole) * weights.to(photo)
     return result
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from clipmamba.clip import Clip
 from clipmamba.losses.vgg import VggFeatures
-from clipmamba.models.second_design import SecondConfig, SecondStylizer
+from clipmamba.models import Stylizer
 from clipmamba.train.pictures import Picture, draw_by_look, read_pictures, set_aside
 from clipmamba.train.stylizer.pairs import SIZE, StyleEntry, write_store
 from clipmamba.train.stylizer.prepared import Prepared, prepare
@@ -86,9 +86,9 @@ def prepared(prepared_folder: Path) -> Prepared:
 
 
 @pytest.fixture
-def stylizer() -> SecondStylizer:
+def stylizer() -> Stylizer:
     torch.manual_seed(0)
-    return SecondStylizer(SMALL)
+    return Stylizer(SMALL)
 
 
 @pytest.fixture
@@ -99,5 +99,5 @@ def networks(vgg_weights: Path, tiny_clip_folder: Path) -> dict[str, nn.Module]:
 
 
 @pytest.fixture
-def task(stylizer: SecondStylizer, networks: dict[str, nn.Module]) -> StylizerTask:
+def task(stylizer: Stylizer, networks: dict[str, nn.Module]) -> StylizerTask:
     return StylizerTask(stylizer, networks)

@@ -34,7 +34,7 @@ def test_a_variant_is_trained_and_measured(
 
 def test_convolutions_have_the_parameters_of_the_whole():
     script = runpy.run_path(str(SCRIPT))
-    whole = script["millions"](script["SecondStylizer"]())
+    whole = script["millions"](script["Stylizer"]())
     depths = script["choose_depths"](16)
     conv = script["SecondConfig"](mixer="conv", depth=depths["conv"])
-    assert script["millions"](script["SecondStylizer"](conv)) == pytest.approx(whole, rel=0.1)
+    assert script["millions"](script["Stylizer"](conv)) == pytest.approx(whole, rel=0.1)

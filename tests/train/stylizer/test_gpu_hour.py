@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from clipmamba.models.second_design import SecondStylizer
+from clipmamba.models import Stylizer
 from clipmamba.train.stylizer.prepared import Prepared
 
 SCRIPT = Path(__file__).parents[3] / "scripts" / "gpu_hour.py"
@@ -62,12 +62,12 @@ def test_half_an_hour_in_small(
     options = ("train", "--packed", packed, "--output", output, "--device", "cpu", "--tiny",
                "--steps", 2, "--batch", 3, "--exact", 1, "--side", 64, "--workers", 0)  # fmt: skip
     assert "step 1 of 2" in run(*options, "--minutes", 0)
-    first = SecondStylizer.from_pretrained(output / "stylizer")
+    first = Stylizer.from_pretrained(output / "stylizer")
     assert "step 2 of 2" in run(*options)
     lines = [json.loads(line) for line in (output / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [1, 2]
     assert all(line["samples_per_second"] > 0 for line in lines)
-    second = SecondStylizer.from_pretrained(output / "stylizer")
+    second = Stylizer.from_pretrained(output / "stylizer")
     assert second.config.style_dim == 16
     assert any(
         not torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True)

@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from clipmamba.models.pretrained import WEIGHTS_NAME
-from clipmamba.models.second_design import SecondStylizer
+from clipmamba.models import Stylizer
 from clipmamba.styles import StylePrior
 from clipmamba.train.checkpoints import latest_checkpoint
 from clipmamba.train.log import read_log
@@ -37,7 +37,7 @@ def options(
     data: Path,
     prepared_folder: Path,
     vgg_weights: Path,
-    stylizer: SecondStylizer,
+    stylizer: Stylizer,
     tiny_clip_folder: Path,
 ) -> dict[str, object]:
     """Everything that `train` needs, small."""
@@ -90,18 +90,18 @@ def test_from_pictures_to_a_folder_that_ships(
     assert [line["step"] for line in lines] == [1, 2, 3]
     assert {"texture", "content", "calm", "pixel", "gamut"} <= set(lines[0])
     assert [line["step"] for line in read_log(folder / "validation.jsonl")] == [2, 3]
-    before = SecondStylizer.from_pretrained(tmp_path / "init")
-    after = SecondStylizer.from_pretrained(folder / "stylizer")
+    before = Stylizer.from_pretrained(tmp_path / "init")
+    after = Stylizer.from_pretrained(folder / "stylizer")
     same = [torch.equal(a, b) for a, b in zip(before.parameters(), after.parameters(), strict=True)]
     assert sum(same) < len(same) / 10
-    SecondStylizer.from_pretrained(folder / "best" / "stylizer")
+    Stylizer.from_pretrained(folder / "best" / "stylizer")
     with Image.open(folder / "sample-final" / "sheet.png") as sheet:
         assert sheet.width > 6 * 64
 
     exported = run("export", "--model", str(folder / "stylizer"), "--prior", str(prior_folder),
                    "--output", str(tmp_path / "ship"), "--guidance", "1.2")  # fmt: skip
     assert exported.exit_code == 0, exported.output
-    shipped = SecondStylizer.from_pretrained(tmp_path / "ship" / "stylizer")
+    shipped = Stylizer.from_pretrained(tmp_path / "ship" / "stylizer")
     for a, b in zip(after.parameters(), shipped.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-6)
     small, large = ((tmp_path / name / WEIGHTS_NAME).stat().st_size
@@ -170,7 +170,7 @@ def test_a_killed_run_resumes_with_the_same_batches_and_losses(
     ]
     assert len(logs[0]) == 3
     assert logs[0] == logs[1]
-    models = [SecondStylizer.from_pretrained(tmp_path / n / "stylizer") for n in ("whole", "run")]
+    models = [Stylizer.from_pretrained(tmp_path / n / "stylizer") for n in ("whole", "run")]
     for a, b in zip(*(model.parameters() for model in models), strict=True):
         assert torch.equal(a, b)
 
@@ -184,7 +184,7 @@ def test_a_new_stylizer_has_the_mixer_and_depth_that_are_asked_for(
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["dry-run"]
     dry = tmp_path / "run" / "dry-run"
     assert latest_checkpoint(dry).name == "checkpoint-0000002"
-    config = SecondStylizer.from_pretrained(dry / "stylizer").config
+    config = Stylizer.from_pretrained(dry / "stylizer").config
     assert (config.mixer, config.depth, config.style_dim) == ("conv", 1, 16)
     assert config.clip == str(tiny_clip_folder)
 
@@ -254,7 +254,7 @@ def test_torchruns_line_trains_in_two_processes(options: dict[str, object], tmp_
     assert done.stderr.count("training with 2 process(es), precision no") == 1  # one reports
     assert json.loads((tmp_path / "run" / "run.json").read_text())["processes"] == 2
     assert [line["step"] for line in read_log(tmp_path / "run" / "log.jsonl")] == [1, 2]
-    SecondStylizer.from_pretrained(tmp_path / "run" / "stylizer")
+    Stylizer.from_pretrained(tmp_path / "run" / "stylizer")
     alone = run("train", *words(options))
     assert alone.exit_code == 2
     assert "launch it as before" in alone.output.splitlines()[-1]

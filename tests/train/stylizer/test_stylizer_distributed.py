@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from clipmamba.losses.vgg import VggFeatures
-from clipmamba.models.second_design import SecondConfig, SecondStylizer
+from clipmamba.models import Stylizer
 from clipmamba.train.stylizer.batches import StylizerBatches
 from clipmamba.train.stylizer.prepared import Prepared
 from clipmamba.train.stylizer.task import LossWeights, StylizerTask
@@ -21,7 +21,7 @@ def make_task(vgg: str) -> StylizerTask:
         style_dim=16, widths=(8, 8, 8), depth=1, quarter_depth=1, state=4, expand=1, code_dim=16
     )
     weights = LossWeights(directional=0, contrastive=0)
-    return StylizerTask(SecondStylizer(small), {"vgg": VggFeatures(vgg)}, weights)
+    return StylizerTask(Stylizer(small), {"vgg": VggFeatures(vgg)}, weights)
 
 
 def two_processes_equal_one(data: str, prepared: str, vgg: str) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from clipmamba.errors import InputError
 from clipmamba.losses.terms import Term, select_terms
-from clipmamba.models.second_design import SecondStylizer
+from clipmamba.models import Stylizer
 from clipmamba.train.stylizer.batches import StylizerBatches
 from clipmamba.train.stylizer.prepared import Prepared
 from clipmamba.train.stylizer.task import TERMS, LossWeights, StylizerTask, pixel_loss
@@ -156,7 +156,7 @@ def test_shares_of_unlike_processes_are_together_the_joint_batch(stylizer, netwo
 
 
 def test_frozen_networks_move_with_the_task_and_are_no_part_of_its_state(
-    task: StylizerTask, stylizer: SecondStylizer, batch
+    task: StylizerTask, stylizer: Stylizer, batch
 ):
     assert {name.split(".")[0] for name in task.state_dict()} == {"stylizer"}
     assert {id(p) for p in task.parameters()} == {id(p) for p in stylizer.parameters()}
@@ -193,7 +193,7 @@ def test_every_loss_of_the_table_has_one_weight():
 
 @pytest.mark.parametrize("term", TERMS, ids=lambda term: term.name)
 def test_a_loss_without_weight_is_not_computed_and_changes_no_other(
-    term: Term, stylizer: SecondStylizer, networks: dict[str, nn.Module], batch
+    term: Term, stylizer: Stylizer, networks: dict[str, nn.Module], batch
 ):
     looks = set()
     networks["vgg"].register_forward_hook(lambda *_: looks.add("vgg"))
@@ -208,7 +208,7 @@ def test_a_loss_without_weight_is_not_computed_and_changes_no_other(
     assert set(rest(batch)) == set(every) - {term.name}
 
 
-def test_a_loss_that_needs_a_missing_network_is_refused(stylizer: SecondStylizer):
+def test_a_loss_that_needs_a_missing_network_is_refused(stylizer: Stylizer):
     with pytest.raises(InputError, match="'texture' needs vgg"):
         StylizerTask(stylizer, {})
     assert StylizerTask(stylizer, {}, dataclasses.replace(NO_LOSSES, pixel=1.0)).terms

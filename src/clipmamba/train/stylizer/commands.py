@@ -14,7 +14,7 @@ from clipmamba.clip import Clip
 from clipmamba.errors import InputError
 from clipmamba.files import write_json
 from clipmamba.losses.vgg import VggFeatures
-from clipmamba.models.second_design import SecondConfig, SecondStylizer
+from clipmamba.models import Stylizer
 from clipmamba.styles import StylePrior
 from clipmamba.train.accelerator import make_accelerator
 from clipmamba.train.best import Validation
@@ -169,12 +169,11 @@ def train_command(
     prepared = Prepared.load(folder)
     given = {name: value for name, value in {"mixer": mixer, "depth": depth}.items() if value}
     if init is None:
-        wanted = SecondConfig(style_dim=prepared.points.shape[2], clip=prepared.clip, **given)  # type: ignore[arg-type]
-        stylizer = SecondStylizer(wanted)
+        stylizer = Stylizer(style_dim=prepared.points.shape[2], clip=prepared.clip, **given)  # type: ignore[arg-type]
     elif given:
         raise InputError("--mixer and --depth are for a new stylizer; drop them, or drop --init")
     else:
-        stylizer = SecondStylizer.from_pretrained(init)
+        stylizer = Stylizer.from_pretrained(init)
     if stylizer.config.clip != prepared.clip:
         raise InputError(
             f"the stylizer of --init reads style embeddings of CLIP {stylizer.config.clip!r}, but "
@@ -231,7 +230,7 @@ def _validation(
 )  # fmt: skip
 def export_command(model: Path, prior_folder: Path | None, output: Path, guidance: float) -> None:
     """Export a model: a trained stylizer in fp16, its prior, and the name of its CLIP."""
-    stylizer = SecondStylizer.from_pretrained(model)
+    stylizer = Stylizer.from_pretrained(model)
     clip = Clip.from_pretrained(stylizer.config.clip)
     prior = StylePrior.load(prior_folder, clip)
     if clip.embed_dim != stylizer.config.style_dim:
@@ -244,7 +243,7 @@ def export_command(model: Path, prior_folder: Path | None, output: Path, guidanc
         name = str(Path(name).resolve())
         logging.warning("the CLIP is not part of the model, which loads it from %s", name)
     prior.clip_name = name
-    stylizer.config = dataclasses.replace(stylizer.config, clip=name)
+    stylizer.config["clip"] = name
     stylizer.half().save_pretrained(output / "stylizer")
     prior.save(output / "prior")
     index = {"_class_name": "StylizePipeline", "clip": name, "guidance": guidance}

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from clipmamba.evaluate.sheet import contact_sheet
 from clipmamba.models.gamut import into_gamut
-from clipmamba.models.second_design import SecondStylizer
+from clipmamba.models import Stylizer
 from clipmamba.train.pictures import open_picture
 from clipmamba.train.stylizer.pairs import as_images
 from clipmamba.train.stylizer.prepared import Prepared
@@ -32,7 +32,7 @@ def sample_sheet(data: Path, prepared: Prepared) -> Callable[[nn.Module, Path], 
     @torch.no_grad()
     def sample(task: nn.Module, folder: Path) -> None:
         stylizer = task.stylizer
-        assert isinstance(stylizer, SecondStylizer)
+        assert isinstance(stylizer, Stylizer)
         device = next(stylizer.parameters()).device
         rows = [
             [

@@ -17,7 +17,7 @@ from clipmamba.losses import contrastive_direction_loss, directional_loss
 from clipmamba.losses.calm import calm_loss
 from clipmamba.losses.terms import Term, select_terms
 from clipmamba.losses.vgg import Moments, structure_loss, texture_loss, texture_moments
-from clipmamba.models.second_design import SecondStylizer
+from clipmamba.models import Stylizer
 
 LEVELS = 4  # of the picture's pyramid: full size, a half, a quarter, an eighth
 WINDOW = 128  # pixels; VGG sees a square of this side of a larger picture
@@ -236,7 +236,7 @@ class StylizerTask(nn.Module):
 
     def __init__(
         self,
-        stylizer: SecondStylizer,
+        stylizer: Stylizer,
         networks: Mapping[str, nn.Module],
         weights: LossWeights = LossWeights(),
     ):

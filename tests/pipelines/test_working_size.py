@@ -1,25 +1,16 @@
-"""The pipeline with a stylizer of the second design."""
+"""The size at which the network sees a photo, and its strokes."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import pytest
 import torch
 
-from clipmamba.models.second_design import SecondConfig, SecondStylizer
 from clipmamba.pipelines import StylizePipeline
-from clipmamba.pipelines.guided import Guidance
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def pipe(tiny_pipeline: StylizePipeline) -> StylizePipeline:
-    torch.manual_seed(0)
-    config = SecondConfig(
-        style_dim=tiny_pipeline.clip.embed_dim, clip=tiny_pipeline.clip.name, widths=(8, 8, 16),
-        depth=1, state=4, expand=1, code_dim=16,
-    )  # fmt: skip
-    return StylizePipeline(SecondStylizer(config).eval(), tiny_pipeline.clip, tiny_pipeline.prior)
+    return tiny_pipeline
 
 
 @pytest.fixture(scope="module")
@@ -27,16 +18,6 @@ def landscape() -> torch.Tensor:
     generator = torch.Generator().manual_seed(0)
     ramp = torch.linspace(0.1, 0.9, 520).expand(1, 3, 300, 520)
     return (ramp + 0.05 * torch.randn(1, 3, 300, 520, generator=generator)).clamp(0, 1)
-
-
-def test_a_saved_pipeline_of_the_second_design_loads(pipe: StylizePipeline, tmp_path: Path):
-    pipe.save_pretrained(tmp_path)
-    loaded = StylizePipeline.from_pretrained(tmp_path, "cpu")
-    assert isinstance(loaded.stylizer, SecondStylizer)
-    photo = torch.rand(1, 3, 40, 50)
-    result = loaded(photo, prompt="ukiyo-e").images
-    assert result.shape == photo.shape
-    assert torch.equal(result, pipe(photo, prompt="ukiyo-e").images)
 
 
 def test_its_tiles_give_the_picture_of_the_whole(pipe: StylizePipeline, landscape: torch.Tensor):
@@ -47,7 +28,7 @@ def test_its_tiles_give_the_picture_of_the_whole(pipe: StylizePipeline, landscap
 
 
 def test_strokes_keep_their_proportion_to_the_picture(pipe: StylizePipeline):
-    sizes = [pipe._guidance.applied(pipe.stylizer, side).stroke for side in (64, 512, 1024, 9000)]
+    sizes = [pipe.network_for(side).stroke for side in (64, 512, 1024, 9000)]
     assert sizes == [0.5, 1, 2, 5]
 
 
@@ -85,13 +66,3 @@ def test_it_works_at_a_size_of_its_own_with_strokes_in_proportion(
     assert not torch.equal(made, photo)
 
 
-@torch.no_grad()
-def test_guidance_drives_styles_apart(pipe: StylizePipeline):
-    width = pipe.clip.embed_dim
-    styles = torch.nn.functional.normalize(torch.randn(5, width), dim=1)
-    photo, noise = torch.rand(1, 3, 40, 48), pipe.stylizer.draw_noise(40, 48)
-    plain, guided = (
-        Guidance.of(pipe.stylizer, styles, factor).applied(pipe.stylizer)(photo, styles[:1], noise)
-        for factor in (1.0, 1.5)
-    )
-    assert (guided - plain).abs().max() > 1e-3
