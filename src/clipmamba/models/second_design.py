@@ -16,7 +16,7 @@ from clipmamba.files import one_line, write_json
 from clipmamba.models.pretrained import CONFIG_NAME, WEIGHTS_NAME
 from clipmamba.nn import PictureMoments, StyleBlock
 from clipmamba.nn.conditioning import StyleAffine
-from clipmamba.nn.stages import Grain, ShuffleUp, StyledConv
+from clipmamba.nn.stages import Grain, SmoothUp, StyledConv
 from clipmamba.weights import check_shapes, read_tensors, write_tensors
 
 NATIVE_SIDE = 512  # longest side in pixels at which the network's stroke size is 1
@@ -47,7 +47,7 @@ class SecondConfig:
     style_dim: int = 256
     clip: str = "mini"
     widths: tuple[int, int, int] = (32, 80, 160)
-    depth: int = 6
+    depth: int = 5
     quarter_depth: int = 4
     half_depth: int = 1
     state: int = 8
@@ -76,7 +76,8 @@ class SecondStylizer(nn.Module):
     twelve channels are the pixels. One skip, at a quarter, keeps faces and contours, as far as the
     style wants them; finer skips would carry the photo itself through, which makes photorealistic
     filters (Yoo et al., "Photorealistic Style Transfer via Wavelet Transforms", ICCV 2019). Style
-    embedding and stroke size condition every layer.
+    embedding and stroke size condition every layer, and instance normalization before it lets the
+    style alone decide how strong each feature is.
 
     Args:
         config: Sizes and mixer.
@@ -117,9 +118,9 @@ class SecondStylizer(nn.Module):
             for _ in range(config.depth)
         )
         self.keep = StyleAffine(quarter, code)
-        self.up_quarter = ShuffleUp(eighth, quarter)
+        self.up_quarter = SmoothUp(eighth, quarter)
         self.at_quarter = _stages(quarter, code, config.quarter_depth)
-        self.up_half = ShuffleUp(quarter, half)
+        self.up_half = SmoothUp(quarter, half)
         self.at_half = _stages(half, code, config.half_depth)
         self.to_pixels = nn.Conv2d(half, 12, 3, padding=1)
 
@@ -165,17 +166,7 @@ class SecondStylizer(nn.Module):
         guidance: Guidance | None = None,
     ) -> Tensor:
         """Run `forward` without checks, for photos whose sides are multiples of `STRIDE`."""
-        code = self.encode(style, stroke, guidance)
-        quarter, x = self._stem(photo, noise, code, whole)
-        x = x.permute(0, 2, 3, 1)
-        for block in self.blocks:
-            x = block(x, code)
-        x = self.up_quarter(x.permute(0, 3, 1, 2)) + self.keep(quarter, code)
-        for stage in self.at_quarter:
-            x = x + stage(x, code)
-        x = self.up_half(x)
-        for stage in self.at_half:
-            x = x + stage(x, code)
+        x = self._features(photo, noise, self.encode(style, stroke, guidance), whole)
         return F.pixel_shuffle(self.to_pixels(x), 2) + 0.5
 
     def encode(
@@ -212,7 +203,7 @@ class SecondStylizer(nn.Module):
         """Run `forward` only as far as it needs `whole`; draws nothing."""
         self._check(photo, style)
         padded, noise = self._padded(photo, noise)
-        self._stem(padded, noise, self.encode(style, stroke, guidance), whole)
+        self._features(padded, noise, self.encode(style, stroke, guidance), whole)
 
     def draw_noise(self, height: int, width: int, seed: int = 0, batch: int = 1) -> Tensor:
         """Draw noise for photos of a size; each seed gives another grain.
@@ -234,14 +225,23 @@ class SecondStylizer(nn.Module):
             batch, self.config.noise, *size, generator=generator, dtype=torch.float32, device="cpu"
         )
 
-    def _stem(
+    def _features(
         self, photo: Tensor, noise: Tensor, code: Tensor, whole: PictureMoments | None
-    ) -> tuple[Tensor, Tensor]:
-        """Compute feature maps at a quarter and an eighth of the size."""
+    ) -> Tensor:
+        """Compute the last feature maps, (B, half, H/2, W/2)."""
         x = F.pixel_unshuffle(photo * 2 - 1, 2)
-        half = self.to_half(x.contiguous(memory_format=torch.channels_last), code, whole)
-        quarter = self.grain(self.to_quarter(half, code, whole), noise, code)
-        return quarter, self.to_eighth(quarter, code, whole)
+        x = self.to_half(x.contiguous(memory_format=torch.channels_last), code, whole)
+        quarter = self.grain(self.to_quarter(x, code, whole), noise, code)
+        x = self.to_eighth(quarter, code, whole).permute(0, 2, 3, 1)
+        for block in self.blocks:
+            x = block(x, code)
+        x = self.up_quarter(x.permute(0, 3, 1, 2)) + self.keep(quarter, code)
+        for stage in self.at_quarter:
+            x = x + stage(x, code, whole)
+        x = self.up_half(x)
+        for stage in self.at_half:
+            x = x + stage(x, code, whole)
+        return x
 
     def _padded(self, photo: Tensor, noise: Tensor | None) -> tuple[Tensor, Tensor]:
         """Pad the photo to the network's stride; return it and its noise, by default of seed 0."""
@@ -360,4 +360,5 @@ def is_second(folder: str | Path) -> bool:
 
 
 def _stages(channels: int, code_dim: int, depth: int) -> nn.ModuleList:
-    return nn.ModuleList(StyledConv(channels, channels, code_dim) for _ in range(depth))
+    stages = (StyledConv(channels, channels, code_dim, normalize=True) for _ in range(depth))
+    return nn.ModuleList(stages)

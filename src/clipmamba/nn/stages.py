@@ -1,4 +1,4 @@
-"""The second design's convolutional parts: styled stages, learned upsampling, grain."""
+"""The second design's convolutional parts: styled stages, upsampling, grain."""
 
 from __future__ import annotations
 
@@ -36,12 +36,11 @@ class StyledConv(nn.Module):
         return F.silu(self.norm(x, code))
 
 
-class ShuffleUp(nn.Module):
-    """Doubles the size with a 1×1 convolution and a pixel shuffle.
+class SmoothUp(nn.Module):
+    """Doubles the size: a 1×1 convolution, then bilinear interpolation.
 
-    Shi et al., "Real-Time Single Image and Video Super-Resolution Using an Efficient Sub-Pixel
-    Convolutional Neural Network", CVPR 2016. The four subpixels start equal, so that training
-    starts without checkerboard artifacts (Aitken et al., 2017).
+    Learned upsampling, such as a pixel shuffle, draws lattices in place of strokes (Odena et al.,
+    "Deconvolution and Checkerboard Artifacts", Distill 2016).
 
     Args:
         inputs: Channels in.
@@ -50,14 +49,11 @@ class ShuffleUp(nn.Module):
 
     def __init__(self, inputs: int, outputs: int):
         super().__init__()
-        self.conv = nn.Conv2d(inputs, 4 * outputs, 1)
-        with torch.no_grad():
-            for values in self.conv.parameters():
-                values.copy_(values[::4].repeat_interleave(4, dim=0))
+        self.conv = nn.Conv2d(inputs, outputs, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, inputs, H, W) to (B, outputs, 2H, 2W)."""
-        return F.pixel_shuffle(self.conv(x), 2)
+        return F.interpolate(self.conv(x), scale_factor=2.0, mode="bilinear")
 
 
 class Grain(nn.Module):
