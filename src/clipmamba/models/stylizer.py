@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from typing import ClassVar, Literal
 
@@ -13,10 +14,13 @@ from clipmamba.models.pretrained import Pretrained, configured
 from clipmamba.nn import (
     Grain,
     PictureMoments,
-    ShuffleUp,
+    SmoothUp,
     StyleAffine,
     StyleBlock,
     StyledConv,
+    StyleNorm,
+    Surveyed,
+    TileMoments,
 )
 
 STRIDE = 8  # pixels of the photo per position of the deepest feature map
@@ -45,7 +49,8 @@ class Stylizer(Pretrained):
     twelve channels are the pixels. One skip, at a quarter, keeps faces and contours, as far as the
     style wants them; finer skips would carry the photo itself through, which makes photorealistic
     filters (Yoo et al., "Photorealistic Style Transfer via Wavelet Transforms", ICCV 2019). Style
-    embedding and stroke size condition every layer.
+    embedding and stroke size condition every layer, and instance normalization before it lets the
+    style alone decide how strong each feature is.
 
     Args:
         style_dim: Width E of the style embeddings, CLIP's embedding width.
@@ -83,7 +88,7 @@ class Stylizer(Pretrained):
         style_dim: int = 256,
         clip: str = "mini",
         widths: tuple[int, int, int] = (32, 80, 160),
-        depth: int = 6,
+        depth: int = 5,
         quarter_depth: int = 4,
         half_depth: int = 1,
         state: int = 8,
@@ -99,18 +104,18 @@ class Stylizer(Pretrained):
         self.from_point = nn.Linear(style_dim, code_dim)
         self.from_stroke = nn.Linear(3, code_dim)
         self.to_code = nn.Sequential(nn.SiLU(), nn.Linear(code_dim, code_dim))
-        self.to_half = StyledConv(12, half, code_dim, normalize=True)
-        self.to_quarter = StyledConv(half, quarter, code_dim, stride=2, normalize=True)
+        self.to_half = StyledConv(12, half, code_dim)
+        self.to_quarter = StyledConv(half, quarter, code_dim, stride=2)
         self.grain = Grain(noise, quarter, code_dim)
-        self.to_eighth = StyledConv(quarter, eighth, code_dim, stride=2, normalize=True)
+        self.to_eighth = StyledConv(quarter, eighth, code_dim, stride=2)
         self.blocks = nn.ModuleList(
             StyleBlock(eighth, code_dim, mixer, state, expand, bend, least_step)
             for _ in range(depth)
         )
         self.keep = StyleAffine(quarter, code_dim)
-        self.up_quarter = ShuffleUp(eighth, quarter)
+        self.up_quarter = SmoothUp(eighth, quarter)
         self.at_quarter = _convs(quarter, code_dim, quarter_depth)
-        self.up_half = ShuffleUp(quarter, half)
+        self.up_half = SmoothUp(quarter, half)
         self.at_half = _convs(half, code_dim, half_depth)
         self.to_pixels = nn.Conv2d(half, 12, 3, padding=1)
 
@@ -157,17 +162,7 @@ class Stylizer(Pretrained):
         guidance: Guidance | None = None,
     ) -> Tensor:
         """Run `forward` without checks, for photos whose sides are multiples of `STRIDE`."""
-        code = self.encode(style, stroke, guidance)
-        quarter, x = self._stem(photo, noise, code, whole)
-        x = x.permute(0, 2, 3, 1)
-        for block in self.blocks:
-            x = block(x, code)
-        x = self.up_quarter(x.permute(0, 3, 1, 2)) + self.keep(quarter, code)
-        for stage in self.at_quarter:
-            x = x + stage(x, code)
-        x = self.up_half(x)
-        for stage in self.at_half:
-            x = x + stage(x, code)
+        x = self._features(photo, self.encode(style, stroke, guidance), noise, whole)
         return F.pixel_shuffle(self.to_pixels(x), 2) + 0.5
 
     def encode(
@@ -197,14 +192,20 @@ class Stylizer(Pretrained):
         photo: Tensor,
         style: Tensor,
         noise: Tensor,
-        whole: PictureMoments,
+        whole: TileMoments,
         stroke: Tensor | None = None,
         guidance: Guidance | None = None,
     ) -> None:
-        """Run `forward` only as far as it needs `whole`; draws nothing."""
+        """Run `forward` on a tile as far as the first norm whose moments `whole` lacks."""
         self._check(photo, style)
         padded, noise = self._padded(photo, noise)
-        self._stem(padded, noise, self.encode(style, stroke, guidance), whole)
+        with contextlib.suppress(Surveyed):
+            self._features(padded, self.encode(style, stroke, guidance), noise, whole)
+
+    @property
+    def norms(self) -> int:
+        """Number of norms, each of which needs a survey of all tiles."""
+        return sum(isinstance(module, StyleNorm) for module in self.modules())
 
     def draw_noise(self, height: int, width: int, seed: int = 0, batch: int = 1) -> Tensor:
         """Draw noise for photos of a size; each seed gives another grain.
@@ -226,14 +227,23 @@ class Stylizer(Pretrained):
             batch, self.config.noise, *size, generator=generator, dtype=torch.float32, device="cpu"
         )
 
-    def _stem(
-        self, photo: Tensor, noise: Tensor, code: Tensor, whole: PictureMoments | None
-    ) -> tuple[Tensor, Tensor]:
-        """Compute feature maps at a quarter and an eighth of the size."""
+    def _features(
+        self, photo: Tensor, code: Tensor, noise: Tensor, whole: PictureMoments | None
+    ) -> Tensor:
+        """Compute the last feature maps, (B, C, H/2, W/2)."""
         x = F.pixel_unshuffle(photo * 2 - 1, 2)
-        half = self.to_half(x.contiguous(memory_format=torch.channels_last), code, whole)
-        quarter = self.grain(self.to_quarter(half, code, whole), noise, code)
-        return quarter, self.to_eighth(quarter, code, whole)
+        x = self.to_half(x.contiguous(memory_format=torch.channels_last), code, whole)
+        quarter = self.grain(self.to_quarter(x, code, whole), noise, code)
+        x = self.to_eighth(quarter, code, whole).permute(0, 2, 3, 1)
+        for block in self.blocks:
+            x = block(x, code)
+        x = self.up_quarter(x.permute(0, 3, 1, 2)) + self.keep(quarter, code)
+        for conv in self.at_quarter:
+            x = x + conv(x, code, whole)
+        x = self.up_half(x)
+        for conv in self.at_half:
+            x = x + conv(x, code, whole)
+        return x
 
     def _padded(self, photo: Tensor, noise: Tensor | None) -> tuple[Tensor, Tensor]:
         """Pad the photo to the network's stride; return it and its noise, by default of seed 0."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from clipmamba.models.stylizer import Guidance, Stylizer
-from clipmamba.nn import PictureMoments
+from clipmamba.nn import PictureMoments, TileMoments
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +30,11 @@ class StylizerView:
         """Pixels of the photo per position of the noise."""
         return self.stylizer.noise_stride
 
+    @property
+    def norms(self) -> int:
+        """Number of norms, each of which needs a survey of all tiles."""
+        return self.stylizer.norms
+
     def __call__(
         self, photo: Tensor, style: Tensor, noise: Tensor, whole: PictureMoments | None = None
     ) -> Tensor:
@@ -39,9 +44,7 @@ class StylizerView:
         )
         return result
 
-    def survey(
-        self, photo: Tensor, style: Tensor, noise: Tensor, whole: PictureMoments
-    ) -> None:
+    def survey(self, photo: Tensor, style: Tensor, noise: Tensor, whole: TileMoments) -> None:
         """Run `Stylizer.survey`."""
         self.stylizer.survey(photo, style, noise, whole, self._sizes(photo), self.guidance)
 

@@ -50,26 +50,36 @@ class PictureMoments(dict[nn.Module, tuple[Tensor, Tensor]]):
         return selected
 
 
+class Surveyed(Exception):  # noqa: N818 - no error: the rest of the network need not run
+    """A tile's part in the moments that `TileMoments` gathers is known."""
+
+
 class TileMoments(PictureMoments):
-    """Accumulates the moments of a whole picture over its tiles.
+    """Accumulates the moments of one more norm of a whole picture, over its tiles.
 
     Args:
-        known: Moments of earlier norms, from previous passes over the tiles. A norm's moments are
-            correct only if those of all norms before it are known.
+        known: Moments of all earlier norms, from previous passes over the tiles.
     """
 
     def __init__(self, known: PictureMoments):
         super().__init__(known)
         self.weights = torch.ones(1, 1)
         self.device = torch.device("cpu")
-        self._sums: dict[nn.Module, Tensor] = {}
+        self._norm: nn.Module | None = None
+        self._sums = torch.zeros(3, 1, 1, 1, 1, dtype=torch.float64, device="cpu")
 
     def begin(self, weights: Tensor) -> None:
         """Start a tile, whose pixels have these `weights` (H, W)."""
         self.weights = weights
 
     def of(self, norm: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Accumulate x, the input of `norm` in this tile; return the moments to normalize with."""
+        """Return known moments, or accumulate x, the input of `norm` in this tile.
+
+        Raises:
+            Surveyed: The moments were not known; x is accumulated.
+        """
+        if norm in self:
+            return self[norm]
         size = (x.shape[2], x.shape[3])
         share = F.adaptive_avg_pool2d(self.weights[None, None].to(x.device), size)
         total = share.sum()
@@ -80,16 +90,17 @@ class TileMoments(PictureMoments):
         # In float64 to avoid rounding errors, on the CPU since not every accelerator supports it.
         count, mean, variance = (part.cpu().double() for part in (total, mean, variance))
         found = torch.stack([count.expand_as(mean), count * mean, count * (variance + mean**2)])
-        self._sums[norm] = self._sums[norm] + found if norm in self._sums else found
-        return super().of(norm, x)
+        self._norm, self._sums = norm, self._sums + found
+        raise Surveyed
 
     def gathered(self) -> PictureMoments:
-        """Return the moments over all tiles so far."""
-        whole = PictureMoments()
-        for norm, (count, total, squares) in self._sums.items():
+        """Return the known moments and those over all tiles so far."""
+        whole = PictureMoments(self)
+        if self._norm is not None:
+            count, total, squares = self._sums
             mean = total / count
             variance = (squares / count - mean**2).clamp(min=0)
-            whole[norm] = (variance.float().to(self.device), mean.float().to(self.device))
+            whole[self._norm] = (variance.float().to(self.device), mean.float().to(self.device))
         return whole
 
 

@@ -1,4 +1,4 @@
-"""The convolutional parts of the network: styled convolutions, learned upsampling, grain."""
+"""The convolutional parts of the network: styled convolutions, upsampling, grain."""
 
 from __future__ import annotations
 
@@ -6,42 +6,34 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from clipmamba.nn.conditioning import PictureMoments, StyleAffine, StyleNorm
+from clipmamba.nn.conditioning import PictureMoments, StyleNorm
 
 
 class StyledConv(nn.Module):
-    """3×3 convolution, the style's scale and shift, SiLU.
+    """3×3 convolution, instance normalization, the style's scale and shift, SiLU.
 
     Args:
         inputs: Channels in.
         outputs: Channels out.
         code_dim: Width of the style code.
         stride: 1, or 2 to halve the size.
-        normalize: Whether instance normalization precedes the style's scale and shift. Without it,
-            the photo's own brightness and contrast are kept.
     """
 
-    def __init__(
-        self, inputs: int, outputs: int, code_dim: int, stride: int = 1, normalize: bool = False
-    ):
+    def __init__(self, inputs: int, outputs: int, code_dim: int, stride: int = 1):
         super().__init__()
         self.conv = nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False)
-        self.norm = (StyleNorm if normalize else StyleAffine)(outputs, code_dim)
+        self.norm = StyleNorm(outputs, code_dim)
 
     def forward(self, x: Tensor, code: Tensor, whole: PictureMoments | None = None) -> Tensor:
         """Map (B, inputs, H, W) to (B, outputs, H / stride, W / stride); see `StyleNorm`."""
-        x = self.conv(x)
-        if isinstance(self.norm, StyleNorm):
-            return F.silu(self.norm(x, code, whole))
-        return F.silu(self.norm(x, code))
+        return F.silu(self.norm(self.conv(x), code, whole))
 
 
-class ShuffleUp(nn.Module):
-    """Doubles the size with a 1×1 convolution and a pixel shuffle.
+class SmoothUp(nn.Module):
+    """Doubles the size: a 1×1 convolution, then bilinear interpolation.
 
-    Shi et al., "Real-Time Single Image and Video Super-Resolution Using an Efficient Sub-Pixel
-    Convolutional Neural Network", CVPR 2016. The four subpixels start equal, so that training
-    starts without checkerboard artifacts (Aitken et al., 2017).
+    Learned upsampling, such as a pixel shuffle, draws lattices in place of strokes (Odena et al.,
+    "Deconvolution and Checkerboard Artifacts", Distill 2016).
 
     Args:
         inputs: Channels in.
@@ -50,14 +42,11 @@ class ShuffleUp(nn.Module):
 
     def __init__(self, inputs: int, outputs: int):
         super().__init__()
-        self.conv = nn.Conv2d(inputs, 4 * outputs, 1)
-        with torch.no_grad():
-            for values in self.conv.parameters():
-                values.copy_(values[::4].repeat_interleave(4, dim=0))
+        self.conv = nn.Conv2d(inputs, outputs, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, inputs, H, W) to (B, outputs, 2H, 2W)."""
-        return F.pixel_shuffle(self.conv(x), 2)
+        return F.interpolate(self.conv(x), scale_factor=2.0, mode="bilinear")
 
 
 class Grain(nn.Module):

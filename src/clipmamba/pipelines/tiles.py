@@ -22,8 +22,6 @@ from clipmamba.nn import PictureMoments, TileMoments
 _GRID = 16  # tiles start at multiples of this, so that they share the network's grid
 _OVERLAP = 8  # neighbors overlap by 1 / 8 of a tile,
 _CONTEXT = 64  # but by at least this many pixels, since scans lack context at a tile's edges
-_NORMS = 3  # of the stem, one after the other: each needs a survey pass of its own
-_SURVEY = 0.07  # share of the total time that a survey pass takes
 
 
 @dataclass(frozen=True)
@@ -106,14 +104,15 @@ def restyle_in_tiles(
 
     step = stylizer.noise_stride
     whole = PictureMoments()
-    for number in range(_NORMS):
+    share = 1 / (stylizer.norms + 1)
+    for number in range(stylizer.norms):
         gathering = TileMoments(whole)
-        for box, grain, weights in parts(number * _SURVEY, _SURVEY):
+        for box, grain, weights in parts(number * share, share):
             gathering.begin(weights)
             stylizer.survey(photo[box], style, grain, gathering)
         whole = gathering.gathered()
     result = torch.zeros_like(photo)
-    for box, grain, weights in parts(_NORMS * _SURVEY, 1 - _NORMS * _SURVEY):
+    for box, grain, weights in parts(1 - share, share):
         result[box] += stylizer(photo[box], style, grain, whole) * weights.to(photo)
     return result
 

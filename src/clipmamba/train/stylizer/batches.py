@@ -23,7 +23,7 @@ STYLE_SIDE = 256  # pixels; side of the crop of a style picture, about that of i
 PHOTO_ZOOM = (1.0, 2.5)  # a photo's short side, in sides of the crop
 STYLE_ZOOM = (1.0, 1.15)  # a style picture's short side, in sides of the crop
 OTHERS = 63  # styles beside those of the batch, for the contrastive loss
-WORDS = 0.4  # of the style embeddings are those of words for the look or the painter, if known
+WORDS = 0.4  # of the samples have words for the look or the painter, if there are any
 MIXED = 0.3  # of the others are means of pictures of one look, like those of words
 MOST_MIXED = 5  # pictures in such a mean, at most
 FIRST = 6  # style pictures to begin with, if their number grows
@@ -147,18 +147,24 @@ class StylizerBatches:
     def _free(
         self, side: int, styles: int, rng: random.Random
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint8], Tensor]:
-        """Draw a photo, a style picture, and an embedding for it."""
+        """Draw a photo, a style picture, and an embedding for it.
+
+        Words for a look mean its first picture. With a random one as the target, the network would
+        learn the mean of the look, which is a tint.
+        """
         photo = _crop(self.data / rng.choice(self.prepared.photos), side, PHOTO_ZOOM, rng)
         row = self._row(rng) if styles == len(self._order) else rng.choice(self._order[:styles])
-        picture = _crop(self.data / self.prepared.styles[row], STYLE_SIDE, STYLE_ZOOM, rng)
-        return photo, picture, self._point(row, rng)
-
-    def _point(self, row: int, rng: random.Random) -> Tensor:
-        """Draw an embedding for a style picture: of words, of its views, or of its look."""
         look = int(self.prepared.looks[row])
-        spoken = self._spoken(look, rng)
-        if spoken is not None:
-            return spoken
+        point = self._spoken(look, rng)
+        if point is None:
+            point = self._point(row, look, rng)
+        else:
+            row = self._alike[look][0]
+        picture = _crop(self.data / self.prepared.styles[row], STYLE_SIDE, STYLE_ZOOM, rng)
+        return photo, picture, point
+
+    def _point(self, row: int, look: int, rng: random.Random) -> Tensor:
+        """Draw an embedding for a style picture: of its views, or of its look."""
         views = self.prepared.points[row]
         point = torch.lerp(views[0], views[1], 0.6 * rng.random())
         if look >= 0 and rng.random() < MIXED:
@@ -201,14 +207,14 @@ class StylizerBatches:
 
 
 def _order(looks: list[int], seed: int) -> list[int]:
-    """Order rows such that one of each look comes first, then a second of each, and so on."""
-    rows = list(range(len(looks)))
-    random.Random(seed).shuffle(rows)
+    """Order rows such that the first of each look comes first, then the second, and so on."""
+    shuffled = list(range(len(looks)))
+    random.Random(seed).shuffle(shuffled)
     seen: Counter[int] = Counter()
     turns: list[tuple[int, int, int]] = []
-    for row in rows:
-        turns.append((seen[looks[row]] if looks[row] >= 0 else 0, len(turns), row))
-        seen[looks[row]] += 1
+    for row, (look, place) in enumerate(zip(looks, shuffled, strict=True)):
+        turns.append((seen[look] if look >= 0 else 0, place, row))
+        seen[look] += 1
     return [row for _, _, row in sorted(turns)]
 
 
