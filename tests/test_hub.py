@@ -85,7 +85,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         torch.manual_seed(0)
         stylizer = Stylizer(
             style_dim=width, clip="mini", widths=(8, 8, 8), depth=1, quarter_depth=1,
-            head_width=8, state=4, expand=1, code_dim=16,
+            state=4, expand=1, code_dim=16,
         )  # fmt: skip
         for parameter in stylizer.parameters():
             parameter.data += 0.1 * torch.randn_like(parameter)

@@ -36,6 +36,7 @@ def files(tiny_pipeline_folder: Path, tmp_path_factory: pytest.TempPathFactory) 
         assert [line.split()[0] for line in inputs] == [
             "photo",
             "noise",
+            "stroke",
             *(["style"][: not prompt]),
         ]
         assert output.split()[0] == "picture"
@@ -51,113 +52,70 @@ def noise_for(model, height: int, width: int) -> torch.Tensor:
     return model.draw_noise(height + 2 * model.margin, width + 2 * model.margin, seed=3)
 
 
-def with_margin(model, photo, style, noise) -> torch.Tensor:
-    margin = model.margin
+def with_margin(pipeline, photo, style, noise, stroke: float = 1.0) -> np.ndarray:
+    """The picture with a margin all around, however small the photo is."""
+    margin, side = pipeline.stylizer.margin, max(photo.shape[2:])
     padded = torch.nn.functional.pad(photo, (margin,) * 4, mode="replicate")
-    picture = model(padded, style, noise)[..., margin:-margin, margin:-margin]
-    return into_gamut(picture)
+    picture = pipeline.network_for(side, stroke)(padded, style, noise)
+    return into_gamut(picture[..., margin:-margin, margin:-margin]).numpy()
+
+
+def run(path: Path, **given: torch.Tensor) -> np.ndarray:
+    given.setdefault("stroke", torch.ones(1))
+    return session(path).run(None, {name: value.numpy() for name, value in given.items()})[0]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("batch", [1, 3])
-@pytest.mark.parametrize("size", [(64, 64), (72, 104), (61, 45), (1, 1), (9, 200)])
-def test_any_size_and_batch_agree_with_torch(files, tiny_pipeline, size, batch):
+@pytest.mark.parametrize(
+    ("size", "stroke"),
+    [((64, 64), 1), ((72, 104), 2), ((61, 45), 0.5), ((1, 1), 1), ((9, 300), 1)],
+)
+def test_any_size_batch_and_stroke_agree_with_torch(files, tiny_pipeline, size, batch, stroke):
     model = tiny_pipeline.stylizer
-    photo = torch.rand(batch, 3, *size)
-    noise = noise_for(model, *size)
+    photo, noise = torch.rand(batch, 3, *size), noise_for(model, *size)
     style = torch.nn.functional.normalize(torch.randn(batch, model.config.style_dim), dim=1)
-    expected = with_margin(model, photo, style, noise)
-    given = {"photo": photo, "noise": noise, "style": style}
-    (found,) = session(files / "any.onnx").run(None, {k: v.numpy() for k, v in given.items()})
+    expected = with_margin(tiny_pipeline, photo, style, noise, stroke)
+    strokes = torch.tensor([float(stroke)])
+    found = run(files / "any.onnx", photo=photo, noise=noise, style=style, stroke=strokes)
     assert found.shape == expected.shape
-    assert np.abs(found - expected.numpy()).max() <= 1e-3
+    assert np.abs(found - expected).max() <= 1e-3
     assert np.abs(found - photo.numpy()).max() > 0.01
 
 
 @pytest.mark.slow
 def test_a_prompt_is_baked_in(files, tiny_pipeline):
-    model = tiny_pipeline.stylizer
-    run = session(files / "ukiyo-e.onnx")
-    assert [value.name for value in run.get_inputs()] == ["photo", "noise"]
-    photo, noise = torch.rand(2, 3, 40, 51), noise_for(model, 40, 51)
+    names = [value.name for value in session(files / "ukiyo-e.onnx").get_inputs()]
+    assert names == ["photo", "noise", "stroke"]
+    photo, noise = torch.rand(2, 3, 40, 51), noise_for(tiny_pipeline.stylizer, 40, 51)
     point = tiny_pipeline.encode_style("ukiyo-e").expand(2, -1)
-    (found,) = run.run(None, {"photo": photo.numpy(), "noise": noise.numpy()})
-    expected = with_margin(model, photo, point, noise)
-    assert np.abs(found - expected.numpy()).max() <= 1e-3
+    found = run(files / "ukiyo-e.onnx", photo=photo, noise=noise)
+    assert np.abs(found - with_margin(tiny_pipeline, photo, point, noise)).max() <= 1e-3
 
 
 @pytest.mark.slow
-def test_a_file_alone_draws_the_pipelines_picture(files, tiny_pipeline):
+@pytest.mark.parametrize("stroke", [0.8, 2.0])
+def test_a_file_alone_draws_the_pipelines_picture(files, tiny_pipeline, stroke):
     """Whoever runs the file adds no margin and cuts none off."""
-    photo = torch.rand(1, 3, 40, 51)
-    run = session(files / "ukiyo-e.onnx")
-    noise = noise_for(tiny_pipeline.stylizer, 40, 51)
-    (found,) = run.run(None, {"photo": photo.numpy(), "noise": noise.numpy()})
+    photo = torch.rand(1, 3, 340, 251)
+    noise = noise_for(tiny_pipeline.stylizer, 340, 251)
+    strokes = torch.tensor([stroke])
+    found = run(files / "ukiyo-e.onnx", photo=photo, noise=noise, stroke=strokes)
     style = Style(tiny_pipeline.encode_style("ukiyo-e")[0], clip=tiny_pipeline.clip.name)
-    expected = tiny_pipeline(photo, style=style, seed=3).images  # of words, 3 is another point
+    expected = tiny_pipeline(photo, style=style, seed=3, stroke=stroke).images
     assert np.abs(found - expected.numpy()).max() <= 1e-3
 
 
 @pytest.mark.slow
-def test_the_file_is_plain_onnx_with_a_scan_for_each_scan(files):
+def test_the_file_is_plain_onnx_with_a_loop_for_each_direction(files):
+    """Each loop has as many steps as the picture has columns or rows at an eighth of its size."""
     model = onnx.load(files / "any.onnx")
     onnx.checker.check_model(model)
+    kinds = [node.op_type for node in model.graph.node]
+    assert kinds.count("Scan") == 4  # depth 1
+    assert "Softplus" not in kinds
     assert {node.domain for node in model.graph.node} <= {"", "ai.onnx"}
-    assert [node.op_type for node in model.graph.node].count(
-        "Scan"
-    ) == 6  # depth 1 and 1, three loops each
     assert {opset.domain for opset in model.opset_import} <= {"", "ai.onnx"}
-
-
-@pytest.fixture(scope="module")
-def second_file(tiny_pipeline_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file of the second design that takes styles."""
-    path = tmp_path_factory.mktemp("onnx") / "second.onnx"
-    result = invoke("export", path, "--model", tiny_pipeline_folder)
-    assert result.exit_code == 0, result.stderr
-    names = [line.split()[0] for line in result.stdout.splitlines()[1:]]
-    assert names == ["photo", "noise", "style", "stroke", "picture"]
-    return path
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("size", "stroke"), [((300, 257), 1.0), ((261, 45), 2.0), ((1, 256), 0.5), ((256, 9), 1.0)]
-)
-def test_the_second_design_draws_the_pipelines_picture(
-    second_file, tiny_pipeline_folder, size, stroke
-):
-    from clipmamba import StylizePipeline
-
-    pipeline = StylizePipeline.from_pretrained(tiny_pipeline_folder, "cpu")
-    photo = torch.rand(2, 3, *size)
-    noise = noise_for(pipeline.stylizer, *size)
-    styles = pipeline.encode_style("ukiyo-e").expand(2, -1)
-    strokes = torch.tensor([stroke])
-    given = {"photo": photo, "noise": noise, "style": styles, "stroke": strokes}
-    (found,) = session(second_file).run(None, {k: v.numpy() for k, v in given.items()})
-    if min(size) < pipeline.stylizer.margin:  # the pipeline's margin is no wider than the photo
-        margin = pipeline.stylizer.margin
-        padded = torch.nn.functional.pad(photo, (margin,) * 4, mode="replicate")
-        network = pipeline.network_for(max(size), stroke)
-        expected = into_gamut(network(padded, styles, noise))
-        expected = expected[..., margin : margin + size[0], margin : margin + size[1]]
-    else:
-        style = Style(styles[0], clip=pipeline.clip.name)
-        expected = pipeline(photo, style=style, stroke=stroke, seed=3).images
-    assert np.abs(found - expected.detach().numpy()).max() <= 1e-3
-    assert np.abs(found - photo.numpy()).max() > 0.01
-
-
-@pytest.mark.slow
-def test_the_second_design_scans_all_lines_at_once(second_file):
-    """One loop a direction, of as many steps as the picture has columns or rows."""
-    model = onnx.load(second_file)
-    onnx.checker.check_model(model)
-    scans = [node for node in model.graph.node if node.op_type == "Scan"]
-    assert len(scans) == 4  # depth 1
-    assert {node.domain for node in model.graph.node} <= {"", "ai.onnx"}
-    assert "Softplus" not in [node.op_type for node in model.graph.node]
 
 
 @pytest.mark.slow

@@ -4,15 +4,11 @@ import pytest
 import torch
 
 from clipmamba.nn import (
-    ConvStage,
-    Head,
     PictureMoments,
-    Stem,
     StyleAffine,
     StyleBlock,
     StyleNorm,
-    StyleProjection,
-    StyleUpsample,
+    Surveyed,
     TileMoments,
 )
 
@@ -51,40 +47,6 @@ def test_style_affine_keeps_the_photos_own_brightness():
     torch.testing.assert_close(affine(x, code), x * (1 + scale) + shift)
 
 
-def test_style_projection_sees_unit_points_at_unit_variance():
-    points = torch.nn.functional.normalize(torch.randn(2, 64), dim=1)
-    projection = StyleProjection(64, CODE)
-    assert (points * projection.scale).square().mean().item() == pytest.approx(1, abs=1e-5)
-    first, second = projection(points)
-    assert (first - second).abs().max() > 1e-2
-
-
-def test_guidance_drives_codes_away_from_the_middle_of_all():
-    points = torch.nn.functional.normalize(torch.randn(9, 64), dim=1)
-    projection = StyleProjection(64, CODE)
-    plain = projection(points).detach()
-    projection.guide(points, 1.5)
-    guided = projection(points)
-    torch.testing.assert_close(guided.mean(0), plain.mean(0))
-    torch.testing.assert_close(guided - plain, 0.5 * (plain - plain.mean(0)))
-    projection.guide(points, 1.0)
-    assert torch.equal(projection(points), plain)
-
-
-def test_the_style_decides_between_smooth_and_blocks():
-    upsample = StyleUpsample(3, CODE)
-    x, code = torch.randn(2, 3, 4, 5), torch.randn(2, CODE)
-    torch.nn.init.zeros_(upsample.to_blockiness.weight)
-    smooth = torch.nn.functional.interpolate(x, scale_factor=2.0, mode="bilinear")
-    torch.testing.assert_close(upsample(x, code), smooth)
-    torch.nn.init.ones_(upsample.to_blockiness.bias)
-    blocks = x.repeat_interleave(2, 2).repeat_interleave(2, 3)
-    torch.testing.assert_close(upsample(x, code), blocks)
-    torch.nn.init.normal_(upsample.to_blockiness.weight)
-    one, two = upsample(x[:1].expand(2, -1, -1, -1), code)
-    assert (one - two).abs().max() > 1e-2  # each picture by its own style
-
-
 @pytest.mark.parametrize("mixer", ["mamba", "attention", "conv"])
 def test_a_block_depends_on_its_code(mixer: str):
     block = StyleBlock(8, CODE, mixer, state=4)
@@ -92,31 +54,6 @@ def test_a_block_depends_on_its_code(mixer: str):
     one, two = block(x, torch.randn(1, CODE)), block(x, torch.randn(1, CODE))
     assert one.shape == x.shape
     assert (one - two).abs().max() > 1e-3
-
-
-def test_the_stem_goes_down_to_an_eighth_and_the_head_comes_back():
-    code = torch.randn(2, CODE)
-    photo = torch.rand(2, 3, 16, 24)
-    maps = Stem((4, 5, 6), CODE, 2)(photo, torch.randn(1, 2, 8, 12), code)
-    assert [tuple(m.shape) for m in maps] == [(2, 4, 8, 12), (2, 5, 4, 6), (2, 6, 2, 3)]
-    assert Head(4, 8, CODE)(maps[0], photo, code).shape == photo.shape
-
-
-def test_the_stem_sees_its_noise():
-    stem = Stem((4, 5, 6), CODE, 2)
-    code, photo = torch.randn(2, CODE), torch.rand(2, 3, 16, 24)
-    noise = torch.randn(2, 2, 8, 12)
-    both = stem(photo, noise, code)
-    shared = stem(photo, noise[:1], code)  # one row serves all
-    for map_, other in zip(both, shared, strict=True):
-        torch.testing.assert_close(map_[0], other[0], rtol=1e-4, atol=1e-5)
-        assert (map_[1] - other[1]).abs().max() > 1e-3
-
-
-def test_a_stage_has_no_dark_border():
-    """Replicated borders: a flat picture stays flat to its edge."""
-    out = ConvStage(3, 4, CODE)(torch.full((1, 3, 8, 8), 0.7), torch.randn(1, CODE))
-    torch.testing.assert_close(out, out[..., :1, :1].expand_as(out), rtol=0, atol=1e-3)
 
 
 def test_moments_gathered_from_tiles_are_those_of_the_whole() -> None:
@@ -128,6 +65,9 @@ def test_moments_gathered_from_tiles_are_those_of_the_whole() -> None:
     for start, weights in ((0, [full, 1 - rise]), (16, [rise, full])):  # fade into each other
         pixels = torch.cat(weights).repeat_interleave(2)  # the map is half as large as the tile
         gathering.begin(pixels.expand(32, -1))
-        gathering.of(norm, picture[..., start : start + 32])
+        with pytest.raises(Surveyed):
+            gathering.of(norm, picture[..., start : start + 32])
     expected = PictureMoments().of(norm, picture)
     torch.testing.assert_close(gathering.gathered()[norm], expected)
+    known = TileMoments(gathering.gathered())
+    torch.testing.assert_close(known.of(norm, picture[..., :9]), expected)  # whatever comes in

@@ -35,9 +35,12 @@ def places_that_see(mixer: nn.Module, row: int, column: int) -> Tensor:
 
 
 @pytest.mark.parametrize("corner", [(0, 0), (0, -1), (-1, 0), (-1, -1)])
-def test_mamba_and_attention_see_the_whole_picture(corner: tuple[int, int]):
-    assert places_that_see(make("mamba"), *corner).all()
+def test_attention_sees_the_whole_picture_mamba_the_row_and_the_column(corner: tuple[int, int]):
     assert places_that_see(make("attention"), *corner).all()
+    seen = places_that_see(make("mamba"), *corner)
+    assert seen[corner[0]].all()
+    assert seen[:, corner[1]].all()
+    assert not seen[4, 5]  # neither, and out of the convolution's reach
 
 
 @pytest.mark.parametrize("dim", [*range(1, 100), 128, 192, 200])
@@ -91,7 +94,7 @@ def test_the_style_bends_the_scan():
     assert torch.equal(straight, mixer(x, -code))  # the bend is the style's only way in
 
 
-@pytest.mark.parametrize("least_step", [0.05, 0.0])
+@pytest.mark.parametrize("least_step", [0.5, 0.0])
 def test_what_is_far_away_fades(least_step: float):
     torch.manual_seed(0)
     mixer = MambaMixer(DIM, CODE, 4, least_step=least_step)
@@ -101,7 +104,7 @@ def test_what_is_far_away_fades(least_step: float):
     other[:, 20, :3] += 5
     with torch.no_grad():
         change = (mixer(x, code) - mixer(other, code))[0].norm(dim=-1)
-    far = change[30:, 10:].mean() / change[20, 4:8].mean()  # hundreds of places later
+    far = change[20, 30:].mean() / change[20, 4:8].mean()  # along the row
     assert (far < 1e-3) == (least_step > 0)
 
 
@@ -198,7 +201,7 @@ def by_lines(mixer: MambaMixer, x: Tensor, code: Tensor) -> Tensor:
 @pytest.mark.parametrize("backend", ["cpu", "torch"])
 def test_a_scan_by_line_sees_its_own_row_and_column_only(size: tuple[int, int], backend: str):
     torch.manual_seed(0)
-    mixer = MambaMixer(12, 8, state=4, least_step=0.1, by_line=True)
+    mixer = MambaMixer(12, 8, state=4, least_step=0.1)
     x = torch.randn(2, *size, 12, requires_grad=True)
     code = torch.randn(2, 8, requires_grad=True)
     given = [x, code, *mixer.parameters()]
@@ -219,7 +222,7 @@ def test_a_scan_by_line_sees_its_own_row_and_column_only(size: tuple[int, int], 
 @pytest.mark.parametrize("bend", [True, False])
 def test_each_line_at_once_is_the_scan_by_line(size: tuple[int, int], bend: bool):
     torch.manual_seed(0)
-    mixer = MambaMixer(12, 8, state=4, bend=bend, least_step=0.1, by_line=True)
+    mixer = MambaMixer(12, 8, state=4, bend=bend, least_step=0.1)
     x, code = torch.randn(2, *size, 12), torch.randn(2, 8)
     with torch.no_grad():
         expected = mixer(x, code)

@@ -64,5 +64,3 @@ def test_it_works_at_a_size_of_its_own_with_strokes_in_proportion(
     assert sizes.tolist() == pytest.approx([stroke])
     assert made.shape == photo.shape
     assert not torch.equal(made, photo)
-
-

@@ -81,9 +81,7 @@ class AnySize(nn.Module):
         # sizes as tensors of the graph, since Python's max() would not be traced
         sides = torch.stack([torch.scalar_tensor(height), torch.scalar_tensor(width)])
         sizes = stroke_for_network(stroke, sides.amax(0)).expand(photo.shape[0])
-        picture = self.stylizer.restyle(
-            padded, style, noise, stroke=sizes, guidance=self.guidance
-        )
+        picture = self.stylizer.restyle(padded, style, noise, stroke=sizes, guidance=self.guidance)
         picture = picture[:, :, margin : margin + height, margin : margin + width]
         return into_gamut(picture) if self.gamut else picture
 

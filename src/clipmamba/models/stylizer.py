@@ -232,7 +232,8 @@ class Stylizer(Pretrained):
     ) -> Tensor:
         """Compute the last feature maps, (B, C, H/2, W/2)."""
         x = F.pixel_unshuffle(photo * 2 - 1, 2)
-        x = self.to_half(x.contiguous(memory_format=torch.channels_last), code, whole)
+        x = x.contiguous(memory_format=torch.channels_last)
+        x = self.to_half(x, code, whole)
         quarter = self.grain(self.to_quarter(x, code, whole), noise, code)
         x = self.to_eighth(quarter, code, whole).permute(0, 2, 3, 1)
         for block in self.blocks:
@@ -243,7 +244,8 @@ class Stylizer(Pretrained):
         x = self.up_half(x)
         for conv in self.at_half:
             x = x + conv(x, code, whole)
-        return x
+        features: Tensor = x
+        return features
 
     def _padded(self, photo: Tensor, noise: Tensor | None) -> tuple[Tensor, Tensor]:
         """Pad the photo to the network's stride; return it and its noise, by default of seed 0."""

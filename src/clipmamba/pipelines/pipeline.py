@@ -202,9 +202,7 @@ class StylizePipeline:
         if self._network_for is not None:
             return cast("StylizerView", self._network_for(side, stroke))
         asked = torch.tensor(stroke, dtype=torch.float32, device="cpu")
-        return StylizerView(
-            self.stylizer, stroke_for_network(asked, side).item(), self._guidance
-        )
+        return StylizerView(self.stylizer, stroke_for_network(asked, side).item(), self._guidance)
 
     def with_network(self, network_for: Callable[[int, float], Any]) -> StylizePipeline:
         """Make a pipeline of the same parts with another network, such as one with memory.

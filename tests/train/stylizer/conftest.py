@@ -18,9 +18,10 @@ from clipmamba.train.stylizer.pairs import SIZE, StyleEntry, write_store
 from clipmamba.train.stylizer.prepared import Prepared, prepare
 from clipmamba.train.stylizer.task import StylizerTask
 
-SMALL = SecondConfig(
-    style_dim=16, widths=(8, 8, 8), depth=1, quarter_depth=1, state=4, expand=1, code_dim=16
-)
+SMALL = {
+    "style_dim": 16, "widths": (8, 8, 8), "depth": 1, "quarter_depth": 1, "state": 4, "expand": 1,
+    "code_dim": 16,
+}  # fmt: skip
 
 
 def names(count: int, aside: bool, start: int) -> list[str]:
@@ -88,7 +89,7 @@ def prepared(prepared_folder: Path) -> Prepared:
 @pytest.fixture
 def stylizer() -> Stylizer:
     torch.manual_seed(0)
-    return Stylizer(SMALL)
+    return Stylizer(**SMALL)
 
 
 @pytest.fixture

@@ -36,5 +36,5 @@ def test_convolutions_have_the_parameters_of_the_whole():
     script = runpy.run_path(str(SCRIPT))
     whole = script["millions"](script["Stylizer"]())
     depths = script["choose_depths"](16)
-    conv = script["SecondConfig"](mixer="conv", depth=depths["conv"])
-    assert script["millions"](script["Stylizer"](conv)) == pytest.approx(whole, rel=0.1)
+    conv = script["Stylizer"](mixer="conv", depth=depths["conv"])
+    assert script["millions"](conv) == pytest.approx(whole, rel=0.1)

@@ -14,8 +14,8 @@ import torch
 from click.testing import CliRunner, Result
 from PIL import Image
 
-from clipmamba.models.pretrained import WEIGHTS_NAME
 from clipmamba.models import Stylizer
+from clipmamba.models.pretrained import WEIGHTS_NAME
 from clipmamba.styles import StylePrior
 from clipmamba.train.checkpoints import latest_checkpoint
 from clipmamba.train.log import read_log

@@ -17,11 +17,11 @@ from clipmamba.train.stylizer.task import LossWeights, StylizerTask
 
 def make_task(vgg: str) -> StylizerTask:
     torch.manual_seed(0)
-    small = SecondConfig(
+    stylizer = Stylizer(
         style_dim=16, widths=(8, 8, 8), depth=1, quarter_depth=1, state=4, expand=1, code_dim=16
     )
     weights = LossWeights(directional=0, contrastive=0)
-    return StylizerTask(Stylizer(small), {"vgg": VggFeatures(vgg)}, weights)
+    return StylizerTask(stylizer, {"vgg": VggFeatures(vgg)}, weights)
 
 
 def two_processes_equal_one(data: str, prepared: str, vgg: str) -> None:

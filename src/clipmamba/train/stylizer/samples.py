@@ -12,8 +12,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from clipmamba.evaluate.sheet import contact_sheet
-from clipmamba.models.gamut import into_gamut
 from clipmamba.models import Stylizer
+from clipmamba.models.gamut import into_gamut
 from clipmamba.train.pictures import open_picture
 from clipmamba.train.stylizer.pairs import as_images
 from clipmamba.train.stylizer.prepared import Prepared
