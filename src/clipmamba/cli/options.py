@@ -169,8 +169,8 @@ LOOK = section(
         metavar="F",
         default=StylizeOptions.detail,
         help="Level of detail, independent of the photo's size: 1 draws strokes as on a picture "
-        "of 1024 pixels, 2 half as large, 0.5 twice as large.  [default: native stroke size, in "
-        "pixels]",
+        "of 1024 pixels, 2 half as large, 0.5 twice as large.  [default: strokes in proportion to "
+        "the picture]",
     ),
     option(
         "--no-grain",
@@ -186,8 +186,8 @@ LOOK = section(
         metavar="auto|off|PX",
         default=StylizeOptions.tile,
         show_default=True,
-        help="Process the photo in tiles with sides of this length, to save memory. auto: for more "
-        "than 4 million pixels; off: never.",
+        help="Process the photo in tiles with sides of this length: less memory, five times the "
+        "time. auto: where --detail asks for more than 4 million pixels; off: never.",
     ),
     SEED,
 )

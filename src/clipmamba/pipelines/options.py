@@ -37,10 +37,10 @@ class StylizeOptions:
         grain: Feed the network the noise that grain and strokes grow from. Without it empty skies
             stay smooth, and a seed only chooses the variant of the words.
         max_size: Longest side of the result in pixels; a smaller photo is not enlarged.
-        tile: Longest side in pixels of the tiles that a picture is processed in (at least 128;
-            rounded up to a multiple of 16); saves memory at nearly the same result. "auto": 1024
-            for pictures of more than 4 million pixels, or of more than 1 million if `detail`
-            enlarges them. None: never tile.
+        tile: Longest side in pixels of the tiles that the network's input is processed in (at
+            least 128; rounded up to a multiple of 16): less memory and nearly the same result, in
+            five times the time. "auto": 1024 for inputs of more than 4 million pixels, or of more
+            than 1 million if `detail` enlarges the photo to them. None: never tile.
         seed: Selects among the variants of a prompt; the same seed gives the same bytes on a CPU.
         variants: Number of pictures per photo, 1 to 100, with seeds seed, seed + 1, …
 
