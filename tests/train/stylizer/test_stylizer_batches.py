@@ -5,6 +5,7 @@ import math
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -23,6 +24,8 @@ SHAPES = {
     "photo": (6, 3, 64, 64), "style": (6, 16), "stroke": (6,), "picture": (4, 3, 256, 256),
     "result": (2, 3, 64, 64), "seed": (), "weights": (2,), "others": (63, 16), "source": (16,),
 }  # fmt: skip
+
+PIXELS = {side: np.zeros((side, side, 3), np.uint8) for side in (64, 256)}
 
 
 @pytest.fixture
@@ -237,3 +240,39 @@ def test_the_number_of_styles_grows(data: Path, prepared: Prepared, monkeypatch)
     assert first < later
     assert len({looks[row].item() for row in later}) == 4  # one of each look comes first
     assert seen(range(100, 130)) == set(range(8))
+
+
+def test_exact_pairs_are_those_of_the_named_painters(
+    make, prepared: Prepared, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(batches, "BLUR", 0.0)
+    store = prepared.painters
+    assert [style.name for style in store.styles] == ["mosaic", "woodcut"]
+    for painters, numbers in ((("woodcut",), {1}), ((), {0, 1}), (("mosaic", "woodcut"), {0, 1})):
+        source = make(painters=painters)
+        points = torch.cat([source.batch(step, 0, 1)["style"][4:] for step in range(15)])
+        rows = torch.cdist(points, prepared.painted).argmin(1)
+        assert {int(store.numbers[row]) for row in rows} == numbers
+    with pytest.raises(InputError, match="no exact pairs by 'etching'; the painters are mosaic"):
+        make(painters=("etching",))
+
+
+def test_words_for_a_look_have_its_first_picture_as_their_target(
+    data: Path, prepared: Prepared, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(batches, "WORDS", 1.0)
+    opened = []
+    monkeypatch.setattr(
+        batches, "_crop", lambda path, side, *_: opened.append(path) or PIXELS[side]
+    )
+    count = len(prepared.styles)
+    words = F.normalize(torch.randn(3, 16, generator=torch.Generator().manual_seed(0)), dim=1)
+    spoken = dataclasses.replace(
+        prepared, looks=torch.arange(count) % 2, words=words, meant=torch.tensor([0, 0, 1])
+    )
+    for double_every in (0, 500):
+        source = StylizerBatches(data, spoken, 4, (64,), (1.0, 1.0), 0, 3, double_every)
+        for step in range(10):
+            source.batch(step, 0, 1)
+    shown = {path for path in opened if path.name in {Path(n).name for n in prepared.styles}}
+    assert shown == {data / prepared.styles[0], data / prepared.styles[1]}

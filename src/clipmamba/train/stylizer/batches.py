@@ -16,7 +16,7 @@ from torch import Tensor
 
 from clipmamba.errors import InputError
 from clipmamba.train.pictures import open_picture
-from clipmamba.train.stylizer.pairs import SIZE, as_images
+from clipmamba.train.stylizer.pairs import SIZE, PairStore, as_images
 from clipmamba.train.stylizer.prepared import Prepared
 
 STYLE_SIDE = 256  # pixels; side of the crop of a style picture, about that of its file
@@ -49,10 +49,12 @@ class StylizerBatches:
         double_every: Steps in which the number of style pictures doubles, from `FIRST` of as many
             looks to all; 0 for all from the start. With all at once, the network first learns
             their mean, and stays there for long.
+        painters: Names of the painters whose exact pairs to draw; all if empty. Where there are
+            real pictures of a look, they teach it better.
 
     Raises:
         InputError: A side is not a multiple of 8 from 64 up, `exact` is not 0 and there are no
-            pairs, or pictures are missing.
+            pairs, a painter is unknown, or pictures are missing.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class StylizerBatches:
         exact: int,
         seed: int,
         double_every: int = 0,
+        painters: tuple[str, ...] = (),
     ):
         if any(side % 8 or side < 64 for side in sides):
             raise InputError(f"--side must be a multiple of 8 from 64 up, not {sides}")
@@ -85,6 +88,7 @@ class StylizerBatches:
         self.size, self.sides, self.strokes = batch, sides, strokes
         self.exact, self.seed = exact, seed
         self.double_every = double_every
+        self._pairs = _pairs_of(prepared.painters, painters) if exact else []
         self._shares = prepared.shares.double().cumsum(0).numpy()
         self._alike: dict[int, list[int]] = defaultdict(list)  # rows of the pictures of each look
         for row, look in enumerate(prepared.looks.tolist()):
@@ -192,7 +196,7 @@ class StylizerBatches:
         """
         store = self.prepared.painters
         assert store is not None
-        row = rng.randrange(len(store))
+        row = rng.choice(self._pairs)
         part = min(SIZE, max(16, round(side / stroke)))
         y, x = rng.randint(0, SIZE - part), rng.randint(0, SIZE - part)
         box = np.s_[y : y + part, x : x + part]
@@ -204,6 +208,20 @@ class StylizerBatches:
         )
         point = self._spoken(-1 - int(store.numbers[row]), rng)
         return photo, result, self.prepared.painted[row] if point is None else point, side / part
+
+
+def _pairs_of(store: PairStore | None, painters: tuple[str, ...]) -> list[int]:
+    """List the rows of some painters' pairs; all painters' if none are named."""
+    if store is None:
+        return []
+    names = [style.name for style in store.styles]
+    if unknown := set(painters) - set(names):
+        raise InputError(
+            f"no exact pairs by {sorted(unknown)[0]!r}; the painters are {', '.join(names)}"
+        )
+    return [
+        row for row, number in enumerate(store.numbers) if not painters or names[number] in painters
+    ]
 
 
 def _order(looks: list[int], seed: int) -> list[int]:

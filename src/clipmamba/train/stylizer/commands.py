@@ -129,6 +129,10 @@ def _styles(pictures: Sequence[Picture]) -> list[Picture]:
 @click.option("--batch", default=8, show_default=True, help="Samples per step, over all processes.")
 @click.option("--exact", default=1, show_default=True, help="How many of them are exact pairs.")
 @click.option(
+    "--painter", "painters", multiple=True,
+    help="Painter whose exact pairs to train on; repeat for several. By default all.",
+)  # fmt: skip
+@click.option(
     "--side", "sides", multiple=True, type=int, default=(128, 256), show_default=True,
     help="Side of the crops in pixels. If repeated, each step draws one; large ones are rarer.",
 )  # fmt: skip
@@ -155,6 +159,7 @@ def train_command(
     init: Path | None,
     batch: int,
     exact: int,
+    painters: tuple[str, ...],
     sides: tuple[int, ...],
     strokes: tuple[float, float],
     double_every: int,
@@ -186,7 +191,9 @@ def train_command(
     task = StylizerTask(stylizer, networks, weights)
     train(
         task,
-        StylizerBatches(data, prepared, batch, sides, strokes, exact, config.seed, double_every),
+        StylizerBatches(
+            data, prepared, batch, sides, strokes, exact, config.seed, double_every, painters
+        ),
         config,
         weights=dataclasses.asdict(weights),
         sample=sample_sheet(data, prepared),
