@@ -20,7 +20,7 @@ PUBLIC = {
     "contrastive_direction_loss directional_loss discriminator_loss excess_texture_loss "
     "identity_loss layout_loss patch_directional_loss patch_nce_loss random_perspective_crops "
     "standardized_statistics_loss style_statistics_loss total_variation_loss",
-    "clipmamba.models": "Stylizer load_stylizer",
+    "clipmamba.models": "Stylizer",
     "clipmamba.ops": "BackendStatus backend_table cross_merge cross_scan "
     "cross_selective_scan scan_backend selective_scan selective_scan_blocks selective_scan_step",
     "clipmamba.page": "PageSettings Restyle Restyled StoppedError",
