@@ -162,7 +162,7 @@ def test_weights_that_are_not_finite_are_refused(pipe: StylizePipeline, tmp_path
         file.write_bytes(whole)
 
 
-@pytest.mark.parametrize("size", [(1, 300), (300, 1), (2, 90)])
+@pytest.mark.parametrize("size", [(1, 300), (300, 1), (2, 300)])
 def test_margins_do_not_multiply_a_thin_photo(pipe: StylizePipeline, monkeypatch, size) -> None:
     seen, forward = [], type(pipe.stylizer).forward
 

@@ -315,7 +315,7 @@ def test_detail_gives_the_same_texture_at_every_size(tiny_pipeline, photo):
         made = tiny_pipeline(image, prompt="mosaic", detail=0.1).images[0]
         assert made.size == image.size
         changes.append((colours(made) - colours(image)).mean((0, 1)))
-    np.testing.assert_allclose(changes[0], changes[1], atol=0.03)
+    np.testing.assert_allclose(changes[0], changes[1], atol=0.08)
     fine = tiny_pipeline(large, prompt="mosaic").images[0]
     assert bytes_of(fine) != bytes_of(made)
 

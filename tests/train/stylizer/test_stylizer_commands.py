@@ -196,7 +196,7 @@ def test_a_new_stylizer_has_the_mixer_and_depth_that_are_asked_for(
         ({"prepared": "."}, "run the `prepare` command first"),
         ({"batch": 1}, "--batch or --exact"),
         ({"data": "."}, "prepare again"),
-        ({"init": "."}, "can't load the stylizer"),
+        ({"init": "."}, "can't read config.json"),
         ({"mixer": "conv"}, "--mixer"),
         ({"depth": 6}, "--depth"),
         ({"vgg": "list.csv"}, "can't load VGG"),
