@@ -157,7 +157,7 @@ def restyle_part(
 
     Args:
         part: The part.
-        output: Folder; gets `part-0000000.tar` and, where any failed, `part-0000000.failures.jsonl`.
+        output: Folder; gets `part-0000000.tar` and, where any failed, a `.failures.jsonl`.
         restyle: Gives the result's bytes; a `ClipmambaError` is a failure of that picture alone.
         extension: Of the results, without a dot.
 

@@ -147,7 +147,7 @@ class Actors:
         """One per GPU of the running cluster, or, where it has none, one per so many cores."""
         import ray
 
-        have = ray.cluster_resources()
+        have = ray.cluster_resources()  # type: ignore[no-untyped-call]
         if gpus := int(have.get("GPU", 0)):
             return cls(gpus, 1, min(cores, max(1, int(have.get("CPU", 1)) // gpus)))
         cores = min(cores, max(1, int(have.get("CPU", 1))))

@@ -25,7 +25,8 @@ data_option = click.option(
     "--data",
     type=ExistingFolder,
     required=True,
-    help="Folder with style.csv, pairs.csv, content.csv and the pictures they name.",
+    help="Folder with style.csv, pairs.csv, content.csv and the pictures they name; the stylizer "
+    "also learns from webdataset shards, style-*.tar and content-*.tar.",
 )
 
 _TYPES: dict[str, Any] = {

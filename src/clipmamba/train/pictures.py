@@ -24,6 +24,7 @@ from clipmamba.errors import InputError
 from clipmamba.evaluate.protocol import family_of
 from clipmamba.io import read_picture
 from clipmamba.io.color import as_srgb
+from clipmamba.train.shards import read_member
 
 MOVEMENTS = (
     "impressionism", "post-impressionism", "symbolism", "baroque", "art nouveau", "romanticism",
@@ -146,12 +147,12 @@ def draw_by_look(pictures: Sequence[Picture], count: int, seed: int) -> list[tup
 
 
 def open_picture(path: Path) -> Image.Image:
-    """A picture of the training, upright, in sRGB, as RGB.
+    """A picture of the training, a file or a member of a shard, upright, in sRGB, as RGB.
 
     Raises:
         InputError: It can't be read.
     """
-    return as_srgb(read_picture(path)).convert("RGB")
+    return as_srgb(read_picture(read_member(path) or path, name=str(path))).convert("RGB")
 
 
 def difference_hash(path: Path) -> NDArray[np.uint64]:

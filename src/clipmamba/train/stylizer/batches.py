@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections import defaultdict
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from clipmamba.errors import InputError
 from clipmamba.train.pictures import open_picture
+from clipmamba.train.shards import missing_pictures
 from clipmamba.train.stylizer.pairs import SIZE, as_images
 from clipmamba.train.stylizer.prepared import Prepared
 
@@ -63,9 +64,7 @@ class StylizerBatches:
             raise InputError(f"--side must be a multiple of 8 from 64 up, not {sides}")
         if exact and prepared.painters is None:
             raise InputError("--exact wants painters' pairs, and none are prepared")
-        missing = [
-            name for name in (*prepared.styles, *prepared.photos) if not (data / name).is_file()
-        ]
+        missing = missing_pictures(data, chain(prepared.styles, prepared.photos))
         if missing:
             raise InputError(
                 f"{data} lacks {len(missing)} prepared pictures, {missing[0]} among them; "
@@ -75,9 +74,10 @@ class StylizerBatches:
         self.size, self.sides, self.strokes = batch, sides, strokes
         self.exact, self.seed = exact, seed
         self._shares = prepared.shares.double().cumsum(0).numpy()
-        self._alike: dict[int, list[int]] = defaultdict(list)  # pictures of each look
-        for row, look in enumerate(prepared.looks.tolist()):
-            self._alike[look].append(row)
+        self._alike, self._looks = prepared.looks.numpy().argsort(kind="stable"), {}
+        found, starts = np.unique(prepared.looks.numpy()[self._alike], return_index=True)
+        for look, start, end in zip(found, starts, [*starts[1:], len(self._alike)], strict=True):
+            self._looks[int(look)] = range(start, end)  # places in `_alike` of its pictures
 
     def batch(self, step: int, process: int, processes: int) -> dict[str, Tensor]:
         """The tensors of a process's step.
@@ -121,7 +121,7 @@ class StylizerBatches:
             "weights": torch.tensor(shares),
             "picture": as_images([sample[1] for sample in free]),
             "result": torch.cat(results) if results else torch.zeros(0, 3, side, side),
-            "others": torch.stack([self.prepared.points[self._row(rng), 0] for _ in range(OTHERS)]),
+            "others": self.prepared.points[[self._row(rng) for _ in range(OTHERS)], 0].float(),
             "source": self.prepared.photo_point,
             "seed": torch.tensor(rng.getrandbits(62)),
         }
@@ -133,12 +133,13 @@ class StylizerBatches:
         photo = _crop(self.data / rng.choice(self.prepared.photos), side, PHOTO_ZOOM, rng)
         row = self._row(rng)
         picture = _crop(self.data / self.prepared.styles[row], STYLE_SIDE, STYLE_ZOOM, rng)
-        views = self.prepared.points[row]
+        views = self.prepared.points[row].float()
         point = torch.lerp(views[0], views[1], 0.6 * rng.random())
         look = int(self.prepared.looks[row])
         if look >= 0 and rng.random() < MIXED:
-            alike = rng.choices(self._alike[look], k=rng.randint(1, MOST_MIXED - 1))
-            point = torch.cat([point[None], self.prepared.points[alike, 0]]).mean(0)
+            places = rng.choices(self._looks[look], k=rng.randint(1, MOST_MIXED - 1))
+            alike = self.prepared.points[self._alike[places], 0].float()
+            point = torch.cat([point[None], alike]).mean(0)
         return photo, picture, F.normalize(point, dim=0)
 
     def _row(self, rng: random.Random) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -26,7 +27,8 @@ from clipmamba.train.options import (
     dataclass_options,
     loop_options,
 )
-from clipmamba.train.pictures import read_pictures, set_aside, split_fingerprint
+from clipmamba.train.pictures import Picture, read_pictures, set_aside, split_fingerprint
+from clipmamba.train.shards import has_shards
 from clipmamba.train.stylizer.batches import StylizerBatches
 from clipmamba.train.stylizer.pairs import (
     painter_pairs,
@@ -34,7 +36,7 @@ from clipmamba.train.stylizer.pairs import (
     stored_split,
     write_store,
 )
-from clipmamba.train.stylizer.prepared import Prepared, prepare
+from clipmamba.train.stylizer.prepared import Prepared, list_photos, prepare, prepare_shards
 from clipmamba.train.stylizer.samples import sample_sheet
 from clipmamba.train.stylizer.task import LossWeights, StylizerTask
 from clipmamba.train.stylizer.validation import mean_losses
@@ -68,18 +70,40 @@ def prepare_command(
 
     A fiftieth of the pictures is set aside for validation, a tenth is held out for the judge.
     """
+    if has_shards(data):
+        _prepare_shards(data, clip_name, styles, painters, seed, output)
+        return
     learned = [picture for picture in read_pictures(data) if not picture.held_out]
     pictures = [picture for picture in learned if not set_aside(picture)]
     aside = [picture for picture in learned if set_aside(picture)]
     photos = [picture for picture in pictures if picture.kind == "photo"]
-    split = split_fingerprint(photo.path for photo in photos)
-    if painters and stored_split(output / "painters") != split:
-        pairs = painter_pairs(photos, painters, seed)
-        write_store(output / "painters", painter_styles(), pairs, painters, split)
+    _paint(photos, painters, seed, output)
     clip = Clip.from_pretrained(clip_name)
     if {picture.kind for picture in aside} >= {"style", "photo"}:
         prepare(data, aside, clip, output / VALIDATION, VALIDATION_STYLES, seed)
     prepare(data, pictures, clip, output, styles, seed)
+
+
+def _paint(photos: Sequence[Picture], count: int, seed: int, output: Path) -> None:
+    """Exact pairs of photos, unless they are there."""
+    split = split_fingerprint(photo.path for photo in photos)
+    if count and stored_split(output / "painters") != split:
+        pairs = painter_pairs(photos, count, seed)
+        write_store(output / "painters", painter_styles(), pairs, count, split)
+
+
+def _prepare_shards(
+    data: Path, clip_name: str, styles: int, painters: int, seed: int, output: Path
+) -> None:
+    """The same from shards."""
+    photos = list_photos(data, output, "training")
+    some = photos[:: max(1, len(photos) // max(1, painters))]
+    _paint([Picture(data / name, "photo", "", (), "") for name in some], painters, seed, output)
+    clip = Clip.from_pretrained(clip_name)
+    prepare_shards(data, clip, output, styles, seed, "training")
+    aside = output / VALIDATION
+    if list_photos(data, aside, "validation"):
+        prepare_shards(data, clip, aside, VALIDATION_STYLES, seed, "validation")
 
 
 @main.command("train")
