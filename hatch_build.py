@@ -1,4 +1,4 @@
-"""Build hook: compile the CPU scan, one small library per instruction set, where a compiler is.
+"""Build hook: compile the CPU scan, one small library per instruction set, if there is a compiler.
 
 Without a C++ compiler the wheel is pure Python and the scan runs in plain torch. With
 CLIPMAMBA_REQUIRE_CPU_KERNEL=1 a missing library is an error.
@@ -26,7 +26,7 @@ FLAGS = [
     *("-std=c++17", "-O3", "-shared", "-fPIC", "-fvisibility=hidden", "-fno-exceptions"),
     *("-fno-rtti", "-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros"),
     "-ffp-contract=fast",
-    "-falign-functions=64",  # else the loops' speed hangs on where the linker puts them
+    "-falign-functions=64",  # otherwise speed depends on where the linker puts the loops
 ]
 AVX2 = ["-mavx2", "-mfma", "-mbmi", "-mbmi2", "-mlzcnt", "-mmovbe", "-mpopcnt"]
 AVX512 = ["-mavx512f", "-mavx512bw", "-mavx512cd", "-mavx512dq", "-mavx512vl"]
@@ -42,7 +42,7 @@ class CpuKernels(BuildHookInterface[Any]):
     PLUGIN_NAME = "custom"
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Compile; hatchling calls this before it collects the wheel's files."""
+        """Compile the libraries; hatchling calls this before it collects the wheel's files."""
         if self.target_name != "wheel":
             return
         editable = version == "editable"
@@ -51,7 +51,7 @@ class CpuKernels(BuildHookInterface[Any]):
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir()
         else:
-            # Kept until finalize, or until the builder goes if the build fails.
+            # kept until finalize, or if the build fails, until the builder is deleted
             self._temporary = tempfile.TemporaryDirectory(prefix="clipmamba-build-")
             folder = Path(self._temporary.name)
         libraries = self._compile(folder)
@@ -65,7 +65,7 @@ class CpuKernels(BuildHookInterface[Any]):
                 build_data["force_include"][str(library)] = f"{LIBRARIES}/{library.name}"
 
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
-        """Remove what was only needed while the wheel was packed."""
+        """Remove files that were needed only while the wheel was packed."""
         if hasattr(self, "_temporary"):
             self._temporary.cleanup()
 

@@ -1,12 +1,12 @@
-"""Trains the stylizer again and again, each time with another mixer, and compares the results.
+"""Train the stylizer once with each mixer, and compare the results.
 
 python scripts/ablate.py --data ../shared/data --prepared runs/prepared \
     --vgg ../shared/data/nets/vgg19_relu3_1.safetensors --output runs/ablation
 
-Every variant has the same batches, seed and steps. `conv` has the depth that comes nearest to the
-parameters of `whole`, `conv-time` the one that comes nearest to its time; both are measured here.
-A variant that is already in OUTPUT is kept. The table has the validation losses of the averaged
-weights, on pictures that are not trained on.
+All variants have the same batches, seed and steps. The depth of `conv` is chosen to match the
+number of parameters of `whole`, that of `conv-time` to match its time; both are measured here. A
+variant that is already in OUTPUT is not trained again. The table lists the validation losses of
+the averaged weights.
 """
 
 from __future__ import annotations
@@ -34,18 +34,20 @@ DEPTHS = range(2, 16)
 @click.option("--prepared", type=click.Path(exists=True, path_type=Path), required=True)
 @click.option("--vgg", type=click.Path(exists=True, path_type=Path), required=True)
 @click.option("--output", type=click.Path(path_type=Path), default=Path("runs/ablation"))
-@click.option("--steps", default=4000, show_default=True, help="Of each variant, from nothing.")
+@click.option("--steps", default=4000, show_default=True, help="Steps of each variant.")
 @click.option("--batch", default=8, show_default=True)
-@click.option("--size", default=512, show_default=True, help="Of the photo for the times.")
-@click.option("--only", multiple=True, type=click.Choice(VARIANTS), help="Of the variants.")
-@click.option("--launch", default=sys.executable, show_default=True, help="What runs a script.")
+@click.option("--size", default=512, show_default=True, help="Side of the timed photo.")
+@click.option("--only", multiple=True, type=click.Choice(VARIANTS), help="Variants to train.")
+@click.option(
+    "--launch", default=sys.executable, show_default=True, help="Launcher of the training script."
+)
 def main(
     data: Path, prepared: Path, vgg: Path, output: Path, steps: int, batch: int, size: int,
     only: tuple[str, ...], launch: str,
 ) -> None:  # fmt: skip
     """Train every variant, then print one table."""
     if not (prepared / "validation").is_dir():
-        raise click.ClickException(f"{prepared} has no pictures set aside; prepare it anew")
+        raise click.ClickException(f"{prepared} has no validation pictures; prepare it again")
     exact = "1" if (prepared / "painters").is_dir() else "0"
     depths = choose_depths(size)
     rows = []
@@ -71,7 +73,7 @@ def main(
 
 
 def choose_depths(size: int) -> dict[str, int]:
-    """Depth of each variant."""
+    """Choose the depth of each variant."""
     whole = SecondStylizer().eval()
     wanted, took = millions(whole), seconds(whole, size)
     convs = {depth: SecondStylizer(SecondConfig(mixer="conv", depth=depth)) for depth in DEPTHS}
@@ -85,13 +87,13 @@ def choose_depths(size: int) -> dict[str, int]:
 
 
 def millions(stylizer: SecondStylizer) -> float:
-    """Parameters, in millions."""
+    """Return the number of parameters in millions."""
     return sum(parameter.numel() for parameter in stylizer.parameters()) / 1e6
 
 
 @torch.no_grad()
 def seconds(stylizer: SecondStylizer, size: int) -> float:
-    """Median of five passes over a photo."""
+    """Return the median seconds of five passes over a photo of `size` pixels."""
     stylizer = stylizer.eval().to(memory_format=torch.channels_last)
     photo, style = torch.rand(1, 3, size, size), torch.rand(1, stylizer.config.style_dim)
     times = []

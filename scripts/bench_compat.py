@@ -4,8 +4,8 @@ r"""Other packages' Mamba blocks with and without `clipmamba.ops.compat.enable()
     MAMBA_FORCE_BUILD=TRUE MAMBA_SKIP_CUDA_BUILD=TRUE \
         pip install --no-deps --no-build-isolation mamba-ssm einops
 
-mamba-ssm has no CPU path of its own: its block is compared with the same block around its
-`selective_scan_ref`. Both ways are called in turn in one process; medians.
+mamba-ssm has no CPU path: its block is compared with the same block around its
+`selective_scan_ref`. The two are called in turn in one process, and medians are printed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Run = Callable[[], Tensor]
 
 
 def transformers_model() -> tuple[nn.Module, Callable[[nn.Module, Tensor], Tensor]]:
-    """One layer of transformers' Mamba."""
+    """Make one layer of transformers' Mamba."""
     from transformers import MambaConfig, MambaModel
 
     config = MambaConfig(vocab_size=16, hidden_size=WIDTH, num_hidden_layers=LAYERS)
@@ -35,7 +35,7 @@ def transformers_model() -> tuple[nn.Module, Callable[[nn.Module, Tensor], Tenso
 
 
 def compare(name: str, length: int, gradients: bool, own: Run, ours: Run, rounds: int) -> None:
-    """One line of the table."""
+    """Print one line of the table."""
 
     def timed(run: Run) -> tuple[float, Tensor]:
         begun = time.perf_counter()
@@ -63,11 +63,11 @@ def compare(name: str, length: int, gradients: bool, own: Run, ours: Run, rounds
 
 
 @click.command()
-@click.option("--rounds", default=3, show_default=True, help="Calls of each, after one more.")
+@click.option("--rounds", default=3, show_default=True, help="Timed calls of each.")
 def main(rounds: int) -> None:
     """Print the table."""
     print(f"one layer of width {WIDTH} (256 channels in the scan, 16 states), batch 1, float32\n")
-    print("| block | length | | own, ms | enabled, ms | ratio | error |")
+    print("| block | length | | original, ms | enabled, ms | ratio | error |")
     print("|---|---|---|---|---|---|---|")
     cases = [(1024, False), (4096, False), (512, True), (1024, True)]
     torch.manual_seed(0)

@@ -1,4 +1,4 @@
-"""An exported file in ONNX Runtime beside torch: agreement and speed, in turn in one process.
+"""Compare an exported file in ONNX Runtime with torch: results and speed, in one process.
 
 clipmamba export stylizer.onnx
 python scripts/bench_export.py stylizer.onnx
@@ -13,37 +13,49 @@ from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 import onnxruntime
 import torch
 import torch.nn.functional as F
 
 from clipmamba import StylizePipeline
 from clipmamba.models.gamut import into_gamut
+from clipmamba.models.second_design import SecondStylizer
 
 
 @click.command()
 @click.argument("file", type=click.Path(exists=True, path_type=Path))
-@click.option("--rounds", default=3, show_default=True, help="Calls of each, after one more.")
+@click.option("--rounds", default=3, show_default=True, help="Timed calls of each.")
+@click.option(
+    "--model",
+    "folder",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder of the model that FILE was exported from, if not the default weights.",
+)
 @torch.no_grad()
-def main(file: Path, rounds: int) -> None:
-    """Compare FILE, exported from the default weights without a style."""
-    model = StylizePipeline.from_pretrained(device="cpu").network
+def main(file: Path, rounds: int, folder: Path | None) -> None:
+    """Compare FILE, exported without a style, with the network that it was exported from."""
+    pipeline = StylizePipeline.from_pretrained(folder, device="cpu")
+    stylizer = pipeline.stylizer
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
-    # Idle threads of one library must not take the processors from the other.
+    # idle threads of one library must not slow the other
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     session = onnxruntime.InferenceSession(str(file), options)
     print("| picture | torch, ms | ONNX Runtime, ms | ratio | largest difference |")
     print("|---|---|---|---|---|")
     for height, width in ((61, 45), (256, 256), (384, 512)):
         photo = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(0))
-        style = F.normalize(torch.ones(1, model.config.style_dim), dim=1)
-        margin = model.margin  # the file adds and cuts it itself
-        noise = model.draw_noise(height + 2 * margin, width + 2 * margin)
+        style = F.normalize(torch.ones(1, stylizer.config.style_dim), dim=1)
+        margin = stylizer.margin  # the file adds and removes it itself
+        model = pipeline.network_for(max(height, width))
+        noise = stylizer.draw_noise(height + 2 * margin, width + 2 * margin)
         padded = F.pad(photo, (margin,) * 4, mode="replicate")
         given = {"photo": photo.numpy(), "noise": noise.numpy(), "style": style.numpy()}
+        if isinstance(stylizer, SecondStylizer):
+            given["stroke"] = np.ones(1, np.float32)
         calls: dict[str, Callable[[], Any]] = {
-            "torch": lambda p=padded, s=style, n=noise, m=margin: into_gamut(
+            "torch": lambda model=model, p=padded, s=style, n=noise, m=margin: into_gamut(
                 model(p, s, n)[..., m:-m, m:-m]
             ),
             "onnx": lambda given=given: session.run(None, given)[0],

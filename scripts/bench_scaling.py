@@ -1,4 +1,4 @@
-"""Time and memory of the stylizer around each mixer, from small to large pictures, as a figure.
+"""Measure time and memory of the stylizer with each mixer, and plot them by picture size.
 
     pip install 'clipmamba[bench]'
     python scripts/bench_scaling.py
@@ -6,10 +6,9 @@
 Every measurement runs in a fresh process: the forward pass without gradients, then the training
 step (forward, mean square error, backward, Adam), batch 1, float32, default widths. Mixers take
 turns, round after round, and medians are shown. Results are kept in a JSON-lines file, and only
-what it lacks is measured: stopped, or asked for some sizes first, the script goes on from there. A
-size that would, going on as between the two sizes before it, take more than the limits of time or
-memory is left out, and the figure says so. Linux only: memory is the peak of the resident set, as
-the kernel counts it, above what stood there before the first pass.
+missing ones are measured, so the script can be stopped and started again. A size is skipped, and
+marked in the figure, if extrapolation from the two previous sizes exceeds the limits of time or
+memory. Linux only: memory is the peak of the resident set above its size before the first pass.
 """
 
 from __future__ import annotations
@@ -31,20 +30,20 @@ import torch.nn.functional as F
 MIXERS = ("mamba", "attention", "conv")
 PASSES = ("forward", "training")
 SIZES = (128, 256, 512, 1024, 2048)
-SLOW = 20.0  # seconds of a pass; measured once, not in every round
-FITTED = 3  # the largest sizes, over which exponents are fitted
+SLOW = 20.0  # seconds; a slower pass is measured once, not in every round
+FITTED = 3  # number of the largest sizes, to which exponents are fitted
 
 Key = tuple[str, int, str]  # mixer, side in pixels, pass
 
 
 def kilobytes(key: str) -> int:
-    """A line of this process's status."""
+    """Return a size from this process's status in /proc."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return int(next(line for line in lines if line.startswith(key)).split()[1])
 
 
 def peak_and_seconds(call: Callable[[], None], baseline: int) -> dict[str, float]:
-    """Peak memory above the baseline, at the first call; median time of the next, as 2 s hold."""
+    """Measure the first call's peak memory above the baseline, and later calls' median time."""
     Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
     seconds: list[float] = []
     while len(seconds) < 6 and sum(seconds) < 2:
@@ -57,7 +56,7 @@ def peak_and_seconds(call: Callable[[], None], baseline: int) -> dict[str, float
 
 
 def measure(mixer: str, size: int, passes: Sequence[str]) -> list[dict[str, Any]]:
-    """Both passes of one network on one picture, in this process, which should be fresh."""
+    """Measure passes of one network on one picture in this process, which should be fresh."""
     from clipmamba.models import Stylizer
 
     torch.manual_seed(0)
@@ -77,7 +76,7 @@ def measure(mixer: str, size: int, passes: Sequence[str]) -> list[dict[str, Any]
     calls = {"forward": forward, "training": training}
     small, photo = torch.rand(1, 3, 16, 16), torch.rand(1, 3, size, size)
     for name in passes:
-        calls[name](small)  # libraries load, the optimizer takes its memory
+        calls[name](small)  # load libraries and allocate the optimizer's memory
     baseline, rows = kilobytes("VmRSS"), []
     for name in passes:
         found = peak_and_seconds(lambda name=name: calls[name](photo), baseline)
@@ -95,19 +94,17 @@ for row in measure(sys.argv[2], int(sys.argv[3]), sys.argv[4:]):
 
 
 def measure_fresh(mixer: str, size: int, passes: Sequence[str]) -> list[dict[str, Any]]:
-    """`measure` in a process of its own."""
+    """Run `measure` in a process of its own."""
     command = [sys.executable, "-c", _FRESH, str(Path(__file__).parent), mixer, str(size), *passes]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["killed, perhaps for its memory"])[-1]
-        raise click.ClickException(
-            f"{mixer} at {size}: {last}; a lower --memory-limit leaves it out"
-        )
+        raise click.ClickException(f"{mixer} at {size}: {last}; a lower --memory-limit skips it")
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
 class Results:
-    """Medians of everything measured so far, kept in a JSON-lines file."""
+    """All measurements so far, kept in a JSON-lines file."""
 
     def __init__(self, file: Path):
         self.file, self.rows = file, {}  # type: ignore[var-annotated]
@@ -119,7 +116,7 @@ class Results:
         self.rows.setdefault((row["mixer"], row["size"], row["pass"]), []).append(row)
 
     def add(self, rows: Sequence[dict[str, Any]]) -> None:
-        """Keep rows of `measure`."""
+        """Append rows of `measure`."""
         self.file.parent.mkdir(parents=True, exist_ok=True)
         with self.file.open("a") as stream:
             for row in rows:
@@ -127,21 +124,21 @@ class Results:
                 stream.write(json.dumps(row) + "\n")
 
     def median(self, key: Key, what: str) -> float:
-        """The median of "seconds" or "megabytes"."""
+        """Return the median of "seconds" or "megabytes"."""
         return statistics.median(row[what] for row in self.rows[key])
 
     def enough(self, key: Key, rounds: int) -> bool:
-        """Whether the key was measured so many times, or once if that is slow."""
+        """Return whether a key was measured `rounds` times, or once if it is slow."""
         found = len(self.rows.get(key, ()))
         return found >= rounds or (found > 0 and self.median(key, "seconds") > SLOW)
 
     def curve(self, mixer: str, name: str, what: str) -> dict[int, float]:
-        """Medians by size, the smallest first."""
+        """Return the medians by size, the smallest first."""
         sizes = sorted(size for m, size, p in self.rows if (m, p) == (mixer, name))
         return {size: self.median((mixer, size, name), what) for size in sizes}
 
     def foreseen(self, key: Key, what: str) -> float:
-        """What the size will cost if it goes on as between the two sizes before; 0 if unknown."""
+        """Extrapolate the cost of a size from the two previous sizes; 0 if unknown."""
         mixer, size, name = key
         before = [(s, v) for s, v in self.curve(mixer, name, what).items() if s < size][-2:]
         if len(before) < 2 or min(value for _, value in before) <= 0:
@@ -151,14 +148,14 @@ class Results:
 
 
 def exponent(curve: dict[int, float]) -> float:
-    """The k of value ~ pixels^k: least squares of the logarithms over the largest sizes."""
+    """Fit k in value ~ pixels^k: least squares of the logarithms over the largest sizes."""
     points = [(2 * math.log(size), math.log(value)) for size, value in curve.items()][-FITTED:]
     x, y = ([point[axis] for point in points] for axis in (0, 1))
     return statistics.linear_regression(x, y).slope
 
 
 def left_out(results: Results, key: Key, limits: dict[str, float]) -> str:
-    """Why a size is not measured; nothing if it is to be."""
+    """Return why a size is skipped, or "" if it is not."""
     seconds, megabytes = (results.foreseen(key, what) for what in ("seconds", "megabytes"))
     if seconds > limits["seconds"]:
         return f"about {seconds:.0f} s"
@@ -168,7 +165,7 @@ def left_out(results: Results, key: Key, limits: dict[str, float]) -> str:
 
 
 def tables(results: Results, limits: dict[str, float]) -> list[str]:
-    """Everything measured, and the exponents, in Markdown."""
+    """Return the tables of measurements and exponents, in Markdown."""
     lines = [
         "| picture | mixer | forward, s | forward, MB | training step, s | training step, MB |",
         "|---|---|---|---|---|---|",
@@ -200,7 +197,7 @@ def tables(results: Results, limits: dict[str, float]) -> list[str]:
 
 
 def draw(results: Results, limits: dict[str, float], figure: Path) -> None:
-    """The four panels: time and memory of both passes."""
+    """Draw the four panels: time and memory of both passes."""
     try:
         import matplotlib
     except ImportError as error:
@@ -229,7 +226,7 @@ def draw(results: Results, limits: dict[str, float], figure: Path) -> None:
                     last = max(curve)
                     axis.plot([last, missing], [curve[last], foreseen], ":o",
                               color=colors[mixer], markerfacecolor="white", markevery=[1],
-                              label=f"not run: {reason} foreseen")  # fmt: skip
+                              label=f"not run: {reason} expected")  # fmt: skip
             axis.set(xscale="log", yscale="log", ylabel=unit)
             axis.set_title(f"{'forward pass' if name == 'forward' else 'training step'}: {title}")
             axis.set_xticks(sizes, [f"{size}²" for size in sizes], minor=False)
@@ -237,9 +234,9 @@ def draw(results: Results, limits: dict[str, float], figure: Path) -> None:
             axis.grid(alpha=0.3)
             axis.legend()
     fig.suptitle(
-        "The same stylizer around each mixer: cost ~ pixels$^k$, "
-        f"fitted over the {FITTED} largest sizes\nLimits: {limits['seconds']:.0f} s a pass, "
-        f"{limits['megabytes'] / 1000:.0f} GB; hollow: extended, not measured"
+        "The same stylizer with each mixer: cost ~ pixels$^k$, "
+        f"fitted to the {FITTED} largest sizes\nLimits: {limits['seconds']:.0f} s per pass, "
+        f"{limits['megabytes'] / 1000:.0f} GB; hollow: extrapolated, not measured"
     )
     fig.savefig(figure, dpi=110, metadata={"Software": None})
     pyplot.close(fig)
@@ -250,11 +247,11 @@ def draw(results: Results, limits: dict[str, float], figure: Path) -> None:
 @click.option("--mixers", multiple=True, type=click.Choice(MIXERS), default=MIXERS)
 @click.option("--passes", multiple=True, type=click.Choice(PASSES), default=PASSES)
 @click.option("--rounds", default=3, show_default=True, help="Measurements of each; 0 only draws.")
-@click.option("--time-limit", default=300.0, show_default=True, help="Seconds of one pass.")
-@click.option("--memory-limit", default=16.0, show_default=True, help="GB of one pass.")
+@click.option("--time-limit", default=300.0, show_default=True, help="Seconds per pass, at most.")
+@click.option("--memory-limit", default=16.0, show_default=True, help="GB per pass, at most.")
 @click.option("--cache", type=click.Path(path_type=Path), default=Path("runs/scaling.jsonl"),
-              show_default=True, help="What was measured so far.")  # fmt: skip
-@click.option("--figure", default="docs/scaling.png", show_default=True, help="Empty for none.")
+              show_default=True, help="File of the measurements.")  # fmt: skip
+@click.option("--figure", default="docs/scaling.png", show_default=True, help="File; empty: none.")
 def main(
     sizes: tuple[int, ...],
     mixers: tuple[str, ...],
@@ -265,7 +262,7 @@ def main(
     cache: Path,
     figure: str,
 ) -> None:
-    """Measure what the cache lacks, draw the figure, print the tables."""
+    """Measure what is missing, draw the figure, print the tables."""
     results = Results(cache)
     limits = {"seconds": time_limit, "megabytes": 1000 * memory_limit}
     for _ in range(rounds):
@@ -281,7 +278,7 @@ def main(
                     results.add(measure_fresh(mixer, size, todo))
                     click.echo(f"{mixer} {size} {' '.join(todo)}", err=True)
     if not results.rows:
-        raise click.ClickException(f"{cache} has no measurements; --rounds 1 makes some")
+        raise click.ClickException(f"{cache} has no measurements; give --rounds 1 or more")
     if figure:
         draw(results, limits, Path(figure))
     click.echo("\n".join(tables(results, limits)))

@@ -1,15 +1,15 @@
-r"""The CPU scan beside its peers, its floor and its promises.
+r"""Compare the CPU scan with other implementations, with its floor and with its targets.
 
     python scripts/bench_scan.py                    everything, about 4 minutes
-    python scripts/bench_scan.py speed floor        some parts
+    python scripts/bench_scan.py speed floor        some parts only
     ATEN_CPU_CAPABILITY=avx2 python scripts/bench_scan.py    with the library for AVX2
     pip install mambapy
     MAMBA_FORCE_BUILD=TRUE MAMBA_SKIP_CUDA_BUILD=TRUE \
         pip install --no-deps --no-build-isolation mamba-ssm
 
-Candidates are called in turn in one process, round after round, and medians are compared: what
-disturbs one disturbs all. Work of others on the processors is watched, and a part that met more
-than a tenth of a processor of it is done again.
+Candidates are called in turn in one process, round after round, and medians are compared, so that
+other load affects all alike. A part is repeated if other processes used more than a tenth of a
+processor meanwhile.
 """
 
 from __future__ import annotations
@@ -42,21 +42,21 @@ Shape = tuple[int, int, int, int]  # B, D, L, N
 BIG: Shape = (1, 192, 16384, 16)
 SMALL: Shape = (1, 128, 1024, 16)
 NAMES = ("u", "delta", "A", "B", "C", "D", "z", "delta_bias")
-BUSY = 0.1  # processors that others may take
+BUSY = 0.1  # processors that other processes may use
 
 
 def ours(*tensors: Tensor) -> Tensor:
-    """The fused kernel."""
+    """Run the fused kernel."""
     return selective_scan(*tensors, delta_softplus=True, backend="cpu")  # type: ignore[return-value]
 
 
 def plain_torch(*tensors: Tensor) -> Tensor:
-    """The two-level scan, where no library was built."""
+    """Run the two-level scan in plain PyTorch."""
     return selective_scan(*tensors, delta_softplus=True, backend="torch")  # type: ignore[return-value]
 
 
 def make(shape: Shape, dtype: torch.dtype = torch.float32) -> list[Tensor]:
-    """u, delta, A, B, C, D, z, delta_bias with ordinary values, all wanting gradients."""
+    """Make u, delta, A, B, C, D, z, delta_bias with typical values, all requiring gradients."""
     batch, channels, length, states = shape
     generator = torch.Generator().manual_seed(0)
 
@@ -71,23 +71,23 @@ def make(shape: Shape, dtype: torch.dtype = torch.float32) -> list[Tensor]:
 
 
 def forward(scan: Scan, tensors: Sequence[Tensor]) -> None:
-    """One call without gradients."""
+    """Run the scan without gradients."""
     with torch.no_grad():
         scan(*tensors)
 
 
 def both(scan: Scan, tensors: Sequence[Tensor], gradient: Tensor) -> None:
-    """One call forth and back from a gradient, which comes from elsewhere: not a scan's to make."""
+    """Run forward and backward from a given gradient, whose own cost is not the scan's."""
     torch.autograd.grad(scan(*tensors), list(tensors), gradient)
 
 
 def given_to(way: Callable[..., None], tensors: Sequence[Tensor]) -> tuple[object, ...]:
-    """What `forward` or `both` takes after the scan."""
+    """Return the arguments of `forward` or `both` after the scan."""
     return (tensors, torch.ones_like(tensors[0])) if way is both else (tensors,)
 
 
 def backward_alone(scan: Scan, tensors: Sequence[Tensor]) -> float:
-    """Seconds of the way back."""
+    """Return the seconds of the backward pass."""
     out = scan(*tensors)
     gradient = torch.ones_like(out)
     begun = time.perf_counter()
@@ -96,7 +96,7 @@ def backward_alone(scan: Scan, tensors: Sequence[Tensor]) -> float:
 
 
 def medians(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Median seconds of each call, all in turn; seconds that a call returns are believed."""
+    """Return the median seconds of calls made in turn; a call may return its own seconds."""
     times: dict[str, list[float]] = {name: [] for name in calls}
     for round_ in range(-1, rounds):
         for name, call in calls.items():
@@ -109,7 +109,7 @@ def medians(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str, fl
 
 
 def processor_seconds() -> tuple[float, float]:
-    """Busy seconds of the whole machine, and of this process with its children."""
+    """Return the busy seconds of the machine, and of this process with its children."""
     with open("/proc/stat") as lines:
         user, nice, system = (int(x) for x in lines.readline().split()[1:4])
     times = os.times()
@@ -118,7 +118,7 @@ def processor_seconds() -> tuple[float, float]:
 
 
 def quietly(measure: Callable[[], list[str]], tries: int = 4) -> list[str]:
-    """What a measurement says, done again while others were busy."""
+    """Run a measurement, again if other processes were busy."""
     for left in reversed(range(tries)):
         begun, before = time.perf_counter(), processor_seconds()
         lines = measure()
@@ -126,21 +126,21 @@ def quietly(measure: Callable[[], list[str]], tries: int = 4) -> list[str]:
         foreign = max(0.0, (after[0] - before[0]) - (after[1] - before[1])) / wall
         if foreign <= BUSY:
             return lines
-        note = "done again" if left else "NOT to be quoted"
-        click.echo(f"(others kept {foreign:.2f} processors busy: {note})")
+        note = "repeated" if left else "NOT to be quoted"
+        click.echo(f"(other processes used {foreign:.2f} processors: {note})")
     return lines
 
 
 def verdict(value: float, bar: float, at_least: bool) -> str:
-    """A figure beside its bar."""
+    """Format a figure with its target."""
     met = value >= bar if at_least else value <= bar
     sign = "at least" if at_least else "at most"
     return f"{value:.3g} | {sign} {bar:g} | {'met' if met else '**missed**'} |"
 
 
 def speed() -> list[str]:
-    """Ratios against the peers."""
-    lines = ["| what | shape | ms | ratio | bar | |", "|---|---|---|---|---|---|"]
+    """Compare with other implementations."""
+    lines = ["| pass | shape | ms | ratio | target | |", "|---|---|---|---|---|---|"]
     reference, parallel = mamba_ssm_reference(), mambapy()
     cases: list[tuple[str, Shape, Callable[..., None], Scan | None, str, float, int]] = [
         ("forward", BIG, forward, reference, "mamba-ssm's reference", 200, 5),
@@ -156,8 +156,8 @@ def speed() -> list[str]:
         calls: dict[str, Callable[[], object]] = {
             name: lambda way=way, peer=peer, given=given: way(peer, *given)
         }
-        # Many calls of the quick one between two of the slow one, whose half second lets the second
-        # processor fall asleep: the next four or five calls take up to twice as long.
+        # many calls of the fast one between two of the slow one, whose half second lets the second
+        # processor fall asleep: the next four or five calls take up to twice as long
         calls |= {f"ours {i}": lambda way=way, given=given: way(ours, *given) for i in range(25)}
         took = medians(calls, rounds)
         own = statistics.median(v for k, v in took.items() if k != name)
@@ -167,9 +167,9 @@ def speed() -> list[str]:
 
 
 def linear() -> list[str]:
-    """Time a step at lengths from 2^10 to 2^20, against that of 2^14."""
+    """Measure the time per step at lengths from 2^10 to 2^20, relative to that at 2^14."""
     lengths = [2**power for power in range(10, 21, 2)]
-    lines = ["| L | forward, ns a (b, d, l, n) | forward + backward |", "|---|---|---|"]
+    lines = ["| L | forward, ns per (b, d, l, n) | forward + backward |", "|---|---|---|"]
     unit: list[list[float]] = []
     for length in lengths:
         shape = (1, BIG[1], length, BIG[3])
@@ -191,15 +191,15 @@ def linear() -> list[str]:
 
 
 def is_narrow() -> bool:
-    """Whether torch's findings choose the library for AVX2."""
+    """Return whether the library for AVX2 is used."""
     return torch.backends.cpu.get_cpu_capability() != "AVX512"
 
 
 def loop() -> list[str]:
-    """Against the loop that public C runtimes have, and what the floor would allow."""
+    """Compare with the loop of public C runtimes, and with what the floor would allow."""
     rate, lanes = vector_rate()
     lines = [
-        "| what | shape | ours, ms | loop, ms | ratio | bar | | at the floor |",
+        "| pass | shape | ours, ms | loop, ms | ratio | target | | at the floor |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for shape, rounds in ((BIG, 15), ((1, BIG[1], SMALL[2], BIG[3]), 201)):
@@ -223,7 +223,7 @@ def loop() -> list[str]:
 
 
 def vector_rate() -> tuple[float, int]:
-    """Vector operations a second of all threads, and the lanes of a vector."""
+    """Return the vector operations per second of all threads, and the lanes of a vector."""
     with compiled("vector_rate.cpp") as loaded:
         loaded.multiply_add.argtypes = (ctypes.c_int64, ctypes.c_float)
         rounds, threads = 20_000_000, torch.get_num_threads()
@@ -237,44 +237,44 @@ def vector_rate() -> tuple[float, int]:
 
 
 def bandwidth() -> float:
-    """Bytes a second of a triad over three arrays of 256 MB."""
+    """Return the bytes per second of a triad over three arrays of 256 MB."""
     a, b, c = (torch.ones(2**26) for _ in range(3))
     took = medians({"triad": lambda: torch.add(a, b, alpha=3.0, out=c)}, 5)["triad"]
     return 3 * 4 * 2**26 / took
 
 
-# Operations on vectors that one step of a vector of channels can't do without, counted by hand in
-# csrc; loads, stores and broadcasts from memory are free. The exponential of a product is 9 with
-# AVX-512: multiply, reduce, subtract, 5 for the polynomial, scale; else it is 10: two multiply-adds
+# The minimum vector operations for one step of a vector of channels, counted by hand in csrc;
+# loads, stores and broadcasts from memory are free. The exponential of a product takes 9 with
+# AVX-512: multiply, reduce, subtract, 5 for the polynomial, scale; otherwise 10: two multiply-adds
 # and a subtraction for the two parts of the exponent, the 5, shift, add.
 def exponential(lanes: int) -> int:
-    """Operations of one exp."""
+    """Return the operations of one exp."""
     return 9 if lanes == 16 else 10
 
 
 def forward_operations(states: int, lanes: int, gated: bool = True) -> float:
-    """Operations a step: a state's exp, h, x B and y; softplus, gate; a tile turned 4 times."""
+    """Count a step's operations: exp, h, x B, y of a state; softplus, gate; 4 transposed tiles."""
     softplus, gate, turned = exponential(lanes) + 15, exponential(lanes) + 5, math.log2(lanes)
     step = states * (exponential(lanes) + 3) + softplus + 3 * turned
     return step + (gate + turned if gated else 0)
 
 
 def backward_operations(states: int, lanes: int) -> float:
-    """The same of the way back: a state again and in reverse, its two sums over lanes; 7 tiles."""
+    """Count those of a backward step: a state in both directions, its two lane sums; 7 tiles."""
     sums = 2 * 3 * (lanes - 1) / lanes
     softplus, gate, turned = exponential(lanes) + 18, exponential(lanes) + 11, math.log2(lanes)
     return states * (exponential(lanes) + 12 + sums) + softplus + gate + 7 * turned + 6
 
 
 def floor() -> list[str]:
-    """Time against the least that bytes and vector operations take."""
+    """Compare the time with the minimum that memory traffic and vector operations take."""
     rate, lanes = vector_rate()
     bytes_a_second = bandwidth()
     lines = [
-        f"{rate / 1e9:.1f} G vector operations of {lanes} lanes a second, "
+        f"{rate / 1e9:.1f} G vector operations of {lanes} lanes per second, "
         f"{bytes_a_second / 1e9:.1f} GB/s",
         "",
-        "| what | shape | floor: bytes, ms | operations, ms | measured, ms | ratio | bar | |",
+        "| what | shape | floor: bytes, ms | operations, ms | measured, ms | ratio | target | |",
         "|---|---|---|---|---|---|---|---|",
     ]
     ways = (
@@ -322,8 +322,8 @@ print(peak("VmHWM") - before)
 
 
 def memory() -> list[str]:
-    """What forward and backward need beside the inputs, in a fresh process; Linux only."""
-    lines = ["| forward + backward of the big shape | MB | bar | |", "|---|---|---|---|"]
+    """Measure the memory of forward and backward beside the inputs, in a fresh process; Linux."""
+    lines = ["| forward + backward of the big shape | MB | target | |", "|---|---|---|---|"]
     for name in ("ours", "mambapy"):
         if name == "mambapy" and mambapy() is None:
             continue
@@ -339,8 +339,8 @@ def memory() -> list[str]:
 
 
 def accuracy() -> list[str]:
-    """Largest error over largest value, against float64; do repeats give the same bytes?"""
-    lines = ["| shape | of | error | bar | |", "|---|---|---|---|---|"]
+    """Compare with float64, largest error over largest value; check that repeats are identical."""
+    lines = ["| shape | of | error | target | |", "|---|---|---|---|---|"]
     for shape in ((1, 32, 65536, 16), (2, 40, 2000, 16)):
         tensors = make(shape)
         results = []
@@ -366,7 +366,7 @@ def accuracy() -> list[str]:
 
 
 def cross() -> list[str]:
-    """The picture's scan as one operator against four permuted copies through the other."""
+    """Compare the picture's scan as one operator with four permuted copies through the other."""
     channels, side, states = 192, 128, 16
     generator = torch.Generator().manual_seed(0)
     length = side * side
@@ -392,7 +392,7 @@ def cross() -> list[str]:
 
     lines = [
         "| four directions, D = 192, N = 16, 128 x 128 "
-        "| one operator, ms | four copies, ms | ratio | bar | |",
+        "| one operator, ms | four copies, ms | ratio | target | |",
         "|---|---|---|---|---|---|",
     ]
     layouts = {"rows first": torch.contiguous_format, "channels last": torch.channels_last}
@@ -420,7 +420,7 @@ PARTS = {part.__name__: part for part in (speed, loop, linear, floor, memory, ac
 @click.command()
 @click.argument("parts", nargs=-1, type=click.Choice(list(PARTS)))
 def main(parts: tuple[str, ...]) -> None:
-    """Print a table of each part."""
+    """Print a table for each part."""
     for status in backend_table():
         click.echo(f"{status.name:12}{'yes' if status.available else 'no':5}{status.reason}")
     click.echo(f"{torch.get_num_threads()} threads")

@@ -1,6 +1,6 @@
 """Time `clipmamba stylize` from a cold start to the network's first pass, beside `import torch`.
 
-Both are processes of their own and take turns; the ratio of the medians is what counts.
+Both run in processes of their own, in turn; compare the ratio of the medians.
 
     python scripts/bench_start.py [--rounds 9] [--prompt "any words"]
 """
@@ -18,7 +18,7 @@ from pathlib import Path
 from PIL import Image
 
 AIM = 1.5
-# The command, which leaves when the network is called for the first time.
+# The command, which exits when the network is called for the first time.
 _COMMAND = """
 import sys
 class Leave:
@@ -59,13 +59,13 @@ def main() -> None:
             for name, command in commands.items():
                 started = time.perf_counter()
                 subprocess.run(command, check=True)
-                if turn:  # the first fills the disk's cache
+                if turn:  # the first run fills the disk cache
                     times[name].append(time.perf_counter() - started)
     median = {name: statistics.median(values) for name, values in times.items()}
     for name, value in median.items():
         print(f"{name:<14} median {value:.2f} s, min {min(times[name]):.2f} s")
     ratio = median["first pass"] / median["import torch"]
-    print(f"ratio {ratio:.2f} (aim: at most {AIM})")
+    print(f"ratio {ratio:.2f} (target: at most {AIM})")
 
 
 if __name__ == "__main__":

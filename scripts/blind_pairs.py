@@ -3,10 +3,10 @@
 python scripts/blind_pairs.py make --first new=runs/candidate --second old=default
 python scripts/blind_pairs.py score votes.txt
 
-`make` asks both for 40 prompts on 8 photos and puts the results left and right by coin. A model is
-a saved pipeline, `default`, or a folder of pictures whose names `make --list` prints. Look at the
-sheets at 1:1 and write one line per pair into a file: its number, then l, r or = (`17 l`). `score`
-opens the key, which nobody should read before.
+`make` applies both models to 40 prompts on 8 photos and puts the results left and right at random.
+A model is a saved pipeline, `default`, or a folder of pictures named as `make --list` prints. Look
+at the sheets at 1:1 and write one line per pair into a file: its number, then l, r or = (`17 l`).
+`score` reads the key, which nobody should read before.
 """
 
 from __future__ import annotations
@@ -37,27 +37,27 @@ PROMPTS = (
     "art deco poster", "picasso", "pointillism", "expressionism, the scream", "film noir",
     "old polaroid", "cyberpunk neon", "embroidery",
 )  # fmt: skip
-"""What people ask for, the training's words included: this compares, the table measures."""
+"""Common prompts. Some occur in the training captions: this is a comparison, not a benchmark."""
 
-A_SHEET = 4  # pairs
+A_SHEET = 4  # pairs per sheet
 GAP = 16
 
 
 def asked(photos: int = 8) -> list[tuple[str, int]]:
-    """Each prompt with the place of its photo."""
+    """Return each prompt with the index of its photo."""
     return [(prompt, number % photos) for number, prompt in enumerate(PROMPTS)]
 
 
 def file_name(number: int) -> str:
-    """Where a folder of pictures keeps the one for a pair."""
+    """Return the file name of a pair's picture in a folder of pictures."""
     return f"{number:02}.png"
 
 
 def paint(source: str, photos: list[Image.Image]) -> list[Image.Image]:
-    """The pictures of a folder, or what a saved pipeline makes of every prompt.
+    """Return the pictures of a folder, or a saved pipeline's result for every prompt.
 
     Raises:
-        InputError: Neither is there.
+        InputError: The source is neither.
     """
     folder = None if source == "default" else Path(source)
     if folder and (folder / file_name(1)).is_file():
@@ -75,7 +75,7 @@ def paint(source: str, photos: list[Image.Image]) -> list[Image.Image]:
 
 
 def draw_sheet(pairs: list[tuple[int, str, Image.Image, Image.Image]]) -> Image.Image:
-    """Pairs under one another, each with its number and prompt; every pixel as it is."""
+    """Draw a column of pairs, each with its number and prompt, at full resolution."""
     width = max(left.width + right.width + GAP for _, _, left, right in pairs)
     height = sum(left.height + 3 * GAP for _, _, left, _ in pairs)
     sheet = Image.new("RGB", (width, height), "white")
@@ -89,10 +89,10 @@ def draw_sheet(pairs: list[tuple[int, str, Image.Image, Image.Image]]) -> Image.
 
 
 def read_votes(text: str, pairs: int) -> dict[int, str]:
-    """Votes by number of the pair: "l", "r" or "=".
+    """Parse votes: "l", "r" or "=" by number of the pair.
 
     Raises:
-        InputError: A line says something else, or a pair is missing or named twice.
+        InputError: A line is not a vote, or a pair is missing or listed twice.
     """
     votes: dict[int, str] = {}
     for line in filter(None, (line.split("#")[0].strip() for line in text.splitlines())):
@@ -106,7 +106,7 @@ def read_votes(text: str, pairs: int) -> dict[int, str]:
 
 
 def count_votes(votes: dict[int, str], first_is: list[str]) -> Counter[str]:
-    """How often the first model won, tied and lost; `first_is` has its side, "l" or "r"."""
+    """Count the first model's wins, ties and losses; `first_is` has its sides, "l" or "r"."""
     return Counter(
         "tied" if votes[number] == "=" else "won" if votes[number] == side else "lost"
         for number, side in enumerate(first_is, 1)
@@ -114,7 +114,7 @@ def count_votes(votes: dict[int, str], first_is: list[str]) -> Counter[str]:
 
 
 def named(text: str) -> tuple[str, str]:
-    """Name and source of NAME=SOURCE."""
+    """Split NAME=SOURCE."""
     name, _, source = text.partition("=")
     if not name or not source:
         raise InputError(f"{text!r}: give NAME=FOLDER, or NAME=default")
@@ -137,7 +137,7 @@ def main() -> None:
     help="Made by scripts/evaluate.py; has the photos.",
 )
 @click.option("--size", default=512, show_default=True, help="Longest side in pixels.")
-@click.option("--seed", type=int, help="Of the coin; drawn where not given.")
+@click.option("--seed", type=int, help="Seed of the sides; random by default.")
 @click.option("--output", type=click.Path(path_type=Path), default=Path("runs/blind"))
 @click.option("--list", "only_list", is_flag=True, help="Print file name, photo and prompt.")
 def make(
@@ -178,7 +178,7 @@ def make(
 @click.argument("votes", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--output", type=click.Path(exists=True, path_type=Path), default=Path("runs/blind"))
 def score(votes: Path, output: Path) -> None:
-    """Open the key and count the votes."""
+    """Read the key and count the votes."""
     key = json.loads((output / ".key.json").read_text())
     counted = count_votes(read_votes(votes.read_text(), len(key["first_is"])), key["first_is"])
     click.echo(

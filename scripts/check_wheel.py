@@ -1,4 +1,4 @@
-"""Whether an installed wheel's fused CPU scan loads and computes what plain torch does."""
+"""Check that an installed wheel's fused CPU scan loads and agrees with plain PyTorch."""
 
 from __future__ import annotations
 

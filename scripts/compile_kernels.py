@@ -1,11 +1,11 @@
-r"""Compile the Triton kernels without a GPU, and say what they cost.
+r"""Compile the Triton kernels without a GPU, and report what they cost.
 
     python scripts/compile_kernels.py               every kernel, type and target, as a table
-    python scripts/compile_kernels.py --roofline    bytes moved and least times of some shapes
+    python scripts/compile_kernels.py --roofline    bytes moved and minimum times of some shapes
 
-The kernels are compiled for the very arguments of a call: tensors on torch's meta device go through
-`clipmamba.ops.selective_scan.backends.triton.launch`, and each launch is recorded instead of run.
-The exit status is 1 if a kernel spills or takes more than 128 registers a thread.
+The kernels are compiled for the exact arguments of a call: tensors on torch's meta device go
+through `clipmamba.ops.selective_scan.backends.triton.launch`, and each launch is recorded instead
+of run. The exit code is 1 if a kernel spills or needs more than 128 registers per thread.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ POINTERS = {
     torch.float32: "*fp32", torch.float64: "*fp64", torch.bfloat16: "*bf16", torch.float16: "*fp16"
 }  # fmt: skip
 
-# An H100 (SXM), from its data sheet; a shuffle moves 32 lanes, an exponential 16 a clock.
+# An H100 (SXM), from its data sheet; per clock, 32 lanes are shuffled or 16 exponentials computed.
 MULTIPROCESSORS, CLOCK, BANDWIDTH = 132, 1.98e9, 3.35e12
 
 
@@ -59,7 +59,7 @@ class Call:
 
     @property
     def name(self) -> str:
-        """The kernel's name, the way that it walks and the direction in time."""
+        """The kernel's name, its scan direction and its direction in time."""
         parts = [self.kernel.__name__]
         if (way := self.arguments.get("WAY")) is not None:
             parts.append(("sequence", "rows", "columns")[getattr(way, "value", way)])
@@ -71,12 +71,12 @@ class Call:
 
     @property
     def is_picture(self) -> bool:
-        """Whether it walks one or two of a picture's four directions."""
+        """Whether the launch scans one or two of a picture's four directions."""
         return self.arguments.get("height", 0) > 0
 
     def moved(self) -> int:
-        """Bytes read and written, what programs share counted once: caches serve it."""
-        # A picture's launch meets two or one of the four that differ by direction.
+        """Bytes read and written; data shared by programs counts once, as it is cached."""
+        # a picture's launch uses one or two of the four directions' tensors
         whole = {"values", "u", "dout", "out", "du", "add"} if self.is_picture else set()
         share = (4 if "TURNED" in self.arguments else 2) if self.is_picture else 1
         return sum(
@@ -87,18 +87,18 @@ class Call:
 
 
 def size(*tensors: Tensor | None) -> int:
-    """Bytes."""
+    """Return the size in bytes."""
     return sum(t.numel() * t.element_size() for t in tensors if t is not None)
 
 
 def meta(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
-    """A tensor without memory."""
+    """Make a tensor on the meta device, without memory."""
     return torch.empty(shape, dtype=dtype, device="meta")
 
 
 @dataclass(frozen=True)
 class Calls:
-    """Launches forth and back, and the bytes that any kernel had to move."""
+    """The launches of forward and backward passes, and the bytes that any kernel must move."""
 
     forward: list[Call]
     backward: list[Call]
@@ -107,7 +107,7 @@ class Calls:
 
 
 def calls(shape: tuple[int, ...], dtype: torch.dtype) -> Calls:
-    """Launches of a scan with every option: (B, D, L, N), or (B, D, H, W, N) of a picture."""
+    """Record the launches of a scan with all options: (B, D, L, N), or (B, D, H, W, N)."""
     batch, channels, *sides, states = shape
     steps, groups = (sides[0], 1) if len(sides) == 1 else (sides[0] * sides[1], 4)
     u = meta(batch, channels, *sides, dtype=dtype)
@@ -136,7 +136,7 @@ def calls(shape: tuple[int, ...], dtype: torch.dtype) -> Calls:
 
 
 def source(call: Call) -> ASTSource:
-    """The kernel specialised as a launch with these arguments does it: ones and multiples of 16."""
+    """Return the kernel specialized as by a launch: for arguments of 1 and multiples of 16."""
     signature: dict[str, str] = {}
     constants: dict[str, Any] = {}
     attributes: dict[tuple[int, ...], list[list[Any]]] = {}
@@ -157,7 +157,7 @@ def source(call: Call) -> ASTSource:
 
 @dataclass(frozen=True)
 class Loop:
-    """Instructions of a loop's body."""
+    """Instruction counts of a loop's body."""
 
     instructions: int
     shuffles: int
@@ -166,7 +166,7 @@ class Loop:
 
 @dataclass(frozen=True)
 class Cost:
-    """What ptxas and the disassembly say of a kernel."""
+    """The cost of a kernel, according to ptxas and the disassembly."""
 
     registers: int
     spilled: int
@@ -175,13 +175,13 @@ class Cost:
 
 
 def tool(name: str, *arguments: str | Path) -> str:
-    """What one of the tools in triton's wheel says."""
+    """Run a tool of Triton's wheel and return its output."""
     result = subprocess.run([TOOLS / name, *arguments], capture_output=True, text=True, check=True)
     return result.stdout + result.stderr
 
 
 def loops(assembly: str) -> tuple[Loop, ...]:
-    """The loops that compute exponentials: from a label to the jump back to it."""
+    """Find the loops that compute exponentials: from a label to the jump back to it."""
     lines = assembly.splitlines()
     labels = {
         m[1]: at for at, line in enumerate(lines) if (m := re.match(r"\s*(\.L_x_\d+):", line))
@@ -217,13 +217,13 @@ def cost(call: Call, target: int) -> Cost:
     registers = re.search(r"Used (\d+) registers", said)
     spills = re.findall(r"(\d+) bytes spill (?:stores|loads)", said)
     if registers is None or not spills:
-        raise click.ClickException(f"ptxas says nothing of registers: {said}")
+        raise click.ClickException(f"ptxas reports no registers: {said}")
     spilled = sum(map(int, spills))
     return Cost(int(registers[1]), spilled, compiled.metadata.shared, loops(assembly))
 
 
 def variants(dtype: torch.dtype) -> dict[str, Call]:
-    """Every kernel as it runs at N = 16."""
+    """Return every kernel's launch at N = 16, by name."""
     found: dict[str, Call] = {}
     for shape in (SEQUENCES[1], PICTURES[0]):
         both = calls(shape, dtype)
@@ -233,13 +233,13 @@ def variants(dtype: torch.dtype) -> dict[str, Call]:
 
 
 def compile_variant(job: tuple[str, torch.dtype, int]) -> Cost:
-    """One cell of the table, by name, for another process."""
+    """Compute one cell of the table, in a worker process."""
     name, dtype, target = job
     return cost(variants(dtype)[name], target)
 
 
 def all_costs(only: str = "") -> dict[tuple[str, torch.dtype, int], Cost]:
-    """Costs of every kernel whose name contains `only`, on all processors."""
+    """Return the costs of every kernel whose name contains `only`, compiled in parallel."""
     jobs = [
         (name, dtype, target)
         for dtype in TYPES
@@ -253,7 +253,7 @@ def all_costs(only: str = "") -> dict[tuple[str, torch.dtype, int], Cost]:
 
 
 def table(costs: dict[tuple[str, torch.dtype, int], Cost]) -> Iterator[str]:
-    """Registers per thread, bytes spilled, bytes of shared memory."""
+    """Yield the table: registers per thread, bytes spilled, bytes of shared memory."""
     yield "| kernel | type |" + "".join(f" sm_{target} |" for target in TARGETS)
     yield "|---|---|" + "---|" * len(TARGETS)
     for name, dtype in dict.fromkeys((name, dtype) for name, dtype, _ in costs):
@@ -263,7 +263,7 @@ def table(costs: dict[tuple[str, torch.dtype, int], Cost]) -> Iterator[str]:
 
 
 def roofline(dtype: torch.dtype) -> Iterator[str]:
-    """Bytes of each launch, and the least time that each unit of an H100 takes for it."""
+    """Yield the table of bytes per launch and the minimum time of each unit of an H100."""
     yield (
         "| shape | kernel | MB | memory, µs | instructions, µs | shuffles, µs | exponentials, µs |"
     )
@@ -293,14 +293,14 @@ def roofline(dtype: torch.dtype) -> Iterator[str]:
                 yield f"| {shape} | torch's sums | {partial / 1e6:.1f} | {time:.1f} | | | |"
             sums.append((shape, way, total, least))
     yield ""
-    yield "| shape | way | MB moved | least, MB | ratio |"
+    yield "| shape | pass | MB moved | minimum, MB | ratio |"
     yield "|---|---|---|---|---|"
     for shape, way, total, least in sums:
         yield f"| {shape} | {way} | {total / 1e6:.1f} | {least / 1e6:.1f} | {total / least:.2f} |"
 
 
 def unit_times(call: Call, found: Cost) -> list[float]:
-    """Microseconds that the loops keep the schedulers, the shuffles and the exponentials busy."""
+    """Return the microseconds that the loops take of schedulers, shuffles and exponentials."""
     rounds = call.arguments["states"]
     if call.kernel.__name__ == "carry_states":
         rounds = -(-call.arguments["chunks"] // call.arguments["BC"])
@@ -313,8 +313,8 @@ def unit_times(call: Call, found: Cost) -> list[float]:
 
 
 @click.command()
-@click.option("--roofline", "wanted", is_flag=True, help="Bytes and least times of some shapes.")
-@click.option("--only", default="", help="Kernels whose name contains this.")
+@click.option("--roofline", "wanted", is_flag=True, help="Print bytes and minimum times.")
+@click.option("--only", default="", help="Only kernels whose names contain this text.")
 def main(wanted: bool, only: str) -> None:
     """Print a Markdown table."""
     if wanted:
@@ -325,7 +325,7 @@ def main(wanted: bool, only: str) -> None:
     for line in table(costs):
         click.echo(line)
     bad = [c for c in costs.values() if c.spilled or c.registers > MOST_REGISTERS]
-    click.echo(f"\n{len(costs)} kernels, {len(bad)} over the bars (no spills, 128 registers)")
+    click.echo(f"\n{len(costs)} kernels, {len(bad)} over the limits (no spills, 128 registers)")
     sys.exit(bool(bad))
 
 

@@ -1,5 +1,5 @@
-// One scan for `emulate_aarch64.py`: FILE holds what to do, the arguments, and the tensors' bytes,
-// to which pointers refer by tensor and place; the bytes are written back.
+// One scan for `emulate_aarch64.py`: FILE holds the function, its arguments, and the tensors' bytes,
+// to which pointers refer by tensor and offset; the bytes are written back.
 
 #include <stdio.h>
 
@@ -8,7 +8,7 @@
 constexpr int MOST = 64;
 static char *bytes[MOST];
 
-// A pointer arrives as (tensor + 1) << 40 | place, absent ones as 0.
+// A pointer is encoded as (tensor + 1) << 40 | offset, a null pointer as 0.
 static void resolve(void *pointer) {
   int64_t word;
   memcpy(&word, pointer, sizeof word);

@@ -1,10 +1,10 @@
-"""The CPU scan's tests on an emulated aarch64 processor, where there is no real one.
+"""Run the CPU scan's tests on an emulated aarch64 processor.
 
     apt install g++-aarch64-linux-gnu qemu-user
     python scripts/emulate_aarch64.py
 
-Every scan that the tests ask of the `cpu` backend is written to a file, done by the same source
-compiled for aarch64 and run by qemu-user, and read back. It takes three minutes and says nothing
+Every scan that the tests run on the `cpu` backend is written to a file, computed by the same source
+compiled for aarch64 under qemu-user, and read back. This takes three minutes and tells nothing
 about speed.
 """
 
@@ -29,7 +29,7 @@ from clipmamba.ops.selective_scan.backends.cpu import arguments
 
 ROOT = Path(__file__).parents[1]
 COMPILER, EMULATOR = "aarch64-linux-gnu-g++", "qemu-aarch64"
-FLAGS = (  # those of hatch_build.py, but a program
+FLAGS = (  # those of hatch_build.py, but for a program
     "-std=c++17 -O3 -static -fno-exceptions -fno-rtti -fno-math-errno -fno-trapping-math "
     "-fno-signed-zeros -ffp-contract=fast"
 )
@@ -38,7 +38,7 @@ LANES = 4
 
 
 class Emulated:
-    """Stands in for the function of `cpu` that calls the library."""
+    """Replacement for the function of the `cpu` backend that calls the library."""
 
     def __init__(self, program: Path):
         self.program, self.file = program, program.with_suffix(".scan")
@@ -52,7 +52,7 @@ class Emulated:
         backward: bool,
         threads: int,
     ) -> None:
-        """`cpu._run` on the other processor."""
+        """Run a scan as `cpu._run` does, on the emulated processor."""
         self.scans += 1
         storages = [t.untyped_storage() for t in tensors.values() if t is not None]
         memory = {s.data_ptr(): s.nbytes() for s in storages if s.nbytes()}
@@ -95,7 +95,7 @@ def main() -> None:
         cpu.LIBRARY = dataclasses.replace(cpu.LIBRARY, isa="aarch64", lanes=LANES)
         code = pytest.main(["-q", "-k", "cpu", *(str(ROOT / test) for test in TESTS)])
         click.echo(f"{emulated.scans} scans on aarch64")
-    sys.exit(code or not emulated.scans)  # tests that asked for none have shown nothing
+    sys.exit(code or not emulated.scans)  # without any scan, nothing was tested
 
 
 if __name__ == "__main__":

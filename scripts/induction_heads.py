@@ -1,11 +1,11 @@
-"""Mamba's induction-heads task with this package's own block.
+"""Train and test this package's Mamba block on the induction-heads task.
 
     python scripts/induction_heads.py --output runs/induction_heads
 
-A special token stands once in a sequence of random tokens; when it comes again, at the end, the
-model must name the token that followed it. Trained at up to 256 tokens, tested at up to 2^20
-(Gu & Dao, "Mamba", 2023, section 4.1.2 and appendix E.1). Stopped, the same command goes on from
-its last checkpoint; rows that stand in results.json are not tested again.
+A special token occurs once in a sequence of random tokens; when it occurs again, at the end, the
+model must predict the token that followed it. The model is trained on up to 256 tokens and tested
+on up to 2^20 (Gu & Dao, "Mamba", 2023, section 4.1.2 and appendix E.1). The same command resumes a
+stopped run from its last checkpoint; lengths in results.json are not tested again.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ from clipmamba.nn import MambaBlock, MambaState
 
 VOCABULARY = 16
 SPECIAL = VOCABULARY - 1
-PAPER = 100.0  # percent, the paper's Mamba row: the same at every length from 2^6 to 2^20
-KEEP = 250  # training steps from one checkpoint to the next
-PIECE = 512  # steps of a long sequence that are in memory at a time
+PAPER = 100.0  # percent; the paper's Mamba row, at every length from 2^6 to 2^20
+KEEP = 250  # training steps between checkpoints
+PIECE = 512  # steps of a long sequence in memory at a time
 
 
 @dataclass(frozen=True)
 class Recipe:
     """How the model is trained.
 
-    The batch, the rate, Adam without weight decay and the length are the paper's. Three things are
-    ours, to save time: sequences start short and get twice as long, up to `length`, whenever the
-    last 100 batches were at least 95 % right (`first_length = length` goes without); the scan
-    starts with small steps, so that it forgets slowly (Mamba's own are 0.001 to 0.1); and `push`
-    times the mean bias of the steps is added to the loss, which keeps them small where the task at
-    this length does not care.
+    Batch, learning rate, Adam without weight decay and length are the paper's. Three things are
+    ours, to save time. Sequences start short and double in length, up to `length`, whenever the
+    accuracy of the last 100 batches is at least 95 % (set `first_length = length` to disable this).
+    The scan starts with small step sizes, so that it forgets slowly (Mamba's are 0.001 to 0.1).
+    `push` times the mean bias of the step sizes is added to the loss, which keeps them small where
+    the task at this length does not depend on them.
     """
 
     steps: int = 40_000
@@ -55,7 +55,7 @@ class Recipe:
 
 
 def draw(batch: int, length: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Sequences (B, L) of bytes, L at least 3, and the tokens (B) that must come after them."""
+    """Draw token sequences (B, L), L at least 3, and the tokens (B,) that must follow them."""
     tokens = torch.randint(SPECIAL, (batch, length), generator=generator, dtype=torch.uint8)
     place = torch.randint(length - 2, (batch, 1), generator=generator)
     tokens.scatter_(1, place, SPECIAL)
@@ -64,7 +64,7 @@ def draw(batch: int, length: int, generator: torch.Generator) -> tuple[Tensor, T
 
 
 class InductionModel(nn.Module):
-    """Embedding, residual Mamba blocks behind layer norms, a linear head; no positions.
+    """Embedding, pre-norm residual Mamba blocks, linear head; no positional embedding.
 
     Args:
         dim: Channels.
@@ -91,7 +91,7 @@ class InductionModel(nn.Module):
     def extend(
         self, tokens: Tensor, states: list[MambaState] | None = None
     ) -> tuple[Tensor, list[MambaState]]:
-        """Logits (B, V) after the last of the tokens (B, L), and the states for the next ones."""
+        """Return the logits (B, V) after the tokens (B, L), and the states to continue from."""
         x, after = self.embedding(tokens.int()), []
         for index, (norm, block) in enumerate(zip(self.norms, self.blocks, strict=True)):
             mixed, state = block.extend(norm(x), None if states is None else states[index])
@@ -100,12 +100,12 @@ class InductionModel(nn.Module):
         return self.head(self.norm(x[:, -1])), after
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Logits (B, V) of the token after (B, L)."""
+        """Return the logits (B, V) of the token that follows the tokens (B, L)."""
         return self.extend(tokens)[0]
 
     @torch.no_grad()
     def stream(self, tokens: Tensor, piece: int = PIECE) -> Tensor:
-        """The same logits, in memory that does not grow with the sequence."""
+        """Return the same logits as `forward`, in memory that does not grow with the length."""
         states = None
         for part in tokens.split(piece, dim=1):
             logits, states = self.extend(part, states)
@@ -113,15 +113,15 @@ class InductionModel(nn.Module):
 
 
 class Training:
-    """A model on its way, and all it takes to go on from there.
+    """A model in training, with all state needed to resume.
 
     Args:
-        recipe: How it is trained.
-        folder: Where its checkpoint is written, and read if there is one.
-        device: Where it runs.
+        recipe: How the model is trained.
+        folder: Folder of its checkpoint, which is resumed if there is one.
+        device: Device to train on.
 
     Raises:
-        click.ClickException: The folder's checkpoint is of another recipe.
+        click.ClickException: The folder's checkpoint has another recipe.
     """
 
     def __init__(self, recipe: Recipe, folder: Path, device: str):
@@ -142,7 +142,7 @@ class Training:
         saved = torch.load(self.file, map_location="cpu", weights_only=True)
         if saved["recipe"] != self._identity():
             raise click.ClickException(
-                f"{self.file} was trained by {saved['recipe']}; take another --output"
+                f"{self.file} was trained with {saved['recipe']}; take another --output"
             )
         self.model.load_state_dict(saved["model"])
         self.optimizer.load_state_dict(saved["optimizer"])
@@ -164,7 +164,7 @@ class Training:
         os.replace(new, self.file)
 
     def run(self) -> None:
-        """Trains to the recipe's last step, always on new sequences."""
+        """Train to the recipe's last step, always on new sequences."""
         while self.step < self.recipe.steps:
             began, cpu_began = time.monotonic(), time.process_time()
             losses = []
@@ -176,7 +176,7 @@ class Training:
             click.echo(
                 f"step {self.step}, length {self.length}, {self.seconds:.0f} s: "
                 f"loss {sum(losses) / len(losses):.1e}, "
-                f"{100 * sum(self.right) / len(self.right):.1f} % of the last right",
+                f"accuracy {100 * sum(self.right) / len(self.right):.1f} %",
                 err=True,
             )
 
@@ -199,12 +199,12 @@ class Training:
 
 
 def sequences(length: int) -> int:
-    """How many sequences a length is tested on."""
+    """Return the number of sequences that a length is tested on."""
     return 512 if length <= 2**13 else 128 if length <= 2**17 else 32
 
 
 def accuracy(model: InductionModel, length: int, count: int, device: str) -> float:
-    """Percent of `count` sequences, the same ones at every call, that are answered right."""
+    """Return the accuracy in percent on `count` sequences, the same ones at every call."""
     generator = torch.Generator().manual_seed(length)
     right = 0
     for first in range(0, count, 32):
@@ -214,11 +214,11 @@ def accuracy(model: InductionModel, length: int, count: int, device: str) -> flo
 
 
 def test(training: Training, file: Path, longest: int) -> list[str]:
-    """The table, row by row; rows of the same model in the file are taken from there."""
+    """Test all lengths that the file lacks for this model, and return the table's lines."""
     known = json.loads(file.read_text()) if file.exists() else {}
     if known.get("step") != training.step:
         known = {"step": training.step, "rows": {}}
-    lines = ["| length | sequences | right, % | the paper's Mamba, % |", "|---|---|---|---|"]
+    lines = ["| length | sequences | accuracy, % | the paper's Mamba, % |", "|---|---|---|---|"]
     for power in range(6, longest + 1):
         count = sequences(2**power)
         row = known["rows"].get(str(power))
@@ -236,20 +236,22 @@ def test(training: Training, file: Path, longest: int) -> list[str]:
 @click.command()
 @click.option(
     "--output", type=click.Path(path_type=Path, file_okay=False), default="runs/induction_heads",
-    show_default=True, help="For the checkpoint and the rows.",
+    show_default=True, help="Folder for the checkpoint and the results.",
 )  # fmt: skip
 @click.option("--steps", default=Recipe.steps, show_default=True)
 @click.option("--first-length", default=Recipe.first_length, show_default=True)
 @click.option("--rate", default=Recipe.rate, show_default=True, help="Learning rate.")
-@click.option("--slowest", default=Recipe.slowest, show_default=True, help="Step size at first.")
-@click.option("--fastest", default=Recipe.fastest, show_default=True, help="Step size at first.")
-@click.option("--push", default=Recipe.push, show_default=True, help="Towards smaller steps.")
+@click.option(
+    "--slowest", default=Recipe.slowest, show_default=True, help="Smallest initial step size."
+)
+@click.option("--fastest", default=Recipe.fastest, show_default=True, help="Largest initial one.")
+@click.option("--push", default=Recipe.push, show_default=True, help="Weight of the bias loss.")
 @click.option("--seed", default=Recipe.seed, show_default=True)
-@click.option("--longest", default=20, show_default=True, help="Test up to 2 to this power; 0: no.")
+@click.option("--longest", default=20, show_default=True, help="Test up to 2^N tokens; 0: no test.")
 @click.option("--device", default="cpu", show_default=True)
 def main(output: Path, longest: int, device: str, **options: float) -> None:
     """Train, test, print a table."""
-    torch.set_flush_denormal(True)  # what has nearly faded would be slow
+    torch.set_flush_denormal(True)  # denormal numbers are slow
     output.mkdir(parents=True, exist_ok=True)
     training = Training(Recipe(**options), output, device)  # type: ignore[arg-type]
     training.run()

@@ -1,4 +1,4 @@
-"""Send many requests to a page and say whether one was lost and what its memory did."""
+"""Send many requests to a page, and report lost ones and the page's memory."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from PIL import Image
 
 
 def memory(process: int) -> float:
-    """Resident memory of a process in MB, on Linux."""
+    """Return the resident memory of a process in MB, on Linux."""
     lines = Path(f"/proc/{process}/status").read_text().splitlines()
     [line] = [line for line in lines if line.startswith("VmRSS:")]
     return int(line.split()[1]) / 1024
@@ -25,10 +25,10 @@ def memory(process: int) -> float:
 @click.command()
 @click.option("--requests", default=200, show_default=True)
 @click.option("--at-once", default=8, show_default=True)
-@click.option("--side", default=64, show_default=True, help="Of the picture, in pixels.")
+@click.option("--side", default=64, show_default=True, help="Side of the picture, in pixels.")
 @click.option("--model", type=click.Path(exists=True), help="A saved pipeline.")
 def load(requests: int, at_once: int, side: int, model: str | None) -> None:
-    """Start a page of its own, and ask it."""
+    """Start a page and send it the requests."""
     command = [sys.executable, "-m", "clipmamba", "page", *(["--model", model] if model else [])]
     server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert server.stdout is not None
@@ -41,7 +41,7 @@ def load(requests: int, at_once: int, side: int, model: str | None) -> None:
 
 
 def ask(url: str, process: int, requests: int, at_once: int, side: int) -> int:
-    """Send the requests; gives the number of those that were lost."""
+    """Send the requests and return the number of lost ones."""
     own = threading.local()
 
     def one(number: int) -> bool:

@@ -1,5 +1,5 @@
-// The scan as public C runtimes have it: one step after the other, states in memory, no tiles, no
-// chunks. A peer for bench_scan.py, which compiles it with -O3 -ffast-math and N known.
+// The scan as in public C runtimes: step by step, states in memory, no tiles, no chunks. A baseline
+// for bench_scan.py, which compiles it with -O3 -ffast-math and a constant N.
 
 #include <math.h>
 #include <stdint.h>

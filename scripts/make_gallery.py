@@ -28,9 +28,9 @@ PROMPTS = (
 HEAD = """\
 # Gallery
 
-{count} prompts on {photos} photos of `assets/photos`, with the default weights and nothing else: no
-seed was chosen, and the weak ones were not left out. Each strip is one command's work, cut to the
-middle and made smaller. Made by `scripts/make_gallery.py`.
+{count} prompts on {photos} photos of `assets/photos`, with the default weights and options: no
+seeds were chosen, and weak results are included. Each strip shows the results of one command,
+center-cropped and reduced. Made by `scripts/make_gallery.py`.
 """
 SECTION = """
 ## {prompt}

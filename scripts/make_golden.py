@@ -1,6 +1,6 @@
-"""Write what the shipped weights make of small inputs, for tests/test_golden.py.
+"""Write the results of the shipped weights on small inputs, for tests/test_golden.py.
 
-Run it after the weights were replaced on purpose:
+Run it after the weights were deliberately replaced:
 
     python scripts/make_golden.py
 """

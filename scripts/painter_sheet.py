@@ -1,4 +1,4 @@
-"""Write a labelled contact sheet of the procedural painters.
+"""Write a labeled contact sheet of the procedural painters.
 
 python scripts/painter_sheet.py photo1.jpg photo2.jpg --out sheets/painters.png
 """
@@ -16,7 +16,7 @@ from clipmamba.train.painters.brushes.tone import Array
 
 
 def load(path: Path, side: int, square: bool) -> Array:
-    """Photo as float32 (H, W, 3) in [0, 1] with its short side at `side`."""
+    """Read a photo as float32 (H, W, 3) in [0, 1], with a short side of `side` pixels."""
     with Image.open(path) as opened:
         image = ImageOps.exif_transpose(opened).convert("RGB")
     if square:
@@ -29,7 +29,7 @@ def load(path: Path, side: int, square: bool) -> Array:
 
 
 def to_image(picture: Array, zoom: int) -> Image.Image:
-    """Picture as an 8 bit image, enlarged `zoom` times without smoothing."""
+    """Convert a picture to an 8-bit image, enlarged `zoom` times without smoothing."""
     image = Image.fromarray((picture * 255 + 0.5).astype(np.uint8))
     return image.resize((image.width * zoom, image.height * zoom), Image.Resampling.NEAREST)
 
@@ -44,7 +44,7 @@ def to_image(picture: Array, zoom: int) -> Image.Image:
 @click.option("--zoom", default=1, show_default=True, help="Enlarge each picture this many times.")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--quality", default=85, show_default=True, help="JPEG quality, for a .jpg sheet.")
-@click.option("--only", multiple=True, help="Painter to show; repeat for more. All by default.")
+@click.option("--only", multiple=True, help="Painter to show; can be repeated. All by default.")
 @click.option("--no-photo", is_flag=True, help="Leave the photos themselves out.")
 def main(
     photos: tuple[Path, ...],

@@ -29,7 +29,7 @@ FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 @click.option("--cell", default=224, show_default=True, help="Side of the sheet's squares.")
 @click.option("--seed", type=int, help="Another variant of every style.")
 def main(model: Path | None, photos: Path, output: Path, cell: int, seed: int | None) -> None:
-    """Restyle every photo in every style; the sheet shows the squares in their middle."""
+    """Restyle every photo in every style; the sheet shows center crops."""
     originals = {path.stem: read_picture(path) for path in sorted(photos.glob("*.jpg"))}
     if STRIP_PHOTO not in originals:
         raise click.UsageError(f"{photos} has no {STRIP_PHOTO}.jpg, which the strip shows")
@@ -55,7 +55,7 @@ def main(model: Path | None, photos: Path, output: Path, cell: int, seed: int | 
 
 
 def save(picture: Image.Image, path: Path) -> None:
-    """Write a JPEG and say so."""
+    """Write a JPEG file and print its name and size."""
     picture.save(path, quality=QUALITY, optimize=True, progressive=True)
     click.echo(f"{path} {picture.width}x{picture.height}, {path.stat().st_size / 1e6:.1f} MB")
 

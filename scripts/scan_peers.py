@@ -1,4 +1,4 @@
-"""What `bench_scan.py` compares the scan with: other packages' code, and the loop in C."""
+"""Implementations that `bench_scan.py` compares the scan with: other packages, a loop in C."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Scan = Callable[..., Tensor]
 
 
 def mamba_ssm_reference() -> Scan | None:
-    """mamba-ssm's `selective_scan_ref`; its package does not import without CUDA, one file does."""
+    """Return mamba-ssm's `selective_scan_ref`, from the one file that imports without CUDA."""
     found = importlib.util.find_spec("mamba_ssm")
     if found is None or found.submodule_search_locations is None:
         return None
@@ -38,7 +38,7 @@ def mamba_ssm_reference() -> Scan | None:
 
 
 def mambapy() -> Scan | None:
-    """The same recurrence through mambapy's parallel scan, which wants (B, L, D, N)."""
+    """Return the same recurrence through mambapy's parallel scan, which takes (B, L, D, N)."""
     if importlib.util.find_spec("mambapy") is None:
         return None
     from mambapy.pscan import pscan
@@ -57,7 +57,7 @@ def mambapy() -> Scan | None:
 
 @contextlib.contextmanager
 def compiled(name: str, *flags: str) -> Iterator[ctypes.CDLL]:
-    """A source beside this script as a library, with vectors as wide as those of ours."""
+    """Compile a source beside this script to a library, with vectors as wide as ours."""
     names = ("cc", "gcc", "clang") if name.endswith(".c") else ("c++", "g++", "clang++")
     compiler = next(filter(None, map(shutil.which, names)), None)
     if compiler is None:
@@ -74,10 +74,10 @@ def compiled(name: str, *flags: str) -> Iterator[ctypes.CDLL]:
 def loop_scan(
     u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor
 ) -> Iterator[Callable[[], Tensor]]:
-    """`loop_scan.c` on these inputs, batch 1, softplus on; a call gives y (1, D, L).
+    """Prepare `loop_scan.c` on these inputs: batch 1, with softplus; a call returns y (1, D, L).
 
-    The inputs are put into the layout that it likes best beforehand, and its channels are shared
-    out over as many threads as torch has.
+    The inputs are first put into its best layout, and its channels are divided among as many
+    threads as torch has.
     """
     (channels, length), states = u.shape[1:], A.shape[1]
     by_step = [t[0].T.contiguous() for t in (u, delta, B, C)]

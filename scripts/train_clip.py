@@ -1,4 +1,4 @@
-"""Trains the default dual encoder `mini` and the text-to-style prior.
+"""Train the default dual encoder `mini` and the text-to-style prior.
 
 python scripts/train_clip.py text --data ../shared/data --output runs/mini-text
 """

@@ -1,4 +1,4 @@
-"""Prepares what the stylizer learns from, trains it, exports its weights.
+"""Prepare training data for the stylizer, train it, and export its weights.
 
 python scripts/train_stylizer.py prepare --data ../shared/data --output runs/prepared
 python scripts/train_stylizer.py train --data ../shared/data --prepared runs/prepared \

@@ -1,4 +1,4 @@
-"""Writes size and hash of the default weights into their manifest, after they were replaced.
+"""Write size and hash of the default weights into their manifest, after they were replaced.
 
 python scripts/update_manifest.py
 """

@@ -1,4 +1,4 @@
-// Multiply-adds on vectors a second can do, for bench_scan.py's floor: as wide as the processor has.
+// Vector multiply-adds per second at the processor's full width, for bench_scan.py's floor.
 #include <stdint.h>
 
 #if defined(__AVX512F__)
@@ -12,8 +12,8 @@ typedef float vf __attribute__((vector_size(4 * W)));
 
 extern "C" int lanes(void) { return W; }
 
-// 12 independent chains, enough to hide the latency, in registers: a variable each, for an array
-// may stay in memory and then it is stores that are timed. Returns what depends on all of them.
+// 12 independent chains hide the latency. Each is a variable, as an array might stay in memory, and
+// stores would be timed. The result depends on all of them.
 extern "C" float multiply_add(int64_t rounds, float by) {
   const vf a = vf{} + by, b = vf{} + 1e-7f;
   vf x0 = a, x1 = a + 1, x2 = a + 2, x3 = a + 3, x4 = a + 4, x5 = a + 5;

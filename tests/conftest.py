@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,11 +18,20 @@ EMBED_DIM = 16
 @pytest.fixture(scope="session")
 def tiny_clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A CLIP in open_clip's local format with random weights."""
+    return make_clip(tmp_path_factory.mktemp("clip"), EMBED_DIM, seed=0)
+
+
+@pytest.fixture(scope="session")
+def other_clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Another one, whose points have another width."""
+    return make_clip(tmp_path_factory.mktemp("other-clip"), EMBED_DIM + 8, seed=1)
+
+
+def make_clip(folder: Path, embed_dim: int, seed: int) -> Path:
     import open_clip
 
-    folder = tmp_path_factory.mktemp("clip")
     model_config = {
-        "embed_dim": EMBED_DIM,
+        "embed_dim": embed_dim,
         "vision_cfg": {
             "image_size": 32, "layers": 1, "width": 16, "head_width": 8, "patch_size": 8,
         },
@@ -32,7 +43,7 @@ def tiny_clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = {"model_cfg": model_config, "preprocess_cfg": preprocess}
     (folder / "open_clip_config.json").write_text(json.dumps(config))
     with torch.random.fork_rng():
-        torch.manual_seed(0)
+        torch.manual_seed(seed)
         model = open_clip.CLIP(**model_config)
     save_file(model.state_dict(), folder / "open_clip_model.safetensors")
     return folder
@@ -75,6 +86,28 @@ def tiny_pipeline(tiny_pipeline_folder: Path):
 
 
 @pytest.fixture(scope="session")
+def tiny_second_folder(tmp_path_factory: pytest.TempPathFactory, tiny_pipeline) -> Path:
+    """The same with a stylizer of the second design."""
+    from clipmamba.models.second_design import SecondConfig, SecondStylizer
+    from clipmamba.pipelines import StylizePipeline
+
+    clip = tiny_pipeline.clip
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        stylizer = SecondStylizer(
+            SecondConfig(
+                style_dim=EMBED_DIM, clip=clip.name, widths=(8, 8, 16), depth=1, quarter_depth=1,
+                state=4, code_dim=16,
+            )
+        )  # fmt: skip
+        for parameter in stylizer.parameters():
+            parameter.data += 0.1 * torch.randn_like(parameter)
+    folder = tmp_path_factory.mktemp("second")
+    StylizePipeline(stylizer.eval(), clip, tiny_pipeline.prior).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def vgg_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """VGG's shapes, in half precision as the real file, with small random values."""
     generator = torch.Generator().manual_seed(0)
@@ -99,3 +132,17 @@ def photo() -> Image.Image:
     return Image.merge(
         "RGB", (ramp, ramp.transpose(Image.Transpose.FLIP_LEFT_RIGHT), ramp.rotate(90))
     )
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[object]:
+    """Debian's Chromium, or whatever stands in its place."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+    program = next(filter(None, map(shutil.which, names)), None)
+    if program is None:
+        pytest.skip("no Chromium here")
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield browser
+        browser.close()

@@ -13,13 +13,16 @@ import clipmamba
 
 ROOT = Path(clipmamba.__file__).parent
 
-# Layer -> the layers it may import. `errors`, `weights` and the package itself (its version) are
-# free to all.
+# Layer -> the layers it may import; those of FREE, and the package itself (its version), all may.
+FREE = ("devices", "errors", "files", "hub", "hub_access", "weights")
 _MODEL = {"ops", "nn", "models"}
 _BESIDE = {"clip", "styles", "losses", "io"}
 ALLOWED = {
+    "devices": set(),
     "errors": set(),
     "files": set(),
+    "hub": {"hub_access"},
+    "hub_access": set(),
     "weights": set(),
     "ops": set(),
     "nn": {"ops"},
@@ -28,11 +31,22 @@ ALLOWED = {
     "styles": {"clip", "io"},
     "losses": {"clip", "io"},
     "io": set(),
-    "pipelines": _MODEL | _BESIDE,
+    # Each adapter to a model or a program of others is a layer of its own: those that the pipeline
+    # asks know nothing of it.
+    "integrations/pretrained": set(),
+    "integrations/captions": {"integrations/pretrained"},
+    "integrations/diffusion": {"io", "integrations/pretrained"},
+    "integrations/segmenter": {"integrations/pretrained"},
+    "regions": {"io"},
+    "pipelines": _MODEL
+    | _BESIDE
+    | {"regions", "integrations/captions", "integrations/diffusion", "integrations/segmenter"},
     "video": {"nn", "styles", "io", "pipelines"},
-    "integrations": _MODEL | _BESIDE | {"pipelines"},
+    "integrations/diffusers": _MODEL | _BESIDE | {"pipelines"},
+    "integrations/dataset": set(),
+    "integrations/ray": {"styles", "io", "pipelines", "integrations/dataset"},
     "page": {"styles", "io", "pipelines"},
-    "cli": _MODEL | _BESIDE | {"pipelines", "evaluate", "video", "page"},
+    "cli": _MODEL | _BESIDE | {"pipelines", "evaluate", "video", "page", "integrations/diffusion"},
     "__main__": {"cli"},
     "train": _MODEL | _BESIDE | {"pipelines", "evaluate"},
     "evaluate": _MODEL | _BESIDE | {"pipelines"},
@@ -73,8 +87,9 @@ def test_imports_point_one_way(layer):
             parts = name.split(".")
             if parts[0] != "clipmamba" or len(parts) == 1:
                 continue
-            free = {layer, "errors", "files", "weights", "__version__"}
-            if parts[1] not in ALLOWED[layer] | free:
+            free = {layer, *FREE, "__version__"}
+            layer_of = "/".join(parts[1:3]) if parts[1] == "integrations" else parts[1]
+            if layer_of not in ALLOWED[layer] | free:
                 wrong.append(f"{file.relative_to(ROOT)} imports {name}")
     assert not wrong
 
@@ -82,7 +97,8 @@ def test_imports_point_one_way(layer):
 def test_every_folder_is_a_known_layer():
     folders = {path.parent.name for path in ROOT.glob("*/__init__.py")}
     modules = {path.stem for path in ROOT.glob("*.py")} - {"__init__"}
-    assert folders | modules <= set(ALLOWED)
+    adapters = {f"integrations/{path.stem}" for path in ROOT.glob("integrations/[!_]*.py")}
+    assert (folders - {"integrations"}) | modules | adapters <= set(ALLOWED)
 
 
 @pytest.mark.parametrize(
@@ -90,15 +106,18 @@ def test_every_folder_is_a_known_layer():
     [
         "import clipmamba",
         "import clipmamba.cli",
+        "import clipmamba.integrations.captions, clipmamba.integrations.diffusion",
+        "import clipmamba.integrations.dataset, clipmamba.integrations.ray",
         "import clipmamba.io",
         "import clipmamba.page",
         "import clipmamba.pipelines",
+        "import clipmamba.regions.words, clipmamba.integrations.segmenter",
         "import clipmamba.styles",
         "import clipmamba.video",
     ],
 )
 def test_import_is_light_and_silent(statement):
-    heavy = "{'torch', 'diffusers', 'open_clip', 'gradio'}"
+    heavy = "{'torch', 'diffusers', 'transformers', 'open_clip', 'gradio', 'ray'}"
     code = f"{statement}; import sys; print({heavy} & {{*sys.modules}})"
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True

@@ -15,17 +15,17 @@ PUBLIC = {
     "clipmamba.losses": "ColorDriftLoss ContentLoss ContrastiveDirectionLoss "
     "DirectionalLoss ExcessTextureLoss IdentityLoss LayoutLoss PatchDirectionalLoss "
     "PatchDiscriminator PatchNCELoss "
-    "StandardisedStatisticsLoss StyleStatisticsLoss "
+    "StandardizedStatisticsLoss StyleStatisticsLoss "
     "TotalVariationLoss adversarial_loss channel_statistics color_drift_loss content_loss "
     "contrastive_direction_loss directional_loss discriminator_loss excess_texture_loss "
     "identity_loss layout_loss patch_directional_loss patch_nce_loss random_perspective_crops "
-    "standardised_statistics_loss style_statistics_loss total_variation_loss",
+    "standardized_statistics_loss style_statistics_loss total_variation_loss",
     "clipmamba.models": "Stylizer load_stylizer",
     "clipmamba.ops": "BackendStatus backend_table cross_merge cross_scan "
     "cross_selective_scan scan_backend selective_scan selective_scan_blocks selective_scan_step",
     "clipmamba.page": "PageSettings Restyle Restyled StoppedError",
-    "clipmamba.pipelines": "MAX_STRENGTH Photo StylizeOptions StylizeOutput StylizePipeline "
-    "stylize warm_up",
+    "clipmamba.pipelines": "MAX_STRENGTH Photo RefineOptions StylizeOptions StylizeOutput "
+    "StylizePipeline stylize warm_up",
     "clipmamba.styles": "KNOWN_STYLES KnownStyle ResolvedStyle Style StylePrior StyleRequest "
     "find_style lookup_style resolve_style search_styles suggest_styles",
     "clipmamba.video": "CODECS FramePainter VideoOptions VideoReport WRITABLE_VIDEO stylize_video",

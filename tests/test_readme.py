@@ -130,7 +130,7 @@ def test_commands_name_real_programs_and_options(words):
         assert program[0] == "-m" or (ROOT / program[0]).is_file()
         return
     command = click_command(*program)
-    if isinstance(command, click.Group) and not rest[0].startswith("-"):
+    while isinstance(command, click.Group) and rest and not rest[0].startswith("-"):
         assert rest[0] in command.commands
         command, rest = command.commands[rest[0]], rest[1:]
     known = {name for parameter in command.params for name in parameter.opts}
@@ -188,6 +188,16 @@ def test_links_lead_somewhere(page):
             headings = re.findall(r"^#+ (.+)$", file.read_text(encoding="utf-8"), re.MULTILINE)
             slugs = {re.sub(r"[^\w -]", "", h.lower()).replace(" ", "-") for h in headings}
             assert anchor in slugs, f"{target}#{anchor}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
+def test_every_row_of_a_table_has_all_cells(page):
+    text = FENCE.sub("", page.read_text(encoding="utf-8"))
+    for table in re.findall(r"^\|(?:[-: ]+\|)+\n(?:.+\n?)*", text, re.MULTILINE):
+        ruler, *rows = table.splitlines()
+        for row in rows:
+            bars = len(re.findall(r"(?<!\\)\|", row))
+            assert (row[0], bars) == ("|", ruler.count("|")), row
 
 
 def test_docs_index_is_complete():

@@ -40,7 +40,7 @@ def test_a_changed_file_is_refused_and_measured_anew(root: Path):
     data = bytearray(file.read_bytes())
     data[-1] ^= 1
     file.write_bytes(data)
-    with pytest.raises(WeightsError, match=r"damaged.*install"):
+    with pytest.raises(WeightsError, match=r"damaged.*again"):
         registry.verify(weights, root)
     registry.write_manifest(root)
     [renewed] = registry.released(root)
@@ -68,12 +68,13 @@ def test_the_default_pipeline_refuses_damaged_weights(root: Path, monkeypatch):
         StylizePipeline.from_pretrained(device="cpu")
 
 
-def test_the_list_names_size_and_hash():
+def test_the_list_names_size_and_hash(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     result = CliRunner().invoke(models, ["--check"])
     assert result.exit_code == 0, result.output
     for weights in registry.released():
         assert weights.sha256 in result.output
-    assert result.output.count("(whole)") == len(registry.released())
+    assert result.output.count("(verified)") == len(registry.released())
 
 
 def test_the_list_needs_no_torch():

@@ -1,9 +1,9 @@
-"""Restyle a photo from words.
+"""Restyle photos from text prompts.
 
     from clipmamba import stylize
     picture = stylize("photo.jpg", text="ukiyo-e")
 
-Importing this package is cheap: torch and the models load at first use.
+Importing this package is cheap: torch and the models load on first use.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 
-# Nothing has begun while the modules load: Ctrl-C ends that at once and without a word.
+# While the modules load there is nothing to clean up: let Ctrl-C end the process silently.
 _before = signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 from clipmamba.cli import main  # noqa: E402

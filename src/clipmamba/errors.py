@@ -1,4 +1,4 @@
-"""The few exception types a caller may want to catch; each message names the remedy."""
+"""Exception types for callers to catch; each message names the remedy."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ __all__ = ["BackendError", "ClipmambaError", "InputError", "WeightsError"]
 
 
 class ClipmambaError(Exception):
-    """Base of every error this package raises on purpose."""
+    """Base class of every error that this package raises deliberately."""
 
 
 class InputError(ClipmambaError, ValueError):
-    """Something the user gave can't be used: a file, a prompt, an option."""
+    """An input can't be used: a file, a prompt, an option."""
 
 
 class WeightsError(ClipmambaError):
@@ -18,4 +18,4 @@ class WeightsError(ClipmambaError):
 
 
 class BackendError(ClipmambaError, RuntimeError):
-    """A backend named by the user can't run this call."""
+    """A backend requested by name can't run this call."""

@@ -1,4 +1,4 @@
-"""Files, written whole or not at all; what went wrong with one, in a line."""
+"""Write files atomically, and describe file errors in one line."""
 
 from __future__ import annotations
 
@@ -27,27 +27,27 @@ __all__ = [
 
 
 class ExistsError(InputError):
-    """A file is there already and may not be replaced."""
+    """A file exists already and may not be replaced."""
 
 
 def one_line(error: BaseException, limit: int = 300) -> str:
-    """What an exception says, without line breaks, or its name if it says nothing."""
+    """Format an exception's message without line breaks; its type's name if it has none."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
 def reason(error: OSError) -> str:
-    """Why the system refused, without the path that the message around it names."""
+    """Describe an operating-system error without the path."""
     return error.strerror or one_line(error)
 
 
 def check_place(path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-    """Say now, before the work, whether a file could be written there.
+    """Check that a file could be written, before any work.
 
     Raises:
-        ExistsError: the file is there and may not be replaced.
-        InputError: the folder is missing or read-only, the name is too long, or something that is
-            no file stands in its place.
+        ExistsError: the file exists and `overwrite` is False.
+        InputError: the folder is missing or read-only, the name is too long, or the path is not a
+            regular file.
     """
     path = Path(path)
     try:
@@ -61,7 +61,7 @@ def check_place(path: str | os.PathLike[str], *, overwrite: bool = False) -> Non
                     f"{path} exists already; choose another name or allow --overwrite"
                 )
             if path.exists() and not path.is_file():
-                raise InputError(f"can't write {path}: it is not a file but a device or a pipe")
+                raise InputError(f"can't write {path}: it is a device or a pipe, not a file")
         else:
             check_name(path)
         folder = _behind_links(path).parent
@@ -72,43 +72,43 @@ def check_place(path: str | os.PathLike[str], *, overwrite: bool = False) -> Non
 
 
 def check_name(path: Path) -> None:
-    """Refuse a name that no file or folder can have where the path leads.
+    """Refuse a path with a name that is too long for its file system.
 
     Raises:
         OSError: a part of the path is too long.
     """
-    there = path.parent
+    existing = path.parent
     missing = [path.name]
-    while not os.path.lexists(there) and there.name:
-        missing.append(there.name)
-        there = there.parent
+    while not os.path.lexists(existing) and existing.name:
+        missing.append(existing.name)
+        existing = existing.parent
     for name in missing:
         with contextlib.suppress(FileNotFoundError):
-            (there / name).lstat()  # os.path.exists would call a name that is too long just missing
+            (existing / name).lstat()  # os.path.exists would just return False for a long name
 
 
 @contextlib.contextmanager
 def write_whole(path: str | os.PathLike[str], *, overwrite: bool = True) -> Iterator[Path]:
-    """Write a file whole or not at all, even if the program or the machine stops.
+    """Write a file atomically, even if the program or the machine stops.
 
         with write_whole(path) as part:
             part.write_bytes(data)
 
-    The content goes into a hidden file of the same extension beside it, reaches the disk, and
-    takes the place in one step. A file that is replaced hands on its mode and owner; a link stays a
-    link, and the file that it leads to is replaced.
+    The content is written to a hidden file in the same folder, flushed to disk, and renamed in one
+    step. Replacing a file keeps its mode and owner; for a symbolic link, the file that it points to
+    is replaced.
 
     Args:
-        path: where to; its folder must be there.
-        overwrite: whether a file may be replaced. If not, a file that appears while the content is
-            written is left alone, too: of two writers one fails.
+        path: the file to write; its folder must exist.
+        overwrite: whether an existing file may be replaced. If not, a file that appears while the
+            content is written is left alone too: of two writers, one fails.
 
     Yields:
-        The hidden file, there and empty.
+        The path of the hidden file, which exists and is empty.
 
     Raises:
-        ExistsError: there is a file, or a link, and `overwrite` is False.
-        OSError: the system refuses.
+        ExistsError: a file or link exists and `overwrite` is False.
+        OSError: the file can't be written.
     """
     path = Path(path)
     target = _behind_links(path) if overwrite else path
@@ -133,10 +133,10 @@ def write_whole(path: str | os.PathLike[str], *, overwrite: bool = True) -> Iter
 
 
 def write_json(path: str | os.PathLike[str], value: Any, indent: int | None = 2) -> None:
-    """Write a value as a JSON file, whole or not at all; its folder is made if it is missing.
+    """Write a value as a JSON file, atomically; its folder is created if missing.
 
     Raises:
-        OSError: the system refuses.
+        OSError: the file can't be written.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -149,7 +149,7 @@ def _exists(path: Path) -> ExistsError:
 
 
 def _behind_links(path: Path) -> Path:
-    """Where the file really is, or would be."""
+    """Resolve a symbolic link; other paths stay as they are."""
     return Path(os.path.realpath(path)) if path.is_symlink() else path
 
 
@@ -159,24 +159,24 @@ def _keep_mode(target: Path, part: Path) -> None:
     except FileNotFoundError:
         return
     if not stat.S_ISREG(before.st_mode):
-        raise OSError(errno.EINVAL, "it is not a file but a device, a pipe or a folder")
+        raise OSError(errno.EINVAL, "it is a device, a pipe or a folder, not a file")
     if hasattr(os, "chown"):
-        with contextlib.suppress(PermissionError):  # only root gives files away
+        with contextlib.suppress(PermissionError):  # only root may change the owner
             os.chown(part, before.st_uid, before.st_gid)
     part.chmod(stat.S_IMODE(before.st_mode))
 
 
 def _take_free_place(part: Path, target: Path) -> None:
-    """Give a file its name unless that is taken, in one step.
+    """Rename a file in one step, unless the target exists.
 
     Raises:
-        FileExistsError: it is taken.
+        FileExistsError: the target exists.
     """
     try:
         os.link(part, target)
     except FileExistsError:
         raise
-    except OSError:  # a file system without hard links: hold the place, then fill it
+    except OSError:  # a file system without hard links: reserve the name, then replace it
         os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
         try:
             part.replace(target)
@@ -186,13 +186,13 @@ def _take_free_place(part: Path, target: Path) -> None:
 
 
 def flush(path: Path) -> None:
-    """Wait until a file, or a folder's list of names, has left the system's memory."""
+    """Flush a file, or a folder's directory entries, to disk."""
     if path.is_dir() and os.name == "nt":
-        return  # Windows has no handle of a folder
+        return  # Windows can't open a folder
     opened = os.open(path, os.O_RDONLY if os.name == "posix" else os.O_RDWR)
     try:
         os.fsync(opened)
-    except OSError as error:  # network and user-space file systems may not know it
+    except OSError as error:  # network and user-space file systems may not support it
         if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EBADF):
             raise
     finally:
@@ -200,7 +200,7 @@ def flush(path: Path) -> None:
 
 
 def flush_folder(folder: Path) -> None:
-    """Flush all that is in a folder, so that no later rename reaches the disk before it."""
+    """Flush everything in a folder to disk, before a rename that makes it count."""
     for path in folder.rglob("*"):
         flush(path)
     flush(folder)

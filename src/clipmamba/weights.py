@@ -1,7 +1,8 @@
-"""Weights: those that ship with the package, and how any file of weights is read and written.
+"""The shipped weights, and reading and writing of any weights file.
 
-`weights/manifest.json` has size, SHA-256 and licence of what ships; `scripts/update_manifest.py`
-writes it after a training. torch is imported inside the functions that need it.
+`weights/manifest.json` has the size, SHA-256 and license of each shipped file;
+`scripts/update_manifest.py` writes it after training. torch is imported inside the functions that
+need it.
 """
 
 from __future__ import annotations
@@ -25,21 +26,20 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parent / "weights"
 MANIFEST = "manifest.json"
-_REMEDY = "install clipmamba again"
 _LOCK = threading.RLock()
 
 
 @dataclass(frozen=True)
 class Weights:
-    """One released file of weights.
+    """A shipped weights file.
 
     Attributes:
-        name: Its folder in `weights`, which also has its config and its card.
-        file: The file's name.
-        bytes: Its size.
-        sha256: Its hash, in hexadecimal.
+        name: Its folder in `weights`, which also holds its config and model card.
+        file: File name.
+        bytes: File size.
+        sha256: SHA-256 in hexadecimal.
         licence: Terms of use; the card says more.
-        about: What it is, in a line.
+        about: A one-line description.
     """
 
     name: str
@@ -50,44 +50,48 @@ class Weights:
     about: str
 
     def path(self, root: Path = ROOT) -> Path:
-        """Where the file is."""
+        """Return the path of the file."""
         return root / self.name / self.file
 
 
 def released(root: Path = ROOT) -> tuple[Weights, ...]:
-    """The manifest's entries.
+    """Read the manifest's entries.
 
     Raises:
-        WeightsError: There is no manifest, or it can't be read.
+        WeightsError: The manifest is missing or can't be read.
     """
     try:
         entries = json.loads((root / MANIFEST).read_text(encoding="utf-8"))
         return tuple(Weights(**entry) for entry in entries)
     except (OSError, ValueError, TypeError) as error:
-        raise WeightsError(f"can't read {root / MANIFEST}: {error}; {_REMEDY}") from error
+        raise WeightsError(f"can't read {root / MANIFEST}: {error}; {_remedy(root)}") from error
 
 
 def verify(weights: Weights, root: Path = ROOT) -> None:
-    """Read a file and compare its hash with the manifest's; 40 MB take about 0.1 s.
+    """Compare a file's size and hash with the manifest's; 40 MB take about 0.1 s.
 
     Raises:
-        WeightsError: It is missing, cut short or changed.
+        WeightsError: The file is missing, truncated or changed.
     """
     path = weights.path(root)
     if not path.is_file():
-        raise WeightsError(f"the weights {path} are missing; {_REMEDY}")
+        raise WeightsError(f"the weights {path} are missing; {_remedy(root)}")
     if measure(path) != (weights.bytes, weights.sha256):
-        raise WeightsError(f"the weights {path} are damaged (another SHA-256); {_REMEDY}")
+        raise WeightsError(f"the weights {path} are damaged (wrong SHA-256); {_remedy(root)}")
+
+
+def _remedy(root: Path) -> str:
+    return "install clipmamba again" if root == ROOT else "get the model again"
 
 
 def measure(path: Path) -> tuple[int, str]:
-    """Size in bytes and SHA-256 of a file."""
+    """Measure a file's size in bytes and its SHA-256."""
     with path.open("rb") as file:
         return path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_manifest(root: Path = ROOT) -> None:
-    """Measure the released files anew; licence and description stay."""
+    """Update sizes and hashes in the manifest; licenses and descriptions stay."""
     entries = []
     for weights in released(root):
         size, digest = measure(weights.path(root))
@@ -97,10 +101,10 @@ def write_manifest(root: Path = ROOT) -> None:
 
 @contextlib.contextmanager
 def loading() -> Iterator[None]:
-    """Load a model as if nobody else were there: one thread at a time, in torch's usual state.
+    """Isolate the loading of a model: one thread at a time, in torch's default state.
 
-    What is loaded once serves every later call, so it must not take over what only the first
-    caller wanted: inference mode, autocast, a default device.
+    A model that is loaded once serves every later call, so it must not depend on the first
+    caller's context: inference mode, autocast, a default device.
     """
     import torch
 
@@ -115,9 +119,9 @@ def loading() -> Iterator[None]:
 
 
 def uninitialized() -> TorchFunctionMode:
-    """A context, of this thread alone, in which `torch.nn.init` leaves new parameters as they are.
+    """Make a context, for this thread only, in which `torch.nn.init` does nothing.
 
-    For modules whose weights are loaded next. The meta device would serve as well, but its random
+    Use it for modules whose weights are loaded next. The meta device would work too, but its random
     numbers import torch's compiler, which takes longer than torch itself.
     """
     from torch.overrides import TorchFunctionMode
@@ -141,13 +145,14 @@ def read_tensors(
 
     Args:
         path: The file.
-        names: Exactly the tensors that it must have; None takes what there is.
+        names: The exact set of tensors that it must have; None accepts any.
 
     Returns:
-        Floating tensors as float32 and others as they are; the file's metadata.
+        The tensors, floating-point ones as float32, and the file's metadata.
 
     Raises:
-        WeightsError: No such file, a broken one, missing or extra tensors, values not finite.
+        WeightsError: The file is missing or damaged, tensors are missing or unknown, or values
+            are not finite.
     """
     import torch
     from safetensors import SafetensorError, safe_open
@@ -177,7 +182,7 @@ def read_tensors(
 def write_tensors(
     path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None
 ) -> None:
-    """Write a safetensors file whole or not at all; every tensor keeps its type."""
+    """Write a safetensors file atomically; every tensor keeps its dtype."""
     from safetensors.torch import save_file
 
     kept = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
@@ -186,15 +191,15 @@ def write_tensors(
 
 
 def check_shapes(path: Path, tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
-    """Refuse tensors that are not exactly those of a model's state.
+    """Refuse tensors whose names or shapes differ from a model's state.
 
     Raises:
-        WeightsError: Missing, extra or misshapen tensors.
+        WeightsError: Tensors are missing, unknown or of the wrong shape.
     """
     problems = {
         "missing": sorted(set(wanted) - set(tensors)),
         "unknown": sorted(set(tensors) - set(wanted)),
-        "misshapen": [
+        "wrong shape": [
             f"{name} {tuple(tensors[name].shape)}, not {tuple(value.shape)}"
             for name, value in wanted.items()
             if name in tensors and tensors[name].shape != value.shape

@@ -74,7 +74,7 @@ BAD_REQUESTS = {
         "mask tall.png is 20x60, the photo 48x32",
     ),
     "region of another shape": (["stylize", "photo.png", "--region", "tall.png=a"], "tall.png is"),
-    "region": (["stylize", "photo.png", "--region", "sky.png"], "MASK=PROMPT"),
+    "region": (["stylize", "photo.png", "--region", "sky.png"], "AREA=PROMPT"),
     "region's mask": (["stylize", "photo.png", "--region", "sky.png=a"], "no such file: sky.png"),
     "mask": (["stylize", "photo.png", "-p", "a", "--mask", "text.jpg"], "not a picture"),
     "mask alone": (["stylize", "photo.png", "--mask", "photo.png"], "no style"),

@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 from running import fresh, invoke
 
+from clipmamba import Style
 from clipmamba.models.gamut import into_gamut
-from clipmamba.styles import Style
 
 ROOT = Path(__file__).parents[2]
 sys.path.append(str(ROOT / "tests"))
@@ -93,8 +93,8 @@ def test_a_file_alone_draws_the_pipelines_picture(files, tiny_pipeline):
     run = session(files / "ukiyo-e.onnx")
     noise = noise_for(tiny_pipeline.stylizer, 40, 51)
     (found,) = run.run(None, {"photo": photo.numpy(), "noise": noise.numpy()})
-    style = Style(tiny_pipeline.encode_style("ukiyo-e")[0], "ukiyo-e", tiny_pipeline.clip.name)
-    expected = tiny_pipeline(photo, style=style, seed=3).images
+    style = Style(tiny_pipeline.encode_style("ukiyo-e")[0], clip=tiny_pipeline.clip.name)
+    expected = tiny_pipeline(photo, style=style, seed=3).images  # of words, 3 is another point
     assert np.abs(found - expected.numpy()).max() <= 1e-3
 
 
@@ -105,8 +105,59 @@ def test_the_file_is_plain_onnx_with_a_scan_for_each_scan(files):
     assert {node.domain for node in model.graph.node} <= {"", "ai.onnx"}
     assert [node.op_type for node in model.graph.node].count(
         "Scan"
-    ) == 6  # depth 1 and 1, three rounds each
+    ) == 6  # depth 1 and 1, three loops each
     assert {opset.domain for opset in model.opset_import} <= {"", "ai.onnx"}
+
+
+@pytest.fixture(scope="module")
+def second_file(tiny_second_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of the second design that takes styles."""
+    path = tmp_path_factory.mktemp("onnx") / "second.onnx"
+    result = invoke("export", path, "--model", tiny_second_folder)
+    assert result.exit_code == 0, result.stderr
+    names = [line.split()[0] for line in result.stdout.splitlines()[1:]]
+    assert names == ["photo", "noise", "style", "stroke", "picture"]
+    return path
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("size", "stroke"), [((300, 257), 1.0), ((261, 45), 2.0), ((1, 256), 0.5), ((256, 9), 1.0)]
+)
+def test_the_second_design_draws_the_pipelines_picture(
+    second_file, tiny_second_folder, size, stroke
+):
+    from clipmamba import StylizePipeline
+
+    pipeline = StylizePipeline.from_pretrained(tiny_second_folder, "cpu")
+    photo = torch.rand(2, 3, *size)
+    noise = noise_for(pipeline.stylizer, *size)
+    styles = pipeline.encode_style("ukiyo-e").expand(2, -1)
+    strokes = torch.tensor([stroke])
+    given = {"photo": photo, "noise": noise, "style": styles, "stroke": strokes}
+    (found,) = session(second_file).run(None, {k: v.numpy() for k, v in given.items()})
+    if min(size) < pipeline.stylizer.margin:  # the pipeline's margin is no wider than the photo
+        margin = pipeline.stylizer.margin
+        padded = torch.nn.functional.pad(photo, (margin,) * 4, mode="replicate")
+        network = pipeline.network_for(max(size), stroke)
+        expected = into_gamut(network(padded, styles, noise))
+        expected = expected[..., margin : margin + size[0], margin : margin + size[1]]
+    else:
+        style = Style(styles[0], clip=pipeline.clip.name)
+        expected = pipeline(photo, style=style, stroke=stroke, seed=3).images
+    assert np.abs(found - expected.detach().numpy()).max() <= 1e-3
+    assert np.abs(found - photo.numpy()).max() > 0.01
+
+
+@pytest.mark.slow
+def test_the_second_design_scans_all_lines_at_once(second_file):
+    """One loop a direction, of as many steps as the picture has columns or rows."""
+    model = onnx.load(second_file)
+    onnx.checker.check_model(model)
+    scans = [node for node in model.graph.node if node.op_type == "Scan"]
+    assert len(scans) == 4  # depth 1
+    assert {node.domain for node in model.graph.node} <= {"", "ai.onnx"}
+    assert "Softplus" not in [node.op_type for node in model.graph.node]
 
 
 @pytest.mark.slow

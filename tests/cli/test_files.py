@@ -193,7 +193,7 @@ def test_results_of_another_style_are_no_photos(tree, photo, capsys, extension: 
     a_result(f"holiday/a-mosaic.{extension}", photo)
     for inputs in ("holiday", "holiday/**/*"):
         assert [str(found) for found in collect([inputs], recursive=True)] == before
-        assert "1 result of earlier runs passed over" in capsys.readouterr().err
+        assert "1 result of earlier runs skipped" in capsys.readouterr().err
     named = f"holiday/a-mosaic.{extension}"
     assert [str(found) for found in collect([named])] == [named]
 
@@ -240,7 +240,7 @@ def test_raw_files_are_counted(tree, capsys) -> None:
         Path(name).write_bytes(b"II*\0")
     for inputs in ("holiday", "holiday/**/*"):
         assert len(collect([inputs], recursive=True)) == 3
-        assert "3 RAW files passed over, the first is holiday/1.NEF" in capsys.readouterr().err
+        assert "3 RAW files skipped, the first is holiday/1.NEF" in capsys.readouterr().err
 
 
 # -- places --------------------------------------------------------------------------------------
@@ -285,7 +285,7 @@ def test_a_name_too_long_is_found_before_the_work(here, output) -> None:
 
 def test_a_read_only_folder_is_found_before_the_work(tree, monkeypatch) -> None:
     monkeypatch.setattr(os, "access", lambda path, mode: "sub" not in str(path))  # root may all
-    with pytest.raises(InputError, match="holiday/sub is not writable; give another to -o"):
+    with pytest.raises(InputError, match="holiday/sub is not writable; give another with -o"):
         planned("holiday")
     assert len(planned("holiday", output="out")) == 3
 

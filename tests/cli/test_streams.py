@@ -34,10 +34,13 @@ class Negative:
     prepare = only = lambda self, *_: self
 
     def prepare(self, request, seeds):
-        return SimpleNamespace(familiarity=None, only=lambda seed: None)
+        style = SimpleNamespace(familiarity=None, parts=())
+        style.only = lambda seed: style
+        return style
 
     def __call__(self, picture, **_):
-        return SimpleNamespace(images=[ImageOps.invert(picture.convert("RGB"))])
+        picture = ImageOps.invert(picture.convert("RGB"))
+        return SimpleNamespace(images=[picture], refinements=[])
 
 run.StylizePipeline = Negative
 run._scan_backend = lambda device: "none"
@@ -118,7 +121,7 @@ def test_empty_names_are_one_line(here, photo) -> None:
 def test_a_working_folder_that_is_gone(shell, here) -> None:
     done = shell("mkdir d; cd d; rmdir ../d; $S photo.png")
     assert done.returncode == 2
-    one_line(done, "working folder is gone")
+    one_line(done, "working directory no longer exists")
     done = shell(f"mkdir e; cd e; rmdir ../e; $S {here}/photo.png -o {here}/out.png --dry-run")
     assert (done.returncode, done.stdout) == (0, f"{here}/photo.png -> {here}/out.png\n")
 

@@ -33,7 +33,7 @@ def test_words_in_the_place_of_a_file_are_told_the_option(here: Path, photo, wor
     photo.save("photo.png")
     done = fresh("stylize", "photo.png", words)
     assert done.returncode == 2
-    assert f'Use -p "{words}"' in done.stderr
+    assert f'use -p "{words}"' in done.stderr
     assert done.stderr.endswith("\nLOADED\n")
 
 

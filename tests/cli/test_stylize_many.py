@@ -21,8 +21,9 @@ from running import fresh, invoke
 from clipmamba.io import read_picture, srgb_profile
 from clipmamba.pipelines import StylizePipeline
 
-KEYS = {"input", "output", "state", "size", "prompt", "model", "seed", "device", "backend",
-        "familiarity", "seconds", "error"}  # fmt: skip
+KEYS = {"input", "output", "state", "size", "prompt", "source", "parts", "drawn", "finish",
+        "refine", "model", "seed", "device", "backend", "familiarity", "seconds",
+        "error"}  # fmt: skip
 
 
 def lines(text: str) -> list[dict]:
@@ -428,4 +429,4 @@ def test_another_style_in_the_same_folder_restyles_the_photos_alone(tree, styliz
         assert result.exit_code == 0, result.stderr
         names = (f"a-{style}.jpg", f"a-{style}.png", f"sub/b-{style}.png")
         assert result.stdout.splitlines() == [f"holiday/{name}" for name in names]
-    assert "3 results of earlier runs passed over" in result.stderr
+    assert "3 results of earlier runs skipped" in result.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -10,7 +11,6 @@ import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,22 +18,37 @@ import pytest
 from PIL import Image
 
 from clipmamba.errors import InputError
-from clipmamba.integrations.dataset import begin_run, list_parts, read_part, restyle_part
+from clipmamba.integrations.dataset import (
+    Part,
+    begin_run,
+    finish_run,
+    list_parts,
+    read_part,
+    restyle_part,
+)
+from clipmamba.integrations.ray import (
+    PartReport,
+    RestyleBatch,
+    RestyleSettings,
+    pictures_per_second,
+)
+from clipmamba.pipelines import StylizeOptions
+from clipmamba.styles.request import StyleRequest
 
 SCRIPT = Path(__file__).parents[2] / "scripts/stylize_dataset.py"
 
 
-def encoded(number: int) -> bytes:
+def encoded(number: int, size: tuple[int, int] = (24, 16)) -> bytes:
     file = io.BytesIO()
-    Image.new("RGB", (24, 16), (number % 256, 99, 7)).save(file, "PNG")
+    Image.new("RGB", size, (number % 256, 99, 7)).save(file, "PNG")
     return file.getvalue()
 
 
-def write_folder(folder: Path, count: int) -> Path:
+def write_folder(folder: Path, count: int, size: tuple[int, int] = (24, 16)) -> Path:
     for number in range(count):
         file = folder / f"{number % 3}" / f"{number}.png"
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(encoded(number))
+        file.write_bytes(encoded(number, size))
     return folder
 
 
@@ -81,6 +96,7 @@ def sources(output: Path) -> list[str]:
 @pytest.mark.parametrize("write", [write_folder, write_shards, write_parquet])
 def test_every_picture_comes_once_from_each_kind_of_set(write, tmp_path: Path):
     parts = list_parts(write(tmp_path / "in", 10), files_per_part=4)
+    assert [Part.from_json(part.to_json()) for part in parts] == parts
     assert [len(list(read_part(part))) for part in parts] == [4, 4, 2]
     output = tmp_path / "out"
     assert begin_run(output, parts, {}) == parts
@@ -90,6 +106,7 @@ def test_every_picture_comes_once_from_each_kind_of_set(write, tmp_path: Path):
     assert len(set(sources(output))) == len(sources(output)) == 10
     names = [name for names in results(output).values() for name in names]
     assert len(set(names)) == 20
+    assert finish_run(output, parts) == (0, 0)
     red = set()
     for shard in output.glob("*.tar"):
         with tarfile.open(shard) as archive:
@@ -123,6 +140,7 @@ def test_a_killed_part_leaves_no_shard_and_a_whole_one_is_not_done_again(tmp_pat
     with pytest.raises(KeyboardInterrupt):
         restyle_part(part, tmp_path, dies, "png")
     assert not list(tmp_path.glob("*part-*"))
+    assert finish_run(tmp_path, [part]) == (1, 0)
     assert restyle_part(part, tmp_path, lambda _: b"x", "png") == (3, 0)
     assert restyle_part(part, tmp_path, dies, "png") == (0, 0)
     assert len(calls) == 2
@@ -137,41 +155,108 @@ def test_failures_are_listed_and_the_rest_goes_on(tmp_path: Path):
     [failure] = (tmp_path / "part-0000000.failures.jsonl").read_text().splitlines()
     assert "in-000.tar" in json.loads(failure)["source"]
     assert len(sources(tmp_path)) >= 1
+    assert finish_run(tmp_path, [part]) == (0, 1)
+
+
+def test_failures_of_a_killed_try_are_forgotten(tmp_path: Path):
+    [part] = list_parts(write_folder(tmp_path / "in", 3))
+    (tmp_path / "part-0000000.failures.jsonl").write_text("{}\n")
+    restyle_part(part, tmp_path, lambda _: b"x", "png")
+    assert finish_run(tmp_path, [part]) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("names", "sources_of"),
+    [
+        (["a.PNG", "a.seg.png", "a.json", "b/c.png"], ["a.PNG", "b/c.png"]),
+        (["a.txt"], []),
+        ([], []),
+    ],
+)
+def test_a_shard_gives_one_picture_per_sample_and_none_is_a_failure(
+    tmp_path: Path, names: list[str], sources_of: list[str]
+):
+    (tmp_path / "in").mkdir()
+    with tarfile.open(tmp_path / "in/x.tar", "w") as archive:
+        for name in names:
+            member = tarfile.TarInfo(name)
+            member.size = len(encoded(1))
+            archive.addfile(member, io.BytesIO(encoded(1)))
+    [part] = list_parts(tmp_path / "in")
+    restyle_part(part, tmp_path, lambda data: data, "jpg")
+    assert sources(tmp_path) == [f"x.tar/{name}" for name in sources_of]
+    assert finish_run(tmp_path, [part]) == (0, not names or not sources_of)
+
+
+def test_what_no_set_is_made_of_is_refused(tmp_path: Path):
+    (tmp_path / "a.parquet").write_bytes(b"no table")
+    with pytest.raises(InputError, match=r"can't read .*a\.parquet"):
+        list_parts(tmp_path)
+    (tmp_path / "none").mkdir()
+    write_parquet(tmp_path / "in", 4)
+    with pytest.raises(InputError, match="--column names one of: image"):
+        list_parts(tmp_path / "in", column="photo")
+    with pytest.raises(InputError, match="no pictures, tar or parquet"):
+        list_parts(tmp_path / "none")
 
 
 def test_a_run_with_other_settings_or_files_is_refused(tmp_path: Path):
     folder = write_folder(tmp_path / "in", 3)
-    begin_run(tmp_path / "out", list_parts(folder), {"prompt": "a"})
+    settings = {"prompt": ("a", "b"), "seed": None}
+    begin_run(tmp_path / "out", list_parts(folder), settings)
+    assert len(begin_run(tmp_path / "out", list_parts(folder), settings)) == 1
     with pytest.raises(InputError, match="other prompt"):
-        begin_run(tmp_path / "out", list_parts(folder), {"prompt": "b"})
+        begin_run(tmp_path / "out", list_parts(folder), settings | {"prompt": ("b",)})
     (folder / "new.png").write_bytes(encoded(9))
     with pytest.raises(InputError, match="other files"):
-        begin_run(tmp_path / "out", list_parts(folder), {"prompt": "a"})
+        begin_run(tmp_path / "out", list_parts(folder), settings)
     (folder / "more.tar").write_bytes(b"")
     with pytest.raises(InputError, match="several kinds"):
         list_parts(folder)
 
 
 def test_batches_of_bytes(tiny_pipeline_folder: Path):
-    from clipmamba.integrations.ray import RestyleBatch
-
-    actor = RestyleBatch({"prompt": "ukiyo-e"}, str(tiny_pipeline_folder), file_format="png")
+    style = StyleRequest.parse("ukiyo-e")
+    settings = RestyleSettings(style, model=str(tiny_pipeline_folder), file_format="png")
     batch = {"image": np.array([encoded(1), b"no picture"], object), "id": np.arange(2)}
-    done = actor(batch)
+    done = RestyleBatch(settings, device="cpu")(batch)
     assert Image.open(io.BytesIO(done["restyled"][0])).size == (24, 16)
     assert done["restyled"][1] == b""
     assert done["error"][0] == ""
     assert done["error"][1]
     assert done["id"].tolist() == [0, 1]
-    with pytest.raises(InputError, match="format"):
-        RestyleBatch({"prompt": "ukiyo-e"}, str(tiny_pipeline_folder), file_format="raw")
 
 
-def _workers(process: subprocess.Popen[str]) -> Iterator[int]:
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"file_format": "raw"}, "format"),
+        ({"quality": 0}, "quality"),
+        ({"options": StylizeOptions(variants=2)}, "one variant"),
+    ],
+)
+def test_settings_that_can_not_be_used_are_refused_before_any_worker(options, message):
+    with pytest.raises(InputError, match=message):
+        RestyleSettings(StyleRequest.parse("ukiyo-e"), **options)
+
+
+def test_throughput_is_that_of_the_workers_without_their_start():
+    reports = [
+        PartReport(0, 10, 0, "a", 0, 5), PartReport(1, 10, 0, "a", 5, 10),
+        PartReport(2, 12, 1, "b", 6, 10), PartReport(3, 0, 0, "c", 9, 9),
+    ]  # fmt: skip
+    assert pictures_per_second(reports) == pytest.approx(2 + 3)
+
+
+def workers_at(output: Path) -> list[int]:
+    """Processes that are writing a part."""
     psutil = pytest.importorskip("psutil")
-    for child in psutil.Process(process.pid).children(recursive=True):
-        if any("RestyleParts" in word for word in child.cmdline()):
-            yield child.pid
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if any(Path(file.path).parent == output for file in process.open_files()):
+                found.append(process.pid)
+    return found
 
 
 @pytest.mark.slow
@@ -179,7 +264,7 @@ def test_one_of_two_workers_is_killed_and_nothing_is_lost_or_doubled(
     tmp_path: Path, tiny_pipeline_folder: Path
 ):
     pytest.importorskip("ray")
-    folder = write_folder(tmp_path / "in", 120)
+    folder = write_folder(tmp_path / "in", 60, (320, 240))
     (folder / "0/broken.png").write_bytes(b"no picture")
     output = tmp_path / "out"
     command = [sys.executable, str(SCRIPT), "--data", str(folder), "--output", str(output)]
@@ -193,26 +278,36 @@ def test_one_of_two_workers_is_killed_and_nothing_is_lost_or_doubled(
         env={**os.environ, "RAY_worker_niceness": "0"},  # else a busy machine starves them
     )
     deadline = time.monotonic() + 240
-    while not list(output.glob("part-*.tar")) and process.poll() is None:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    workers = list(_workers(process))
-    assert len(workers) == 2
-    os.kill(workers[0], signal.SIGKILL)
-    before = len(list(output.glob("part-*.tar")))
-    told, _ = process.communicate(timeout=240)
-    assert before < 25, "the kill came too late to say anything"
-    assert process.returncode == 1, told  # for the broken one
-    assert "2 actors, 1 cores and 0 GPUs each" in told
-    wanted = sorted(f"{n % 3}/{n}.png" for n in range(120))
-    assert sources(output) == wanted
-    assert len(results(output)) == 31
+    try:
+        while len(workers := workers_at(output)) < 2 and process.poll() is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        before = len(list(output.glob("part-*.tar")))
+        if process.poll() is None:
+            os.kill(workers[0], signal.SIGKILL)
+        log, _ = process.communicate(timeout=240)
+    finally:
+        process.kill()
+    assert len(workers) == 2, log
+    assert before < 14, "the kill came too late to say anything"
+    assert process.returncode == 1, log  # for the broken one
+    assert "actors: 2, each with 1 cores and 0 GPUs" in log
+    assert "1 pictures failed" in log
+    assert sources(output) == sorted(f"{n % 3}/{n}.png" for n in range(60))
+    assert len(results(output)) == 16
     failed = [json.loads(s) for f in output.glob("*.jsonl") for s in f.read_text().splitlines()]
     assert [failure["source"] for failure in failed] == ["0/broken.png"]
-    assert not list(output.glob(".clipmamba-*.jsonl"))
+    assert not list(output.glob(".clipmamba-*"))
 
-    # Bytes are those of the pipeline in one process, and the same command has nothing to do.
-    shards = {f: f.read_bytes() for f in output.glob("part-*.tar")}
+    # One process gives the same bytes, and the same command has nothing to do.
+    shards = {file: file.read_bytes() for file in output.glob("part-*.tar")}
+    style = StyleRequest.parse("ukiyo-e")
+    settings = RestyleSettings(style, model=str(tiny_pipeline_folder), file_format="png")
+    (tmp_path / "alone").mkdir()
+    part = list_parts(folder, 4)[0]
+    restyle_part(part, tmp_path / "alone", RestyleBatch(settings, device="cpu").restyle, "png")
+    name = f"{part.name}.tar"
+    assert (tmp_path / "alone" / name).read_bytes() == shards[output / name]
     again = subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)
-    assert "0 of 31 parts to do" in again.stdout
-    assert {f: f.read_bytes() for f in output.glob("part-*.tar")} == shards
+    assert "0 of 16 parts to restyle" in again.stdout
+    assert {file: file.read_bytes() for file in output.glob("part-*.tar")} == shards

@@ -363,7 +363,7 @@ def test_bytes_and_files_are_pictures_too(tmp_path, photo, extension, hand_over)
 
 def test_a_stream_without_end_is_no_picture(monkeypatch):
     monkeypatch.setattr("clipmamba.io.picture.MAX_STREAM", 1 << 22)
-    with pytest.raises(InputError, match="gives more than"):
+    with pytest.raises(InputError, match="holds more than"):
         read_picture(OneWay(bytes(1 << 23)))
 
 

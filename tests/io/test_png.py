@@ -102,7 +102,7 @@ def test_the_table(case: str, mode: str) -> None:
     levels = GREENISH
     if mode == "L":
         if "profile" in case or "all" in case:
-            pytest.skip("a profile of RGB is none for grey")
+            pytest.skip("an RGB profile does not fit gray")
         levels = levels[..., :1]
     if mode == "RGBA":
         levels = np.dstack([levels, np.full((24, 32), 255, np.uint8)])
@@ -118,8 +118,8 @@ def test_the_table(case: str, mode: str) -> None:
     [
         ((9, 16, 0, 1), "HDR picture .PQ."),
         ((9, 18, 0, 1), "HDR picture .HLG."),
-        ((1, 1, 1, 1), "video"),
-        ((1, 13, 0, 0), "video"),
+        ((1, 1, 1, 1), "full-range RGB"),
+        ((1, 13, 0, 0), "full-range RGB"),
     ],
 )
 def test_what_would_look_wrong_is_refused(numbers: tuple, words: str) -> None:

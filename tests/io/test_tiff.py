@@ -275,7 +275,7 @@ def test_the_first_whole_page_is_taken_not_a_thumbnail() -> None:
 
 def test_uncompressed_ycbcr_of_reduced_resolution_is_refused() -> None:
     samples, _ = drawn(6, 8, ())
-    with pytest.raises(InputError, match="reduced color resolution"):
+    with pytest.raises(InputError, match="chroma subsampling"):
         read_picture(tiff(samples, 8, 6, more={530: ("H", (2, 2))}))
 
 

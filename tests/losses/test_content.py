@@ -22,28 +22,28 @@ from clipmamba.losses import (
 )
 
 
-def test_normalised_content_ignores_the_channels_means_and_deviations(draw):
+def test_normalized_content_ignores_the_channels_means_and_deviations(draw):
     photo = draw(2, 4, 5, 6)
     restyled = 3 * photo + draw(1, 4, 1, 1)
     assert content_loss(restyled, photo, eps=0).item() == pytest.approx(0, abs=1e-12)
-    assert content_loss(restyled, photo, normalised=False).item() > 1
+    assert content_loss(restyled, photo, normalized=False).item() > 1
     assert content_loss(-photo, photo, eps=0).item() == pytest.approx(4)
 
 
 def test_plain_content_is_the_mean_squared_error_of_every_layer(draw):
     output, photo = [draw(2, 3, 4, 4), draw(2, 5, 2, 2)], [draw(2, 3, 4, 4), draw(2, 5, 2, 2)]
     expected = sum(((o - p) ** 2).mean().item() for o, p in zip(output, photo, strict=True))
-    assert content_loss(output, photo, normalised=False).item() == pytest.approx(expected)
-    assert ContentLoss(normalised=False)(output, photo).item() == pytest.approx(expected)
+    assert content_loss(output, photo, normalized=False).item() == pytest.approx(expected)
+    assert ContentLoss(normalized=False)(output, photo).item() == pytest.approx(expected)
     assert content_loss(photo, photo).item() == 0
     assert content_loss(output, photo, reduction="none").shape == (2,)
 
 
-@pytest.mark.parametrize("normalised", [True, False])
-def test_content_gradcheck(draw, normalised):
+@pytest.mark.parametrize("normalized", [True, False])
+def test_content_gradcheck(draw, normalized):
     output, photo = draw(2, 3, 4, 5).requires_grad_(), draw(2, 3, 4, 5).requires_grad_()
     assert torch.autograd.gradcheck(
-        lambda output, photo: content_loss([output], [photo], normalised), (output, photo)
+        lambda output, photo: content_loss([output], [photo], normalized), (output, photo)
     )
 
 
@@ -99,11 +99,11 @@ def test_texture_gradcheck(pictures):
 
 def test_texture_refuses_windows_that_do_not_fit(pictures):
     for window in (1, 9):
-        with pytest.raises(InputError, match="window must be 2 to 8"):
+        with pytest.raises(InputError, match="window must be from 2 to 8"):
             excess_texture_loss(pictures(1, 8, 9), pictures(1, 8, 9), window=window)
 
 
-def test_colours_may_be_mapped_but_not_drift(pictures):
+def test_colors_may_be_mapped_but_not_drift(pictures):
     photo = pictures(2, 32, 32)
     mapped = 0.2 + 0.7 * photo.flip(1)
     assert color_drift_loss(mapped, photo).item() < 1e-4

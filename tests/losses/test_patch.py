@@ -50,7 +50,7 @@ def test_small_crops_are_averaged_not_aliased(pictures):
 
 def test_perspective_takes_corners_to_corners_and_lines_to_lines():
     quad = torch.tensor([[[0.1, 0.2], [0.9, 0.05], [0.8, 0.95], [0.25, 0.75]]]).double()
-    size = 2000  # so that pixel centres lie close to the corners
+    size = 2000  # so that pixel centers lie close to the corners
     x, y = (coordinate[0] for coordinate in _quad_coordinates(quad, size))
     rows, columns = [0, 0, -1, -1], [0, -1, -1, 0]
     corners = torch.stack([x[rows, columns], y[rows, columns]], dim=-1)

@@ -5,11 +5,11 @@ import torch
 
 from clipmamba.errors import InputError
 from clipmamba.losses import (
-    StandardisedStatisticsLoss,
+    StandardizedStatisticsLoss,
     StyleStatisticsLoss,
     channel_statistics,
     content_loss,
-    standardised_statistics_loss,
+    standardized_statistics_loss,
     style_statistics_loss,
 )
 
@@ -77,23 +77,23 @@ def test_layers_that_do_not_fit_are_refused(draw):
         style_statistics_loss([draw(1, 2, 3, 3)], [draw(1, 2, 3, 3)], weights=(1.0, 2.0))
 
 
-def test_standardised_value_is_the_written_out_formula(draw):
+def test_standardized_value_is_the_written_out_formula(draw):
     statistics, target = draw(3, 5), draw(3, 5)
     spread = torch.tensor([0.01, 0.1, 1.0, 2.0, 10.0], dtype=statistics.dtype)
     for row in range(3):
         apart = ((statistics[row] - target[row]) / spread).abs().tolist()
         expected = sum(x**2 / 2 if x < 1 else x - 0.5 for x in apart) / 5
-        loss = standardised_statistics_loss(statistics, target, spread, "none")[row]
+        loss = standardized_statistics_loss(statistics, target, spread, "none")[row]
         assert loss.item() == pytest.approx(expected)
-    module = StandardisedStatisticsLoss(spread)
-    assert module(statistics, target) == standardised_statistics_loss(statistics, target, spread)
+    module = StandardizedStatisticsLoss(spread)
+    assert module(statistics, target) == standardized_statistics_loss(statistics, target, spread)
     assert module(target, target) == 0
     inputs = (statistics.requires_grad_(), target.requires_grad_(), spread)
-    assert torch.autograd.gradcheck(standardised_statistics_loss, inputs)
+    assert torch.autograd.gradcheck(standardized_statistics_loss, inputs)
 
 
-def test_standardised_statistics_must_fit(draw):
+def test_standardized_statistics_must_fit(draw):
     with pytest.raises(InputError, match="spread"):
-        standardised_statistics_loss(draw(2, 4), draw(2, 4), draw(3))
+        standardized_statistics_loss(draw(2, 4), draw(2, 4), draw(3))
     with pytest.raises(InputError, match="target"):
-        standardised_statistics_loss(draw(2, 4), draw(1, 4), draw(4))
+        standardized_statistics_loss(draw(2, 4), draw(1, 4), draw(4))

@@ -104,7 +104,7 @@ def test_each_statistic_is_measured_in_its_own_size():
     assert texture_loss([nothing] * 2, [style] * 2).item() == pytest.approx(1, abs=0.01)
 
 
-def test_structure_is_the_distance_after_instance_normalisation():
+def test_structure_is_the_distance_after_instance_normalization():
     output, photo = (2 * torch.randn(3, 7, 11, 6) + 1 for _ in range(2))
 
     def structure(a: Tensor, b: Tensor) -> Tensor:

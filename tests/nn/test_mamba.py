@@ -157,17 +157,17 @@ def test_under_autocast_the_state_stays_exact():
 
 @pytest.mark.parametrize("shape", [(2, DIM), (2, 0, DIM), (2, 5, DIM + 1)])
 def test_what_is_no_sequence_is_refused(shape):
-    with pytest.raises(InputError, match=rf"wants \(B, L, {DIM}\), L > 0, not"):
+    with pytest.raises(InputError, match=rf"needs \(B, L, {DIM}\), L > 0, not"):
         make()(torch.zeros(shape))
 
 
 def test_a_state_of_other_sequences_is_refused():
     block, x = make(), sequences()
-    with pytest.raises(InputError, match="the state is of 3 sequences and x of 2"):
+    with pytest.raises(InputError, match="the state has 3 sequences and x has 2"):
         block.extend(x, block.start(3))
-    with pytest.raises(InputError, match="the state is of 3 sequences and x of 2"):
+    with pytest.raises(InputError, match="the state has 3 sequences and x has 2"):
         block.step(x[:, 0], block.start(3))
-    with pytest.raises(InputError, match=rf"step wants \(B, {DIM}\), not"):
+    with pytest.raises(InputError, match=rf"step needs \(B, {DIM}\), not"):
         block.step(x, block.start(2))
 
 

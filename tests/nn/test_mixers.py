@@ -213,3 +213,15 @@ def test_a_scan_by_line_sees_its_own_row_and_column_only(size: tuple[int, int], 
         strict=True,
     ):
         torch.testing.assert_close(own, wanted, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (7, 1), (13, 21)])
+@pytest.mark.parametrize("bend", [True, False])
+def test_each_line_at_once_is_the_scan_by_line(size: tuple[int, int], bend: bool):
+    torch.manual_seed(0)
+    mixer = MambaMixer(12, 8, state=4, bend=bend, least_step=0.1, by_line=True)
+    x, code = torch.randn(2, *size, 12), torch.randn(2, 8)
+    with torch.no_grad():
+        expected = mixer(x, code)
+        mixer.each_line = True
+        torch.testing.assert_close(mixer(x, code), expected, rtol=1e-4, atol=1e-5)

@@ -236,12 +236,15 @@ def test_passes_opcheck(full: bool, layout: torch.memory_format) -> None:
 
 def test_bad_input_is_named() -> None:
     inputs = {name: t.detach() for name, t in make().items()}
-    with pytest.raises(InputError, match="wants x"):
+    with pytest.raises(InputError, match="needs x"):
         cross_selective_scan(**(inputs | {"x": inputs["x"][0]}))
     with pytest.raises(InputError, match="delta is"):
         cross_selective_scan(**(inputs | {"delta": inputs["delta"][:, :3]}))
     with pytest.raises(InputError, match="cross_selective_scan: C is"):
         cross_selective_scan(**(inputs | {"C": inputs["C"][..., :-1]}))
+    for step in (float("nan"), float("inf"), -0.1):
+        with pytest.raises(InputError, match="least_delta must be finite and at least 0"):
+            cross_selective_scan(**inputs, least_delta=step)
     with pytest.raises(BackendError, match="mamba_ssm"):
         cross_selective_scan(**inputs, backend="mamba_ssm")
 

@@ -205,10 +205,16 @@ def test_mamba_ssm_is_given_the_least_step(
         ({"B": torch.zeros(2, 5, 4, 63), "C": torch.zeros(2, 5, 4, 63)}, "5 groups"),
         ({"D": torch.zeros(12, dtype=torch.int64)}, "D is torch.int64"),
         ({"A": torch.zeros(12, 4, dtype=torch.complex64)}, "A is torch.complex64"),
-        ({"u": torch.zeros(12, 63)}, "wants u"),
+        ({"u": torch.zeros(12, 63)}, "needs u"),
         ({"u": torch.zeros(2, 12, 0)}, "empty"),
     ],
 )
 def test_bad_input_is_named(change: Inputs, message: str) -> None:
     with pytest.raises(InputError, match=message):
         selective_scan(**(make() | change))
+
+
+@pytest.mark.parametrize("step", [float("nan"), float("inf"), -0.1])
+def test_a_least_step_that_is_none_is_refused(step: float) -> None:
+    with pytest.raises(InputError, match="least_delta must be finite and at least 0"):
+        selective_scan(**make(), least_delta=step)

@@ -197,7 +197,7 @@ def test_a_step_keeps_its_types_and_names_what_is_wrong() -> None:
     assert state.abs().sum() == 0 < after.abs().sum()
     with pytest.raises(InputError, match=r"state is \(2, 6, 3\)"):
         selective_scan_step(state[..., :3], row, row, A, B, B)
-    with pytest.raises(InputError, match="wants u"):
+    with pytest.raises(InputError, match="needs u"):
         selective_scan_step(state, row, row, A, B[:, None].expand(2, 4, 4), B)
 
 

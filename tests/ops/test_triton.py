@@ -55,7 +55,7 @@ def test_registers_and_spills(kernel: str, tmp_path: Path) -> None:
     said = own_process(
         script, "--only", kernel, TRITON_INTERPRET="0", TRITON_CACHE_DIR=str(tmp_path)
     )
-    assert re.search(r"^(9|18) kernels, 0 over the bars", said, re.MULTILINE), said
+    assert re.search(r"^(9|18) kernels, 0 over the limits", said, re.MULTILINE), said
 
 
 @needs_triton
@@ -138,7 +138,7 @@ def test_views_that_32_bits_cannot_address_are_declined(name: str, axis: int) ->
     assert supported(0)[0]
     axis += inputs[name].ndim - 3  # of B and C the states and the steps
     assert supported(axis) == (
-        False, "takes fewer than 2^31 elements of a tensor for each batch element",
+        False, "takes fewer than 2^31 elements of a tensor per batch element",
     )  # fmt: skip
 
 

@@ -21,6 +21,20 @@ def drop(page: Any, file: Path) -> None:
     page.wait_for_selector("#pair img")
 
 
+def file_dialog(page: Any) -> Any:
+    """Press Enter until the button opens it: it listens a moment after it is seen."""
+    from playwright.sync_api import TimeoutError as Late
+
+    for _ in range(10):
+        try:
+            with page.expect_file_chooser(timeout=3000) as chooser:
+                page.keyboard.press("Enter")
+        except Late:
+            continue
+        return chooser.value
+    return pytest.fail("Enter opens no file dialog")
+
+
 def restyle(page: Any, words: str | None = None) -> None:
     if words is not None:
         page.get_by_label("Style in words").fill(words)
@@ -50,7 +64,7 @@ def test_download_is_what_the_shown_command_writes(
 ) -> None:
     page = visitors()
     drop(page, photo_file)
-    page.get_by_label("Keep the photo's colours").check()
+    page.get_by_label("Keep the photo's colors").check()
     page.get_by_label("Seed").fill("3")
     restyle(page, "ukiyo-e")
     name, data = download(page)
@@ -70,7 +84,7 @@ def test_a_style_picture_and_several_variants(
     photo.rotate(90).save(picture)
     page = visitors()
     drop(page, photo_file)
-    page.get_by_text("A picture that shows the style").click()
+    page.get_by_text("A picture in the desired style").click()
     page.set_input_files("#style input[type=file]", str(picture))
     page.wait_for_selector("#style .file-preview")
     page.get_by_label("number input for Variants").fill("2")
@@ -218,9 +232,8 @@ def test_the_keyboard_alone_is_enough(visitors: Visit, photo_file: Path) -> None
         )
         if names[-1].startswith(("Drop", "Click to upload", "Photo")):
             break
-    with page.expect_file_chooser() as chooser:
-        page.keyboard.press("Enter")
-    chooser.value.set_files(str(photo_file))
+    assert names[-1].startswith(("Drop", "Click to upload", "Photo")), names
+    file_dialog(page).set_files(str(photo_file))
     page.wait_for_selector("#pair img")
     page.get_by_label("Style in words").focus()
     page.keyboard.type("etching")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import threading
 import time
 from pathlib import Path
@@ -12,6 +13,7 @@ from PIL import Image
 
 from clipmamba.cli.resident import restyle
 from clipmamba.errors import InputError, WeightsError
+from clipmamba.page import server
 from clipmamba.page.command import Wish
 from clipmamba.page.folder import file_name, lend, new_place, page_folder, sweep
 from clipmamba.page.network import Network
@@ -19,22 +21,24 @@ from clipmamba.page.settings import PageSettings, StoppedError
 
 
 def test_the_shown_command_has_what_was_chosen_and_no_folder() -> None:
-    wish = Wish(Path("/x/my photo.jpg"), "ukiyo-e", Path("/y/-art.png"), 0.5, 1.5, True, 3, 2)
-    assert wish.shown(PageSettings()) == (
+    wish = Wish("ukiyo-e", 0.5, 1.5, True, "3", 2)
+    assert wish.shown(Path("/x/my photo.jpg"), Path("/y/-art.png"), PageSettings()) == (
         "clipmamba stylize 'my photo.jpg' -p ukiyo-e --style-image ./-art.png --strength 0.5 "
         "--stroke 1.5 --preserve-color --seed 3 --variants 2"
     )
-    assert (
-        Wish(Path("a.jpg"), "mosaic").shown(PageSettings()) == "clipmamba stylize a.jpg -p mosaic"
-    )
+    usual = Wish("mosaic").shown(Path("a.jpg"), None, PageSettings())
+    assert usual == "clipmamba stylize a.jpg -p mosaic"
 
 
 def test_a_model_is_named_without_its_folder_where_others_read_it() -> None:
-    wish, model = Wish(Path("a.jpg"), "mosaic"), Path("/home/me/model")
-    assert wish.shown(PageSettings(model=model)).endswith("--model /home/me/model")
+    wish, photo, model = Wish("mosaic"), Path("a.jpg"), "/home/me/model"
+    shown = wish.shown(photo, None, PageSettings(model=model))
+    assert shown.endswith("--model /home/me/model")
     public = PageSettings(host="0.0.0.0", model=model)
-    assert wish.shown(public).endswith("--model model")
-    assert wish.arguments(public)[-1] == "/home/me/model"
+    assert wish.shown(photo, None, public).endswith("--model model")
+    assert wish.arguments(photo, None, public)[-1] == "/home/me/model"
+    hub = PageSettings(host="0.0.0.0", model="ann/prints@v1")
+    assert wish.shown(photo, None, hub).endswith("--model ann/prints@v1")
 
 
 @pytest.mark.parametrize(
@@ -134,3 +138,18 @@ def test_remarks_and_wrong_words_reach_the_visitor(
     assert any("Did you mean 'mosaic'" in remark for remark in done.remarks)
     with pytest.raises(InputError, match="--nonsense"):
         restyle(["a.png", "--nonsense", "1"], tiny_pipeline, lambda part, total: None)  # type: ignore[arg-type]
+
+
+def test_a_port_that_is_taken_is_refused_before_the_model_loads(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip("gradio")
+    monkeypatch.setattr(server, "_settle_gradio", lambda cache: None)
+    monkeypatch.setattr(server, "Network", lambda load: pytest.fail("the model was loaded"))
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with (
+            pytest.raises(InputError, match=f"can't listen on 127.0.0.1:{port}"),
+            server.serving(PageSettings(port=port), restyle),
+        ):
+            pass

@@ -120,7 +120,7 @@ def test_browsers_are_told_to_load_nothing_from_elsewhere(served: Any) -> None:
     ("values", "reason"),
     [
         ((None, "mosaic", None, 1, 1, False, "", 1), "Drop a photo first"),
-        (("photo", "", None, 1, 1, False, "", 1), "Say a style"),
+        (("photo", "", None, 1, 1, False, "", 1), "Type a style"),
         (("photo", "mosaic", None, 1, 1, False, "x", 1), "whole number"),
         (("photo", "mosaic", None, 1, 1, False, "", 9), "maximum value 8"),
     ],

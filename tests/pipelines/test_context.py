@@ -187,7 +187,7 @@ def test_a_prepared_style_is_the_style(pipe: StylizePipeline) -> None:
     assert style.familiarity == pytest.approx(1, abs=1e-5)
     with pytest.raises(InputError, match="not for 4"):
         pipe(PHOTO, style=style, seed=4)
-    with pytest.raises(InputError, match="stands alone"):
+    with pytest.raises(InputError, match="be combined"):
         pipe(PHOTO, style=style, prompt="oil")
 
 

@@ -80,6 +80,16 @@ def test_texts_that_pictures_share_are_looked_up() -> None:
     torch.testing.assert_close(prior(odd, 3)[1:2], prior(odd[1:2], 3))
 
 
+def test_the_most_frequent_texts_are_known() -> None:
+    texts, pictures, *_ = pairs(20)
+    shared = torch.eye(WIDTH)[:3].repeat_interleave(torch.tensor([2, 5, 4]), dim=0)
+    texts = torch.cat([texts, shared])
+    pictures = torch.cat([pictures, shared])
+    prior = StylePrior.fit(texts, pictures, rank=2, most_known=2)
+    assert sorted(prior.counts.tolist()) == [4, 5]
+    torch.testing.assert_close(prior.texts.sum(0), torch.eye(WIDTH)[1:3].sum(0))
+
+
 def test_seed(prior: StylePrior) -> None:
     texts = pairs(5)[0]
     torch.testing.assert_close(prior(texts), F.normalize(texts @ prior.weight.T + prior.bias))

@@ -129,7 +129,7 @@ def test_load_is_strict(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="not a style"):
         Style.load(path)
     save_file({"embedding": torch.zeros(4)}, path, {"format": "clipmamba.style.v1"})
-    with pytest.raises(WeightsError, match="not a whole style"):
+    with pytest.raises(WeightsError, match="an incomplete style"):
         Style.load(path)
 
 

@@ -20,7 +20,7 @@ from clipmamba.train.accelerator import choose_precision, make_accelerator
 from clipmamba.train.best import Validation
 from clipmamba.train.checkpoints import latest_checkpoint
 from clipmamba.train.log import read_log
-from clipmamba.train.loop import LoopConfig, train
+from clipmamba.train.loop import LoopConfig, rate, train
 
 NEVER = 1e9
 
@@ -105,6 +105,22 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(tmp_path: Path):
     )
     assert second.pop(14)  # the first of a call is logged, too
     assert first == second
+
+
+def test_the_learning_rate_rises_and_falls():
+    cosine = [rate(step, steps=20, warmup=4, decay=0) for step in (0, 2, 4, 12, 20)]
+    assert cosine == pytest.approx([0, 0.5, 1, 0.5, 0])
+    late = [rate(step, steps=20, warmup=4, decay=8) for step in (2, 4, 12, 14, 16, 20)]
+    assert late == pytest.approx([0.5, 1, 1, 0.75, 0.5, 0])
+
+
+def test_a_run_can_be_ended_earlier_than_planned(tmp_path: Path):
+    killed_at(13, config(tmp_path, save_minutes=0, steps=1000))
+    run(Points(), config(tmp_path, steps=20, decay=7, log_every=1))
+    rates = {x["step"]: x["learning_rate"] for x in read_log(tmp_path / "log.jsonl")}
+    assert [rates[step] for step in (14, 16, 19)] == pytest.approx(
+        [0.3 * 6 / 7, 0.3 * 4 / 7, 0.3 / 7]
+    )
 
 
 def test_only_the_last_interval_is_lost(tmp_path: Path):

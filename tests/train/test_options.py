@@ -41,7 +41,7 @@ def test_every_field_is_an_option():
     text = result("--help")
     for field in (*dataclasses.fields(LoopConfig), *dataclasses.fields(LossWeights)):
         assert "--" + field.name.replace("_", "-") in text
-    assert "wall-clock minutes between checkpoints: the most that a kill can lose" in " ".join(
+    assert "wall-clock minutes between checkpoints, the most that a killed run loses" in " ".join(
         text.lower().split()
     )
 

@@ -269,7 +269,7 @@ def test_broken_frames_are_reported_and_left_out(tiny_pipeline, tmp_path, caplog
     source.write_bytes(data)
     report = stylize_video(source, tmp_path / "out.mp4", "woodcut", pipeline=tiny_pipeline)
     assert (report.frames, report.broken) == (5, 1)
-    assert "left out" in caplog.text
+    assert "skipping such frames" in caplog.text
     times = read_clip(tmp_path / "out.mp4")[1]
     assert times == [Fraction(index, 10) for index in (0, 1, 3, 4, 5)]
 
@@ -369,7 +369,7 @@ def test_what_is_no_video_is_said(restyle, tmp_path, content):
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="Linux only")
 def test_memory_does_not_grow_with_the_length(tiny_pipeline, tmp_path):
-    count, width, height = 200, 512, 384
+    count, width, height = 400, 512, 384
     source = write_clip(tmp_path / "in.mkv", [moving(1, width, height)[0]] * count)
     pages = []
     stylize_video(

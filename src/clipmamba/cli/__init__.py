@@ -1,4 +1,4 @@
-"""The command line: parse, check, run. Nothing heavy is imported before a command really works."""
+"""The command line: parse, check, run. Nothing heavy is imported until a command needs it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from clipmamba.cli.video import video
 @click.version_option(__version__, prog_name="clipmamba")
 @click.pass_context
 def main(context: click.Context) -> None:
-    """Restyle photos from words.
+    """Restyle photos from text prompts.
 
     \b
     clipmamba stylize photo.jpg --prompt "ukiyo-e"

@@ -28,10 +28,10 @@ from clipmamba.io import check_output, from_srgb, read_picture, to_srgb, write_p
     "Result",
     option(
         "-o", "--output", metavar="OUT", type=PATH,
-        help="The picture to write.  [default: beside AFTER, its name and -compare]",
+        help="The picture to write.  [default: beside AFTER, named AFTER-compare.png]",
     ),
     option("--max-size", type=click.IntRange(min=16), metavar="PX", default=2048,
-           show_default=True, help="Longest side of each of the two."),
+           show_default=True, help="Longest side of each picture."),
     MAX_PIXELS_OPTION,
     OVERWRITE,
 )  # fmt: skip
@@ -43,7 +43,7 @@ def compare(
     max_pixels: int,
     overwrite: bool,
 ) -> None:
-    """Put two pictures side by side, at the height of the smaller one.
+    """Put two pictures side by side, scaled to the smaller height.
 
     \b
     clipmamba compare photo.jpg photo-ukiyo-e.jpg -o both.png
@@ -69,7 +69,7 @@ def compare(
 
 
 def shown(picture: Image.Image, max_size: int) -> Image.Image:
-    """A picture as on a screen: sRGB on white, at most ``max_size`` pixels long."""
+    """Convert a picture for the screen: sRGB on white, longest side at most ``max_size`` pixels."""
     pixels, alpha = to_srgb(picture)
     result = Image.new("RGB", picture.size, "white")
     result.paste(from_srgb(pixels), mask=alpha)

@@ -13,9 +13,9 @@ VARIABLE = "_CLIPMAMBA_COMPLETE"
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(context: click.Context, shell: str) -> None:
-    """Print the script that completes words in SHELL.
+    """Print the completion script for SHELL.
 
-    It completes commands, options, files and styles.
+    It completes commands, options, file names and styles.
 
     \b
     eval "$(clipmamba completion bash)"       # in ~/.bashrc

@@ -10,12 +10,14 @@ import click
 
 from clipmamba.cli.files import slug
 from clipmamba.cli.options import (
+    CAPTIONER,
     MAX_PIXELS_OPTION,
     MODEL,
     OVERWRITE,
     PATH,
     SEED,
     STYLE,
+    STYLE_FROM,
     SectionCommand,
     hint_spelling,
     open_pictures,
@@ -24,17 +26,19 @@ from clipmamba.cli.options import (
     style_keywords,
 )
 from clipmamba.cli.terminal import plain_warnings, status
+from clipmamba.devices import check_device
 from clipmamba.errors import InputError
 from clipmamba.files import check_place, one_line
-from clipmamba.pipelines.devices import check_device
+from clipmamba.pipelines.companions import Companions, StyleFinder
 from clipmamba.pipelines.options import StylizeOptions
 from clipmamba.pipelines.pipeline import StylizePipeline
 from clipmamba.pipelines.saved import read_index
-from clipmamba.styles.request import StyleRequest
+from clipmamba.styles.request import AUTO, StyleRequest
 
 
 @click.command(cls=SectionCommand)
 @STYLE
+@section("Other models", CAPTIONER, STYLE_FROM)
 @section(
     "Result",
     SEED,
@@ -43,7 +47,7 @@ from clipmamba.styles.request import StyleRequest
         "--output",
         metavar="OUT",
         type=PATH,
-        help=("The file to write.  [default: the style's name and .safetensors, here]"),
+        help="The file to write.  [default: named after the style, in the current folder]",
     ),
     MAX_PIXELS_OPTION,
     OVERWRITE,
@@ -54,21 +58,28 @@ def embed(
     max_pixels: int,
     overwrite: bool,
     seed: int | None,
+    captioner: str | None,
+    style_from: str | None,
     device: str,
-    model: Path | None,
+    model: str | None,
     **style: Any,
 ) -> None:
-    """Save a style of words and pictures, for 'stylize --style'.
+    """Save a style made of words and pictures, for 'stylize --style'.
 
     \b
     clipmamba embed -p "ukiyo-e:0.7" -p "watercolor:0.3" -o mine.safetensors
     clipmamba embed --style-image painting.jpg --source "a church"
+    clipmamba embed --style-image painting.jpg --source auto
     clipmamba stylize photo.jpg --style mine.safetensors
     """  # noqa: D301 - \b is click's mark for lines to leave as they are
-    keywords = style_keywords(**style)
-    label = StyleRequest.parse(**keywords).label
+    keywords = style_keywords(**style, captioned=True)
+    request = StyleRequest.parse(**keywords)
+    label = request.label
+    if AUTO in request.sources and not (request.pictures or style_from):
+        raise InputError("--source auto describes a style image: add --style-image")
     StylizeOptions(seed=seed)
     check_device(device)
+    companions = Companions.of(request, captioner, style_from, device=device)
     if model is not None:
         read_index(model)
     output = output or Path(f"{slug(label)}.safetensors")
@@ -83,7 +94,9 @@ def embed(
 
         with status("loading the model"):
             pipeline = StylizePipeline.from_pretrained(model, device)
-        point = pipeline.encode_style(**keywords, seed=seed)[0]
+        find = StyleFinder(pipeline.prepare, StyleRequest.parse(**keywords), [seed], companions)
+        [layer] = find(None, seed).style.layers
+        point = layer.styles[seed].embedding
         try:
             Style(point.cpu(), label, pipeline.clip.name).save(output)
         except (OSError, SafetensorError) as error:

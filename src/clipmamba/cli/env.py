@@ -43,7 +43,7 @@ def _report() -> Iterator[str]:
     yield _row("gpu", _gpu())
 
     yield ""
-    yield "scan backends (auto takes the first that supports the call)"
+    yield "scan backends (auto picks the first that supports the call)"
     for backend in backend_table():
         state = "available" if backend.available else "not available"
         yield "  " + _row(backend.name, f"{state}: {backend.reason}" if backend.reason else state)

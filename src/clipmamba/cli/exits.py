@@ -1,4 +1,4 @@
-"""How a command ends: exit codes, and one line on stderr for whatever went wrong."""
+"""How a command ends: its exit code, and one line on stderr for each error."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ INTERRUPTED = 130
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
 
 EXIT_CODES = {
-    0: "everything asked for was done",
+    0: "success",
     SOME_FAILED: "some pictures failed, the others are written; or standard output is full",
-    USAGE_ERROR: "nothing was done: an option or every picture given can't be used",
+    USAGE_ERROR: "nothing was done: an option is invalid, or no picture could be read",
     NO_WEIGHTS: "weights are missing, damaged or do not fit",
-    INTERRUPTED: "interrupted by Ctrl-C; no picture is half written, a video ends there",
+    INTERRUPTED: "interrupted by Ctrl-C; no picture is half-written, a video ends early",
 }
 
 
 class PoliteGroup(click.Group):
-    """A group whose every failure is one line on stderr and an exit code."""
+    """A command group that reports every failure as one line on stderr and an exit code."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Commands in the order of their use, the main one first."""
+        """List the commands in order of use, the main one first."""
         return list(self.commands)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find a command; a picture in its place is told what was forgotten."""
+        """Find a command; if a file is given in its place, suggest 'stylize'."""
         if args and self.get_command(ctx, args[0]) is None and os.path.lexists(args[0]):
             ctx.fail(f'{args[0]} is not a command; try: clipmamba stylize {args[0]} -p "ukiyo-e"')
         return super().resolve_command(ctx, args)
@@ -67,7 +67,7 @@ class PoliteGroup(click.Group):
             _fail(str(error), NO_WEIGHTS)
         except ClipmambaError as error:
             _fail(str(error), USAGE_ERROR)
-        except OSError as error:  # of files it is said where they are opened
+        except OSError as error:  # errors of files are handled where the files are opened
             if error.filename is not None or error.errno not in _NO_ROOM:
                 raise
             lose_output(error)
@@ -77,7 +77,7 @@ class PoliteGroup(click.Group):
 
 @contextlib.contextmanager
 def _terminated_politely() -> Iterator[None]:
-    """Let `kill` and `timeout` end a command as tidily as Ctrl-C does."""
+    """Let `kill` and `timeout` end a command as cleanly as Ctrl-C does."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -93,7 +93,7 @@ def _terminated_politely() -> Iterator[None]:
 
 
 def error_line(message: str) -> str:
-    """An error as it is shown: one line, whatever the message holds."""
+    """Format an error as one line, whatever the message holds."""
     return "Error: " + " ".join(message.split())
 
 

@@ -38,9 +38,9 @@ from clipmamba.styles.request import StyleRequest
     "Model",
     option(
         "--model",
-        metavar="DIR",
-        type=PATH,
-        help="A folder from StylizePipeline.save_pretrained instead of the default weights.",
+        metavar="DIR|NAME",
+        help="Use a folder saved by StylizePipeline.save_pretrained, or a model of the Hub such as "
+        "user/name@v1, instead of the default weights.",
     ),
 )
 def export(
@@ -48,14 +48,14 @@ def export(
     seed: int | None,
     max_pixels: int,
     overwrite: bool,
-    model: Path | None,
+    model: str | None,
     **style: Any,
 ) -> None:
-    """Write the network to OUTPUT.onnx, for apps that have no Python.
+    """Export the network to OUTPUT.onnx, for apps without Python.
 
-    With a style the file restyles in that style only, and its inputs are photo and noise; without,
-    a style point is a third input, as 'clipmamba embed' saves it. Height, width and batch are free.
-    docs/export.md shows how to run it. Needs pip install 'clipmamba[export]'.
+    With a style, the file restyles in that style only and takes a photo and noise. Without one, it
+    takes a style embedding too, as saved by 'clipmamba embed'. Height, width and batch size are
+    dynamic. docs/export.md shows how to run it. Needs: pip install 'clipmamba[export]'
 
     \b
     clipmamba export stylizer.onnx
@@ -70,13 +70,12 @@ def export(
     if model is not None:
         read_index(model)
     if output.suffix.lower() != ".onnx":
-        raise InputError(f"give OUTPUT the extension .onnx, as in {output.stem}.onnx")
+        raise InputError(f"OUTPUT needs the extension .onnx, as in {output.stem}.onnx")
     check_place(output, overwrite=overwrite)
     _check_packages()
     hint_spelling(style["prompt"])
 
     from clipmamba.models.onnx_file import write_onnx
-    from clipmamba.pipelines.guided import SecondView
 
     with plain_warnings():
         keywords = open_pictures(keywords, max_pixels)
@@ -84,11 +83,7 @@ def export(
             pipeline = StylizePipeline.from_pretrained(model, "cpu")
         point = pipeline.encode_style(**keywords, seed=seed) if with_style else None
         with status("tracing the network, about a minute"):
-            network = pipeline.network
-            if isinstance(network, SecondView):
-                lines = write_onnx(network.stylizer, output, point, network.guidance)
-            else:
-                lines = write_onnx(network, output, point)
+            lines = write_onnx(pipeline.network, output, point)
     click.echo(os.fsencode(output))
     for line in lines:
         click.echo(f"  {line}")

@@ -1,7 +1,7 @@
 """Which pictures a command reads, and where each result goes.
 
 Three rules keep photos safe: no two results share a file, no result replaces a photo that the
-same run reads, and a result, of this run or of an earlier one, is not taken for a photo.
+same run reads, and a result of this or an earlier run is not mistaken for a photo.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from clipmamba.io.picture import is_result
 Exist = Literal["error", "skip", "overwrite"]
 STREAM = "-"
 PICTURES = WRITABLE | {".gif", ".bmp", ".ppm", ".pgm", ".jp2", ".jfif"}
-"""Extensions, in lower case, of the files that a folder is searched for."""
+"""Lower-case extensions of the files that count as pictures in a folder."""
 _MAGIC = re.compile(r"[*?\[]")
 
 
@@ -34,9 +34,9 @@ class Photo:
     """A picture to read.
 
     Attributes:
-        path: the file; None is standard input.
-        place: its path below the folder or glob it was found in; a named file's own name.
-        named: the user named this very file.
+        path: the file; None means standard input.
+        place: its path relative to the folder or pattern it was found in; the file name if named.
+        named: whether the user named this very file.
     """
 
     path: Path | None
@@ -52,10 +52,10 @@ class Job:
     """One picture to make.
 
     Attributes:
-        photo: what is restyled.
-        target: the file to write; None is standard output.
-        seed: the variant; None is the usual picture.
-        skip: the result is there already and stays.
+        photo: the photo to restyle.
+        target: the file to write; None means standard output.
+        seed: seed of the variant; None means the default picture.
+        skip: whether the result exists already and is kept.
     """
 
     photo: Photo
@@ -65,34 +65,34 @@ class Job:
 
     @property
     def output(self) -> str:
-        """The target as people write it."""
+        """The target as shown to the user."""
         return STREAM if self.target is None else str(self.target)
 
 
 def collect(
     inputs: Sequence[str], *, recursive: bool = False, output: str | None = None
 ) -> list[Photo]:
-    """Find the pictures that arguments stand for.
+    """Find the pictures that the arguments name.
 
-    A named file is taken as it is, there or not. Folders are walked in order of names; hidden
-    files, other files than pictures and the output folder inside them are passed over. So are RAW
-    files and results of earlier runs, which a warning counts; but where there is nothing except
-    results, they are meant.
+    A named file is taken as it is, whether it exists or not. Folders are walked in order of names;
+    hidden files, files other than pictures, and an output folder inside them are skipped. So are
+    RAW files and results of earlier runs, with a line that counts them; results are taken if there
+    is nothing else.
 
     Args:
-        inputs: files, folders, globs (``**`` goes through folders) and ``-`` for standard input.
+        inputs: files, folders, globs (``**`` matches subfolders) and ``-`` for standard input.
         recursive: whether folders are allowed.
-        output: where results go, never read again.
+        output: where results go; a folder that is not searched.
 
     Returns:
         Each picture once.
 
     Raises:
-        InputError: a folder without ``recursive``, ``-`` twice, an empty name, nothing found.
+        InputError: a folder without ``recursive``, ``-`` twice, an empty name, or no pictures.
     """
     _check_names([*inputs, *([] if output is None else [output])])
     if inputs.count(STREAM) > 1:
-        raise InputError("standard input can be read once only: give - once")
+        raise InputError("standard input can be read only once: give - once")
     folders = [name for name in inputs if os.path.isdir(name)]
     inner = None if output is None or output == STREAM else os.path.realpath(output)
     if folders and not recursive:
@@ -107,7 +107,7 @@ def collect(
                 photos.setdefault(_key(photo.path) if photo.path else STREAM, photo)
     if raw:
         count = _count(len(raw), "RAW file")
-        warn(f"{count} passed over, the first is {min(raw)}; develop them to JPEG or TIFF first")
+        warn(f"{count} skipped, the first is {min(raw)}; develop them to JPEG or TIFF first")
     if not photos:
         raise InputError(f"no pictures in {' '.join(inputs)}")
     return _without_results(list(photos.values()))
@@ -124,30 +124,30 @@ def plan(
 ) -> list[Job]:
     """Choose the file of every result.
 
-    Without ``output`` a result lies beside its photo, named after the style. One named photo goes
-    to the file ``output``; in an output folder names are kept and the tree is mirrored. Where two
-    results would meet, both names get the old extension (``a-jpg.webp``, ``a-png.webp``).
+    Without ``output`` a result goes beside its photo, named after the style. One named photo goes
+    to the file ``output``; in an output folder, file names and subfolders are kept. If two results
+    would get the same name, both get the old extension too (``a-jpg.webp``, ``a-png.webp``).
 
     Args:
         photos: from :func:`collect`.
         output: a file, a folder, ``-`` for standard output, or None.
         label: the style in words.
-        suffix: extension of the results; None keeps the photo's where it can be written.
-        exist: what to do about results that are there already.
-        seeds: one for each variant. A name after the style has the seed, too: with seed 3 it is
-            ``photo-ukiyo-e-seed3.jpg``; and so has every name where there are several.
+        suffix: extension of the results; None keeps the photo's if it can be written.
+        exist: what to do if a result exists already.
+        seeds: one seed per variant. A name that holds the style holds the seed too:
+            ``photo-ukiyo-e-seed3.jpg``. With several seeds, every name holds its seed.
 
     Returns:
         Jobs in the order of the photos.
 
     Raises:
-        InputError: results that can't be written, would meet, or are there already.
+        InputError: results can't be written, would collide, or exist already.
     """
     if output is None and photos[0].path is None:
         output = STREAM
     if output == STREAM:
         if len(photos) * len(seeds) > 1:
-            raise InputError("standard output takes one picture: give a folder to -o")
+            raise InputError("standard output takes only one picture: give a folder to -o")
         return [Job(photos[0], None, seeds[0])]
 
     alone = len(photos) == 1 and photos[0].named
@@ -178,7 +178,7 @@ def plan(
 
 
 def _expand(name: str, inner: str | None, prefixed: bool) -> Iterator[Photo]:
-    """The pictures of one argument."""
+    """Yield the pictures of one argument."""
     if name == STREAM:
         yield Photo(None, Path("stdin"), named=True)
     elif os.path.isdir(name):
@@ -191,7 +191,7 @@ def _expand(name: str, inner: str | None, prefixed: bool) -> Iterator[Photo]:
             raise InputError(f"nothing matches {name}")
         fixed = _MAGIC.split(name)[0]
         base = os.path.dirname(fixed)
-        # OUT is passed over where it lies below what is searched, not where it is that or above.
+        # OUT is skipped if it lies below the searched folder, not if it is that folder or above.
         below = inner is not None and _inside(Path(inner).parent, os.path.realpath(base or "."))
         for path in map(Path, found):
             outside = inner is None or not below or not _inside(path, inner)
@@ -219,7 +219,7 @@ def _walk(folder: str, inner: str | None) -> Iterator[Path]:
 def _targets(
     photos: Sequence[Photo], root: Path | None, slug: str, suffix: str | None
 ) -> list[Path]:
-    """A file of its own for each photo; see :func:`plan`."""
+    """Choose a separate file for each photo; see :func:`plan`."""
     read = {_key(photo.path) for photo in photos if photo.path}
     targets = []
     for photo in photos:
@@ -238,14 +238,14 @@ def _targets(
         )
         first, second = list(others)[:2]
         raise InputError(
-            f"{first} and {second} would both be written to {targets[index]}; give the folder "
-            "they are in with -r (its tree is kept), or restyle them one after the other"
+            f"{first} and {second} would both be written to {targets[index]}; give their common "
+            "folder with -r (subfolders are kept), or restyle them one after the other"
         )
     return targets
 
 
 def _target(photo: Photo, root: Path | None, suffix: str | None, ending: str) -> Path:
-    """The file of a photo's result: below ``root``, or beside the photo."""
+    """Name the file of a photo's result: below ``root``, or beside the photo."""
     place = photo.place if root else (photo.path or photo.place)
     kept = place.suffix if place.suffix.lower() in WRITABLE else ".png"
     name = f"{place.stem}{ending}{suffix or kept}"
@@ -253,13 +253,13 @@ def _target(photo: Photo, root: Path | None, suffix: str | None, ending: str) ->
 
 
 def _meeting(targets: Sequence[Path]) -> list[int]:
-    """Places of the targets that are not the only ones of their name."""
+    """List the indices of targets that share their name with another."""
     count = Counter(map(_key, targets))
     return [index for index, target in enumerate(targets) if count[_key(target)] > 1]
 
 
 def _check_names(names: Sequence[str]) -> None:
-    """Refuse empty names, and relative ones where there is no folder they are relative to."""
+    """Refuse empty names, and relative ones if the working directory is gone."""
     if not all(names):
         raise InputError("a name is empty: give a file, a folder or a pattern")
     try:
@@ -267,18 +267,18 @@ def _check_names(names: Sequence[str]) -> None:
     except OSError:
         if not all(name == STREAM or os.path.isabs(name) for name in names):
             raise InputError(
-                "the working folder is gone: change into one that is there, or give whole paths"
+                "the working directory no longer exists: change to another, or give absolute paths"
             ) from None
 
 
 def _without_results(photos: list[Photo]) -> list[Photo]:
-    """Pass over what an earlier run made, unless the user named it or there is nothing else."""
+    """Skip results of earlier runs, unless the user named them or there is nothing else."""
     results = {str(p) for p in photos if not p.named and p.path and is_result(p.path)}
     kept = [photo for photo in photos if str(photo) not in results]
     if not results or not kept:
         return photos
     count = _count(len(results), "result")
-    say(f"{count} of earlier runs passed over; name one to restyle it", err=True)
+    say(f"{count} of earlier runs skipped; name one to restyle it", err=True)
     return kept
 
 
@@ -287,40 +287,40 @@ def _count(number: int, what: str) -> str:
 
 
 def _downwards(place: Path) -> Path:
-    """A path below a pattern's folder that leads nowhere else: without any ``..``."""
+    """Strip every ``..`` from a path, so that it stays below the pattern's folder."""
     parts = Path(os.path.normpath(place)).parts
     return Path(*(part for part in parts if part not in ("..", os.sep, place.anchor)))
 
 
 def _check_targets(targets: Sequence[Path]) -> None:
-    """Refuse names that are too long and folders that can't be written, before any work."""
+    """Refuse names that are too long and read-only folders, before any work."""
     seen: set[Path] = set()
     for target in targets:
         try:
             check_name(target)
         except OSError as error:
-            remedy = "give a file or a folder to -o"
+            remedy = "give another file or folder with -o"
             raise InputError(f"can't write {target}: {reason(error)}; {remedy}") from error
         folder = target.parent
         if folder not in seen and folder.is_dir() and not os.access(folder, os.W_OK):
             raise InputError(
-                f"can't write {target}: the folder {folder} is not writable; give another to -o"
+                f"can't write {target}: the folder {folder} is not writable; give another with -o"
             )
         seen.add(folder)
 
 
 def _settle(jobs: list[Job], exist: Exist) -> list[Job]:
     """Apply ``--exist``."""
-    there = [bool(job.target and os.path.lexists(job.target)) for job in jobs]
+    exists = [bool(job.target and os.path.lexists(job.target)) for job in jobs]
     if exist == "skip":
-        return [replace(job, skip=found) for job, found in zip(jobs, there, strict=True)]
-    if exist == "error" and any(there):
-        first = jobs[there.index(True)].target
+        return [replace(job, skip=skip) for job, skip in zip(jobs, exists, strict=True)]
+    if exist == "error" and any(exists):
+        first = jobs[exists.index(True)].target
         if len(jobs) == 1:
             raise InputError(f"{first} exists already; choose another name or add --overwrite")
         raise InputError(
-            f"{sum(there)} of {len(jobs)} results exist already, the first is {first}; add "
-            "--exist skip to go on where a run ended, or --exist overwrite"
+            f"{sum(exists)} of {len(jobs)} results exist already, the first is {first}; add "
+            "--exist skip to resume, or --exist overwrite"
         )
     return jobs
 
@@ -330,7 +330,7 @@ def _is_folder(output: str) -> bool:
 
 
 def _check_file(target: Path, suffix: str | None) -> None:
-    """Refuse a file that can't be written, or is of another format than asked for."""
+    """Refuse a file that can't be written, or whose format contradicts ``--format``."""
     if not target.suffix:
         raise InputError(
             f"can't write {target}: give it an extension such as .png, or {target}/ for a folder"
@@ -341,7 +341,7 @@ def _check_file(target: Path, suffix: str | None) -> None:
 
 
 def _check_folder(root: Path, count: int) -> None:
-    """Refuse a folder that can't be made or written; it is made when the first picture is."""
+    """Refuse a folder that can't be created or written; it is created with the first picture."""
     if root.suffix.lower() in WRITABLE and not root.is_dir():
         many = (
             f"{count} pictures don't fit into" if count > 1 else "a folder's pictures can't go to"
@@ -355,7 +355,7 @@ def _check_folder(root: Path, count: int) -> None:
 
 
 def slug(label: str) -> str:
-    """A style's name as a part of a file's: letters and digits of any script, and hyphens."""
+    """Make a style's name fit for a file name: letters and digits of any script, and hyphens."""
     return re.sub(r"[\W_]+", "-", label.lower())[:40].strip("-") or "stylized"
 
 
@@ -369,5 +369,5 @@ def _inside(path: Path, folder: str) -> bool:
 
 
 def _key(path: Path) -> str:
-    """Equal for paths that lead to one directory entry."""
+    """Make a key that is equal for paths to the same directory entry."""
     return os.path.normcase(os.path.join(os.path.realpath(path.parent), path.name))

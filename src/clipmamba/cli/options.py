@@ -1,4 +1,4 @@
-"""Options that several commands share, in sections; defaults come from `StylizeOptions`."""
+"""Options that several commands share, grouped by section; defaults come from `StylizeOptions`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from clipmamba.errors import InputError
 from clipmamba.io import MAX_PIXELS, read_picture
 from clipmamba.pipelines.options import MAX_STRENGTH, MAX_STROKE, MIN_STROKE, StylizeOptions
 from clipmamba.styles.known import KNOWN_STYLES, lookup_style, misspelt
-from clipmamba.styles.request import StyleRequest, list_in_one
+from clipmamba.styles.request import AUTO, StyleRequest, list_in_one
 from clipmamba.styles.style_file import check_style_file
 
 PATH = click.Path(path_type=Path)
@@ -30,7 +30,7 @@ class TileSide(click.ParamType[int | str | None]):
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> int | str | None:
-        """Give what `StylizeOptions.tile` takes."""
+        """Convert to a value of `StylizeOptions.tile`."""
         if value is None or value == "auto" or isinstance(value, int):
             return cast("int | str | None", value)
         if value == "off":
@@ -39,7 +39,7 @@ class TileSide(click.ParamType[int | str | None]):
 
 
 class SectionOption(click.Option):
-    """An option that is listed under a heading of its own."""
+    """An option that help lists under a heading of its own."""
 
     section = "Options"
 
@@ -48,7 +48,7 @@ class SectionCommand(click.Command):
     """A command whose help lists its options by section, in the order of their first option."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse; a usage error knows this command's own help."""
+        """Parse the arguments; a usage error points to this command's own help."""
         try:
             return super().parse_args(ctx, args)
         except click.UsageError as error:
@@ -56,7 +56,7 @@ class SectionCommand(click.Command):
             raise
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the sections."""
+        """Write the options, section by section."""
         for name, options in sections(self, ctx).items():
             with formatter.section(name):
                 rows = [option.get_help_record(ctx) for option in options]
@@ -64,7 +64,7 @@ class SectionCommand(click.Command):
 
 
 def sections(command: click.Command, context: click.Context) -> dict[str, list[click.Parameter]]:
-    """A command's options by heading; the plain ones come last."""
+    """Group a command's options by heading; those without a heading come last."""
     found: dict[str, list[click.Parameter]] = {}
     for option in command.get_params(context):
         if isinstance(option, click.Option):
@@ -75,7 +75,7 @@ def sections(command: click.Command, context: click.Context) -> dict[str, list[c
 
 
 def section(name: str, *options: tuple[tuple[str, ...], dict[str, Any]]) -> Decorator:
-    """A decorator that adds options under one heading."""
+    """Make a decorator that adds options under one heading."""
     kind = type("Option", (SectionOption,), {"section": name})
 
     def decorate(command: Any) -> Any:
@@ -87,7 +87,7 @@ def section(name: str, *options: tuple[tuple[str, ...], dict[str, Any]]) -> Deco
 
 
 def option(*names: str, **settings: Any) -> tuple[tuple[str, ...], dict[str, Any]]:
-    """An option for :func:`section`."""
+    """Describe an option for :func:`section`."""
     return names, settings
 
 
@@ -102,7 +102,7 @@ PROMPT = option(
     metavar="TEXT",
     multiple=True,
     shell_complete=_complete_styles,
-    help='The style in words; repeat it to mix, with weights if you like: "ukiyo-e:0.7".',
+    help='The style in words. Repeat to mix styles, with weights if you like: "ukiyo-e:0.7".',
 )
 STYLE = section(
     "Style",
@@ -112,35 +112,37 @@ STYLE = section(
         metavar="IMG",
         type=PATH,
         multiple=True,
-        help="A picture that shows the style; repeat it, or add words, to mix.",
+        help="A picture in the desired style. Repeat, or add prompts, to mix.",
     ),
     option(
         "--style",
         metavar="FILE",
         type=click.Path(),
         multiple=True,
-        help="A style saved by 'clipmamba embed'; FILE:0.5 gives it a weight.",
+        help="A style file saved by 'clipmamba embed'; FILE:0.5 sets its weight.",
     ),
-    option("--avoid", metavar="TEXT", help="Words that the style is moved away from."),
+    option("--avoid", metavar="TEXT", help="A style to move away from, in words."),
     option(
         "--source",
         metavar="TEXT",
-        help="What the photo or style picture shows ('a church'); removed from the style.",
+        help="What the photo or style picture shows ('a church'); removed from the style. auto: "
+        "ask a captioner.",
     ),
     option(
         "--template",
         "templates",
         metavar="TEXT",
         multiple=True,
-        help="A sentence around each prompt, as in 'a poster of {}'; repeat it for the mean of "
-        "several.  [default: seven of them]",
+        help="A template for each prompt, such as 'a poster of {}'. Repeat to average over "
+        "several.  [default: seven templates]",
     ),
 )
 SEED = option(
     "--seed",
     type=int,
     metavar="N",
-    help="Another seed, another variant; the same seed gives the same bytes on a CPU.",
+    help="Random seed: each seed gives another variant; on a CPU, the same seed gives the same "
+    "bytes.",
 )
 LOOK = section(
     "Look",
@@ -150,7 +152,7 @@ LOOK = section(
         metavar="F",
         default=StylizeOptions.strength,
         show_default=True,
-        help=f"0 gives the photo back, 1 the full style, up to {MAX_STRENGTH} exaggerates.",
+        help=f"0 returns the photo, 1 is the full style, up to {MAX_STRENGTH} exaggerates.",
     ),
     option("--preserve-color", is_flag=True, help="Keep the photo's colors."),
     option(
@@ -159,15 +161,16 @@ LOOK = section(
         metavar="F",
         default=StylizeOptions.stroke,
         show_default=True,
-        help=f"Size of strokes beside the usual, {MIN_STROKE} to {MAX_STROKE:g}.",
+        help=f"Stroke size relative to the default, {MIN_STROKE} to {MAX_STROKE:g}.",
     ),
     option(
         "--detail",
         type=float,
         metavar="F",
         default=StylizeOptions.detail,
-        help="Size of strokes, whatever the photo's: 1 as on a picture of 1024 pixels, 2 half as "
-        "large, 0.5 twice.  [default: native stroke size, in pixels]",
+        help="Level of detail, independent of the photo's size: 1 draws strokes as on a picture "
+        "of 1024 pixels, 2 half as large, 0.5 twice as large.  [default: native stroke size, in "
+        "pixels]",
     ),
     option(
         "--no-grain",
@@ -175,7 +178,7 @@ LOOK = section(
         is_flag=True,
         flag_value=False,
         default=StylizeOptions.grain,
-        help="Leave out the noise that grain and strokes grow from: empty skies stay calm.",
+        help="Leave out the noise that grain and strokes grow from; empty skies stay smooth.",
     ),
     option(
         "--tile",
@@ -183,8 +186,8 @@ LOOK = section(
         metavar="auto|off|PX",
         default=StylizeOptions.tile,
         show_default=True,
-        help="Work on the photo in tiles of this side: less memory. auto: for more than 4 million "
-        "pixels; off: always whole.",
+        help="Process the photo in tiles with sides of this length, to save memory. auto: for more "
+        "than 4 million pixels; off: never.",
     ),
     SEED,
 )
@@ -195,14 +198,26 @@ MODEL = section(
         default="auto",
         show_default=True,
         metavar="NAME",
-        help="auto (CUDA if there is one, else the CPU), cpu, cuda, cuda:1 or mps.",
+        help="auto (CUDA if available, else the CPU), cpu, cuda, cuda:1, xpu or mps.",
     ),
     option(
         "--model",
-        metavar="DIR",
-        type=PATH,
-        help="A folder from StylizePipeline.save_pretrained instead of the default weights.",
+        metavar="DIR|NAME",
+        help="Use a folder saved by StylizePipeline.save_pretrained, or a model of the Hub such as "
+        "user/name@v1, instead of the default weights.",
     ),
+)
+CAPTIONER = option(
+    "--captioner",
+    metavar="MODEL",
+    help="The captioner for '--source auto': a transformers model, by folder or hub name.  "
+    "[default: BLIP]",
+)
+STYLE_FROM = option(
+    "--style-from",
+    metavar="MODEL",
+    help="Draw a style picture for each prompt, once, and use it in place of the prompt. MODEL is "
+    "a text-to-image model for diffusers, by folder or hub name.",
 )
 MAX_PIXELS_OPTION = option(
     "--max-pixels",
@@ -210,9 +225,10 @@ MAX_PIXELS_OPTION = option(
     metavar="N",
     default=MAX_PIXELS,
     show_default=True,
-    help="Refuse pictures with more: a small file can decompress to more than fits in memory.",
+    help="Refuse pictures with more pixels: a small file can decompress to more than fits in "
+    "memory.",
 )
-OVERWRITE = option("--overwrite", is_flag=True, help="Replace OUT if it is there.")
+OVERWRITE = option("--overwrite", is_flag=True, help="Replace OUT if it exists.")
 
 
 def style_keywords(
@@ -222,8 +238,19 @@ def style_keywords(
     avoid: str | None,
     source: str | None,
     templates: tuple[str, ...],
+    *,
+    captioned: bool = False,
 ) -> dict[str, Any]:
-    """The options of :data:`STYLE` as the pipeline's keywords, no picture opened yet."""
+    """Turn the options of :data:`STYLE` into the pipeline's keywords, without opening a picture.
+
+    Raises:
+        InputError: A style file can't be used, or ``--source auto`` is given to a command without
+            a captioner (``captioned`` is False).
+    """
+    if source == AUTO and not captioned:
+        raise InputError(
+            "--source auto works with 'stylize' and 'embed' only; describe the content in words"
+        )
     if style:
         for file, _ in StyleRequest.parse(style=list(style)).styles:
             check_style_file(str(file))
@@ -238,24 +265,24 @@ def style_keywords(
 
 
 def open_pictures(keywords: dict[str, Any], max_pixels: int) -> dict[str, Any]:
-    """The same with the style pictures read; what is wrong with them is said at once."""
+    """Read the style pictures among the keywords, so that bad ones fail at once."""
     paths = keywords["style_image"] or []
     read = [read_picture(path, max_pixels=max_pixels) for path in paths]
     return {**keywords, "style_image": read or None}
 
 
 def hint_spelling(prompts: Collection[str]) -> None:
-    """Ask about words that may mean something else; they are a prompt all the same."""
+    """Warn about prompts that may be misspelled; they are used all the same."""
     for hint in spelling_hints(prompts):
         click.echo(f"Warning: {hint}", err=True)
 
 
 def spelling_hints(prompts: Collection[str]) -> Iterator[str]:
-    """Remarks on words that may mean something else."""
+    """Yield a hint for each prompt that may be misspelled or hold several styles."""
     for written in prompts:
         if several := list_in_one(written):
             options = " ".join(f'-p "{part}"' for part in several)
-            yield f"{written!r} is one prompt; to mix, use {options}"
+            yield f"{written!r} is used as one prompt; to mix styles, use {options}"
     for text, _ in StyleRequest.parse(list(prompts)).prompts if prompts else ():
         meant = misspelt(text)
         if meant is not None:
@@ -263,12 +290,12 @@ def spelling_hints(prompts: Collection[str]) -> Iterator[str]:
 
 
 def refuse_words_as_files(inputs: Collection[str]) -> None:
-    """Name the option for words that stand where files are expected.
+    """Point to ``-p`` when a prompt is given where files are expected.
 
     Raises:
-        InputError: One of the inputs is no file but may be a style.
+        InputError: An input is not a file but may be a style.
     """
     for text in inputs:
         looks_like_file = "/" in text or "\\" in text or bool(Path(text).suffix)
         if not Path(text).exists() and (lookup_style(text) or not looks_like_file) and text != "-":
-            raise InputError(f'no style given; is {text!r} one? Use -p "{text}"')
+            raise InputError(f'no style given; if {text!r} is one, use -p "{text}"')

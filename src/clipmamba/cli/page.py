@@ -5,13 +5,12 @@ from __future__ import annotations
 import contextlib
 import threading
 import webbrowser
-from pathlib import Path
 
 import click
 
 from clipmamba.cli.options import MAX_PIXELS_OPTION, MODEL, SectionCommand, option, section
+from clipmamba.devices import check_device
 from clipmamba.page.settings import PageSettings
-from clipmamba.pipelines.devices import check_device
 from clipmamba.pipelines.saved import read_index
 
 
@@ -19,9 +18,9 @@ from clipmamba.pipelines.saved import read_index
 @section(
     "Page",
     option("--host", metavar="ADDRESS", default=PageSettings.host, show_default=True,
-           help="Address to listen on; 0.0.0.0 lets other machines in, without a password."),
+           help="Address to listen on; 0.0.0.0 admits other machines, without a password."),
     option("--port", type=click.IntRange(1, 65535), metavar="N",
-           help="Port to listen on.  [default: the first free one from 7860 on]"),
+           help="Port to listen on.  [default: the first free port from 7860]"),
     option("--open", "open_browser", is_flag=True, help="Open the page in your browser."),
     MAX_PIXELS_OPTION,
 )  # fmt: skip
@@ -32,13 +31,13 @@ def page(
     open_browser: bool,
     max_pixels: int,
     device: str,
-    model: Path | None,
+    model: str | None,
 ) -> None:
-    """Serve a page in the browser: drop a photo, choose a style, download the result.
+    """Serve a web page that restyles photos.
 
-    The page's address goes to standard output; Ctrl-C ends it. Pictures stay on this machine:
-    uploads are deleted an hour after their last use and at the end. Needs:
-    pip install 'clipmamba[page]'
+    The address of the page is printed to standard output; Ctrl-C stops the server. Pictures stay
+    on this machine: uploads are deleted an hour after their last use and when the server stops.
+    Needs: pip install 'clipmamba[page]'
 
     \b
     clipmamba page --open

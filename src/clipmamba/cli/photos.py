@@ -18,7 +18,9 @@ from clipmamba.io.formats import WRITERS, check_size
 
 
 def read_photo(photo: Photo, max_pixels: int) -> Image.Image:
-    """Read a photo from wherever it is; :func:`streams.stop_reading` ends a wait.
+    """Read a photo from a file, a pipe or standard input.
+
+    :func:`streams.stop_reading` ends a wait for a pipe.
 
     Raises:
         InputError: see :func:`clipmamba.io.read_picture`.
@@ -31,12 +33,12 @@ def read_photo(photo: Photo, max_pixels: int) -> Image.Image:
 
 
 def check_result(job: Job, size: tuple[int, int], stream_format: str) -> None:
-    """Refuse, before the work, a result that its format can't hold.
+    """Refuse a result that exceeds its format's limits, before any work.
 
     Args:
-        job: what is made.
-        size: width and height of the result.
-        stream_format: an extension without its dot, for standard output.
+        job: the picture to make.
+        size: width and height of the result, in pixels.
+        stream_format: format of standard output, as an extension without its dot.
 
     Raises:
         InputError: a side is too long.
@@ -45,18 +47,21 @@ def check_result(job: Job, size: tuple[int, int], stream_format: str) -> None:
     check_size(WRITERS[suffix.lower()], size, job.output if job.target else "the standard output")
 
 
-def check_stdout(*, as_json: bool, dry_run: bool) -> None:
-    """Refuse a picture on a standard output that is no place for it.
+def check_stdout(*, as_json: bool, dry_run: bool, show_mask: bool) -> None:
+    """Refuse to write a picture to a standard output that can't take it.
 
     Raises:
-        InputError: it is closed, a terminal, or taken by reports.
+        InputError: standard output is closed, a terminal, or used by --json; or masks
+            are wanted beside the result.
     """
+    if show_mask:
+        raise InputError("--show-mask writes files beside the result: give -o a file")
     if dry_run:
         return
     if as_json:
-        raise InputError("--json and the picture both want standard output: give -o a file")
+        raise InputError("--json and the picture both need standard output: give -o a file")
     if is_closed("stdout"):
-        raise InputError("the standard output is closed: give -o a file")
+        raise InputError("standard output is closed: give -o a file")
     if sys.stdout.isatty():
         raise InputError("refusing to write an image to a terminal: give -o a file, or redirect it")
 
@@ -71,10 +76,11 @@ def write_result(
     quality: int | None,
     settings: Mapping[str, Any] | None,
 ) -> str:
-    """Write a result to where it belongs.
+    """Write a result to its file or to standard output.
 
     Returns:
-        "written", or "skipped" if another program has made the file meanwhile and it may stay.
+        "written", or "skipped" if another program created the file in the meantime and
+        `exist` is "skip".
 
     Raises:
         InputError: it can't be written.
@@ -94,7 +100,7 @@ def write_result(
     try:
         job.target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"can't make {job.target.parent}: {reason(error)}") from error
+        raise InputError(f"can't create {job.target.parent}: {reason(error)}") from error
     try:
         write_picture(
             result,

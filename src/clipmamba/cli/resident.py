@@ -1,9 +1,8 @@
-"""``clipmamba stylize`` inside a process that keeps its model: what `clipmamba page` runs."""
+"""``clipmamba stylize`` inside a process that keeps its model loaded, for `clipmamba page`."""
 
 from __future__ import annotations
 
 import contextlib
-import functools
 import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -12,10 +11,11 @@ from typing import TYPE_CHECKING
 import click
 
 from clipmamba.cli.options import spelling_hints
-from clipmamba.cli.run import familiarity, read_one, restyle_one, write_one
+from clipmamba.cli.run import Report, Restyler, read_one, write_one
 from clipmamba.cli.stylize import make_batch, stylize
 from clipmamba.errors import InputError
 from clipmamba.page.settings import Restyled
+from clipmamba.pipelines.companions import StyleFinder
 
 if TYPE_CHECKING:
     from clipmamba.pipelines.pipeline import StylizePipeline
@@ -26,16 +26,16 @@ def restyle(
     pipeline: StylizePipeline,
     callback: Callable[[float, int], None],
 ) -> Restyled:
-    """Make the results of one photo as `clipmamba stylize` makes them, to the byte.
+    """Restyle one photo; the results are those of `clipmamba stylize`, byte for byte.
 
     Args:
-        arguments: of the command line, after the command's name.
-        pipeline: what `--model` and `--device` in them would load.
-        callback: called with the number of pictures done, parts of one included, and their total;
-            what it raises ends the work.
+        arguments: the command line after `clipmamba stylize`.
+        pipeline: the pipeline that its `--model` and `--device` would load.
+        callback: called with the number of pictures done, fractions included, and their total;
+            an exception from it stops the work.
 
     Raises:
-        InputError: where the command would fail.
+        InputError: the command would fail.
     """
     with _remarks() as remarks:
         try:
@@ -46,23 +46,23 @@ def restyle(
         remarks += spelling_hints(batch.words)
         photo = batch.jobs[0].photo
         picture = read_one(photo, batch)
-        style = pipeline.prepare(batch.request, [job.seed for job in batch.jobs])
-        familiarity(batch, style)
+        seeds = [job.seed for job in batch.jobs]
+        find = StyleFinder(pipeline.prepare, batch.request, seeds, batch.companions)
+        make = Restyler(batch, pipeline, find, Report(batch))
         for number, job in enumerate(batch.jobs):
 
             def tell(done: float, _: int, before: int = number) -> None:
                 callback(before + done, len(batch.jobs))
 
             tell(0, 1)
-            make = functools.partial(pipeline, style=style.only(job.seed))
-            write_one(batch, job, restyle_one(batch, job, picture, make, tell))
+            write_one(batch, job, make(job, picture, tell))
     files = tuple(job.target for job in batch.jobs if job.target is not None)
     return Restyled(files, tuple(dict.fromkeys(remarks)))
 
 
 @contextlib.contextmanager
 def _remarks() -> Iterator[list[str]]:
-    """What this thread logs as a warning meanwhile."""
+    """Collect the warnings that this thread logs inside the block."""
     found: list[str] = []
     here = threading.get_ident()
 

@@ -1,9 +1,9 @@
-"""Many pictures through one model: read ahead, write behind, report each, go on after failures."""
+"""Restyle many pictures with one model: read ahead, write behind, report each, survive failures."""
 
 from __future__ import annotations
 
 import contextlib
-import functools
+import dataclasses
 import itertools
 import json
 import logging
@@ -11,105 +11,39 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from PIL import Image
 
 from clipmamba import __version__
+from clipmamba.cli.batch import Batch
 from clipmamba.cli.exits import SOME_FAILED, USAGE_ERROR, error_line
-from clipmamba.cli.files import Exist, Job, Photo
+from clipmamba.cli.files import Job, Photo, slug
 from clipmamba.cli.photos import check_result, read_photo, write_result
 from clipmamba.cli.streams import stop_reading
 from clipmamba.cli.terminal import plain_warnings, progress, say, status
 from clipmamba.errors import BackendError, InputError
 from clipmamba.io.mask import check_shape
-from clipmamba.pipelines.options import StylizeOptions
-from clipmamba.pipelines.pipeline import StylizeOutput, StylizePipeline
-from clipmamba.styles.request import StyleRequest
+from clipmamba.pipelines.companions import FoundStyle, StyleFinder
+from clipmamba.pipelines.pipeline import StylizePipeline
+from clipmamba.pipelines.refine import Refinement
 
 if TYPE_CHECKING:
     import torch
 
-    from clipmamba.styles.resolve import ResolvedStyle
-
 
 logger = logging.getLogger("clipmamba")
 
-UNFAMILIAR = 0.6  # cosine to the nearest text that the prior knows: words below are hardly known
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Everything a run needs to know.
-
-    Attributes:
-        jobs: the pictures to make, those of one photo side by side.
-        request: the style that is asked for, its pictures and masks read.
-        keywords: what the pipeline is told beside picture and style.
-        masks: those among them that must have the shape of every photo, by what they are called.
-        look: the options that make the style, for results that say how they were made; no paths.
-        words: the prompts as they were typed.
-        device: where to compute.
-        model: a saved pipeline, or None for the default one.
-        exist: what to do about a result that is there already.
-        max_pixels: larger photos are refused.
-        metadata: what is kept of the photo's: "all", "color" or "none".
-        quality: of formats that lose some; None for the usual one.
-        keep_settings: whether results say how they were made.
-        stream_format: of a picture on standard output.
-        as_json: report in JSON lines.
-    """
-
-    jobs: Sequence[Job]
-    request: StyleRequest
-    keywords: Mapping[str, Any]
-    masks: Mapping[str, Image.Image]
-    look: Mapping[str, Any]
-    words: Sequence[str]
-    device: str
-    model: Path | None
-    exist: Exist
-    max_pixels: int
-    metadata: str
-    quality: int | None
-    keep_settings: bool
-    stream_format: str
-    as_json: bool
-
-    @property
-    def prompt(self) -> str | None:
-        """The style in the words that were typed, for reports; None without any."""
-        return " + ".join(self.words) or None
-
-    @property
-    def model_name(self) -> str:
-        """The model's name without its path."""
-        return "default" if self.model is None else self.model.resolve().name
-
-    def result_size(self, picture: Image.Image) -> tuple[int, int]:
-        """Width and height of what a picture becomes."""
-        return StylizeOptions(max_size=self.keywords.get("max_size")).result_size(*picture.size)
-
-    def settings(self, job: Job) -> dict[str, Any] | None:
-        """How a result was made, for the result itself."""
-        if not self.keep_settings:
-            return None
-        return {
-            **({} if self.prompt is None else {"prompt": self.prompt}),
-            **self.look,
-            "seed": job.seed,
-            "model": self.model_name,
-            "version": __version__,
-        }
+UNFAMILIAR = 0.6  # cosine to the nearest text in the prior, below which words are hardly known
 
 
 class Report:
-    """Tells about each picture on stdout, about failures on stderr, and counts.
+    """Reports each picture on stdout and each failure on stderr, and counts both.
 
     Args:
-        batch: the run that is reported.
+        batch: the run to report on.
     """
 
     def __init__(self, batch: Batch) -> None:
@@ -127,6 +61,8 @@ class Report:
         *,
         size: tuple[int, int] | None = None,
         seconds: float | None = None,
+        found: FoundStyle | None = None,
+        refinements: Sequence[Refinement] = (),
         error: str | None = None,
     ) -> None:
         """Report one picture: "written", "skipped", "failed" or "planned"."""
@@ -140,6 +76,11 @@ class Report:
                 "state": state,
                 "size": size,
                 "prompt": self._batch.prompt,
+                "source": None if found is None else found.source,
+                "parts": None if found is None else _rounded(found.shares),
+                "drawn": self._batch.drawn(job),
+                "finish": self._batch.look.get("finish"),
+                "refine": [dataclasses.asdict(done) for done in refinements] or None,
                 "model": self._batch.model_name,
                 "seed": job.seed,
                 "device": self.device,
@@ -152,10 +93,23 @@ class Report:
         elif state == "planned":
             say(os.fsencode(f"{job.photo} -> {job.output}"))
         elif state == "written" and job.target is not None:
-            say(os.fsencode(job.target))  # bytes: any file name can be printed
+            say(os.fsencode(job.target))  # bytes can print any file name
+
+    def note_familiarity(self, familiarity: float | None) -> None:
+        """Record the familiarity of the words; warn once if it is low."""
+        if familiarity is None or self.familiarity is not None:
+            return
+        self.familiarity = round(familiarity, 3)
+        if familiarity < UNFAMILIAR:
+            logger.warning(
+                "%r is far from every style that the model knows (familiarity %.2f of 1): the "
+                "result may show little of it; 'clipmamba styles' lists the known styles",
+                self._batch.prompt,
+                familiarity,
+            )
 
     def close(self) -> int:
-        """Sum up a run of several pictures, and give the exit code."""
+        """Summarize a run of several pictures, and return the exit code."""
         count = {state: number for state, number in self._count.items() if number}
         if len(self._batch.jobs) > 1 and (set(count) - {"written", "planned"}):
             parts = ", ".join(f"{number} {state}" for state, number in count.items())
@@ -185,15 +139,15 @@ def rehearse(batch: Batch) -> int:
 def run(batch: Batch) -> int:
     """Make every picture of a batch.
 
-    One thread beside this one reads the next photo and writes the last result. The model is
-    loaded when the first photo has been read, once. A failed picture does not stop the rest.
+    A second thread reads the next photo and writes the last result. The model is loaded once, after
+    the first photo has been read. A failed picture does not stop the rest.
 
     Returns:
         The exit code.
 
     Raises:
         WeightsError: the model can't be loaded.
-        BackendError: a scan backend was asked for by name and can't run.
+        BackendError: a scan backend was requested by name and can't run.
     """
     report = Report(batch)
     work = [job for job in batch.jobs if not job.skip]
@@ -209,8 +163,7 @@ def run(batch: Batch) -> int:
 def _make_all(
     batch: Batch, groups: list[list[Job]], report: Report, helper: ThreadPoolExecutor
 ) -> None:
-    pipeline: StylizePipeline | None = None
-    style: ResolvedStyle | None = None
+    restyler: Restyler | None = None
     last: _Writing | _Failure | None = None
     made = 0
     ahead = helper.submit(read_one, groups[0][0].photo, batch) if groups else None
@@ -226,23 +179,23 @@ def _make_all(
                 problem = str(error)
             if index + 1 < len(groups):
                 ahead = helper.submit(read_one, groups[index + 1][0].photo, batch)
-            if picture is not None and pipeline is None:
+            if picture is not None and restyler is None:
                 with status("loading the model"):
                     pipeline = StylizePipeline.from_pretrained(batch.model, batch.device)
                 seeds = list(dict.fromkeys(job.seed for group in groups for job in group))
-                style = pipeline.prepare(batch.request, seeds)  # once for all photos
-                report.familiarity = familiarity(batch, style)
+                with status("preparing the style"):
+                    find = StyleFinder(pipeline.prepare, batch.request, seeds, batch.companions)
+                restyler = Restyler(batch, pipeline, find, report)
                 report.device = str(pipeline.device)
                 report.backend = _scan_backend(pipeline.device)
             if advance is None:
                 advance = stack.enter_context(progress(sum(map(len, groups))))
             for job in jobs:
                 now: _Writing | _Failure = _Failure(job, problem)
-                if picture is not None and pipeline is not None and style is not None:
-                    make = functools.partial(pipeline, style=style.only(job.seed))
-                    now = _make(batch, job, picture, make, helper, _from(made, advance))
+                if picture is not None and restyler is not None:
+                    now = _make(restyler, job, picture, helper, _from(made, advance))
                 if last is not None:
-                    last.settle(report)  # in the order of the pictures
+                    last.settle(report)  # keeps the order of the pictures
                 last = now
                 made += 1
                 advance(made)
@@ -250,42 +203,35 @@ def _make_all(
             last.settle(report)
 
 
-def familiarity(batch: Batch, style: ResolvedStyle) -> float | None:
-    """How well the words are known, for the report; a warning where they are hardly."""
-    if style.familiarity is None:
-        return None
-    if style.familiarity < UNFAMILIAR:
-        logger.warning(
-            "%r is far from every style that the model learned (%.2f of 1): the result may "
-            "have little of it; 'clipmamba styles' lists what is known",
-            batch.prompt,
-            style.familiarity,
-        )
-    return round(style.familiarity, 3)
-
-
 def _from(made: int, advance: Callable[[float], None]) -> Callable[[float, int], None]:
-    """The pipeline's callback for the picture after `made` others."""
+    """Make the pipeline's callback for the picture after `made` others."""
     return lambda done, _: advance(made + done)
 
 
 @dataclass
 class _Writing:
-    """A result on its way to the disk."""
+    """A result that is being written."""
 
     job: Job
     future: Future[str]
-    size: tuple[int, int]
+    result: RestyledPhoto
     seconds: float
 
     def settle(self, report: Report) -> None:
-        """Wait until it is written, and report."""
+        """Wait until it is written, and report it."""
         try:
             state = self.future.result()
         except InputError as error:
             report.tell(self.job, "failed", error=str(error))
         else:
-            report.tell(self.job, state, size=self.size, seconds=self.seconds)
+            report.tell(
+                self.job,
+                state,
+                size=self.result.image.size,
+                seconds=self.seconds,
+                found=self.result.found,
+                refinements=self.result.refinements,
+            )
 
 
 @dataclass
@@ -296,61 +242,96 @@ class _Failure:
     problem: str
 
     def settle(self, report: Report) -> None:
-        """Report."""
+        """Report the failure."""
         report.tell(self.job, "failed", error=self.problem)
 
 
 def _make(
-    batch: Batch,
+    restyler: Restyler,
     job: Job,
     picture: Image.Image,
-    make: Callable[..., StylizeOutput],
     helper: ThreadPoolExecutor,
     callback: Callable[[float, int], None],
 ) -> _Writing | _Failure:
     """Restyle one picture and hand it to the writer."""
     started = time.perf_counter()
     try:
-        result = restyle_one(batch, job, picture, make, callback)
+        result = restyler(job, picture, callback)
     except InputError as error:
         return _Failure(job, str(error))
     seconds = time.perf_counter() - started
-    return _Writing(job, helper.submit(write_one, batch, job, result), result.size, seconds)
+    writing = helper.submit(write_one, restyler.batch, job, result)
+    return _Writing(job, writing, result, seconds)
 
 
-def restyle_one(
-    batch: Batch,
-    job: Job,
-    picture: Image.Image,
-    make: Callable[..., StylizeOutput],
-    callback: Callable[[float, int], None],
-) -> Image.Image:
-    """Restyle one picture.
+@dataclass(frozen=True)
+class RestyledPhoto:
+    """One result.
 
-    Raises:
-        InputError: it can't be restyled or written, or does not fit into memory.
-        BackendError: a scan backend was asked for by name and can't run.
+    Attributes:
+        image: the picture.
+        found: the style for the photo.
+        refinements: what was gained, per layer of the style; none without a refinement.
     """
-    try:
-        check_result(job, batch.result_size(picture), batch.stream_format)
-        result: Image.Image = make(picture, callback=callback, **batch.keywords).images[0]
-    except BackendError:
-        raise
-    except InputError as error:
-        raise InputError(f"{job.photo}: {error}") from error
-    except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError) and "memory" not in str(error):
+
+    image: Image.Image
+    found: FoundStyle
+    refinements: Sequence[Refinement]
+
+
+@dataclass(frozen=True)
+class Restyler:
+    """Restyles the pictures of a batch.
+
+    Attributes:
+        batch: the run.
+        pipeline: the pipeline that restyles.
+        find: resolves the style of each picture.
+        report: receives the familiarity of the words.
+    """
+
+    batch: Batch
+    pipeline: StylizePipeline
+    find: StyleFinder
+    report: Report
+
+    def __call__(
+        self, job: Job, picture: Image.Image, callback: Callable[[float, int], None]
+    ) -> RestyledPhoto:
+        """Restyle one picture.
+
+        Raises:
+            InputError: it can't be restyled or written, or does not fit in memory.
+            BackendError: a scan backend was requested by name and can't run.
+        """
+        try:
+            check_result(job, self.batch.result_size(picture), self.batch.stream_format)
+            found = self.find(picture, job.seed)
+            self.report.note_familiarity(found.style.familiarity)
+            for words in found.missing:
+                logger.warning("%s: no %s was found", job.photo, words)
+            output = self.pipeline(
+                picture, style=found.style, callback=callback, **self.batch.keywords
+            )
+        except BackendError:
             raise
-        remedy = "work in tiles with --tile 512, or make it smaller with --max-size"
-        raise InputError(f"{job.photo} does not fit into memory; {remedy}") from error
-    return result
+        except InputError as error:
+            raise InputError(f"{job.photo}: {error}") from error
+        except (MemoryError, RuntimeError) as error:
+            if not isinstance(error, MemoryError) and "memory" not in str(error):
+                raise
+            remedy = "process it in tiles with --tile 512, or reduce it with --max-size"
+            raise InputError(f"{job.photo} does not fit in memory; {remedy}") from error
+        if not all(done.kept for done in output.refinements):
+            logger.warning("%s: refining found nothing better; the picture is unchanged", job.photo)
+        return RestyledPhoto(output.images[0], found, output.refinements)
 
 
 def read_one(photo: Photo, batch: Batch) -> Image.Image:
-    """Read one photo, which the masks of the batch must fit.
+    """Read one photo and check that the batch's masks fit it.
 
     Raises:
-        InputError: it can't be read, or they don't.
+        InputError: the photo can't be read, or a mask does not fit.
     """
     picture = read_photo(photo, batch.max_pixels)
     for name, mask in batch.masks.items():
@@ -361,24 +342,40 @@ def read_one(photo: Photo, batch: Batch) -> Image.Image:
     return picture
 
 
-def write_one(batch: Batch, job: Job, result: Image.Image) -> str:
-    """Write one result as the batch says; see `write_result`."""
+def write_one(batch: Batch, job: Job, result: RestyledPhoto) -> str:
+    """Write one result with the batch's settings, and its masks if wanted; see `write_result`."""
+    if batch.show_mask and job.target is not None:
+        for words, mask in result.found.masks.items():
+            write_result(
+                replace(job, target=mask_file(job.target, words)), mask, exist=batch.exist,
+                stream_format="png", metadata="all", quality=None,
+                settings={"part": words, "version": __version__},
+            )  # fmt: skip
     return write_result(
         job,
-        result,
+        result.image,
         exist=batch.exist,
         stream_format=batch.stream_format,
         metadata=batch.metadata,
         quality=batch.quality,
-        settings=batch.settings(job),
+        settings=batch.settings(job, result.found.source),
     )
 
 
+def mask_file(target: Path, words: str) -> Path:
+    """The file for the mask of a part, beside a result."""
+    return target.with_name(f"{target.stem}.{slug(words)}.png")
+
+
+def _rounded(shares: Mapping[str, float]) -> dict[str, float] | None:
+    return {words: round(share, 4) for words, share in shares.items()} or None
+
+
 def _scan_backend(device: torch.device) -> str:
-    """The scan backend that runs a float32 call on this device.
+    """Name the scan backend that runs a float32 call on this device.
 
     Raises:
-        BackendError: CLIPMAMBA_BACKEND names one that can't.
+        BackendError: CLIPMAMBA_BACKEND names one that can't run it.
     """
     from clipmamba.ops.selective_scan.dispatch import ordinary_backend
 
@@ -387,7 +384,7 @@ def _scan_backend(device: torch.device) -> str:
 
 @contextlib.contextmanager
 def _helper() -> Iterator[ThreadPoolExecutor]:
-    """One thread; what it has begun is finished, what waits is dropped after an exception."""
+    """Start a worker thread; on an exception, it finishes its task and drops the waiting ones."""
     helper = ThreadPoolExecutor(1)
     try:
         yield helper

@@ -21,10 +21,10 @@ from clipmamba.cli.options import (
     section,
 )
 from clipmamba.cli.terminal import plain_warnings, progress, status
+from clipmamba.devices import check_device
 from clipmamba.errors import InputError
 from clipmamba.evaluate.sheet import PROMPTS, labelled_sheet
 from clipmamba.io import check_output, read_picture, write_picture
-from clipmamba.pipelines.devices import check_device
 from clipmamba.pipelines.options import StylizeOptions
 from clipmamba.pipelines.pipeline import StylizePipeline
 from clipmamba.pipelines.saved import read_index
@@ -59,7 +59,7 @@ from clipmamba.styles.request import StyleRequest
         "--output",
         metavar="OUT",
         type=PATH,
-        help="The picture to write.  [default: beside PHOTO, its name and -sheet.jpg]",
+        help="The picture to write.  [default: beside PHOTO, named PHOTO-sheet.jpg]",
     ),
     option(
         "--columns",
@@ -67,7 +67,7 @@ from clipmamba.styles.request import StyleRequest
         metavar="N",
         default=4,
         show_default=True,
-        help="Pictures in a row.",
+        help="Pictures per row.",
     ),
     option(
         "--size",
@@ -93,11 +93,11 @@ def sheet(
     max_pixels: int,
     overwrite: bool,
     device: str,
-    model: Path | None,
+    model: str | None,
 ) -> None:
-    """Show PHOTO in many styles on one sheet, to choose by eye.
+    """Show PHOTO in many styles on one contact sheet.
 
-    Without prompts: twelve well-known styles. The first picture is the photo itself.
+    Without prompts, twelve well-known styles are shown. The first picture is the photo itself.
 
     \b
     clipmamba sheet photo.jpg
@@ -141,5 +141,5 @@ def _read_prompts(file: Path) -> list[str]:
     texts = [line.partition("#")[0].strip() for line in lines]
     found = [text for text in texts if text]
     if not found:
-        raise InputError(f"{file} names no style; give one per line")
+        raise InputError(f"{file} lists no styles; give one per line")
     return found

@@ -1,4 +1,4 @@
-"""Standard streams that are closed, full or slow, as cron, pythonw and pipes give them."""
+"""Standard streams that are closed, full or slow, as under cron, pythonw and pipes."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _stop_reading = threading.Event()
 
 
 def open_standard_streams() -> None:
-    """Put the null device in the place of streams that are closed.
+    """Replace closed standard streams with the null device.
 
-    Otherwise the next file that is opened would get the number of such a stream, and what a library
-    writes to it would end up in a picture.
+    Otherwise the next file opened would get the descriptor of a closed stream, and a library's
+    output would end up in a picture.
     """
     _closed.clear()
     _stop_reading.clear()
@@ -33,7 +33,7 @@ def open_standard_streams() -> None:
             os.fstat(number)
         except OSError:
             _closed.add(name)
-            if os.open(os.devnull, os.O_RDWR) != number:  # the lowest free number is this one
+            if os.open(os.devnull, os.O_RDWR) != number:  # open() takes the lowest free number
                 raise
         if getattr(sys, name) is None:
             _closed.add(name)
@@ -41,30 +41,30 @@ def open_standard_streams() -> None:
 
 
 def is_closed(name: str) -> bool:
-    """Tell whether "stdin", "stdout" or "stderr" leads nowhere."""
+    """Tell whether "stdin", "stdout" or "stderr" was closed at the start."""
     return name in _closed
 
 
 def output_is_lost() -> bool:
-    """Tell whether something could not be said on standard output."""
+    """Tell whether some output could not be written to standard output."""
     return "full" in _closed
 
 
 def echo(text: str | bytes, *, err: bool = False) -> None:
-    """Print a line. Where there is no room for it, the work goes on, and a line says so once."""
+    """Print a line. If stdout is full, report it once and carry on."""
     try:
         click.echo(text, err=err)
     except OSError as error:
-        if err:  # there is nobody else to tell
+        if err:  # nowhere else to report it
             _drop("stderr", 2)
-        elif error.errno == errno.EPIPE:  # the reader has left, which click knows how to end
+        elif error.errno == errno.EPIPE:  # the reader is gone; click handles this
             raise
         else:
             lose_output(error)
 
 
 def lose_output(error: OSError) -> None:
-    """Say that standard output takes no more, and write to nowhere from now on."""
+    """Report that standard output can't be written, and discard what follows."""
     _closed.add("full")
     _drop("stdout", 1)
     echo(f"Error: can't write to standard output: {reason(error)}", err=True)
@@ -75,7 +75,7 @@ def write_output(data: bytes) -> None:
 
     Raises:
         InputError: it is full.
-        BrokenPipeError: the reader has left.
+        BrokenPipeError: the reader is gone.
     """
     try:
         sys.stdout.buffer.write(data)
@@ -91,22 +91,22 @@ def read_input() -> bytes:
     """Read standard input to its end.
 
     Raises:
-        InputError: there is nothing.
+        InputError: it is empty or can't be read.
     """
     try:
         number = sys.stdin.fileno()
-    except (OSError, ValueError, AttributeError):  # replaced by something else
+    except (OSError, ValueError, AttributeError):  # replaced by an object without a descriptor
         data = sys.stdin.buffer.read()
     else:
         with _in_text(sys.stdin.name):
             data = _read_all(number)
     if not data:
-        raise InputError("the standard input is empty: pipe a picture into it")
+        raise InputError("standard input is empty: pipe a picture into it")
     return data
 
 
 def read_pipe(path: str | os.PathLike[str]) -> bytes:
-    """Read what is no ordinary file to its end.
+    """Read a pipe or device to its end.
 
     Raises:
         InputError: it can't be read.
@@ -116,12 +116,12 @@ def read_pipe(path: str | os.PathLike[str]) -> bytes:
 
 
 def stop_reading() -> None:
-    """Give up what waits for a pipe: its other end may never write."""
+    """Give up waiting for pipes: their other ends may never write."""
     _stop_reading.set()
 
 
 def _read_all(source: int | str | os.PathLike[str]) -> bytes:
-    """Read in a thread of its own, which nobody has to wait for."""
+    """Read in a daemon thread, so that the wait can be given up."""
     parts: list[bytes] = []
     problems: list[OSError] = []
 
@@ -146,7 +146,7 @@ def _read_all(source: int | str | os.PathLike[str]) -> bytes:
     if problems:
         raise problems[0]
     if sum(map(len, parts)) > MAX_STREAM:
-        raise InputError(f"a pipe gives more than {MAX_STREAM >> 30} GiB: that is no picture")
+        raise InputError(f"the pipe holds more than {MAX_STREAM >> 30} GiB: not a picture")
     return b"".join(parts)
 
 
@@ -159,7 +159,7 @@ def _in_text(name: str) -> Iterator[None]:
 
 
 def _drop(name: str, number: int) -> None:
-    """Let a stream end nowhere: Python would write what it still holds at its own end, and fail."""
+    """Redirect a stream to the null device, or Python's flush at exit would fail."""
     stream = getattr(sys, name)
     with contextlib.suppress(OSError, ValueError, AttributeError):
         if stream.fileno() == number:

@@ -12,10 +12,10 @@ from clipmamba.styles.known import KNOWN_STYLES, KnownStyle, find_style, search_
 @click.command()
 @click.argument("word", nargs=-1)
 def styles(word: tuple[str, ...]) -> None:
-    """List the known styles, or those that fit WORD.
+    """List the known styles, or those that match WORD.
 
-    Other names for the same style stand beside it. Any words make a prompt; these are the ones to
-    try first.
+    Aliases are listed beside each style. Any words can be a prompt; these are the ones to try
+    first.
 
     \b
     clipmamba styles

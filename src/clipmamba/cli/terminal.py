@@ -1,4 +1,4 @@
-"""What a person at a terminal sees: progress and warnings, all on stderr."""
+"""Progress and warnings for a person at a terminal, all on stderr."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from clipmamba.cli.streams import echo
 
 
 class _OneLine(logging.Handler):
-    """Logged warnings in the form of this program's other lines."""
+    """A log handler that prints warnings in the style of the other lines."""
 
     def emit(self, record: logging.LogRecord) -> None:
         warn(record.getMessage())
@@ -22,26 +22,26 @@ class _OneLine(logging.Handler):
 
 @contextlib.contextmanager
 def plain_warnings() -> Iterator[None]:
-    """Say a warning as one line, without the place in the source that Python puts before it."""
+    """Print warnings as one line each, without Python's source location."""
 
     def show(message: Warning | str, *_: object, **__: object) -> None:
         warn(str(message))
 
     logger, handler = logging.getLogger("clipmamba"), _OneLine(logging.WARNING)
     logger.addHandler(handler)
-    spread, logger.propagate = logger.propagate, False  # libraries give the root a handler too
+    propagate, logger.propagate = logger.propagate, False  # libraries add handlers to the root
     try:
         with warnings.catch_warnings():
             warnings.showwarning = show
             yield
     finally:
         logger.removeHandler(handler)
-        logger.propagate = spread
+        logger.propagate = propagate
 
 
 @contextlib.contextmanager
 def status(text: str) -> Iterator[None]:
-    """Show what is going on, to a person only: on stderr if that is a terminal."""
+    """Show a status line inside the block, on stderr if it is a terminal."""
     shown = sys.stderr.isatty()
     if shown:
         click.echo(f"{text} ...", nl=False, err=True)
@@ -54,13 +54,13 @@ def status(text: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def progress(count: int) -> Iterator[Callable[[float], None]]:
-    """A bar with the time left, on stderr if that is a terminal.
+    """Show a progress bar with the time left, on stderr if it is a terminal.
 
     Args:
-        count: pictures to make.
+        count: number of pictures to make.
 
     Yields:
-        A function that takes how many are made, parts of one included.
+        A function to call with the number of pictures made so far, fractions included.
     """
     from tqdm import tqdm
 
@@ -75,7 +75,7 @@ def progress(count: int) -> Iterator[Callable[[float], None]]:
 
 
 def say(text: str | bytes, *, err: bool = False) -> None:
-    """Print a line without tearing the bar; bytes for names of files, any of which can be said."""
+    """Print a line without breaking the progress bar; bytes serve for any file name."""
     from tqdm import tqdm
 
     with tqdm.external_write_mode():
@@ -83,5 +83,5 @@ def say(text: str | bytes, *, err: bool = False) -> None:
 
 
 def warn(message: str) -> None:
-    """Say a warning as one line on stderr."""
+    """Print a warning as one line on stderr."""
     say("Warning: " + " ".join(message.split()), err=True)

@@ -27,8 +27,8 @@ from clipmamba.cli.options import (
     style_keywords,
 )
 from clipmamba.cli.terminal import plain_warnings, say
+from clipmamba.devices import check_device
 from clipmamba.io import MAX_PIXELS
-from clipmamba.pipelines.devices import check_device
 from clipmamba.pipelines.options import StylizeOptions
 from clipmamba.pipelines.saved import read_index
 from clipmamba.styles.request import StyleRequest
@@ -44,7 +44,7 @@ class Seconds(click.ParamType[float]):
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
-        """Give seconds."""
+        """Convert to seconds."""
         if isinstance(value, int | float):
             return float(value)
         parts = value.split(":")
@@ -65,7 +65,7 @@ class Rate(click.ParamType[Fraction]):
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> Fraction:
-        """Give a fraction."""
+        """Convert to a fraction."""
         try:
             return Fraction(value)
         except (ValueError, ZeroDivisionError):
@@ -75,25 +75,25 @@ class Rate(click.ParamType[Fraction]):
 _PART = section(
     "Part and size",
     option("--start", type=Seconds(), metavar="TIME", default=VideoOptions.start,
-           help="Leave out what comes before: seconds, or 1:30."),
+           help="Start at this time of the source: seconds, or 1:30."),
     option("--end", type=Seconds(), metavar="TIME", help="Stop before this time of the source."),
     option("--max-size", type=int, metavar="PX", default=StylizeOptions.max_size,
            help="Longest side of the result; smaller videos are not enlarged."),
     option("--fps", type=Rate(), metavar="N",
-           help="Frames per second of the result.  [default: every frame keeps its time stamp]"),
+           help="Frames per second of the result.  [default: every frame keeps its timestamp]"),
     option("--steady", type=float, metavar="F", default=VideoOptions.steady, show_default=True,
-           help="Against flicker: how much of the style is carried over from the frame before, "
-           "along the motion; 0 restyles every frame for itself."),
+           help="Reduce flicker: share of the style carried over from the previous frame, along "
+           "the motion, 0 to 1; 0 restyles every frame on its own."),
 )  # fmt: skip
 _ENCODING = section(
     "Encoding",
     option("--codec", type=click.Choice(list(CODECS)),
-           help="How the result is encoded.  [default: h264; vp9 for .webm]"),
+           help="Video codec of the result.  [default: h264; vp9 for .webm]"),
     option("--quality", type=int, metavar="CRF",
-           help="Constant quality of the codec: lower is better and larger.  "
+           help="Constant rate factor: lower means better quality and a larger file.  "
            "[default: 18 for h264, 22 for h265, 28 for vp9 and av1]"),
     option("--no-sound", "sound", is_flag=True, flag_value=False, default=VideoOptions.sound,
-           help="Leave the sound out; otherwise it is copied as it is."),
+           help="Leave the sound out; otherwise it is copied unchanged."),
     OVERWRITE,
 )  # fmt: skip
 
@@ -117,13 +117,13 @@ def video(
     templates: tuple[str, ...],
     overwrite: bool,
     device: str,
-    model: Path | None,
+    model: str | None,
     **options: Any,
 ) -> int:
     """Restyle a video, or an animated GIF or WebP, without flicker.
 
-    OUT is .mp4, .m4v, .mov, .mkv, .webm, .gif or .webp. It appears when it is whole; after Ctrl-C
-    it holds the frames done so far. Needs: pip install 'clipmamba[video]'
+    OUT ends with .mp4, .m4v, .mov, .mkv, .webm, .gif or .webp. It appears when it is complete;
+    after Ctrl-C it holds the frames done so far. Needs: pip install 'clipmamba[video]'
 
     \b
     clipmamba video cat.mp4 cat-ukiyo-e.mp4 -p "ukiyo-e"
@@ -147,14 +147,14 @@ def video(
                 overwrite=overwrite, callback=advance, **keywords, **options,
             )  # fmt: skip
     if report.broken:
-        say(f"{report.frames} frames written, {report.broken} broken ones left out", err=True)
+        say(f"{report.frames} frames written, {report.broken} damaged ones left out", err=True)
     click.echo(os.fsencode(report.output))
     return SOME_FAILED if report.broken else 0
 
 
 @contextlib.contextmanager
 def _progress() -> Iterator[Callable[[int, int | None], None]]:
-    """A bar with frames per second and the time left, on stderr if that is a terminal."""
+    """Show a bar with frames per second and the time left, on stderr if it is a terminal."""
     from tqdm import tqdm
 
     shape = "{percentage:3.0f}%|{bar:30}| {n_fmt}/{total_fmt} frames, {rate_fmt}, {remaining} left"

@@ -1,4 +1,4 @@
-"""Text and image embeddings: the one wrapper around open_clip."""
+"""CLIP text and image embeddings, by our own towers or open_clip."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
-"""From a name to a CLIP model with all of its trained weights, or an error.
+"""Load a CLIP model by name, with all of its trained weights, or fail.
 
-Folders in the format of `mini` load into `towers`; every other model is open_clip's.
-open_clip gives a random model for an empty folder, resizes position tables that don't fit and
-retries an unreachable hub for 23 seconds. Here each of these is a `WeightsError` at once.
+Folders in the format of `mini` load into `towers`; every other model is loaded by open_clip.
+open_clip itself returns a random model for an empty folder, resizes position tables of the wrong
+length, and retries an unreachable Hub for 23 seconds. Here each of these is an immediate
+`WeightsError`.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from clipmamba.clip.tokenizer import Tokenizer
 from clipmamba.clip.towers import MiniTowers
 from clipmamba.errors import InputError, WeightsError
 from clipmamba.files import one_line
+from clipmamba.hub_access import hub_errors, knock, offline
 
 MINI = "mini"
 MINI_FOLDER = Path(__file__).parents[1] / "weights" / MINI
@@ -30,7 +32,6 @@ SAFE_WEIGHTS_NAME = "open_clip_model.safetensors"
 PICKLED_WEIGHTS_NAME = "open_clip_pytorch_model.bin"
 HUB_PREFIX = "hf-hub:"
 FOLDER_PREFIX = "local-dir:"
-CONNECT_SECONDS = 5.0
 
 _PREPROCESS_KEYS = {"size", "mode", "mean", "std", "interpolation", "resize_mode", "fill_color"}
 _WEIGHTS_NAMES = (  # in open_clip's order
@@ -48,13 +49,13 @@ _TOKENIZER_FILES = ["*token*", "vocab*", "merges.txt", "*.model", "*.spm"]
 
 @dataclass(frozen=True)
 class LoadedClip:
-    """A CLIP model with its weights, its tokenizer, and what pictures look like for it.
+    """A CLIP model with its weights, tokenizer and preprocessing settings.
 
     Attributes:
-        model: Has `encode_text`, `encode_image` and `context_length` as open_clip's models do.
-        tokenizer: Turns a list of texts into ids.
+        model: Has `encode_text`, `encode_image` and `context_length`, like open_clip's models.
+        tokenizer: Converts a list of texts to token ids.
         embed_dim: Width E of the embeddings.
-        preprocess_config: open_clip's `preprocess_cfg`, with the size.
+        preprocess_config: open_clip's `preprocess_cfg`, including the size.
     """
 
     model: torch.nn.Module
@@ -68,12 +69,13 @@ def load_clip(name: str, cache_dir: str | None, local_files_only: bool | None) -
 
     Args:
         name: "mini", "ARCH/TAG", "hf-hub:org/name" or a local folder.
-        cache_dir: Where hub files are kept; the hub's own default if None.
-        local_files_only: Never use the network; None asks `HF_HUB_OFFLINE`.
+        cache_dir: Cache folder for Hub files; None for the default one.
+        local_files_only: Never use the network; None looks at `HF_HUB_OFFLINE`.
 
     Raises:
-        InputError: The name means nothing to us.
-        WeightsError: Weights are missing, incomplete, out of reach or do not fit.
+        InputError: The name is empty.
+        WeightsError: The model is unknown, or weights are missing, incomplete, unreachable or do
+            not fit.
     """
     if not name:
         raise InputError(
@@ -106,15 +108,15 @@ def _load_folder(folder: Path) -> LoadedClip:
         model = open_clip.create_model(location, require_pretrained=True)
         _refuse_resized(model, weights)
         _refuse_not_finite(model, weights)
-        offline = {"local_files_only": True} if _hf_tokenizer(model_config) else {}
-        tokenizer = open_clip.get_tokenizer(location, **offline)
+        local = {"local_files_only": True} if _hf_tokenizer(model_config) else {}
+        tokenizer = open_clip.get_tokenizer(location, **local)
     return LoadedClip(
         model, tokenizer, model_config["embed_dim"], dict(model.visual.preprocess_cfg)
     )
 
 
 def _weights_file(folder: Path) -> Path:
-    """The file that open_clip takes from a folder: by name, else the first, safetensors before."""
+    """Find the weights file that open_clip would use: by name, else the first safetensors."""
     kinds = ("safetensors", "bin", "pth")
     files = [path for kind in kinds for path in sorted(folder.glob(f"*.{kind}"))]
     if not files:
@@ -124,12 +126,12 @@ def _weights_file(folder: Path) -> Path:
 
 
 def _hf_tokenizer(model_config: dict[str, Any]) -> str:
-    """Name of a Hugging Face tokenizer; open_clip's own where empty."""
+    """Return the name of a Hugging Face tokenizer; empty for open_clip's own."""
     return str(model_config["text_cfg"].get("hf_tokenizer_name") or "")
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
-    """The folder's config, checked for what open_clip lets pass."""
+    """Read a folder's config, with checks that open_clip does not make."""
     path = folder / CONFIG_NAME
     if not folder.is_dir():
         raise WeightsError(f"no CLIP folder at {folder}")
@@ -153,7 +155,7 @@ def _load_hub(repo: str, cache_dir: str | None, local_files_only: bool | None) -
     folder = _fetch(repo, (CONFIG_NAME,), cache_dir, local_files_only).parent
     if weights.parent != folder:
         raise WeightsError(
-            f"the cache holds weights and config of {repo} from two versions; "
+            f"the cache holds weights and config of {repo} from different versions; "
             f"run: hf download {repo}"
         )
     if _hf_tokenizer(_read_config(folder)["model_cfg"]):
@@ -191,21 +193,14 @@ def _load_tag(name: str, cache_dir: str | None, local_files_only: bool | None) -
             architecture,
             pretrained=str(weights),
             require_pretrained=True,
-            # Given a file instead of the tag, open_clip no longer knows what the tag says.
+            # Given a file instead of a tag, open_clip does not know the tag's settings.
             force_quick_gelu=bool(release.get("quick_gelu")),
             force_preprocess_cfg={k: v for k, v in release.items() if k in _PREPROCESS_KEYS},
         )
         _refuse_not_finite(model, weights)
-        offline = {"local_files_only": _offline(local_files_only)} if _hf_tokenizer(config) else {}
-        tokenizer = open_clip.get_tokenizer(architecture, cache_dir=cache_dir, **offline)
+        local = {"local_files_only": offline(local_files_only)} if _hf_tokenizer(config) else {}
+        tokenizer = open_clip.get_tokenizer(architecture, cache_dir=cache_dir, **local)
     return LoadedClip(model, tokenizer, config["embed_dim"], dict(model.visual.preprocess_cfg))
-
-
-def _offline(local_files_only: bool | None) -> bool:
-    """Whether the network is forbidden."""
-    import huggingface_hub as hub
-
-    return hub.constants.HF_HUB_OFFLINE if local_files_only is None else local_files_only
 
 
 def _fetch(
@@ -215,9 +210,9 @@ def _fetch(
     local_files_only: bool | None,
     patterns: list[str] | None = None,
 ) -> Path:
-    """The first of `names` in a hub repository: from the cache, else from the network.
+    """Get the first of `names` in a Hub repository, from the cache or by download.
 
-    With `patterns` the download brings every matching file of the repository.
+    With `patterns`, the download includes every matching file of the repository.
     """
     import huggingface_hub as hub
 
@@ -227,41 +222,28 @@ def _fetch(
             if isinstance(cached, str):
                 return Path(cached)
     except hub.errors.HFValidationError as error:
-        raise WeightsError(f"{repo!r} is not a hub repository; use hf-hub:org/name") from error
+        raise WeightsError(f"{repo!r} is not a Hub repository; use hf-hub:org/name") from error
     wanted = " or ".join(names)
-    remedy = f"with a network, run: hf download {repo} {' '.join(names[:1])} {CONFIG_NAME}"
-    if _offline(local_files_only):
+    remedy = f"with network access, run: hf download {repo} {' '.join(names[:1])} {CONFIG_NAME}"
+    if offline(local_files_only):
         raise WeightsError(f"{wanted} of {repo} is not in the local cache; {remedy}")
-    _knock(hub.constants.ENDPOINT, f"{wanted} of {repo} is not in the local cache", remedy)
+    knock(f"{wanted} of {repo} is not in the local cache", remedy)
     for name in names:
-        try:
-            path = hub.hf_hub_download(repo, name, cache_dir=cache_dir)
+        with hub_errors(f"can't download {name} of {repo}"):
+            try:
+                path = hub.hf_hub_download(repo, name, cache_dir=cache_dir)
+            except hub.errors.LocalEntryNotFoundError:  # no response; a subclass of the next
+                raise
+            except hub.errors.EntryNotFoundError:
+                continue
             if patterns:
                 hub.snapshot_download(repo, allow_patterns=patterns, cache_dir=cache_dir)
-        except hub.errors.EntryNotFoundError:
-            continue
-        except (OSError, ValueError, hub.errors.HfHubHTTPError) as error:
-            raise WeightsError(f"can't download {name} of {repo}: {one_line(error)}") from error
         return Path(path)
-    raise WeightsError(f"the hub repository {repo} has no {wanted}")
-
-
-def _knock(url: str, problem: str, remedy: str) -> None:
-    """Asks once whether the hub answers, since its own client retries for 23 seconds."""
-    import urllib.error
-    import urllib.request
-
-    request = urllib.request.Request(url, method="HEAD")
-    try:
-        urllib.request.urlopen(request, timeout=CONNECT_SECONDS).close()
-    except urllib.error.HTTPError:
-        return  # an answer, whatever it says
-    except OSError as error:
-        raise WeightsError(f"{problem} and {url} can't be reached; {remedy}") from error
+    raise WeightsError(f"the Hub repository {repo} has no {wanted}")
 
 
 def _refuse_resized(model: torch.nn.Module, weights: Path) -> None:
-    """Refuse tensors that open_clip stretched to fit, such as a position table."""
+    """Refuse tensors that open_clip resized to fit, such as a position table."""
     from open_clip.factory import load_state_dict
 
     expected = model.state_dict()
@@ -270,7 +252,7 @@ def _refuse_resized(model: torch.nn.Module, weights: Path) -> None:
         # A scalar may be stored as one element; anything else must fit as it is.
         if key in expected and shape != tuple(expected[key].shape) and shape not in ((), (1,)):
             raise WeightsError(
-                f"{weights}: {key} has shape {shape}, the config asks for "
+                f"{weights}: {key} has shape {shape}, but the config needs "
                 f"{tuple(expected[key].shape)}"
             )
 
@@ -283,7 +265,7 @@ def _refuse_not_finite(model: torch.nn.Module, weights: Path) -> None:
 
 @contextlib.contextmanager
 def _broken_weights(where: str) -> Iterator[None]:
-    """Turn what open_clip, safetensors and torch raise for bad files into a `WeightsError`."""
+    """Convert exceptions of open_clip, safetensors and torch for bad files to `WeightsError`."""
     import pickle
 
     from safetensors import SafetensorError

@@ -1,4 +1,4 @@
-"""Unit embeddings of texts and pictures, from our own towers or open_clip's."""
+"""`Clip`: unit embeddings of texts and pictures, from our own towers or open_clip's."""
 
 from __future__ import annotations
 
@@ -18,20 +18,28 @@ from clipmamba.weights import loading
 
 
 class Clip(torch.nn.Module):
-    """A frozen CLIP model that gives unit embeddings of texts and pictures.
+    """A frozen CLIP model that computes unit embeddings of texts and pictures.
 
-    Always in evaluation mode; no parameter asks for a gradient, but `encode_image` passes
-    gradients on to the pixels.
+    It is always in evaluation mode. No parameter requires a gradient, but `encode_image` passes
+    gradients to the pixels.
 
     Args:
-        loaded: A model with its weights, and its tokenizer.
-        name: What `from_pretrained` was asked for.
+        loaded: A model with its weights and tokenizer.
+        name: The name given to `from_pretrained`.
 
     Attributes:
-        name: What `from_pretrained` was asked for.
+        name: The name given to `from_pretrained`.
         embed_dim: Width E of the embeddings.
-        context_length: Tokens of a prompt the model reads, start and end included.
-        image_size: Side of the model's own picture input (the longer one if it is not square).
+        context_length: Number of tokens that the model reads, start and end included.
+        image_size: Side of the model's input in pixels (the longer one if it is not square).
+
+    Examples:
+        >>> clip = Clip.from_pretrained()
+        >>> words = clip.encode_text(["ukiyo-e", "a Japanese woodblock print", "a blueprint"])
+        >>> words.shape
+        torch.Size([3, 256])
+        >>> bool(words[0] @ words[1] > words[0] @ words[2])
+        True
     """
 
     model: Any
@@ -64,14 +72,15 @@ class Clip(torch.nn.Module):
         Args:
             name: "mini" (in this package), "ARCH/TAG" as in open_clip
                 (ViT-B-32/laion2b_s34b_b79k), "hf-hub:org/name", or a folder in open_clip's format.
-            device: Where the model goes.
-            cache_dir: Where hub files are kept; the hub's own default if None.
-            local_files_only: Never use the network. None asks `HF_HUB_OFFLINE`. The local cache
-                is looked into first in any case.
+            device: The device to load onto.
+            cache_dir: Cache folder for Hub files; None for the default one.
+            local_files_only: Never use the network; None looks at `HF_HUB_OFFLINE`. The local
+                cache is always tried first.
 
         Raises:
-            InputError: An empty name or an unknown device.
-            WeightsError: Unknown model; weights missing, incomplete, out of reach or misfit.
+            InputError: The name is empty or the device unknown.
+            WeightsError: The model is unknown, or weights are missing, incomplete, unreachable or
+                do not fit.
         """
         try:
             target = torch.device(device)
@@ -83,22 +92,22 @@ class Clip(torch.nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device of the weights."""
         return next(self.parameters()).device
 
     def train(self, mode: bool = True) -> Clip:
-        """Stays in evaluation mode, also inside a module that trains."""
+        """Stay in evaluation mode, also inside a module that trains."""
         del mode
         return super().train(False)
 
     @torch.no_grad()
     def encode_text(self, prompts: str | Sequence[str]) -> Tensor:
-        """Unit embeddings (B, E), float32, of B prompts.
+        """Embed B prompts as unit rows (B, E), float32.
 
-        A prompt longer than the context is cut, with one `UserWarning` for each such prompt.
+        A prompt longer than the context is truncated, with one `UserWarning` per prompt.
 
         Raises:
-            InputError: No prompt, or an empty one.
+            InputError: There is no prompt, or one is empty.
         """
         texts = [prompts] if isinstance(prompts, str) else list(prompts)
         if not texts or any(not isinstance(text, str) or not text.strip() for text in texts):
@@ -109,23 +118,23 @@ class Clip(torch.nn.Module):
         return F.normalize(self.model.encode_text(tokens).float(), dim=-1)
 
     def encode_image(self, images: Tensor) -> Tensor:
-        """Unit embeddings (B, E), float32, of pictures (B, 3, H, W) in [0, 1] of any size.
+        """Embed pictures (B, 3, H, W) in [0, 1], of any size, as unit rows (B, E), float32.
 
-        Differentiable with respect to the pixels.
+        Differentiable in the pixels.
 
         Raises:
-            InputError: Not a float tensor (B, 3, H, W).
+            InputError: The input is not a float tensor (B, 3, H, W).
         """
         features = self.model.encode_image(self.preprocess(images))
         return F.normalize(features.float(), dim=-1)
 
     def preprocess(self, images: Tensor) -> Tensor:
-        """What the model sees of pictures (B, 3, H, W) in [0, 1]: resized, cropped, normalized.
+        """Resize, crop and normalize pictures (B, 3, H, W) in [0, 1] for the model.
 
         The same as open_clip's own transform, but differentiable.
 
         Raises:
-            InputError: Not a float tensor (B, 3, H, W).
+            InputError: The input is not a float tensor (B, 3, H, W).
         """
         if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
             raise InputError(
@@ -135,12 +144,12 @@ class Clip(torch.nn.Module):
         return preprocess(images.to(self.device), self._size, **self._preprocess_config)
 
     def count_tokens(self, prompt: str) -> int:
-        """Tokens of a prompt, start and end included; more than `context_length` are cut."""
+        """Count a prompt's tokens, start and end included; `context_length` of them are read."""
         ids, special = self._token_ids(prompt)
         return len(ids) + special
 
     def _token_ids(self, prompt: str) -> tuple[list[int], int]:
-        """The prompt's own tokens and how many special ones the tokenizer adds."""
+        """Return the prompt's own tokens and the number of special tokens added."""
         if hasattr(self._tokenizer, "encode"):  # open_clip's own
             return list(self._tokenizer.encode(prompt)), 2
         inner = self._tokenizer.tokenizer  # a transformers tokenizer
@@ -158,5 +167,5 @@ class Clip(torch.nn.Module):
             f"the prompt has {len(ids)} tokens and CLIP {self.name!r} reads {used}; "
             f"not read: {inner.decode(ids[used:]).strip()!r}",
             UserWarning,
-            stacklevel=4,  # past no_grad, to whoever called encode_text
+            stacklevel=4,  # past no_grad, to the caller of encode_text
         )

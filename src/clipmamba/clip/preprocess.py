@@ -23,7 +23,7 @@ def preprocess(
     resize_mode: str = "shortest",
     fill_color: int = 0,
 ) -> Tensor:
-    """Resizes, crops and normalizes pictures as open_clip does, but differentiably.
+    """Resize, crop and normalize pictures like open_clip, but differentiably.
 
     Args:
         images: sRGB pictures (B, 3, H, W) in [0, 1], float.
@@ -33,13 +33,13 @@ def preprocess(
         interpolation: "bicubic" or "bilinear", both antialiased as in Pillow.
         resize_mode: "shortest" fits the short side and crops the middle, "longest" fits the long
             side and pads, "squash" ignores the aspect ratio.
-        fill_color: Grey level of the padding, 0 to 255.
+        fill_color: Gray level of the padding, 0 to 255.
 
     Returns:
         (B, 3, *size), float32, normalized.
 
     Raises:
-        ValueError: An interpolation or resize mode that open_clip does not have.
+        ValueError: The interpolation or resize mode is unknown.
     """
     if interpolation not in INTERPOLATIONS:
         raise ValueError(f"interpolation must be one of {INTERPOLATIONS}, not {interpolation!r}")
@@ -51,8 +51,8 @@ def preprocess(
     for pass_size in ((x.shape[-2], resized[1]), resized):  # rows first, as Pillow does
         if pass_size != tuple(x.shape[-2:]):
             x = _resize(x, pass_size, interpolation)
-            # Bicubic overshoots at edges; Pillow clips that, so we do. The gradient goes straight
-            # through: a pixel beside the range must not lose its way back.
+            # Clip the overshoots of bicubic at edges, as Pillow does. The gradient passes straight
+            # through, so that pixels out of range keep theirs.
             x = x + (x.detach().clamp(0, 1) - x.detach())
     x = _center_crop_or_pad(x, height, width, fill_color / 255)
     shape = (3, 1, 1)
@@ -60,10 +60,10 @@ def preprocess(
 
 
 def _without_far_ends(images: Tensor, target: tuple[int, int]) -> Tensor:
-    """Cut off what the crop after the resize would, where that is most of a long picture.
+    """Crop a long picture before the resize, if the crop after it would drop most of it.
 
-    Resized whole, a picture of 1 x 16,384 pixels would be 160 x 2,621,440. Kept is about twice what
-    is seen, for the filter's reach, and as much at both ends, so that the middle stays.
+    Resized whole, a picture of 1 x 16,384 pixels would be 160 x 2,621,440. About twice the visible
+    part is kept, for the filter's support, symmetrically, so that the center stays in place.
     """
     source = (images.shape[-2], images.shape[-1])
     scale = min(source[0] / target[0], source[1] / target[1])
@@ -74,7 +74,7 @@ def _without_far_ends(images: Tensor, target: tuple[int, int]) -> Tensor:
         kept += (length - kept) % 2
         if length <= 2 * kept:
             continue
-        for longer in range(kept, kept + 16, 2):  # even or odd after the resize, as the whole is
+        for longer in range(kept, kept + 16, 2):  # match the whole's parity after the resize
             sides = (longer, source[1]) if axis == 0 else (source[0], longer)
             if (_resized_size(sides, target, "shortest")[axis] - whole[axis]) % 2 == 0:
                 kept = longer
@@ -96,13 +96,13 @@ def _constant(values: Sequence[float], like: Tensor) -> Tensor:
 def _resized_size(
     source: tuple[int, int], target: tuple[int, int], resize_mode: str
 ) -> tuple[int, int]:
-    """Height and width after the resize, rounded where torchvision and open_clip round."""
+    """Compute height and width after the resize, rounded like torchvision and open_clip."""
     if resize_mode == "squash":
         return target
     height, width = source
     ratios = (height / target[0], width / target[1])
     if resize_mode == "shortest":
-        if target[0] == target[1]:  # torchvision's Resize(int) cuts the fraction off
+        if target[0] == target[1]:  # torchvision's Resize(int) truncates
             short, side = min(source), target[0]
             return (
                 side if height == short else int(side * height / short),

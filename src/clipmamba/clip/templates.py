@@ -1,4 +1,4 @@
-"""Prompt templates: several ways to say a style, averaged into one embedding."""
+"""Prompt templates: several phrasings of a style, averaged into one embedding."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from clipmamba.clip.model import Clip
 
 SOURCE_TEXT = "a photo"
-"""What an unstyled picture is called: the start of every text direction."""
+"""Caption of an unstyled picture: the origin of every text direction."""
 
 TEMPLATES: tuple[str, ...] = (
     "{}",
@@ -31,13 +31,18 @@ TEMPLATES: tuple[str, ...] = (
 def encode_prompt(
     clip: Clip, prompts: str | Sequence[str], templates: Sequence[str] = TEMPLATES
 ) -> Tensor:
-    """Unit embeddings (B, E) of B prompts, each the mean over the templates, renormalized.
+    """Embed B prompts as unit rows (B, E), each the renormalized mean over the templates.
 
-    A template that would push a prompt's words out of the context is left out for that prompt;
-    if none fits, the prompt stands alone (and `Clip.encode_text` warns what it cuts).
+    A template that would push a prompt's words out of the context is skipped for that prompt; if
+    none fits, the prompt is used alone (and `Clip.encode_text` warns about what it drops).
+
+    Args:
+        clip: The CLIP model.
+        prompts: One or several prompts.
+        templates: Templates, each with `{}` where the prompt goes.
 
     Raises:
-        InputError: No prompt, an empty one, or a template without `{}`.
+        InputError: There is no prompt, one is empty, or a template lacks `{}`.
     """
     if not templates or any("{}" not in template for template in templates):
         raise InputError("every prompt template needs a {} where the prompt goes")

@@ -26,7 +26,7 @@ _WORD_END = "</w>"
 
 
 class Tokenizer:
-    """Turns texts into the same ids as open_clip's `SimpleTokenizer`.
+    """Converts texts to the same token ids as open_clip's `SimpleTokenizer`.
 
     Args:
         context_length: Tokens per text, start and end included.
@@ -40,7 +40,7 @@ class Tokenizer:
         self._ranks = _merges()
 
     def __call__(self, texts: Sequence[str]) -> Tensor:
-        """Ids (B, context_length), int64: start, tokens, end, zeros; long texts are cut."""
+        """Tokenize to ids (B, context_length), int64: start, tokens, end, zeros; may truncate."""
         rows = torch.zeros(len(texts), self.context_length, dtype=torch.int64)
         for row, text in zip(rows, texts, strict=True):
             ids = [_START, *self.encode(text)][: self.context_length - 1]
@@ -48,14 +48,14 @@ class Tokenizer:
         return rows
 
     def encode(self, text: str) -> list[int]:
-        """Ids of a text's own tokens."""
+        """Tokenize a text to ids, without start and end."""
         ids = []
         for word in _pattern().findall(_clean(text)):
             ids += [_SPECIAL[word]] if word in _SPECIAL else self._merge(word.encode("utf-8"))
         return ids
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The words of some ids, separated by spaces."""
+        """Convert ids back to words, separated by spaces."""
         letters = [*_byte_letters().values()]
         tokens = [*letters, *(letter + _WORD_END for letter in letters)]
         tokens += [pair.replace(" ", "") for pair in self._ranks]
@@ -66,7 +66,7 @@ class Tokenizer:
         return data.decode("utf-8", "replace")
 
     def _merge(self, word: bytes) -> list[int]:
-        """Join neighbors, the pair of the lowest rank first, until no pair is known."""
+        """Merge adjacent tokens, the pair of the lowest rank first, until no pair is known."""
         letters = _byte_letters()
         order = {byte: place for place, byte in enumerate(letters)}
         parts = [letters[byte] for byte in word]
@@ -89,7 +89,7 @@ class Tokenizer:
 
 @functools.cache
 def _merges() -> dict[str, int]:
-    """The rank of every pair of tokens ("a b") that becomes one."""
+    """Read the rank of every pair of tokens ("a b") that can be merged."""
     spec = find_spec("open_clip")  # finds the folder, imports nothing
     folders = spec.submodule_search_locations if spec else None
     file = Path(folders[0]) / _VOCABULARY if folders else Path(_VOCABULARY)
@@ -106,7 +106,7 @@ def _merges() -> dict[str, int]:
 
 @functools.cache
 def _byte_letters() -> dict[int, str]:
-    """A visible letter for each byte: itself where it is one, else one from U+0100 on."""
+    """Map each byte to a visible letter: itself if it is one, else one from U+0100 on."""
     visible = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     hidden = [byte for byte in range(256) if byte not in set(visible)]
     return {byte: chr(byte) for byte in visible} | {
@@ -125,8 +125,8 @@ def _pattern() -> Any:
 
 
 def _clean(text: str) -> str:
-    """Mended encoding, no HTML entities, single spaces, lower case."""
-    if not re.fullmatch(r"[ -%'-~]*", text):  # nothing to mend in plain ASCII without &
+    """Fix encoding errors, unescape HTML, collapse spaces, and convert to lower case."""
+    if not re.fullmatch(r"[ -%'-~]*", text):  # plain ASCII without & needs no fixing
         import ftfy
 
         text = html.unescape(html.unescape(ftfy.fix_text(text)))

@@ -1,6 +1,6 @@
-"""The two towers of `mini`, as plain torch modules over open_clip's names of their weights.
+"""The two towers of `mini` as plain torch modules, with open_clip's weight names.
 
-open_clip's own classes load the same files; importing them takes as long as torch itself and more.
+open_clip's own classes load the same files, but take longer to import than torch itself.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _TEXT = {"context_length", "vocab_size", "width", "heads", "layers"}
 
 
 class MiniTowers(nn.Module):
-    """A text Transformer and an EfficientNet-Lite2 that share a space.
+    """A text Transformer and an EfficientNet-Lite2 with a shared embedding space.
 
     Args:
         embed_dim: Width E of the embeddings.
@@ -50,7 +50,7 @@ class MiniTowers(nn.Module):
         self.visual = _Visual(embed_dim)
 
     def encode_text(self, tokens: Tensor) -> Tensor:
-        """Embeddings (B, E), not normalized, of token ids (B, context_length)."""
+        """Embed token ids (B, context_length) as (B, E), not normalized."""
         x = self.token_embedding(tokens) + self.positional_embedding
         x = self.ln_final(self.transformer(x))
         ends = tokens.argmax(dim=1)  # the end token has the largest id
@@ -58,13 +58,13 @@ class MiniTowers(nn.Module):
         return embeddings
 
     def encode_image(self, images: Tensor) -> Tensor:
-        """Embeddings (B, E), not normalized, of preprocessed pictures (B, 3, H, W)."""
+        """Embed preprocessed pictures (B, 3, H, W) as (B, E), not normalized."""
         embeddings: Tensor = self.visual(images)
         return embeddings
 
     @staticmethod
     def fits(model_config: dict[str, Any]) -> bool:
-        """Whether an open_clip `model_cfg` describes these towers and nothing else."""
+        """Tell whether an open_clip `model_cfg` describes exactly these towers."""
         vision, text = model_config["vision_cfg"], model_config["text_cfg"]
         return (
             set(model_config) == {"embed_dim", "vision_cfg", "text_cfg"}
@@ -76,10 +76,10 @@ class MiniTowers(nn.Module):
 
     @classmethod
     def load(cls, weights: Path, model_config: dict[str, Any]) -> MiniTowers:
-        """Read a safetensors file strictly, in float32.
+        """Load a safetensors file strictly, in float32.
 
         Raises:
-            WeightsError: Broken, or not the weights of this configuration.
+            WeightsError: The file is damaged or does not fit this configuration.
         """
         with uninitialized():
             towers = cls(model_config["embed_dim"], model_config["text_cfg"])
@@ -127,7 +127,7 @@ class _CausalAttention(nn.Module):
         self.out_proj = nn.Linear(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (B, L, C) to the same shape; a place sees those up to it."""
+        """Map (B, L, C) to the same shape; each position attends to those up to it."""
         projected = F.linear(x, self.in_proj_weight, self.in_proj_bias)
         split = projected.view(*x.shape[:2], 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         mixed = F.scaled_dot_product_attention(split[0], split[1], split[2], is_causal=True)
@@ -189,7 +189,7 @@ class _Separable(nn.Module):
 
 
 class _Inverted(nn.Module):
-    """A wider depthwise convolution between two pointwise ones, beside a residual if it can."""
+    """A wider depthwise convolution between two pointwise ones, with a residual if shapes match."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int):
         super().__init__()
@@ -211,7 +211,7 @@ class _Inverted(nn.Module):
 
 
 def _same(conv: nn.Conv2d, x: Tensor) -> Tensor:
-    """A convolution over a map that is padded with zeros as TensorFlow's "SAME" does."""
+    """Apply a convolution with TensorFlow's "SAME" zero padding."""
     pads = []
     for side, kernel, stride in zip(x.shape[:1:-1], conv.kernel_size, conv.stride, strict=True):
         missing = max((-(-side // stride) - 1) * stride + kernel - side, 0)

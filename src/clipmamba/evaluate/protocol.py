@@ -1,6 +1,6 @@
-"""What is evaluated on what: families of styles, their wordings, the photos.
+"""The evaluation protocol: style families, their wordings, and the photos.
 
-None of the wordings stands in the training's phrases or captions, and no photo is trained on.
+No wording occurs in the training's phrases or captions, and no photo is trained on.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Family:
-    """A style that real pictures show.
+    """A style family with real pictures.
 
     Attributes:
-        name: For tables.
-        words: Regular expression that the picture's style words match.
-        prompts: What people type; the table is made with these.
-        trial: Other wordings, for judging trial networks: the table's stay unseen by choices.
-        gray: Black-and-white pictures belong to it.
-        calm: Its own pictures leave flat places flat, so flecks there are a fault.
+        name: Name in tables.
+        words: Regular expression for the style words of its pictures.
+        prompts: Wordings that people type, for the table.
+        trial: Other wordings, for trial networks, so that no choice depends on the table's.
+        gray: Whether black-and-white pictures belong to it.
+        calm: Whether its pictures keep flat areas flat, so that flecks there are a fault.
     """
 
     name: str
@@ -33,7 +33,7 @@ class Family:
     calm: bool = False
 
 
-PHOTOGRAPH = "photograph"  # the family of untouched photos; nobody asks for it
+PHOTOGRAPH = "photograph"  # the family of untouched photos, which is never requested
 
 FAMILIES: tuple[Family, ...] = (
     Family(
@@ -275,12 +275,12 @@ FAMILIES: tuple[Family, ...] = (
 
 @dataclass(frozen=True)
 class Photo:
-    """A photo that nobody trains on.
+    """A photo that is held out from training.
 
     Attributes:
-        name: The file's name without its ending.
-        shows: For the reader.
-        faces: Boxes (left, top, right, bottom) in parts of width and height, marked by hand.
+        name: File name without extension.
+        shows: What it shows, for the reader.
+        faces: Boxes (left, top, right, bottom), as fractions of width and height, marked by hand.
     """
 
     name: str
@@ -306,18 +306,18 @@ TRIAL_PHOTOS: tuple[Photo, ...] = (
     Photo("efba56a468ec", "cup of tea"),
     Photo("7f738fa687e9", "church and tower"),
 )
-"""For judging trial networks; the table's photos stay unseen by choices."""
+"""Photos for trial networks, so that no choice depends on the table's photos."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """One picture to make: a wording of a family on one of the photos.
+    """One picture to make: a wording of a family, applied to a photo.
 
     Attributes:
-        prompt: The words.
-        family: What they ask for.
-        photo: Place in the list of photos.
-        number: Which of the family's wordings it is; picks the picture of the style.
+        prompt: The wording.
+        family: The requested family.
+        photo: Index in the list of photos.
+        number: Index of the wording in its family; selects the style picture.
     """
 
     prompt: str
@@ -327,10 +327,10 @@ class Case:
 
 
 def table_cases(photos: int, each: int) -> list[Case]:
-    """Every wording on `each` of the photos, so that each family meets all of them.
+    """Apply every wording to `each` of the photos, so that each family covers the photos.
 
     Args:
-        photos: How many photos there are.
+        photos: Number of photos.
         each: Photos per wording.
     """
     return [
@@ -342,7 +342,7 @@ def table_cases(photos: int, each: int) -> list[Case]:
 
 
 def trial_cases(photos: int) -> list[Case]:
-    """The trial wordings on every trial photo."""
+    """Apply the trial wordings to every trial photo."""
     return [
         Case(prompt, family.name, photo, number)
         for family in FAMILIES
@@ -352,11 +352,11 @@ def trial_cases(photos: int) -> list[Case]:
 
 
 def family_of(style_words: str) -> str:
-    """The first family whose words fit, or ""."""
+    """Find the first family whose words match, or ""."""
     words = style_words.lower()
     return next((f.name for f in FAMILIES if re.search(f.words, words)), "")
 
 
 def choose(paths: Iterable[Path], count: int) -> list[Path]:
-    """The same files whatever their order: those with the smallest hash of their name."""
+    """Choose files independently of their order: those with the smallest hash of their name."""
     return sorted(paths, key=lambda path: hashlib.blake2b(path.name.encode()).hexdigest())[:count]

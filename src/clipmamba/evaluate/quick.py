@@ -1,4 +1,4 @@
-"""A quick look at a trial network, with wordings and photos that the table does not use."""
+"""Quick evaluation of a trial network, with wordings and photos that the table does not use."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ RULER = Path("runs/evaluate/ruler")
 
 
 class Result(Protocol):
-    """What a pipeline returns."""
+    """The output of a pipeline."""
 
     images: Any
 
 
 class Pipeline(Protocol):
-    """What restyles photos: `clipmamba.StylizePipeline`, or anything called like it."""
+    """A callable that restyles photos, such as `clipmamba.StylizePipeline`."""
 
     def __call__(self, image: Any, *, prompt: str) -> Result:
         """Restyle a list of photos."""
@@ -30,18 +30,18 @@ class Pipeline(Protocol):
 
 
 def quick(pipeline: Pipeline, ruler: Path = RULER, size: int = 512) -> dict[str, Any]:
-    """Measure a pipeline on 4 photos under 2 wordings of each family.
+    """Evaluate a pipeline on 4 photos with 2 wordings of each family.
 
     Args:
         pipeline: A pipeline.
-        ruler: Folder of the ruler that `scripts/evaluate.py` made.
+        ruler: Folder of a ruler made by `scripts/evaluate.py`.
         size: Longest side of the photos in pixels.
 
     Returns:
         A row of the table, see `table.measure`.
 
     Raises:
-        InputError: There is no ruler.
+        InputError: The folder has no ruler.
     """
     known = Ruler.load(ruler)
     photos = read_photos(ruler, TRIAL_PHOTOS, size)
@@ -53,7 +53,7 @@ def quick(pipeline: Pipeline, ruler: Path = RULER, size: int = 512) -> dict[str,
 def paint(
     pipeline: Pipeline, photos: Sequence[Image.Image], cases: Sequence[Case]
 ) -> list[Image.Image]:
-    """What a pipeline makes of every case; one call per wording."""
+    """Restyle the photo of every case; one call per wording."""
     asked: dict[str, list[int]] = {}
     for place, case in enumerate(cases):
         asked.setdefault(case.prompt, []).append(place)

@@ -1,7 +1,7 @@
-"""What pictures are measured with: judge, palettes, textures and photos, kept in one folder.
+"""The ruler for evaluations: judge, palettes, textures and photos, in one folder.
 
-A ruler is made once from the training pictures by `scripts/evaluate.py`; the folder is all that a
-quick look at a trial network needs.
+`scripts/evaluate.py` makes a ruler once from the training pictures; the quick evaluation needs
+nothing but its folder.
 """
 
 from __future__ import annotations
@@ -22,19 +22,18 @@ from clipmamba.evaluate.metrics import Array
 from clipmamba.evaluate.protocol import Photo
 from clipmamba.io import read_picture
 
-WELL = 0.8  # share named right of a family that the judge knows well
+WELL = 0.8  # accuracy from which the judge knows a family well
 
 
 @dataclass(frozen=True)
 class Ruler:
-    """What pictures are measured with, the same for every row.
+    """Everything that pictures are measured with, the same for every row.
 
     Attributes:
-        judge: Fitted on real pictures.
-        accuracy: For each family, the share of real pictures that judges fitted without them
-            name right.
-        palettes: For each family, palettes of its real pictures (N, K).
-        texture: For each family, the usual texture of its real pictures' calm places.
+        judge: The judge, fitted on real pictures.
+        accuracy: Cross-validated accuracy of the judge per family.
+        palettes: Palettes (N, K) of each family's real pictures.
+        texture: Typical texture in flat areas of each family's real pictures.
     """
 
     judge: StyleJudge
@@ -44,16 +43,16 @@ class Ruler:
 
     @cached_property
     def network(self) -> StageFeatures:
-        """The judge's eyes."""
+        """The judge's feature extractor."""
         return StageFeatures()
 
     @property
     def reliable(self) -> frozenset[str]:
-        """Families that the judge knows well."""
+        """The families that the judge knows well."""
         return frozenset(name for name, share in self.accuracy.items() if share >= WELL)
 
     def save(self, folder: Path) -> None:
-        """Write the ruler into a folder; its photos stand there already."""
+        """Write the ruler to a folder, which already has its photos."""
         arrays: dict[str, Any] = {f"palettes/{name}": rows for name, rows in self.palettes.items()}
         arrays |= {name: getattr(self.judge, name) for name in ("middle", "spread")}
         arrays |= {name: getattr(self.judge, name) for name in ("weight", "bias")}
@@ -67,13 +66,13 @@ class Ruler:
 
     @classmethod
     def load(cls, folder: Path) -> Ruler:
-        """Read a ruler.
+        """Load a ruler.
 
         Raises:
-            InputError: None has been made in this folder.
+            InputError: The folder has no ruler.
         """
         if not (folder / "ruler.json").is_file():
-            raise InputError(f"no ruler in {folder}; make it by scripts/evaluate.py --data DATA")
+            raise InputError(f"no ruler in {folder}; make one with scripts/evaluate.py --data DATA")
         facts = json.loads((folder / "ruler.json").read_text())
         with np.load(folder / "ruler.npz") as arrays:
             judge = StyleJudge(
@@ -92,12 +91,12 @@ class Ruler:
 
 
 def read_photos(folder: Path, photos: Sequence[Photo], size: int) -> list[Image.Image]:
-    """The ruler's photos with their longest side at `size` px."""
+    """Read the ruler's photos, with their longest side at `size` pixels."""
     return [fit(read_picture(folder / "photos" / f"{p.name}.png"), size) for p in photos]
 
 
 def fit(image: Image.Image, size: int) -> Image.Image:
-    """The whole picture as RGB with its longest side at `size` px, smaller or larger."""
+    """Resize a picture to a longest side of `size` pixels, as RGB."""
     scale = size / max(image.size)
     wanted = (round(image.width * scale), round(image.height * scale))
     return image.convert("RGB").resize(wanted, Image.Resampling.LANCZOS)

@@ -1,4 +1,4 @@
-"""Contact sheets: pictures in rows under column labels."""
+"""Contact sheets: grids of labeled pictures."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ PROMPTS = (
     "stained glass", "art nouveau poster", "comic book", "charcoal drawing",
     "baroque painting with dramatic light", "mosaic", "pixel art",
 )  # fmt: skip
-"""The twelve styles that sheets of samples show."""
+"""The twelve styles on sample sheets."""
 
 
 def contact_sheet(
     rows: Sequence[Sequence[Image.Image]], labels: Sequence[str], gap: int = 4
 ) -> Image.Image:
-    """Draws pictures in a grid.
+    """Draw pictures in a grid with column labels.
 
     Args:
         rows: Pictures, row by row; each cell is as large as the largest picture.
-        labels: One label a column.
+        labels: One label per column.
         gap: Pixels between cells.
 
     Returns:
         An RGB picture on white.
 
     Raises:
-        ValueError: A row has another number of pictures than there are labels.
+        ValueError: The number of pictures in a row differs from the number of labels.
     """
     if any(len(row) != len(labels) for row in rows):
         raise ValueError("every row needs one picture for each label")
@@ -52,7 +52,7 @@ def contact_sheet(
 
 
 def strip(pictures: Sequence[Image.Image], gap: int = 4) -> Image.Image:
-    """Draws pictures of one height side by side, (H, sum of widths and gaps) on white."""
+    """Draw pictures of equal height side by side on white."""
     width = sum(picture.width + gap for picture in pictures) - gap
     row = Image.new("RGB", (width, pictures[0].height), "white")
     left = 0
@@ -65,11 +65,11 @@ def strip(pictures: Sequence[Image.Image], gap: int = 4) -> Image.Image:
 def labelled_sheet(
     cells: Sequence[tuple[str, Image.Image]], columns: int, gap: int = 8
 ) -> Image.Image:
-    """Draws pictures row by row, each under its own label.
+    """Draw pictures row by row, each below its own label.
 
     Args:
-        cells: Labels and pictures; a cell is as large as its row's largest.
-        columns: Cells in a row, at least 1.
+        cells: Labels and pictures; a cell is as large as the largest picture of its row.
+        columns: Cells per row, at least 1.
         gap: Pixels between cells.
 
     Returns:

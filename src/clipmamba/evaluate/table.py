@@ -1,4 +1,4 @@
-"""One row of the table: how the pictures of one method do in every column."""
+"""A row of the evaluation table: the metrics of one method's pictures."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from clipmamba.evaluate.protocol import FAMILIES, PHOTOGRAPH, Case
 from clipmamba.evaluate.ruler import Ruler
 
 CALM = frozenset(family.name for family in FAMILIES if family.calm)
-MOST_FLECKS = 1.5  # times the photo's that calm families may have
+MOST_FLECKS = 1.5  # limit of flecks for calm families, relative to the photo
 
 
 def measure(
@@ -25,18 +25,18 @@ def measure(
     cases: Sequence[Case],
     ruler: Ruler,
 ) -> dict[str, Any]:
-    """Measure what a method made.
+    """Measure the pictures of a method.
 
     Args:
-        pictures: One for each case, of its photo's size.
+        pictures: One per case, of its photo's size.
         photos: The untouched photos.
-        faces: For each photo, boxes in parts of width and height; empty where it shows none.
+        faces: For each photo, boxes of faces as fractions of width and height; may be empty.
         cases: Wordings with their families and photos.
-        ruler: What to measure with.
+        ruler: The ruler to measure with.
 
     Returns:
-        The columns by name, rounded to four places; `by_family` has named first, among three,
-        flecks and stroke size per family.
+        The columns by name, rounded to four decimals; `by_family` has top1, top3, flecks and
+        stroke size per family.
     """
     beside = [photos[case.photo] for case in cases]
     families = np.array([case.family for case in cases])
@@ -53,7 +53,7 @@ def measure(
     own = np.array(
         [
             (marks.texture_at_one_size(p, ground) + marks.QUIET)
-            / (ruler.texture[family] + marks.QUIET)  # drawings have calm places without any
+            / (ruler.texture[family] + marks.QUIET)  # drawings may have none in flat areas
             for (p, ground), family in zip(painted, families, strict=True)
         ]
     )
@@ -115,14 +115,14 @@ def _of_family(
 
 
 def markdown(rows: Mapping[str, Mapping[str, Any]]) -> str:
-    """Two tables in Markdown: a line per method; and named first, a line per family."""
+    """Format two Markdown tables: a row per method, and top1 and top3 with a row per family."""
     columns = [c for c in next(iter(rows.values())) if c != "by_family"]
     lines = ["| row | " + " | ".join(c.replace("_", " ") for c in columns) + " |"]
     lines.append("|---" * (len(columns) + 1) + "|")
     for name, row in rows.items():
         cells = [_cell(row[c]) for c in columns]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    lines += ["", "| named first, among three | " + " | ".join(rows) + " |"]
+    lines += ["", "| top1, top3 | " + " | ".join(rows) + " |"]
     lines.append("|---" * (len(rows) + 1) + "|")
     for family in dict.fromkeys(name for row in rows.values() for name in row["by_family"]):
         found = [row["by_family"].get(family) for row in rows.values()]
@@ -132,7 +132,7 @@ def markdown(rows: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _rounded(value: float) -> float | None:
-    """Four places; None, which JSON knows, where there is nothing to measure."""
+    """Round to four decimals; NaN becomes None, which JSON supports."""
     return round(float(value), 4) if np.isfinite(value) else None
 
 

@@ -1,1 +1,1 @@
-"""Thin adapters to other packages, each imported only when it is asked for."""
+"""Adapters to other models and programs, each imported only when it is needed."""

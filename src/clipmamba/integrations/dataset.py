@@ -1,8 +1,8 @@
-"""Large sets of pictures in parts: folders, parquet or webdataset shards in, shards out.
+"""Data sets of pictures in parts: folders, parquet files or webdataset shards in, shards out.
 
-A *part* is what one worker does in one go: one shard, one row group, or some files of a folder. Its
-result is one tar file that appears whole or not at all, so a run that is killed, or a worker that
-is, loses and doubles nothing: parts whose file is there are done.
+A *part* is what a worker restyles in one go: one shard, one row group, or some files of a folder.
+Its result is one tar file that appears whole or not at all. So a killed run or worker loses and
+doubles nothing: the parts whose tar file exists are done.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from clipmamba.errors import ClipmambaError, InputError
 from clipmamba.files import one_line, write_json, write_whole
 
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".avif", ".heic", ".bmp", ".gif")
-EXTENSIONS = {"jpeg": "jpg", "png": "png", "webp": "webp"}  # of the results
+EXTENSIONS = {"jpeg": "jpg", "png": "png", "webp": "webp"}  # of the results, by format
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,11 +28,11 @@ class Part:
     """Some pictures of a data set.
 
     Attributes:
-        number: Its place in the data set; the name of its result.
+        number: Its place in the data set.
         files: One shard, one parquet file, or the pictures themselves.
         base: Folder that names of pictures are relative to.
         group: Row group of a parquet file.
-        column: Column of it that holds the bytes of picture files.
+        column: Its column with the bytes of picture files; "" for other files.
     """
 
     number: int
@@ -43,8 +43,18 @@ class Part:
 
     @property
     def name(self) -> str:
-        """Of the result, without an extension."""
+        """Name of the result, without an extension."""
         return f"part-{self.number:07d}"
+
+    def to_json(self) -> str:
+        """Return what `from_json` reads."""
+        return json.dumps(dataclasses.asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Part:
+        """Read what `to_json` returned."""
+        values = json.loads(text)
+        return cls(**{**values, "files": tuple(values["files"])})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,9 +62,9 @@ class Sample:
     """A picture file.
 
     Attributes:
-        key: Its name in a shard.
+        key: Its name in the output shard, without an extension.
         source: Where it came from, for people.
-        data: The bytes, or the path of the file.
+        data: Its bytes or its path.
     """
 
     key: str
@@ -63,32 +73,33 @@ class Sample:
 
 
 def list_parts(source: Path, files_per_part: int = 256, column: str = "image") -> list[Part]:
-    """Divide a data set; the same files give the same parts.
+    """Divide a data set into parts; the same files give the same parts.
 
     Args:
-        source: A folder of webdataset shards (`*.tar`), of parquet files, or of pictures, with the
-            folders in it; or one such file.
+        source: A folder of webdataset shards (`*.tar`), of parquet files, or of pictures,
+            subfolders included; or one such file.
         files_per_part: Pictures of a folder that make a part.
         column: Column of parquet files with the bytes of a picture file, or a struct with `bytes`.
 
     Raises:
-        InputError: There is nothing to restyle, or there are several kinds.
+        InputError: There is nothing to restyle, there are files of several kinds, or a parquet
+            file can't be read or lacks the column.
     """
     base = source if source.is_dir() else source.parent
-    found = sorted(p for p in (source.rglob("*") if source.is_dir() else [source]) if p.is_file())
-    shards = [file for file in found if file.suffix == ".tar"]
-    tables = [file for file in found if file.suffix == ".parquet"]
-    pictures = [file for file in found if file.suffix.lower() in PICTURES]
+    files = sorted(p for p in (source.rglob("*") if source.is_dir() else [source]) if p.is_file())
+    shards = [file for file in files if file.suffix == ".tar"]
+    tables = [file for file in files if file.suffix == ".parquet"]
+    pictures = [file for file in files if file.suffix.lower() in PICTURES]
     kinds = [kind for kind in (shards, tables, pictures) if kind]
     if len(kinds) != 1:
-        what = "no pictures, tar or parquet files" if not kinds else "files of several kinds"
+        what = "files of several kinds" if kinds else "no pictures, tar or parquet files"
         raise InputError(f"{source} has {what}; give pictures, tar files or parquet files")
     if shards:
         return [Part(n, (str(file),), str(base)) for n, file in enumerate(shards)]
     if pictures:
         starts = range(0, len(pictures), files_per_part)
         runs = [tuple(map(str, pictures[s : s + files_per_part])) for s in starts]
-        return [Part(n, files, str(base)) for n, files in enumerate(runs)]
+        return [Part(n, names, str(base)) for n, names in enumerate(runs)]
     groups = [(file, group) for file in tables for group in range(_row_groups(file, column))]
     return [Part(n, (str(f),), str(base), group, column) for n, (f, group) in enumerate(groups)]
 
@@ -96,18 +107,22 @@ def list_parts(source: Path, files_per_part: int = 256, column: str = "image") -
 def _row_groups(file: Path, column: str) -> int:
     import pyarrow.parquet
 
-    table = pyarrow.parquet.ParquetFile(file)
-    if column not in table.schema_arrow.names:
-        names = ", ".join(table.schema_arrow.names)
-        raise InputError(f"{file} has no column {column!r}; --column names one of: {names}")
-    return int(table.num_row_groups)
+    try:
+        with pyarrow.parquet.ParquetFile(file) as table:
+            names, count = table.schema_arrow.names, int(table.num_row_groups)
+    except (OSError, ValueError) as error:  # pyarrow's own errors are ValueErrors
+        raise InputError(f"can't read {file}: {one_line(error)}") from error
+    if column not in names:
+        listed = ", ".join(names)
+        raise InputError(f"{file} has no column {column!r}; --column names one of: {listed}")
+    return count
 
 
 def read_part(part: Part) -> Iterator[Sample]:
-    """The pictures of a part, one at a time.
+    """Yield the pictures of a part.
 
     Raises:
-        InputError: The file of the part can't be read.
+        InputError: A shard or parquet file can't be read.
     """
     first = Path(part.files[0])
     try:
@@ -120,15 +135,16 @@ def read_part(part: Part) -> Iterator[Sample]:
                 file = Path(name)
                 key = f"{part.number:07d}-{number:05d}"
                 yield Sample(key, str(file.relative_to(part.base)), file)
-    except (OSError, tarfile.TarError) as error:
+    except (OSError, tarfile.TarError, ValueError) as error:
         raise InputError(f"can't read {first}: {one_line(error)}") from error
 
 
 def _rows(part: Part, file: Path) -> Iterator[Sample]:
     import pyarrow.parquet
 
-    table = pyarrow.parquet.ParquetFile(file).read_row_group(part.group, columns=[part.column])
-    for number, value in enumerate(table.column(part.column)):
+    with pyarrow.parquet.ParquetFile(file) as table:
+        cells = table.read_row_group(part.group, columns=[part.column]).column(part.column)
+    for number, value in enumerate(cells):
         cell = value.as_py()
         data = cell.get("bytes") if isinstance(cell, dict) else cell
         source = f"{file.relative_to(part.base)}, group {part.group}, row {number}"
@@ -136,33 +152,35 @@ def _rows(part: Part, file: Path) -> Iterator[Sample]:
 
 
 def _members(part: Part, shard: Path) -> Iterator[Sample]:
-    """Pictures of a shard; what belongs to none, such as captions, is passed over."""
+    """Yield the first picture of each sample of a shard; captions and the like are skipped."""
+    last = ""
     with tarfile.open(shard, "r|") as archive:
         for member in archive:
-            stem, dot, extension = Path(member.name).name.partition(".")
-            if member.isfile() and dot and f".{extension.lower()}" in PICTURES:
+            stem, _, extension = Path(member.name).name.partition(".")
+            key = str(Path(member.name).with_name(stem)) if stem else ""
+            if member.isfile() and key and key != last and f".{extension.lower()}" in PICTURES:
+                last = key
                 content = archive.extractfile(member)
                 assert content is not None
-                key = str(Path(member.name).with_name(stem))
                 yield Sample(key, f"{shard.relative_to(part.base)}/{member.name}", content.read())
 
 
 def restyle_part(
     part: Part, output: Path, restyle: Callable[[bytes | Path], bytes], extension: str
 ) -> tuple[int, int]:
-    """Restyle the pictures of a part into one shard, unless that is there.
+    """Restyle the pictures of a part into one shard, unless the shard exists.
 
-    Failures go into a list beside it, one JSON object per picture, before the shard appears. So
-    does a shard that ends early: what was read of it is kept.
+    Pictures that fail are listed in a file beside the shard, one JSON object per picture. Of a
+    shard that ends early, the pictures before its end are restyled and the rest is one failure.
 
     Args:
         part: The part.
-        output: Folder; gets `part-0000000.tar` and, where any failed, a `.failures.jsonl`.
-        restyle: Gives the result's bytes; a `ClipmambaError` is a failure of that picture alone.
-        extension: Of the results, without a dot.
+        output: Folder for `part-0000000.tar` and, with failures, `part-0000000.failures.jsonl`.
+        restyle: Returns the bytes of the result; a `ClipmambaError` is a failure of that picture.
+        extension: Extension of the results, without a dot.
 
     Returns:
-        Pictures restyled and failed now; zeros where the shard was there.
+        The numbers of pictures restyled and failed; zeros if the shard exists.
     """
     target = output / f"{part.name}.tar"
     if target.exists():
@@ -177,39 +195,78 @@ def restyle_part(
                     failures.append({"source": sample.source, "error": one_line(error)})
                     continue
                 note = json.dumps({"source": sample.source}).encode()
-                for end, data in ((extension, result), ("json", note)):
-                    member = tarfile.TarInfo(f"{sample.key}.{end}")
-                    member.size = len(data)
-                    archive.addfile(member, io.BytesIO(data))
+                _add(archive, f"{sample.key}.{extension}", result)
+                _add(archive, f"{sample.key}.json", note)
                 done += 1
         except InputError as error:
             failures.append({"source": part.files[0], "error": one_line(error)})
-        if failures:
-            with write_whole(output / f"{part.name}.failures.jsonl") as listed:
-                listed.write_text("".join(json.dumps(f) + "\n" for f in failures))
+        if not (done or failures):
+            failures.append({"source": part.files[0], "error": "there are no pictures in it"})
+        _write_failures(output / f"{part.name}.failures.jsonl", failures)
     return done, len(failures)
 
 
+def _add(archive: tarfile.TarFile, name: str, data: bytes) -> None:
+    member = tarfile.TarInfo(name)  # of time 0, so that equal results make equal shards
+    member.size = len(data)
+    archive.addfile(member, io.BytesIO(data))
+
+
+def _write_failures(file: Path, failures: Sequence[dict[str, str]]) -> None:
+    if failures:
+        with write_whole(file) as hidden:
+            hidden.write_text("".join(json.dumps(row) + "\n" for row in failures), "utf-8")
+    else:
+        file.unlink(missing_ok=True)  # of a try that was killed
+
+
 def begin_run(output: Path, parts: Sequence[Part], settings: dict[str, Any]) -> list[Part]:
-    """Note what a run does, and give the parts that are left.
+    """Record a run's settings in `run.json`, and return the parts that remain to do.
+
+    Args:
+        output: Folder for the results.
+        parts: All parts of the data set.
+        settings: Everything that the results depend on, as JSON holds it.
 
     Raises:
-        InputError: The folder holds results of other pictures, or of other settings.
+        InputError: The folder holds results of other files or with other settings.
     """
     digest = hashlib.blake2b(digest_size=8)
     for part in parts:
         digest.update(repr((part.files, part.group, part.column)).encode())
-    told = {"parts": len(parts), "files": digest.hexdigest(), **settings}
+    listed = {"parts": len(parts), "files": digest.hexdigest(), **settings}
+    wanted = json.loads(json.dumps(listed))  # as it will be read again
     record = output / "run.json"
     if record.is_file():
         before = json.loads(record.read_text(encoding="utf-8"))
-        changed = sorted(k for k in {*told, *before} if told.get(k) != before.get(k))
+        changed = sorted(k for k in {*wanted, *before} if wanted.get(k) != before.get(k))
         if changed:
             raise InputError(
                 f"{output} was begun with other {', '.join(changed)}; give what {record} says, "
                 "or another folder"
             )
     else:
-        write_json(record, told)
+        write_json(record, wanted)
+    return missing_parts(output, parts)
+
+
+def missing_parts(output: Path, parts: Sequence[Part]) -> list[Part]:
+    """Return the parts whose shard does not exist."""
     done = {file.name for file in output.glob("part-*.tar")}
     return [part for part in parts if f"{part.name}.tar" not in done]
+
+
+def finish_run(output: Path, parts: Sequence[Part]) -> tuple[int, int]:
+    """Check the results of a run; once complete, remove what killed workers left behind.
+
+    Returns:
+        The numbers of missing parts and of failed pictures.
+    """
+    missing = len(missing_parts(output, parts))
+    if not missing:
+        for hidden in output.glob(".clipmamba-*"):
+            hidden.unlink(missing_ok=True)
+    failed = 0
+    for file in output.glob("part-*.failures.jsonl"):
+        failed += len(file.read_text(encoding="utf-8").splitlines())
+    return missing, failed

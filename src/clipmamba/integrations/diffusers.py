@@ -1,4 +1,4 @@
-"""The pipeline as its users know one from diffusers."""
+"""The pipeline with the interface of diffusers."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ OutputType = Literal["pil", "np", "pt"]
 
 
 class StylizeDiffusionPipeline(DiffusionPipeline):  # type: ignore[misc]
-    """Restyle pictures, with the names and habits of diffusers' image-to-image pipelines.
+    """Restyles pictures, with the conventions of diffusers' image-to-image pipelines.
 
         pipe = StylizeDiffusionPipeline.from_pretrained().to("cuda")
         pipe(image, "ukiyo-e", generator=torch.Generator().manual_seed(7)).images[0]
 
-    There is no diffusion in it: one pass of the network per picture, computed in float32. This file
-    (`__file__`) is also a custom pipeline, with which diffusers loads a folder of ours:
+    There is no diffusion: the network runs once per picture, in float32. This file (`__file__`) is
+    also a custom pipeline, with which diffusers itself can load a saved folder:
 
         DiffusionPipeline.from_pretrained(folder, custom_pipeline=FILE, trust_remote_code=True)
 
     Args:
-        pipeline: what does the work; None for the weights of the folder that diffusers loads, or
-            else the default ones.
-        clip: as `model_index.json` has it, which names the CLIP of the weights beside it.
-        guidance: the same.
+        pipeline: the pipeline to wrap; None for the weights of the folder that diffusers loads, or
+            the default ones.
+        clip: the CLIP model's name, from `model_index.json`.
+        guidance: the guidance, from `model_index.json`.
     """
 
     def __init__(
@@ -49,27 +49,27 @@ class StylizeDiffusionPipeline(DiffusionPipeline):  # type: ignore[misc]
 
     @property
     def pipeline(self) -> StylizePipeline:
-        """What does the work; loaded when it is first needed."""
+        """The wrapped pipeline, loaded on first use."""
         if self._pipeline is None:
-            folder = self.config.get("_name_or_path")  # diffusers writes it when it has loaded
+            folder = self.config.get("_name_or_path")  # set by diffusers after loading
             self._pipeline = StylizePipeline.from_pretrained(folder or None, "cpu")
         return self._pipeline
 
     @classmethod
     def from_pretrained(cls, path: str | os.PathLike[str] | None = None, **options: Any) -> Self:
-        """Load a folder of `save_pretrained`, or of `StylizePipeline`'s; None for the default.
+        """Load a folder saved by this class or by `StylizePipeline`.
 
         Args:
-            path: the folder.
-            options: `torch_dtype`, which can only be float32.
+            path: the folder, or the name of a model of the Hub such as "user/name@v1".
+            options: `torch_dtype`, which must be float32.
 
         Raises:
-            InputError: there is another option or dtype.
+            InputError: another option or dtype is given.
             WeightsError: weights are missing, damaged or do not fit.
         """
         _refuse_dtype(options.pop("torch_dtype", None))
         if options:
-            raise InputError(f"there is no option {next(iter(options))!r}; only torch_dtype")
+            raise InputError(f"unknown option {next(iter(options))!r}; only torch_dtype is known")
         return cls(StylizePipeline.from_pretrained(path, "cpu"))
 
     def save_pretrained(
@@ -78,13 +78,13 @@ class StylizeDiffusionPipeline(DiffusionPipeline):  # type: ignore[misc]
         safe_serialization: bool = True,
         variant: str | None = None,
     ) -> None:
-        """Write a folder that `from_pretrained`, `StylizePipeline` and `--model` load.
+        """Save a folder that `from_pretrained`, `StylizePipeline` and `--model` can load.
 
         Raises:
-            InputError: anything but safetensors of one variant is asked for.
+            InputError: `safe_serialization` is False, or a `variant` is given.
         """
         if not safe_serialization or variant is not None:
-            raise InputError("weights are saved as safetensors, in one variant")
+            raise InputError("weights are saved as safetensors only, without variants")
         self.pipeline.save_pretrained(save_directory)
 
     @property
@@ -95,19 +95,19 @@ class StylizeDiffusionPipeline(DiffusionPipeline):  # type: ignore[misc]
 
     @property
     def device(self) -> torch.device:
-        """Where the network computes."""
+        """The network's device."""
         return self.pipeline.device
 
     @property
     def dtype(self) -> torch.dtype:
-        """The type that the network computes in."""
+        """The network's dtype, float32."""
         return torch.float32
 
     def to(self, *args: Any, **kwargs: Any) -> Self:
         """Move all modules to a device.
 
         Raises:
-            InputError: a dtype other than float32 is asked for.
+            InputError: a dtype other than float32 is given.
         """
         device, dtype, *_ = torch._C._nn._parse_to(*args, **kwargs)
         _refuse_dtype(dtype)
@@ -134,17 +134,17 @@ class StylizeDiffusionPipeline(DiffusionPipeline):  # type: ignore[misc]
         Args:
             image: a PIL image, a path, an array (H, W, 3), a tensor (3, H, W) or (B, 3, H, W) in
                 [0, 1], or a list of these.
-            prompt: words for the style, or a list with those of each picture.
-            style_image: a picture that shows the style, beside the words or in their place.
-            strength: 0 gives the photo back, 1 the full style, up to 1.5 exaggerates.
+            prompt: a prompt, or a list with one per picture.
+            style_image: a style picture, with the prompt or instead of it.
+            strength: 0 returns the photo, 1 is the full style, up to 1.5 exaggerates.
             generator: draws the variant of the style: one for all pictures, or one for each.
             output_type: "pil" images, "np" arrays (H, W, 3) or "pt" tensors (3, H, W) in [0, 1].
-            return_dict: whether to give an object with `.images`, or a tuple.
-            callback_on_step_end: called after each picture with this pipeline, its number, how
-                many there are, and {"image": the picture}.
+            return_dict: whether to return an object with `.images` instead of a tuple.
+            callback_on_step_end: called after each picture with this pipeline, the picture's
+                index, the number of pictures, and {"image": the picture}.
 
         Returns:
-            The pictures as a list; arrays or tensors of one size as one, with a dimension in front.
+            A list of pictures; arrays or tensors of equal size are stacked along a new first axis.
 
         Raises:
             InputError: a picture or an option can't be used.
@@ -186,7 +186,7 @@ def _for_each(value: Any, count: int, what: str) -> list[Any]:
     if not isinstance(value, list | tuple):
         return [value] * count
     if len(value) != count:
-        raise InputError(f"there are {len(value)} {what} for {count} pictures; give one for each")
+        raise InputError(f"got {len(value)} {what} for {count} pictures; give one for each")
     return list(value)
 
 

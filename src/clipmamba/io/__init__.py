@@ -1,4 +1,4 @@
-"""Pictures in and out: orientation, color profile, transparency, metadata, safe writing."""
+"""Reading and writing of pictures: orientation, color profiles, transparency, metadata."""
 
 from __future__ import annotations
 

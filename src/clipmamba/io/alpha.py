@@ -1,4 +1,4 @@
-"""Colors that transparency hides."""
+"""Colors below full transparency."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ if TYPE_CHECKING:
 
 
 def fill_hidden(pixels: NDArray[np.float32], opacity: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Continue the visible colors below what is fully transparent.
+    """Fill fully transparent pixels with the visible colors around them.
 
-    What lies there is any color at all, often black, and a network that looks at a neighborhood
-    would draw it into the visible edge. The colors come from a pyramid of means weighted by
-    opacity (push-pull; Gortler et al., "The Lumigraph", SIGGRAPH 1996).
+    The stored colors of such pixels are arbitrary, often black, and a network with a receptive
+    field would bleed them into the visible edge. The fill comes from a pyramid of means weighted
+    by opacity (push-pull; Gortler et al., "The Lumigraph", SIGGRAPH 1996).
 
     Args:
         pixels: (H, W, 3).
         opacity: (H, W) in [0, 1].
 
     Returns:
-        (H, W, 3): `pixels` where `opacity` is above 0; all of `pixels` where it is nowhere.
+        (H, W, 3); equal to `pixels` where `opacity` is above 0, or everywhere if it never is.
     """
     import numpy as np
 
@@ -35,7 +35,7 @@ def fill_hidden(pixels: NDArray[np.float32], opacity: NDArray[np.float32]) -> ND
 
 
 def _means(sums: Floats, weights: Floats) -> Floats:
-    """Weighted means (H, W, 3); where there is no weight, those of the next coarser level."""
+    """Compute weighted means (H, W, 3), from the next coarser level where the weight is 0."""
     import numpy as np
 
     known = weights > 0

@@ -1,4 +1,4 @@
-"""Colors described by the numbers of ITU-T H.273, as PNG's cICP and HEIF's nclx have them."""
+"""Color code points of ITU-T H.273, as in PNG's cICP and HEIF's nclx."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _HDR = {16: "PQ", 18: "HLG"}
 
 
 def refuse_hdr(transfer: int, name: str) -> None:
-    """Refuse a picture whose levels stand for more light than a display's white.
+    """Refuse an HDR picture.
 
     Raises:
         InputError: the transfer function is PQ or HLG.
@@ -35,22 +35,22 @@ def refuse_hdr(transfer: int, name: str) -> None:
 
 
 def cicp_colors(primaries: int, transfer: int) -> Colors | None:
-    """What the numbers describe; None if they are not known."""
+    """Look up a color space by its code points; None if they are unknown."""
     if primaries not in _PRIMARIES or transfer not in _TRANSFERS:
         return None
     return with_curve(_PRIMARIES[primaries], _TRANSFERS[transfer])
 
 
 def with_curve(points: Colors, curve: Curve) -> Colors:
-    """The same primaries and white with another curve."""
+    """Replace the transfer curve of a color space."""
     return Colors(points.red, points.green, points.blue, curve, points.white)
 
 
-def profile_of(colors: Colors, *, grey: bool = False) -> bytes | None:
-    """An ICC profile of the colors; None for sRGB, and with a warning where there can be none."""
+def profile_of(colors: Colors, *, gray: bool = False) -> bytes | None:
+    """Make an ICC profile; None for sRGB, or with a warning if the colors are unusable."""
     if colors.is_nearly(SRGB):
         return None
-    profile = make_profile(colors, grey=grey) if 0.1 <= colors.curve.gamma <= 10 else None
+    profile = make_profile(colors, gray=gray) if 0.1 <= colors.curve.gamma <= 10 else None
     if profile is None:
-        logger.warning("unusable description of its colors, sRGB assumed")
+        logger.warning("unusable color description, sRGB assumed")
     return profile

@@ -1,4 +1,4 @@
-"""Color profiles: any picture to sRGB for the model, and back into the photo's own colors."""
+"""Color management: from any picture to sRGB for the network, and back to the photo's profile."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("clipmamba")
 
-LUMA = (0.2126, 0.7152, 0.0722)  # Rec. 709: parts of red, green and blue in brightness
-_ROWS = 256  # worked on at a time: no copies of a large picture
-_PLACES = 86  # of the table for 16-bit color: every third of the 256 levels
+LUMA = (0.2126, 0.7152, 0.0722)  # Rec. 709 luma weights of red, green and blue
+_ROWS = 256  # rows processed at a time, to avoid copies of a large picture
+_PLACES = 86  # grid points per channel of the 16-bit color table: every third of 256 levels
 _SIXTEEN_BIT = frozenset({"I", "I;16", "I;16B", "I;16L", "I;16N"})
-_EIGHT_BIT = {  # mode -> the plain mode that an ICC profile speaks about
+_EIGHT_BIT = {  # Pillow mode -> the mode that an ICC profile applies to
     "1": "L",
     "L": "L",
     "LA": "L",
@@ -39,11 +39,12 @@ _EIGHT_BIT = {  # mode -> the plain mode that an ICC profile speaks about
 
 
 def to_srgb(picture: Image.Image) -> tuple[NDArray[np.float32], Image.Image | None]:
-    """Give a picture's colors as sRGB, and its transparency beside them.
+    """Convert a picture to sRGB colors and a separate alpha channel.
 
-    An embedded ICC profile is followed (relative colorimetric, black point compensation); a
-    picture without one is sRGB. Colors outside sRGB become the nearest inside. Sixteen bits keep
-    their precision. Below full transparency the visible colors go on.
+    An embedded ICC profile is applied (relative colorimetric, black point compensation); a
+    picture without one is taken as sRGB. Colors outside sRGB are clipped to the nearest inside.
+    16-bit pictures keep their precision. Fully transparent pixels are filled with the visible
+    colors around them.
 
     Args:
         picture: an image as :func:`read_picture` returns it.
@@ -52,22 +53,22 @@ def to_srgb(picture: Image.Image) -> tuple[NDArray[np.float32], Image.Image | No
         ``(pixels, alpha)``: float32 (H, W, 3) in [0, 1], and an ``L`` image or None.
 
     Raises:
-        InputError: the picture's mode can't be shown as sRGB (float, Lab ...).
+        InputError: the picture's mode can't be converted to sRGB (float, Lab ...).
     """
     import numpy as np
 
     profile = picture.info.get("icc_profile")
     if picture.mode in _SIXTEEN_BIT:
-        greys = np.asarray(picture).astype(np.float32) / 65535
-        if greys.size and not 0 <= greys.min() <= greys.max() <= 1:
+        grays = np.asarray(picture).astype(np.float32) / 65535
+        if grays.size and not 0 <= grays.min() <= grays.max() <= 1:
             raise InputError("a 32-bit picture can't be read; save it with 8 or 16 bits first")
-        # A grey profile is a curve: take it at 256 places, read the 65536 levels off by lines.
+        # A gray profile is a curve: sample it at 256 points and interpolate the 65536 levels.
         curve = _to_srgb_image(Image.linear_gradient("L").resize((1, 256)), profile)
         places = np.linspace(0, 1, 256, dtype=np.float32)
         values = np.asarray(curve, dtype=np.float32)[:, 0] / 255
-        channels = [np.interp(greys, places, values[:, c]) for c in range(3)]
+        channels = [np.interp(grays, places, values[:, c]) for c in range(3)]
         alpha = None
-        if isinstance(hidden := picture.info.get("transparency"), int):  # a level stands for it
+        if isinstance(hidden := picture.info.get("transparency"), int):  # a transparent level
             opacity = np.where(np.asarray(picture) == hidden, 0, 255)
             alpha = Image.fromarray(opacity.astype(np.uint8))
         return np.stack(channels, axis=-1).astype(np.float32), alpha
@@ -84,10 +85,10 @@ def to_srgb(picture: Image.Image) -> tuple[NDArray[np.float32], Image.Image | No
         pixels = levels[..., :3].astype(np.float32)
         pixels /= np.float32(65535)
         if profile:
-            pixels = _through_table(pixels, _to_srgb_image(_colour_cube(), profile))
+            pixels = _through_table(pixels, _to_srgb_image(_color_cube(), profile))
     else:
-        colours = _to_srgb_image(picture.convert(_EIGHT_BIT[picture.mode]), profile)
-        pixels = np.asarray(colours, dtype=np.float32)
+        colors = _to_srgb_image(picture.convert(_EIGHT_BIT[picture.mode]), profile)
+        pixels = np.asarray(colors, dtype=np.float32)
         pixels /= np.float32(255)  # in place: no copy of a large picture
     if alpha is not None:
         pixels = fill_hidden(pixels, np.asarray(alpha, dtype=np.float32) / np.float32(255))
@@ -100,20 +101,20 @@ def from_srgb(
     like: Image.Image | None = None,
     untouched: NDArray[np.bool_] | None = None,
 ) -> Image.Image:
-    """Make a picture of sRGB colors; the other direction of :func:`to_srgb`.
+    """Make a picture from sRGB colors; the inverse of :func:`to_srgb`.
 
     Args:
         pixels: float (H, W, 3); clamped to [0, 1].
         alpha: an ``L`` image of the same size, or None for an opaque picture.
-        like: the photo whose colors, depth, EXIF, XMP and resolution the picture takes over:
-            with an RGB or CMYK profile it is converted back into that; with another one it
-            becomes RGB with the profile of sRGB.
-        untouched: (H, W), where the colors are still those of `like`, which is of the same size:
-            its own values are taken over there, and what sRGB can't hold is not lost.
+        like: the photo to take profile, bit depth, EXIF, XMP and resolution from. The picture is
+            converted back to its RGB or CMYK profile; with any other profile it becomes RGB with
+            an sRGB profile.
+        untouched: boolean (H, W), true where the colors equal those of `like`, which must have the
+            same size: its original values are copied there, including colors outside sRGB.
 
     Returns:
-        An ``RGB`` or ``RGBA`` image, or ``CMYK`` where `like` is that with a profile. With its 16
-        bits where `like` has them.
+        An ``RGB`` or ``RGBA`` image, or ``CMYK`` if `like` is CMYK with a profile; with 16 bits if
+        `like` has them.
     """
     import numpy as np
 
@@ -122,9 +123,9 @@ def from_srgb(
     own = None if like is None else deep_levels(like)
     if like is not None and (own is not None or like.mode in _SIXTEEN_BIT):
         if tagged:
-            cube, profile = _to_own_profile(_colour_cube(), like)
+            cube, profile = _to_own_profile(_color_cube(), like)
             pixels = _through_table(pixels, cube)
-        levels = _quantised(pixels, np.dtype(np.uint16))
+        levels = _quantized(pixels, np.dtype(np.uint16))
         if own is not None and untouched is not None and profile == like.info.get("icc_profile"):
             levels[untouched] = own[untouched, :3]
         if alpha is not None:
@@ -134,7 +135,7 @@ def from_srgb(
             levels = np.dstack([levels, opacity])
         image = high_bytes(levels)
     else:
-        image = Image.fromarray(_quantised(pixels, np.dtype(np.uint8)))
+        image = Image.fromarray(_quantized(pixels, np.dtype(np.uint8)))
         if like is not None and tagged:
             image, profile = _to_own_profile(image, like)
             if untouched is not None and profile == like.info["icc_profile"]:
@@ -150,7 +151,7 @@ def from_srgb(
 
 
 def as_srgb(picture: Image.Image) -> Image.Image:
-    """The same picture in sRGB, ``RGB`` or ``RGBA``; keeps its metadata."""
+    """Convert a picture to sRGB, ``RGB`` or ``RGBA``; keeps its metadata."""
     pixels, alpha = to_srgb(picture)
     image = from_srgb(pixels, alpha)
     image.info = {key: value for key, value in picture.info.items() if key != "transparency"}
@@ -161,11 +162,11 @@ def as_srgb(picture: Image.Image) -> Image.Image:
 
 @lru_cache(maxsize=1)
 def srgb_profile() -> bytes:
-    """Give an ICC profile of sRGB, the same bytes every time."""
+    """Make an ICC profile of sRGB, with the same bytes every time."""
     from PIL import ImageCms
 
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    # Bytes 24 to 36 of an ICC header are the date of making: a fixed one makes equal files equal.
+    # Bytes 24 to 36 of an ICC header are the creation date: a fixed one makes files reproducible.
     date = b"".join(number.to_bytes(2, "big") for number in (2000, 1, 1, 0, 0, 0))
     return profile[:24] + date + profile[36:]
 
@@ -183,8 +184,8 @@ def _to_srgb_image(image: Image.Image, profile: bytes | None) -> Image.Image:
         return image.convert("RGB")
 
 
-def _quantised(pixels: NDArray[np.float32], kind: np.dtype[Any]) -> NDArray[Any]:
-    """Colors as whole numbers over the range of a type."""
+def _quantized(pixels: NDArray[np.float32], kind: np.dtype[Any]) -> NDArray[Any]:
+    """Quantize colors in [0, 1] to the full range of an integer type."""
     import numpy as np
 
     levels = np.empty(pixels.shape, kind)
@@ -194,24 +195,24 @@ def _quantised(pixels: NDArray[np.float32], kind: np.dtype[Any]) -> NDArray[Any]
     return levels
 
 
-def _colour_cube() -> Image.Image:
-    """All colors of `_PLACES` places a channel, blue running fastest."""
+def _color_cube() -> Image.Image:
+    """Make a grid of all colors with `_PLACES` points per channel, blue varying fastest."""
     import numpy as np
 
     places = np.linspace(0, 255, _PLACES).astype(np.uint8)
-    colours = np.stack(np.meshgrid(places, places, places, indexing="ij"), axis=-1)
-    return Image.fromarray(colours.reshape(_PLACES**2, _PLACES, 3))
+    colors = np.stack(np.meshgrid(places, places, places, indexing="ij"), axis=-1)
+    return Image.fromarray(colors.reshape(_PLACES**2, _PLACES, 3))
 
 
 def _through_table(pixels: NDArray[np.float32], cube: Image.Image) -> NDArray[np.float32]:
-    """Convert colors by what became of `_colour_cube`: Pillow converts with 8 bits only.
+    """Convert colors with a 3D lookup table, since Pillow converts 8 bits only.
 
     Args:
         pixels: (H, W, 3) in [0, 1].
-        cube: the converted cube, ``RGB``.
+        cube: the converted `_color_cube`, ``RGB``.
 
     Returns:
-        (H, W, 3), interpolated, so that fine steps stay fine.
+        (H, W, 3), interpolated between the grid points.
     """
     import numpy as np
     import torch
@@ -229,7 +230,7 @@ def _through_table(pixels: NDArray[np.float32], cube: Image.Image) -> NDArray[np
 
 
 def _to_own_profile(image: Image.Image, like: Image.Image) -> tuple[Image.Image, bytes]:
-    """An sRGB image in the colors of `like`, with the profile that it now has."""
+    """Convert an sRGB image to the profile of `like`; return it with the profile it now has."""
     from PIL import ImageCms
 
     profile: bytes = like.info["icc_profile"]
@@ -237,7 +238,7 @@ def _to_own_profile(image: Image.Image, like: Image.Image) -> tuple[Image.Image,
     if mode is not None and mode == _EIGHT_BIT.get(like.mode):
         try:
             return _convert(image, srgb_profile(), profile, mode), profile
-        except (ImageCms.PyCMSError, OSError):  # damaged, or good for reading only
+        except (ImageCms.PyCMSError, OSError):  # damaged, or an input-only profile
             pass
     return image, srgb_profile()
 

@@ -1,4 +1,4 @@
-"""Between arrays (H, W, C) and tensors (B, C, H, W)."""
+"""Conversions between arrays (H, W, C) and tensors (B, C, H, W)."""
 
 from __future__ import annotations
 
@@ -9,22 +9,23 @@ import torch
 from numpy.typing import NDArray
 
 from clipmamba.errors import InputError
+from clipmamba.io.color import LUMA
 
-# Resampling overshoots [0, 1] a little; 0..255 by mistake is far outside.
+# Resampling overshoots [0, 1] a little; pictures in 0..255 are far outside.
 _SLACK = 0.5
 
 
 def array_to_tensor(array: NDArray[Any]) -> torch.Tensor:
-    """Turn a picture as an array into a batch of one.
+    """Convert an array to a batch of one picture.
 
     Args:
-        array: (H, W, C), unsigned integers over their whole range or floats in [0, 1].
+        array: (H, W, C), unsigned integers over their full range or floats in [0, 1].
 
     Returns:
         float32 (1, C, H, W) in [0, 1].
 
     Raises:
-        InputError: another number of axes, no pixels, another type or range.
+        InputError: wrong number of axes, no pixels, wrong dtype or range.
     """
     if array.ndim != 3 or 0 in array.shape:
         raise InputError(f"an array must have the shape (H, W, C), not {array.shape}")
@@ -40,28 +41,49 @@ def array_to_tensor(array: NDArray[Any]) -> torch.Tensor:
 
 
 def tensor_to_array(tensor: torch.Tensor, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Turn a batch of one back into an array of the given type.
+    """Convert a batch of one picture to an array of the given dtype.
 
     Args:
         tensor: (1, C, H, W) in [0, 1].
-        dtype: an unsigned integer type (rounded to its range) or a float type.
+        dtype: an unsigned integer type (scaled to its full range and rounded) or a float type.
 
     Returns:
         (H, W, C).
     """
     array = tensor.detach()[0].permute(1, 2, 0).cpu().numpy()
     if np.issubdtype(dtype, np.unsignedinteger):
-        # uint16 needs more than float16 would hold, uint8 nothing; float64 is exact for both.
+        # float16 could not hold the levels of uint16; float64 is exact.
         array = np.rint(array.astype(np.float64) * np.iinfo(dtype).max)
     return np.ascontiguousarray(array, dtype)
+
+
+def resize(pictures: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """Resize pictures (B, C, H, W); bicubic, antialiased."""
+    if pictures.shape[2:] == (height, width):
+        return pictures
+    return torch.nn.functional.interpolate(
+        pictures, (height, width), mode="bicubic", antialias=True, align_corners=False
+    )
+
+
+def rescale(pictures: torch.Tensor, factor: float) -> torch.Tensor:
+    """Resize pictures (B, C, H, W) by a factor, to at least one pixel; see `resize`."""
+    height, width = (max(1, round(side * factor)) for side in pictures.shape[2:])
+    return resize(pictures, height, width)
+
+
+def luma(pictures: torch.Tensor) -> torch.Tensor:
+    """Compute the Rec. 709 luma (B, 1, H, W) of sRGB pictures (B, 3, H, W), without linearizing."""
+    weights = torch.tensor(LUMA, device=pictures.device, dtype=pictures.dtype)[:, None, None]
+    return (pictures * weights).sum(1, keepdim=True)
 
 
 def check_range(images: torch.Tensor) -> None:
     """Refuse values that can't be a picture in [0, 1].
 
     Raises:
-        InputError: NaN, infinity, or values far outside, as of a picture in 0..255.
+        InputError: NaN, infinity, or values far outside, such as 0..255.
     """
     low, high = (float(value) for value in images.detach().aminmax())
     if not -_SLACK <= low <= high <= 1 + _SLACK:
-        raise InputError(f"pixel values must lie in [0, 1], found {low:g} to {high:g}")
+        raise InputError(f"pixel values must be in [0, 1], found {low:g} to {high:g}")

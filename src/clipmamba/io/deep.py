@@ -1,9 +1,9 @@
-"""Color with sixteen bits a channel, which Pillow reads and writes with eight.
+"""16-bit color, which Pillow reads and writes with 8 bits only.
 
-Pillow decodes a PNG to the high bytes. Decoded once more as if its bytes were swapped, the file
-gives the low ones; a TIFF is read by :mod:`clipmamba.io.tiff`. The levels are kept beside the 8-bit
-picture, in a place that Pillow's own operations do not copy: a picture that was changed since is an
-ordinary 8-bit picture.
+Pillow decodes a 16-bit PNG to the high bytes. Decoding it again with swapped byte order gives the
+low bytes; a TIFF is read by :mod:`clipmamba.io.tiff`. The 16-bit levels are stored on the 8-bit
+image, in an attribute that Pillow's operations do not copy: once modified, the image is an ordinary
+8-bit one.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ if TYPE_CHECKING:
 
 DEEP_FORMATS = frozenset({"PNG", "TIFF"})
 _KEY = "_clipmamba_deep"
-_ROWS = 256  # worked on at a time: no copies of a large picture
-_RAW = re.compile(r"(RGB|RGBA|RGBX);16([LBN])")  # Pillow's words for the layout of a file's pixels
+_ROWS = 256  # rows processed at a time, to avoid copies of a large picture
+_RAW = re.compile(r"(RGB|RGBA|RGBX);16([LBN])")  # Pillow's raw modes of 16-bit color
 _SWAPPED = {"L": "B", "B": "L", "N": "B" if sys.byteorder == "little" else "L"}
-_IMAGE_WIDTH, _BITS_PER_SAMPLE = 256, 258  # tags of TIFF
+_IMAGE_WIDTH, _BITS_PER_SAMPLE = 256, 258  # TIFF tags
 
 
 def swap_bytes(image: Image.Image) -> bool:
-    """Let an opened file of 16-bit color decode to its low bytes.
+    """Make an opened file of 16-bit color decode to its low bytes.
 
     Args:
-        image: just opened, not loaded.
+        image: opened, but not yet loaded.
 
     Returns:
-        Whether it is such a file; if not, it is left as it was.
+        True if the file has 16-bit color; otherwise the image is left unchanged.
     """
     found = False
 
@@ -61,7 +61,7 @@ def swap_bytes(image: Image.Image) -> bool:
 
 
 def join_bytes(high: Image.Image, low: Image.Image) -> Deep:
-    """The levels (H, W, 3 or 4) of the two halves of their bytes."""
+    """Join high and low bytes to 16-bit levels (H, W, 3 or 4)."""
     import numpy as np
 
     levels = np.asarray(high).astype(np.uint16)
@@ -71,27 +71,27 @@ def join_bytes(high: Image.Image, low: Image.Image) -> Deep:
 
 
 def attach(image: Image.Image, levels: Deep | None) -> Image.Image:
-    """Keep the levels beside the picture of their high bytes."""
+    """Store 16-bit levels on the image of their high bytes."""
     if levels is not None:
         vars(image)[_KEY] = levels
     return image
 
 
 def with_levels(image: Image.Image, levels: Deep) -> Image.Image:
-    """The picture as read with its levels; a color that stands for transparency becomes alpha."""
+    """Store 16-bit levels on a picture as read; a transparent color becomes an alpha channel."""
     import numpy as np
 
-    colour = image.info.get("transparency")
-    if image.mode != "RGB" or not isinstance(colour, tuple):
+    color = image.info.get("transparency")
+    if image.mode != "RGB" or not isinstance(color, tuple):
         return attach(image, levels)
-    opacity = np.where((levels == colour).all(-1), 0, 65535).astype(np.uint16)
+    opacity = np.where((levels == color).all(-1), 0, 65535).astype(np.uint16)
     made = high_bytes(np.dstack([levels, opacity]))
     made.info = {key: value for key, value in image.info.items() if key != "transparency"}
     return made
 
 
 def deep_levels(image: Image.Image) -> Deep | None:
-    """The 16-bit levels (H, W, 3 or 4) of a picture; None if it has none, or was changed since."""
+    """Return the 16-bit levels (H, W, 3 or 4) of a picture; None without any or if modified."""
     levels: Deep | None = vars(image).get(_KEY)
     if levels is None:
         return None
@@ -106,7 +106,7 @@ def deep_levels(image: Image.Image) -> Deep | None:
 
 
 def high_bytes(levels: Deep) -> Image.Image:
-    """The 8-bit picture of levels, with them kept beside it."""
+    """Make the 8-bit image of 16-bit levels, with the levels stored on it."""
     import numpy as np
 
     shown = np.empty(levels.shape, np.uint8)
@@ -116,7 +116,7 @@ def high_bytes(levels: Deep) -> Image.Image:
 
 
 def save_png(levels: Deep, file: IO[bytes], options: dict[str, Any]) -> None:
-    """Write a 16-bit PNG: Pillow's own metadata, other pixels."""
+    """Write a 16-bit PNG: metadata from Pillow, pixels from the levels."""
     height, width, bands = levels.shape
     small = io.BytesIO()
     Image.new("RGBA" if bands == 4 else "RGB", (1, 1)).save(small, format="PNG", **options)
@@ -136,7 +136,7 @@ def save_png(levels: Deep, file: IO[bytes], options: dict[str, Any]) -> None:
 
 
 def save_tiff(levels: Deep, file: IO[bytes], options: dict[str, Any]) -> None:
-    """Write a 16-bit TIFF: as an 8-bit picture of double width, whose header is then mended."""
+    """Write a 16-bit TIFF, as an 8-bit picture of double width whose header is then patched."""
     height, width, bands = levels.shape
     doubled = levels.astype("<u2", copy=False).view("u1").reshape(height, 2 * width, bands)
     buffer = io.BytesIO()
@@ -154,7 +154,7 @@ def save_tiff(levels: Deep, file: IO[bytes], options: dict[str, Any]) -> None:
 
 
 def _write_pixels(levels: Deep, file: IO[bytes]) -> None:
-    """All rows, each as its difference from the row above (PNG's filter 2)."""
+    """Write all rows, each as its difference from the row above (PNG filter type 2)."""
     import numpy as np
 
     squeeze, above = zlib.compressobj(), None

@@ -1,4 +1,4 @@
-"""The picture formats that are read and written; nothing but Pillow is loaded here."""
+"""The picture formats that can be read and written; imports Pillow only."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _HEIF_BRANDS = frozenset(
 )
 
 
-# Files of cameras' sensors, to be developed by other programs.
+# Camera RAW files, which other programs must develop.
 _RAW_NAMES = (
     "3fr arw cr2 cr3 crw dcr dng erf fff iiq kdc mef mos mrw nef nrw orf pef raf raw rw2 rwl sr2 "
     "srf srw x3f"
@@ -38,16 +38,16 @@ _MAGIC = {
 
 @dataclass(frozen=True)
 class Writer:
-    """How a format is written.
+    """How to write a format.
 
     Attributes:
-        name: Pillow's name of it.
-        options: how to save it.
-        modes: what it stores as it is; other pictures are converted.
-        quality: the usual quality of a format that loses some; None where nothing is lost.
-        holds: metadata that has a place in it, beside profile and resolution.
-        room: bytes that some of it may have; any number where nothing is said.
-        longest_side: pixels.
+        name: Pillow's name of the format.
+        options: Pillow's options for saving.
+        modes: Pillow modes that it can store; other pictures are converted.
+        quality: default quality, 1 to 100, of a lossy format; None if lossless.
+        holds: metadata that it can store, besides profile and resolution.
+        room: size limits of metadata in bytes; no limit if not listed.
+        longest_side: longest side in pixels.
     """
 
     name: str
@@ -65,13 +65,13 @@ _JPEG = Writer(
     frozenset({"L", "RGB", "CMYK"}),
     95,
     frozenset({"exif", "xmp", "iptc", "comment"}),
-    # 65,533 bytes each, less the names that some begin with
+    # 65,533 bytes per segment, less its identifier
     {"exif": 65_533, "xmp": 65_504, "iptc": 65_500, "comment": 65_533},
-    65_500,  # libjpeg's own limit is a little below the format's
+    65_500,  # libjpeg's limit, a little below the format's
 )
 _TIFF = Writer(
     "TIFF",
-    # Uncompressed: through libtiff, Pillow can't write the Exif and GPS parts of the metadata.
+    # Uncompressed, since Pillow can't write the Exif and GPS directories through libtiff.
     {"compression": "raw"},
     frozenset({"L", "RGB", "RGBA", "CMYK", "I;16"}),
     holds=frozenset({"exif", "xmp", "iptc"}),
@@ -84,7 +84,7 @@ _PNG = Writer(
     holds=frozenset({"exif", "xmp", "text"}),
 )
 _WEBP = Writer("WEBP", {}, frozenset({"RGB", "RGBA"}), 95, longest_side=16_383)
-_AVIF = Writer(  # its longest side is what readers take, below the format's
+_AVIF = Writer(  # the longest side that decoders accept, below the format's limit
     "AVIF", {"subsampling": "4:4:4"}, frozenset({"RGB", "RGBA"}), 90, longest_side=32_768
 )
 WRITERS: dict[str, Writer] = {
@@ -102,7 +102,7 @@ WRITABLE = frozenset(WRITERS)
 
 
 class _Limit:
-    """Pillow's limit while threads work without it, and how many do."""
+    """Pillow's saved pixel limit, and the number of threads that have lifted it."""
 
     lock = threading.Lock()
     users = 0
@@ -114,9 +114,9 @@ _limit = _Limit()
 
 @contextmanager
 def any_size() -> Iterator[None]:
-    """Open and decode without Pillow's limit: ours is checked between, and can be raised for one.
+    """Lift Pillow's pixel limit inside the block; our own, per-call limit is checked instead.
 
-    The limit is Pillow's for the whole process: the last thread that is in here gives it back.
+    Pillow's limit is global to the process; the last thread to leave restores it.
     """
     with _limit.lock:
         if not _limit.users:
@@ -132,12 +132,12 @@ def any_size() -> Iterator[None]:
 
 
 def same_format(one: str, other: str) -> bool:
-    """Tell whether two extensions of results mean one format, as .jpg and .jpeg do."""
+    """Tell whether two writable extensions mean the same format, as .jpg and .jpeg do."""
     return WRITERS[one.lower()].name == WRITERS[other.lower()].name
 
 
 def check_size(writer: Writer, size: tuple[int, int], name: str) -> None:
-    """Refuse a picture that a format can't hold.
+    """Refuse a picture that exceeds a format's size limit.
 
     Raises:
         InputError: a side is too long.
@@ -145,35 +145,35 @@ def check_size(writer: Writer, size: tuple[int, int], name: str) -> None:
     if max(size) > writer.longest_side:
         raise InputError(
             f"can't write {name}: {writer.name} holds at most {writer.longest_side:,} pixels per "
-            f"side, not {size[0]:,} x {size[1]:,}; make it smaller with --max-size, or use PNG"
+            f"side, not {size[0]:,} x {size[1]:,}; reduce it with --max-size, or use PNG"
         )
 
 
 def is_raw(name: str) -> bool:
-    """Tell by a file's name whether it holds what a camera's sensor saw."""
+    """Tell by its name whether a file is a camera RAW file."""
     return PurePath(name).suffix.lower() in RAW
 
 
 def guess(header: bytes) -> str | None:
-    """A format's name by a file's first bytes."""
+    """Guess a format's name from a file's first bytes; None if unknown."""
     if header[:4] == b"RIFF" and header[8:12] == b"WEBP":
         return "WebP"
     return next((name for magic, name in _MAGIC.items() if header.startswith(magic)), None)
 
 
 def looks_like_heif(header: bytes) -> bool:
-    """Tell by a file's first 12 bytes."""
+    """Tell by its first 12 bytes whether a file is HEIF."""
     return header[4:8] == b"ftyp" and header[8:12] in _HEIF_BRANDS
 
 
 def enable(name: str) -> None:
-    """Make sure that a format can be read and written here.
+    """Make sure that a format can be read and written.
 
     Args:
-        name: Pillow's name of it.
+        name: Pillow's name of the format.
 
     Raises:
-        InputError: It can't; says what to install.
+        InputError: A package is missing; the message says what to install.
     """
     if name == "HEIF":
         try:

@@ -1,4 +1,4 @@
-"""HEIC and AVIF: the colors that the file describes by numbers (ISO/IEC 23008-12, 14496-12)."""
+"""HEIC and AVIF: color code points in the file's boxes (ISO/IEC 23008-12, 14496-12)."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from typing import IO
 
 from clipmamba.io.cicp import cicp_colors, profile_of, refuse_hdr
 
-_LONGEST = 1 << 24  # bytes of a file's description; more is no description
-_VIDEO_CURVES = (1, 6, 14, 15)  # written for sRGB by most encoders, and shown as that by browsers
+_LONGEST = 1 << 24  # limit on the size of the `meta` box, in bytes
+_VIDEO_CURVES = (1, 6, 14, 15)  # most encoders write them for sRGB, and browsers show them as sRGB
 _SRGB = 13
 
 
 def color_profile(file: IO[bytes], own: bytes | None, name: str) -> bytes | None:
-    """Find the ICC profile of a HEIC or AVIF file: its own, or one that says what its numbers say.
+    """Find the ICC profile of a HEIC or AVIF file: embedded, or made from its color code points.
 
     Args:
         file: the picture; its position is kept.
-        own: the profile that the file holds.
-        name: what messages call it.
+        own: the embedded profile, if any.
+        name: the picture's name in messages.
 
     Returns:
-        A profile; None for sRGB.
+        An ICC profile; None for sRGB.
 
     Raises:
         InputError: the picture is HDR.
@@ -39,9 +39,9 @@ def color_profile(file: IO[bytes], own: bytes | None, name: str) -> bytes | None
 
 
 def _primary_numbers(file: IO[bytes]) -> tuple[int, int] | None:
-    """Color primaries and transfer function of the picture that is shown, if they are given.
+    """Read color primaries and transfer function of the primary image; None if not given.
 
-    Other pictures of the file (a gain map, an HDR rendering, transparency) have their own.
+    Other images in the file (a gain map, an HDR rendering, transparency) have their own.
     """
     place = file.tell()
     try:
@@ -59,14 +59,14 @@ def _primary_numbers(file: IO[bytes]) -> tuple[int, int] | None:
                     primaries, transfer = struct.unpack_from(">HH", value, 4)
                     return primaries, transfer
     except (struct.error, KeyError, IndexError):
-        return None  # a decoder says what is wrong with the file
+        return None  # the decoder will report what is wrong with the file
     finally:
         file.seek(place)
     return None
 
 
 def _description(file: IO[bytes]) -> bytes | None:
-    """The body of the file's `meta` box."""
+    """Read the body of the file's `meta` box."""
     file.seek(0)
     while len(head := file.read(8)) == 8:
         size, kind = struct.unpack(">I4s", head)
@@ -75,7 +75,7 @@ def _description(file: IO[bytes]) -> bytes | None:
             size, length = struct.unpack(">Q", file.read(8))[0], 16
         if kind == b"meta":
             return file.read(size - length) if length <= size <= _LONGEST else None
-        if size < length:  # 0: up to the end of the file
+        if size < length:  # 0 means to the end of the file
             return None
         file.seek(size - length, 1)
     return None
@@ -92,7 +92,7 @@ def _boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _properties_of(item: int, body: bytes) -> Iterator[int]:
-    """Indices, from 1, of an item's properties in an `ipma` box."""
+    """Yield the indices, from 1, of an item's properties in an `ipma` box."""
     wide_items, wide_indices = body[0] > 0, body[3] & 1
     count, place = struct.unpack_from(">I", body, 4)[0], 8
     for _ in range(count):

@@ -1,4 +1,4 @@
-"""Masks: which part of a photo is restyled."""
+"""Reading of masks, which select the part of a photo to restyle."""
 
 from __future__ import annotations
 
@@ -16,39 +16,39 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _ONE_LEVEL = 1.5 / 255
-_TOLERANCE = 0.02  # of the aspect ratio: a mask drawn on a rounded preview still fits
+_TOLERANCE = 0.02  # relative, on the aspect ratio, for masks drawn on a scaled preview
 
 
 def check_shape(mask: Image.Image, size: tuple[int, int], name: str = "the mask") -> None:
-    """Say whether a mask was made for a photo of this width and height.
+    """Check that a mask has the aspect ratio of a photo of this width and height.
 
     Raises:
-        InputError: its sides stand in another proportion.
+        InputError: the aspect ratio differs.
     """
     aspect, wanted = mask.width / mask.height, size[0] / size[1]
     if abs(aspect / wanted - 1) > _TOLERANCE:
         raise InputError(
             f"{name} is {mask.width}x{mask.height}, the photo {size[0]}x{size[1]}: "
-            "give a mask of the photo's shape"
+            "give a mask with the photo's aspect ratio"
         )
 
 
 def read_mask(
     source: str | os.PathLike[str] | Image.Image | bytes | BinaryIO, size: tuple[int, int]
 ) -> NDArray[np.float32]:
-    """Read a mask and bring it to a photo's size.
+    """Read a mask and resize it to a photo.
 
     Args:
-        source: a picture; white is restyled, black left, grey between. A picture with
-            transparency and a single color speaks by its transparency; one of the levels 0 and 1
-            alone means black and white.
-        size: width and height of the photo.
+        source: a picture; white areas are restyled, black ones kept, gray ones blended. If it has
+            transparency and only one color, its alpha channel is the mask. Levels 0 and 1 alone
+            mean black and white.
+        size: width and height of the photo, in pixels.
 
     Returns:
         (H, W) in [0, 1].
 
     Raises:
-        InputError: unreadable, or of another shape than the photo.
+        InputError: the mask can't be read, or its aspect ratio differs from the photo's.
     """
     import numpy as np
 
@@ -61,7 +61,7 @@ def read_mask(
         opacity = np.asarray(alpha, np.float32) / 255
         flat = float(values[opacity > 0].std()) < 1e-3 if (opacity > 0).any() else True
         values = opacity if flat else values * opacity
-    if 0 < values.max() < _ONE_LEVEL:  # 0 and 1, as segmentation gives them
+    if 0 < values.max() < _ONE_LEVEL:  # levels 0 and 1, as from a segmenter
         values = values / values.max()
     mask = Image.fromarray(np.ascontiguousarray(values, np.float32))
     if mask.size != size:

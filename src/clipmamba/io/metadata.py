@@ -1,4 +1,4 @@
-"""What a photo carries beside its pixels: EXIF, XMP, IPTC, texts; and how a result was made."""
+"""Metadata: EXIF, XMP, IPTC, comments; and the settings recorded in a result."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from clipmamba.files import one_line
 
 logger = logging.getLogger("clipmamba")
 
-# Tags that describe how the old file laid out its pixels; copied, they would corrupt the new one.
+# Tags that describe the pixel layout of the old file; copied, they would corrupt the new one.
 # 274 is the orientation (applied on reading), 700 XMP, 33723 IPTC and 34675 the ICC profile (each
-# carried on its own), 37724 Photoshop's layers, which the result no longer shows.
+# handled separately), 37724 Photoshop's layers, which no longer match the result.
 _LAYOUT_TAGS = frozenset(
     {
         *(254, 255, 256, 257, 258, 259, 262, 263, 264, 265, 266, 273, 274, 277, 278, 279, 280, 281),
@@ -27,17 +27,17 @@ _LAYOUT_TAGS = frozenset(
     }
 )
 _EXIF_IFD, _GPS_IFD, _INTEROP_IFD = 0x8769, 0x8825, 0xA005  # the last is inside the first
-_PIXEL_SIZE = (0xA002, 0xA003)  # inside the Exif part; width and height of the upright picture
+_PIXEL_SIZE = (0xA002, 0xA003)  # in the Exif directory; width and height of the upright picture
 _COLOR_SPACE, _MAKER_NOTE, _USER_COMMENT, _PROGRAM = 0xA001, 0x927C, 0x9286, 0x000B
-_ASCII = b"ASCII\0\0\0"  # how a user comment says its encoding
-_XMP_TAG, IPTC_TAG = 700, 33723  # of TIFF
+_ASCII = b"ASCII\0\0\0"  # encoding prefix of a user comment
+_XMP_TAG, IPTC_TAG = 700, 33723  # TIFF tags
 _IPTC_START = b"\x1c"
-_IPTC_RESOURCE = 0x0404  # of Photoshop's part of a JPEG
+_IPTC_RESOURCE = 0x0404  # in a JPEG's Photoshop segment
 _OURS = "clipmamba"
 
 
 def exif_bytes(image: Image.Image, size: tuple[int, int]) -> bytes | None:
-    """Serialise EXIF for an upright picture, without pixel layout and the stale thumbnail."""
+    """Serialize EXIF for an upright picture, without pixel layout and the old thumbnail."""
     try:
         exif = image.getexif()
         details = _details(exif)
@@ -53,7 +53,7 @@ def exif_bytes(image: Image.Image, size: tuple[int, int]) -> bytes | None:
 
 
 def fit_exif(exif: bytes, size: tuple[int, int]) -> bytes:
-    """Bring the picture's size in EXIF to this width and height, where it is told there."""
+    """Update the picture's size in EXIF to this width and height, if EXIF has it."""
     data = _loaded(exif)
     if data is None:
         return exif
@@ -66,7 +66,7 @@ def fit_exif(exif: bytes, size: tuple[int, int]) -> bytes:
 
 
 def without_maker_note(exif: bytes) -> bytes | None:
-    """EXIF without the camera maker's own part, by far the largest; None if it has none."""
+    """Strip the maker note, by far the largest part of EXIF; None if there is none."""
     data = _loaded(exif)
     details = {} if data is None else _details(data)
     if data is None or details.pop(_MAKER_NOTE, None) is None:
@@ -76,10 +76,10 @@ def without_maker_note(exif: bytes) -> bytes | None:
 
 
 def is_adobe_rgb(image: Image.Image) -> bool:
-    """Tell whether a camera wrote Adobe RGB in the way of cameras: by EXIF, without a profile."""
+    """Tell whether EXIF declares Adobe RGB, as cameras do in place of a profile."""
     try:
         details = _details(image.getexif())
-    except Exception:  # noqa: BLE001 - as in exif_bytes, which says it
+    except Exception:  # noqa: BLE001 - exif_bytes warns about it
         return False
     interop = details.get(_INTEROP_IFD, {})
     index = interop.get(1) if isinstance(interop, dict) else None
@@ -87,7 +87,7 @@ def is_adobe_rgb(image: Image.Image) -> bool:
 
 
 def xmp_bytes(image: Image.Image) -> bytes | None:
-    """XMP as Pillow found it; PNG has it as text."""
+    """Return XMP as Pillow found it, or None; in a PNG it is a text chunk."""
     xmp = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp")
     if isinstance(xmp, str):
         return xmp.encode("utf-8", "surrogateescape")
@@ -95,14 +95,14 @@ def xmp_bytes(image: Image.Image) -> bytes | None:
 
 
 def iptc_of_jpeg(image: Image.Image) -> bytes | None:
-    """IPTC's records, which press photos carry, of a JPEG."""
+    """Return the IPTC records of a JPEG, or None."""
     resources = image.info.get("photoshop")
     records = resources.get(_IPTC_RESOURCE) if isinstance(resources, dict) else None
     return records if isinstance(records, bytes) and records else None
 
 
 def iptc_of_tiff(value: bytes | None) -> bytes | None:
-    """The same from a TIFF's tag, whose bytes some programs turn by fours."""
+    """Return the IPTC records from a TIFF tag, or None; undoes the 32-bit swap of some programs."""
     if value and value[:1] != _IPTC_START and value[3:4] == _IPTC_START:
         whole = value[: len(value) // 4 * 4]
         value = b"".join(whole[i : i + 4][::-1] for i in range(0, len(whole), 4))
@@ -110,20 +110,20 @@ def iptc_of_tiff(value: bytes | None) -> bytes | None:
 
 
 def iptc_segment(records: bytes) -> bytes:
-    """IPTC's records as a part of a JPEG file."""
+    """Pack IPTC records into a JPEG segment."""
     body = b"Photoshop 3.0\0" + b"8BIM" + struct.pack(">HHI", _IPTC_RESOURCE, 0, len(records))
     body += records + bytes(len(records) % 2)
     return b"\xff\xed" + struct.pack(">H", len(body) + 2) + body
 
 
 def comment_bytes(image: Image.Image) -> bytes | None:
-    """The comment of a JPEG or a GIF."""
+    """Return the comment of a JPEG or GIF, or None."""
     comment = image.info.get("comment")
     return comment if isinstance(comment, bytes) and comment.strip(b"\0 ") else None
 
 
 def tiff_tags(exif: bytes | None, xmp: bytes | None, iptc: bytes | None) -> dict[int, Any]:
-    """EXIF, XMP and IPTC as the tags of a TIFF, parts of EXIF as dicts."""
+    """Convert EXIF, XMP and IPTC to TIFF tags, with EXIF's directories as dicts."""
     data = Image.Exif()
     if exif:
         data.load(exif)
@@ -134,7 +134,7 @@ def tiff_tags(exif: bytes | None, xmp: bytes | None, iptc: bytes | None) -> dict
 
 
 def resolution(image: Image.Image) -> tuple[float, float] | None:
-    """Dots per inch, where a file says something sensible."""
+    """Return the resolution in dots per inch, or None if it is missing or implausible."""
     try:
         across, down = (float(value) for value in image.info["dpi"])
     except (KeyError, TypeError, ValueError, ZeroDivisionError):
@@ -144,13 +144,13 @@ def resolution(image: Image.Image) -> tuple[float, float] | None:
 
 
 def add_settings(exif: bytes | None, settings: Mapping[str, Any]) -> bytes:
-    """Write into EXIF that a picture was made here, and how.
+    """Record in EXIF that a picture was made by clipmamba, and with which settings.
 
-    How it was made becomes EXIF's user comment, unless the photo has its own there.
+    The settings go into the user comment, unless the photo has a comment of its own.
 
     Args:
         exif: the photo's EXIF, or None.
-        settings: what JSON can hold.
+        settings: JSON-serializable settings.
     """
     data = (_loaded(exif) if exif else None) or Image.Exif()
     data[_PROGRAM] = _OURS
@@ -164,22 +164,22 @@ def add_settings(exif: bytes | None, settings: Mapping[str, Any]) -> bytes:
 
 
 def read_settings(picture: Image.Image) -> dict[str, Any] | None:
-    """Give back how a picture was made.
+    """Read the settings recorded in a picture.
 
     Args:
         picture: as `read_picture` returns it.
 
     Returns:
-        What was given to `write_picture` as settings; None where the picture has none.
+        The settings given to `write_picture`; None if the picture has none.
     """
     data = _loaded(picture.info.get("exif", b""))
     return None if data is None else _settings(_details(data).get(_USER_COMMENT))
 
 
 def is_ours(image: Image.Image) -> bool:
-    """Tell whether an opened picture was made here, by what :func:`add_settings` left.
+    """Tell whether an opened picture was made by clipmamba, by the record of `add_settings`.
 
-    Nothing is decoded: Pillow would do that to look for EXIF behind a PNG's pixels.
+    No pixels are decoded, as Pillow would do to look for EXIF after a PNG's pixels.
     """
     if image.format == "PNG" and "exif" not in image.info:
         return False
@@ -187,7 +187,7 @@ def is_ours(image: Image.Image) -> bool:
         exif = image.getexif()
         program = exif.get(_PROGRAM)
         comment = _details(exif).get(_USER_COMMENT)
-    except Exception:  # noqa: BLE001 - of damaged metadata nothing is known
+    except Exception:  # noqa: BLE001 - damaged metadata
         return False
     return program == _OURS or _settings(comment) is not None
 
@@ -197,13 +197,13 @@ def _settings(comment: Any) -> dict[str, Any] | None:
         return None
     try:
         settings = json.loads(comment[len(_ASCII) :])[_OURS]
-    except (ValueError, KeyError, TypeError, RecursionError):  # anybody may write a comment
+    except (ValueError, KeyError, TypeError, RecursionError):  # somebody else's comment
         return None
     return settings if isinstance(settings, dict) else None
 
 
 def _loaded(exif: bytes) -> Image.Exif | None:
-    """EXIF parsed; None for damage."""
+    """Parse EXIF; None if it is damaged."""
     data = Image.Exif()
     try:
         data.load(exif)
@@ -214,7 +214,7 @@ def _loaded(exif: bytes) -> Image.Exif | None:
 
 
 def _details(exif: Image.Exif) -> dict[int, Any]:
-    """The Exif part, with the interoperability part inside in place of the pointer to it."""
+    """Return the Exif directory, with the interoperability directory in place of its pointer."""
     details = dict(exif.get_ifd(_EXIF_IFD))
     if _INTEROP_IFD in details:
         interop = exif.get_ifd(_INTEROP_IFD)

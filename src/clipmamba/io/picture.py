@@ -1,9 +1,9 @@
-"""Read pictures without harming what a photo carries.
+"""Read pictures with their metadata intact.
 
-A ``PIL.Image.Image`` is the carrier throughout: its pixels in their own mode, and in ``.info`` what
-must survive: see :func:`read_picture`.
+Pictures are ``PIL.Image.Image`` objects throughout: pixels in their own mode, and in ``.info`` the
+metadata to keep (see :func:`read_picture`).
 
-Only Pillow is imported here at load time, so that the command line can refuse a bad file at once.
+Only Pillow is imported at load time, so that the command line can refuse a bad file quickly.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from clipmamba.io.xmp import without_stale
 logger = logging.getLogger("clipmamba")
 
 MAX_PIXELS = 200_000_000
-MAX_STREAM = 1 << 32  # bytes that a pipe may give
+MAX_STREAM = 1 << 32  # limit on the bytes read from a pipe
 _CHUNK = 1 << 20
 
 
@@ -50,25 +50,25 @@ def read_picture(
     max_pixels: int = MAX_PIXELS,
     name: str | None = None,
 ) -> Image.Image:
-    """Read a picture completely and turn it upright.
+    """Read a picture completely and apply its orientation.
 
     Args:
-        source: a path, the bytes of a file, an open binary file, or an image from Pillow (left
-            untouched). Only the first frame of an animation is read; a warning is logged.
-        max_pixels: a file with more is refused before it is decoded: a small file can decompress to
+        source: a path, the bytes of a file, an open binary file, or a Pillow image (left
+            unchanged). Only the first frame of an animation is read; a warning is logged.
+        max_pixels: limit on the pixels, checked before decoding: a small file can decompress to
             more than fits in memory.
-        name: what messages call it; None for the path or the file's own name.
+        name: the picture's name in messages; None for the path or the file's own name.
 
     Returns:
-        An image in its own mode, with ``info`` holding at most ``"exif"`` (no orientation),
-        ``"xmp"``, ``"iptc"``, ``"comment"`` (bytes all), ``"text"`` (a PNG's, a dict), ``"dpi"``,
-        ``"icc_profile"`` (bytes; colors that a PNG or a camera describes by numbers get one) and
-        ``"transparency"``. 16-bit grey stays; 16-bit color of PNG and TIFF has its low bytes
-        beside it (see :mod:`clipmamba.io.deep`).
+        An image in its own mode, with ``info`` holding at most ``"exif"`` (without orientation),
+        ``"xmp"``, ``"iptc"``, ``"comment"`` (all bytes), ``"text"`` (a PNG's text chunks, a dict),
+        ``"dpi"``, ``"icc_profile"`` (bytes; also made from a PNG's color chunks or a camera's
+        EXIF) and ``"transparency"``. 16-bit gray stays 16-bit; for 16-bit color of PNG and TIFF
+        see :mod:`clipmamba.io.deep`.
 
     Raises:
         InputError: the file is missing, a folder, unreadable, not a picture, damaged, too large, or
-            of a kind that can't be read rightly.
+            of an unsupported kind.
     """
     if isinstance(source, Image.Image):
         return attach(_decode(source, name or "the picture"), deep_levels(source))
@@ -92,19 +92,17 @@ def read_picture(
 def opened(
     source: str | os.PathLike[str] | bytes | BinaryIO, name: str = "the picture"
 ) -> Iterator[IO[bytes]]:
-    """Open a picture's bytes so that they can be read again and again.
-
-    A pipe gives its bytes once only: they are kept in memory.
+    """Open a picture as a seekable binary file; a pipe is read into memory.
 
     Raises:
-        InputError: it is none of these.
+        InputError: the source is of another type, or open as text.
         OSError: it can't be opened.
     """
     if isinstance(source, bytes | bytearray | memoryview):
         yield io.BytesIO(source)
     elif isinstance(source, str | os.PathLike):
         if not os.fspath(source):
-            raise InputError("a picture's name is empty: give a path")
+            raise InputError("the path of a picture is empty")
         with Path(source).open("rb") as file:
             regular = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
             yield file if regular else _kept(file, name)
@@ -119,13 +117,13 @@ def opened(
 
 
 def is_result(path: str | os.PathLike[str]) -> bool:
-    """Tell whether a file is a picture made here, by the note that is in it; False if unsure."""
+    """Tell by its EXIF whether a file is a picture made by clipmamba; False if unsure."""
     try:
         with warnings.catch_warnings(), opened(path) as file:
-            warnings.simplefilter("ignore")  # about metadata; said again when the photo is read
+            warnings.simplefilter("ignore")  # about metadata; repeated when the photo is read
             with open_picture(file, os.fspath(path)) as image:
                 return metadata.is_ours(image)
-    except Exception:  # noqa: BLE001 - what can't be opened is told about when it is read
+    except Exception:  # noqa: BLE001 - errors are reported when the file is read
         return False
 
 
@@ -133,7 +131,7 @@ def _kept(file: IO[bytes], name: str) -> io.BytesIO:
     kept = io.BytesIO()
     while part := file.read(_CHUNK):
         if kept.tell() + len(part) > MAX_STREAM:
-            raise InputError(f"{name} gives more than {MAX_STREAM >> 30} GiB: that is no picture")
+            raise InputError(f"{name} holds more than {MAX_STREAM >> 30} GiB: not a picture")
         kept.write(part)
     return kept
 
@@ -146,7 +144,7 @@ def _name(source: object) -> str:
 
 
 def _read(file: IO[bytes], name: str, max_pixels: int) -> Image.Image:
-    """Read a picture from a file that can seek."""
+    """Read a picture from a seekable file."""
     file.seek(0)
     header = file.read(16)
     if not header:
@@ -183,10 +181,10 @@ def _read(file: IO[bytes], name: str, max_pixels: int) -> Image.Image:
 
 
 def check_pixels(size: tuple[int, int], max_pixels: int, name: str) -> None:
-    """Refuse a picture that is too large.
+    """Refuse a picture with more than `max_pixels` pixels.
 
     Raises:
-        InputError: it has more pixels; says how to allow them.
+        InputError: it has more; the message says how to allow them.
     """
     pixels = size[0] * size[1]
     if pixels > max_pixels:
@@ -197,15 +195,15 @@ def check_pixels(size: tuple[int, int], max_pixels: int, name: str) -> None:
 
 
 def open_picture(file: IO[bytes], name: str) -> Image.Image:
-    """Open a picture of a known format; nothing is decoded yet.
+    """Open a picture of a known format, without decoding it.
 
     Raises:
-        InputError: it is of no known format.
+        InputError: the format is unknown or unsupported.
     """
     with any_size():
         try:
             return Image.open(file, formats=READABLE)
-        except OSError as error:  # Pillow's word for what it does not know, or the system's
+        except OSError as error:  # an unknown format, or a system error, which has an errno
             if error.errno is not None:
                 raise
         file.seek(0)
@@ -215,24 +213,24 @@ def open_picture(file: IO[bytes], name: str) -> Image.Image:
             enable("HEIF")
             return Image.open(file, formats=("HEIF",))
     if is_raw(name):
-        raise InputError(f"{name} is a RAW file; develop it first, and give a JPEG or a TIFF")
+        raise InputError(f"{name} is a RAW file; develop it to JPEG or TIFF first")
     kind = guess(header)
     if kind:
-        raise InputError(f"{name} is damaged, or a {kind} file of a kind that can't be read")
+        raise InputError(f"{name} is damaged, or a {kind} file of an unsupported kind")
     raise InputError(
         f"{name} is not a picture of a known format; give a PNG, JPEG, WebP, TIFF or AVIF file"
     )
 
 
 def _decode(image: Image.Image, name: str) -> Image.Image:
-    """Decode all pixels, apply the orientation and keep only the metadata that is carried on."""
+    """Decode all pixels, apply the orientation, and keep only the metadata to carry over."""
     with _decoding(name), any_size():
-        # Pillow turns a TIFF as it loads; to ask a PNG loads it, and would hide its damage.
+        # Pillow rotates a TIFF while loading. Asking a PNG would load it, and hide damage.
         turned = image.format == "TIFF" and _orientation(image) != 1
         image.load()
         turned = turned or _orientation(image) != 1
         upright = ImageOps.exif_transpose(image)
-        if upright.mode in ("La", "RGBa"):  # colors multiplied by their opacity
+        if upright.mode in ("La", "RGBa"):  # premultiplied alpha
             upright = upright.convert(upright.mode.upper())
     if upright.width == 0 or upright.height == 0:
         raise InputError(f"{name} has no pixels")
@@ -241,17 +239,17 @@ def _decode(image: Image.Image, name: str) -> Image.Image:
 
 
 def _from_samples(file: IO[bytes], layout: tiff.Layout, name: str) -> Image.Image:
-    """A TIFF that Pillow would read wrongly."""
+    """Read a TIFF that Pillow would read incorrectly."""
     import numpy as np
 
     if layout.pages > 1 and layout.page == 0:
         logger.warning("%s has several pages: the first is taken", name)
     with _decoding(name), any_size():
         color, opacity, carrier = tiff.read_samples(file, layout)
-    if color.shape[2] == 4 and color.dtype == np.uint16:  # Pillow's inks have 8 bits
+    if color.shape[2] == 4 and color.dtype == np.uint16:  # Pillow's CMYK has 8 bits
         color = ((color.astype(np.uint32) + 128) // 257).astype(np.uint8)
     if opacity is not None and color.shape[2] == 4:
-        logger.warning("%s: the transparency of CMYK is left out", name)
+        logger.warning("%s: the alpha channel of CMYK is ignored", name)
     elif opacity is not None:
         if color.shape[2] == 1 and color.dtype == np.uint16:
             color = np.repeat(color, 3, axis=2)
@@ -280,9 +278,9 @@ def _iptc(file: IO[bytes], layout: tiff.Layout | None) -> bytes | None:
 
 
 def _with_all_bits(file: IO[bytes], picture: Image.Image, name: str) -> Image.Image:
-    """Decode a 16-bit PNG once more for what Pillow leaves out."""
+    """Decode a 16-bit PNG again for the bits that Pillow leaves out."""
     with _decoding(name), any_size():
-        levels = png.grey_alpha_levels(file)
+        levels = png.gray_alpha_levels(file)
         if levels is not None:
             import numpy as np
 
@@ -301,27 +299,27 @@ def _with_all_bits(file: IO[bytes], picture: Image.Image, name: str) -> Image.Im
 
 @contextmanager
 def _decoding(name: str) -> Iterator[None]:
-    """Say what a decoder says as an `InputError`."""
+    """Convert a decoder's exceptions to `InputError`."""
     try:
         yield
     except InputError:
         raise
     except MemoryError:
-        raise InputError(f"{name} does not fit into memory; make it smaller first") from None
+        raise InputError(f"{name} does not fit in memory; make it smaller first") from None
     except Exception as error:  # damaged files make decoders raise anything
-        raise InputError(f"{name} is damaged or cut short: {one_line(error)}") from error
+        raise InputError(f"{name} is damaged or truncated: {one_line(error)}") from error
 
 
 def _orientation(image: Image.Image) -> int:
     try:
         value = image.getexif().get(0x0112, 1)
-    except Exception:  # noqa: BLE001 - damaged metadata; exif_bytes says it
+    except Exception:  # noqa: BLE001 - damaged metadata; exif_bytes warns about it
         return 1
     return cast("int", value) if value in range(1, 9) else 1
 
 
 def _carried(source: Image.Image, upright: Image.Image, turned: bool) -> dict[Any, Any]:
-    """What a picture carries on, from the file it was opened from."""
+    """Collect the metadata to carry over from the file."""
     info = upright.info if upright.info else source.info
     xmp = metadata.xmp_bytes(upright) or metadata.xmp_bytes(source)
     profile = info.get("icc_profile") or source.info.get("icc_profile")

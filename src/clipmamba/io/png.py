@@ -1,4 +1,4 @@
-"""PNG: colors described by numbers, texts, and 16-bit grey with transparency."""
+"""PNG: color chunks, text chunks, and 16-bit gray with transparency."""
 
 from __future__ import annotations
 
@@ -23,35 +23,35 @@ logger = logging.getLogger("clipmamba")
 
 _XMP = "XML:com.adobe.xmp"
 _COLOR_CHUNKS = frozenset({b"cICP", b"sRGB", b"gAMA", b"cHRM"})
-_USUAL_GAMMA = 45455  # of 100,000: sRGB's curve, nearly
+_USUAL_GAMMA = 45455  # in 1/100,000; approximately sRGB's curve
 
 
 def color_profile(file: IO[bytes], image: Image.Image, name: str) -> bytes | None:
-    """Find the ICC profile of a PNG: its own, or one that says what its numbers say.
+    """Find the ICC profile of a PNG: embedded, or made from its color chunks.
 
-    The order is the standard's: cICP, iCCP, sRGB, then gAMA and cHRM.
+    Chunks take precedence as in the standard: cICP, iCCP, sRGB, then gAMA and cHRM.
 
     Args:
         file: the PNG.
-        image: the same, opened.
-        name: what messages call it.
+        image: the same file, opened.
+        name: the picture's name in messages.
 
     Returns:
-        A profile; None for sRGB.
+        An ICC profile; None for sRGB.
 
     Raises:
-        InputError: the picture is HDR, or stored as video is.
+        InputError: the picture is HDR, or not full-range RGB.
     """
     chunks = dict(_chunks(file, _COLOR_CHUNKS))
-    grey = image.mode in ("1", "L", "LA", "I", "I;16")
+    gray = image.mode in ("1", "L", "LA", "I", "I;16")
     own: bytes | None = image.info.get("icc_profile")
     if len(cicp := chunks.get(b"cICP", b"")) == 4:
         primaries, transfer, matrix, full = cicp
         refuse_hdr(transfer, name)
         if matrix != 0 or full != 1:
-            raise InputError(f"{name} is stored as video is; save it as full-range RGB first")
+            raise InputError(f"{name} is not full-range RGB; save it as full-range RGB first")
         if (colors := cicp_colors(primaries, transfer)) is not None:
-            return profile_of(colors, grey=grey)
+            return profile_of(colors, gray=gray)
     if own is not None or b"sRGB" in chunks:
         return own
     points = SRGB
@@ -63,11 +63,11 @@ def color_profile(file: IO[bytes], image: Image.Image, name: str) -> bytes | Non
     gamma = struct.unpack(">I", body[:4])[0] if len(body := chunks.get(b"gAMA", b"")) >= 4 else 0
     usual = gamma == 0 or (abs(gamma - _USUAL_GAMMA) < 100 and points == SRGB)
     curve = SRGB_CURVE if usual else Curve(100_000 / gamma)
-    return profile_of(with_curve(points, curve), grey=grey)
+    return profile_of(with_curve(points, curve), gray=gray)
 
 
 def texts(image: Image.Image) -> dict[str, str]:
-    """The texts of a loaded PNG, but for those that repeat EXIF, XMP or a profile."""
+    """Return the text chunks of a loaded PNG, except those that repeat EXIF, XMP or a profile."""
     found: Mapping[str, str] = getattr(image, "text", {})
     return {
         key: str(value)
@@ -77,22 +77,22 @@ def texts(image: Image.Image) -> dict[str, str]:
 
 
 def text_chunks(found: Mapping[str, str], xmp: bytes | None) -> PngImagePlugin.PngInfo:
-    """Texts and XMP in the form in which Pillow writes them."""
+    """Pack texts and XMP into Pillow's form of text chunks."""
     info = PngImagePlugin.PngInfo()
     if xmp is not None:
         info.add_itxt(_XMP, xmp.decode("utf-8", "replace"))
     for key, value in found.items():
-        info.add_text(key, value)  # in UTF-8 where Latin-1 does not do
+        info.add_text(key, value)  # in UTF-8 if Latin-1 is not enough
     return info
 
 
-def grey_alpha_levels(file: IO[bytes]) -> NDArray[np.uint16] | None:
-    """The 16-bit levels (H, W, 2) of grey and opacity; None for another kind of PNG.
+def gray_alpha_levels(file: IO[bytes]) -> NDArray[np.uint16] | None:
+    """Read the 16-bit levels (H, W, 2) of gray and opacity; None for other kinds of PNG.
 
-    Such a pixel has four bytes, as one of 8-bit RGBA has: read as that, no byte is lost.
+    Such a pixel has four bytes, like one of 8-bit RGBA: read as RGBA, no byte is lost.
 
     Raises:
-        Exception: the file is damaged; any of Pillow's.
+        Exception: the file is damaged; any exception of Pillow's.
     """
     import numpy as np
 
@@ -110,7 +110,7 @@ def grey_alpha_levels(file: IO[bytes]) -> NDArray[np.uint16] | None:
 
 
 def _chunks(file: IO[bytes], wanted: frozenset[bytes]) -> Iterator[tuple[bytes, bytes]]:
-    """Chunks before the pixels, of the wanted kinds."""
+    """Yield the chunks of the wanted kinds that come before the pixels."""
     place = 8
     while True:
         file.seek(place)

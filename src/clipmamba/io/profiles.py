@@ -1,4 +1,4 @@
-"""ICC profiles for colors that a file describes by numbers in place of a profile."""
+"""ICC profiles for color spaces given by their parameters."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _BRADFORD = ((0.8951, 0.2664, -0.1614), (-0.7502, 1.7135, 0.0367), (0.0389, -0.0
 
 @dataclass(frozen=True)
 class Curve:
-    """From stored values to light: ``(a x + b) ** gamma`` from `d` on, ``c x`` below.
+    """Transfer curve from stored values to light: ``(a x + b) ** gamma`` from `d`, ``c x`` below.
 
     Attributes:
-        gamma: the power.
+        gamma: the exponent.
         a: see above.
         b: see above.
         c: see above.
-        d: see above; 0 for a pure power.
+        d: see above; 0 for a pure power law.
     """
 
     gamma: float
@@ -34,14 +34,14 @@ class Curve:
 
 @dataclass(frozen=True)
 class Colors:
-    """A color space by its numbers.
+    """A color space, given by its parameters.
 
     Attributes:
-        red: its chromaticity.
-        green: its chromaticity.
-        blue: its chromaticity.
-        curve: how values are stored, the same in each channel.
-        white: chromaticity of equal parts of all three.
+        red: chromaticity of the red primary.
+        green: chromaticity of the green primary.
+        blue: chromaticity of the blue primary.
+        curve: transfer curve, the same for each channel.
+        white: chromaticity of the white point.
     """
 
     red: Point
@@ -51,7 +51,7 @@ class Colors:
     white: Point = D65
 
     def is_nearly(self, other: Colors) -> bool:
-        """Tell whether no eye tells them apart: software rounds these numbers as it likes."""
+        """Tell whether two color spaces look the same, as software rounds the numbers."""
         points = ("red", "green", "blue", "white")
         near = (
             abs(mine - theirs) < 2e-3
@@ -68,15 +68,15 @@ ADOBE_RGB = Colors((0.64, 0.33), (0.21, 0.71), (0.15, 0.06), Curve(563 / 256))
 
 
 @lru_cache(maxsize=16)
-def make_profile(colors: Colors, *, grey: bool = False) -> bytes | None:
-    """Write an ICC profile, the same bytes every time.
+def make_profile(colors: Colors, *, gray: bool = False) -> bytes | None:
+    """Make an ICC profile, with the same bytes every time.
 
     Args:
-        colors: what it describes.
-        grey: for pictures of one channel.
+        colors: the color space.
+        gray: whether it is for pictures with one channel.
 
     Returns:
-        The profile; None where the numbers describe no color space.
+        The profile; None if the parameters are invalid.
     """
     import numpy as np
 
@@ -97,22 +97,22 @@ def make_profile(colors: Colors, *, grey: bool = False) -> bytes | None:
     kind, names = (3, "gamma a b c d") if colors.curve.d else (0, "gamma")
     light = b"para" + struct.pack(">4xHxx", kind) + _fixed(*(curve[n] for n in names.split()))
     tags = {
-        b"desc": _text("colours as the file described them"),
+        b"desc": _text("colors as described by the file"),
         b"cprt": _text("no copyright"),
         b"wtpt": b"XYZ \0\0\0\0" + _fixed(*_D50),
         b"chad": b"sf32\0\0\0\0" + _fixed(*adapt.ravel()),
     }
-    if grey:
+    if gray:
         tags[b"kTRC"] = light
     else:
         for letter, column in zip("rgb", columns, strict=True):
             tags[f"{letter}XYZ".encode()] = b"XYZ \0\0\0\0" + _fixed(*column)
             tags[f"{letter}TRC".encode()] = light
-    return _assemble(b"GRAY" if grey else b"RGB ", tags)
+    return _assemble(b"GRAY" if gray else b"RGB ", tags)
 
 
 def _assemble(space: bytes, tags: dict[bytes, bytes]) -> bytes:
-    places: dict[bytes, int] = {}  # equal data is written once
+    places: dict[bytes, int] = {}  # write equal data once
     directory, body = struct.pack(">I", len(tags)), b""
     start = 128 + 4 + 12 * len(tags)
     for name, data in tags.items():

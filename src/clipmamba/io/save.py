@@ -1,4 +1,4 @@
-"""Write pictures whole or not at all, with what a photo carries."""
+"""Write pictures atomically, with their metadata."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _KEPT = {
     "none": (),
 }
 _TITLES = {
-    "exif": "EXIF", "xmp": "XMP", "iptc": "IPTC", "comment": "the comment", "text": "texts",
+    "exif": "EXIF", "xmp": "XMP", "iptc": "IPTC", "comment": "the comment", "text": "text chunks",
 }  # fmt: skip
 
 
@@ -38,21 +38,21 @@ def check_output(
     overwrite: bool = False,
     size: tuple[int, int] | None = None,
 ) -> None:
-    """Say now, before the work, whether a picture could be written there.
+    """Check that a picture could be written, before any work.
 
     Args:
-        path: where to.
+        path: the file to write.
         overwrite: whether an existing file may be replaced.
-        size: width and height of the picture, where they are known.
+        size: width and height of the picture, if known.
 
     Raises:
-        InputError: unknown extension, a package for the format is missing, the folder is missing
-            or read-only, the name is too long, the format can't hold the size, or the file exists
-            and may not be replaced (then an :class:`clipmamba.files.ExistsError`).
+        InputError: the extension is unknown, a package for the format is missing, the folder is
+            missing or read-only, the name is too long, the size exceeds the format's limit, or the
+            file exists and may not be replaced (:class:`clipmamba.files.ExistsError`).
     """
     path = Path(path)
     if path.suffix.lower() not in WRITERS:
-        what = f"unknown picture extension {path.suffix!r}" if path.suffix else "no extension"
+        what = f"unknown extension {path.suffix!r}" if path.suffix else "no extension"
         raise InputError(f"can't write {path}: {what}; use one of {' '.join(WRITERS)}")
     writer = WRITERS[path.suffix.lower()]
     enable(writer.name)
@@ -71,33 +71,34 @@ def write_picture(
     quality: int | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write a picture whole or not at all: into a temporary file beside it, then renamed.
+    """Write a picture atomically: to a temporary file beside it, which is then renamed.
 
-    JPEG, WebP, AVIF and HEIC are written with high quality and full color resolution. JPEG has
-    no transparency, so a transparent picture is laid on white there. PNG and TIFF keep the 16 bits
-    of a picture that has them. What the format has no place for is left out, with a warning.
+    JPEG, WebP, AVIF and HEIC are written at high quality, without chroma subsampling if possible.
+    JPEG has no transparency: a transparent picture is composited on white. 16-bit pictures stay
+    16-bit in PNG and TIFF. Metadata that the format can't store is left out with a warning.
 
     Args:
-        image: any image this module returned.
-        target: where to; the extension chooses PNG, JPEG, WebP, TIFF, AVIF or HEIC. Or an open
-            binary file.
-        overwrite: whether an existing file may be replaced. A link stays a link, a file its mode.
-        metadata: what of ``image.info`` is kept: "all" (EXIF, XMP, IPTC, comment, texts, resolution
-            and ICC profile), "color" (the profile) or "none".
-        file_format: the format of an open binary file, which has no extension: Pillow's name, or
-            an extension; upper or lower case.
-        quality: 1 to 100; None: 95 for JPEG and WebP, 90 for AVIF and HEIC. PNG and TIFF lose
-            nothing whatever it says.
-        settings: how the picture was made; with metadata "all" kept in EXIF's user comment, which
-            :func:`read_settings` gives back, unless the photo has a comment of its own.
+        image: any image that this package returned.
+        target: the file to write, whose extension selects PNG, JPEG, WebP, TIFF, AVIF or HEIC; or
+            an open binary file.
+        overwrite: whether an existing file may be replaced. A file keeps its mode; a symbolic link
+            is followed.
+        metadata: which metadata in ``image.info`` to keep: "all" (EXIF, XMP, IPTC, comment, text
+            chunks, resolution and ICC profile), "color" (the profile) or "none".
+        file_format: format of an open binary file, by Pillow's name or an extension, in upper or
+            lower case.
+        quality: 1 to 100; None for 95 (JPEG, WebP) or 90 (AVIF, HEIC). Ignored for PNG and TIFF,
+            which are lossless.
+        settings: how the picture was made; with metadata "all", stored in EXIF's user comment for
+            :func:`read_settings`, unless the photo has a comment of its own.
 
     Raises:
-        InputError: see :func:`check_output`; or the disk is full, the format can't hold the size.
+        InputError: see :func:`check_output`; or the file can't be written.
     """
     if metadata not in _KEPT:
         raise InputError(f"metadata must be one of {', '.join(_KEPT)}, not {metadata!r}")
     if quality is not None and not 1 <= quality <= 100:
-        raise InputError(f"quality must be 1 to 100, not {quality}")
+        raise InputError(f"quality must be from 1 to 100, not {quality}")
     info = {key: image.info[key] for key in _KEPT[metadata] if image.info.get(key)}
     made_by = settings if metadata == "all" else None
     if not isinstance(target, str | os.PathLike):
@@ -120,10 +121,10 @@ def write_picture(
 
 
 def _writer(file_format: str) -> Writer:
-    """The writer that Pillow's name, or an extension, stands for.
+    """Find the writer for a format by Pillow's name or an extension.
 
     Raises:
-        InputError: there is none.
+        InputError: the format is unknown, or a package for it is missing.
     """
     wanted = file_format.lower().lstrip(".")
     for extension, writer in WRITERS.items():
@@ -136,16 +137,16 @@ def _writer(file_format: str) -> Writer:
 
 @contextmanager
 def _encoding(name: str) -> Iterator[None]:
-    """Give what a disk or an encoder says as an `InputError`."""
+    """Convert errors of the disk or an encoder to `InputError`."""
     try:
         yield
     except InputError:
         raise
-    except BrokenPipeError:  # the reader of a stream has left: no fault of the picture
+    except BrokenPipeError:  # the reader of a stream is gone: not the picture's fault
         raise
     except OSError as error:
         raise InputError(f"can't write {name}: {reason(error)}") from error
-    except (ValueError, RuntimeError) as error:  # an encoder's word for what it can't hold
+    except (ValueError, RuntimeError) as error:  # what encoders raise for unsupported pictures
         raise InputError(f"can't write {name}: {one_line(error)}") from error
 
 
@@ -156,23 +157,23 @@ def _fitted(
     writer: Writer,
     name: str,
 ) -> dict[str, Any]:
-    """Metadata that is true of this picture and fits into this format; says what does not."""
+    """Update metadata to the picture and drop, with a warning, what the format can't store."""
     info = dict(info)
     if "exif" in info:
         info["exif"] = metadata.fit_exif(info["exif"], image.size)
     if "xmp" in info:
         info["xmp"] = fit_panorama(info["xmp"], image.size)
     if settings:
-        told = metadata.add_settings(info.get("exif"), settings)
-        if len(told) <= writer.room.get("exif", len(told)):
-            info["exif"] = told
+        recorded = metadata.add_settings(info.get("exif"), settings)
+        if len(recorded) <= writer.room.get("exif", len(recorded)):
+            info["exif"] = recorded
         else:
-            logger.warning("%s: no room in its EXIF to say how it was made", name)
+            logger.warning("%s: no room in EXIF for the settings", name)
     exif = info.get("exif", b"")
     if len(exif) > writer.room.get("exif", len(exif)):
         bare = metadata.without_maker_note(exif)
         if bare is not None and len(bare) <= writer.room["exif"]:
-            logger.warning("%s: the maker's note is too long for %s: left out", name, writer.name)
+            logger.warning("%s: the maker note is too long for %s: left out", name, writer.name)
             info["exif"] = bare
     if writer.name == "PNG" and "comment" in info:
         comment = info.pop("comment").decode("utf-8", "replace").strip("\0")
@@ -185,7 +186,7 @@ def _fitted(
         if not value:
             info.pop(key, None)
         elif key not in writer.holds:
-            logger.warning("%s: %s left out, %s has no place", name, _TITLES[key], writer.name)
+            logger.warning("%s: %s left out, %s can't store it", name, _TITLES[key], writer.name)
             del info[key]
         elif len(value) > writer.room.get(key, len(value)):
             logger.warning("%s: %s is too long for %s: left out", name, _TITLES[key], writer.name)
@@ -200,13 +201,13 @@ def _save(
     info: dict[str, Any],
     quality: int | None,
 ) -> None:
-    """Encode a picture, converted where the format can't hold it."""
+    """Encode a picture, converted if the format does not support its mode."""
     if image.mode not in writer.modes or (writer.name == "JPEG" and image.has_transparency_data):
         image = as_srgb(image)
         if "icc_profile" in info:
             info = {**info, "icc_profile": image.info["icc_profile"]}
         if image.mode == "RGBA" and writer.name == "JPEG":
-            logger.warning("JPEG holds no transparency: laid on white (use .png to keep it)")
+            logger.warning("JPEG has no transparency: composited on white (use .png to keep it)")
             white = Image.new("RGB", image.size, "white")
             white.paste(image, mask=image)
             image = white
@@ -220,13 +221,13 @@ def _save(
         save(levels, file, options)
         return
     bare = image.copy()
-    # Pillow would write on its own what is not to be kept
+    # Without info, or Pillow would write metadata that should not be kept.
     bare.info = {key: image.info[key] for key in ("transparency",) if key in image.info}
     bare.save(file, format=writer.name, **options)
 
 
 def _as_options(info: dict[str, Any], writer: Writer) -> dict[str, Any]:
-    """Metadata as Pillow's options for a format."""
+    """Convert metadata to Pillow's options for a format."""
     options = dict(info)
     xmp, iptc, text = (options.pop(key, None) for key in ("xmp", "iptc", "text"))
     if writer.name == "PNG":

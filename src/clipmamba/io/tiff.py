@@ -1,12 +1,12 @@
-"""TIFF: what is in a file, and the layouts that Pillow reads wrongly or not at all.
+"""TIFF: inspection, and reading of the layouts that Pillow reads incorrectly or not at all.
 
-Pillow gives 16-bit color with 8 bits, 16-bit planes as noise, white-is-zero as a negative, 12 bits
-as a nearly black picture, and the first page, even where that is a thumbnail. So the layout is
-looked at first: it is read here, left to Pillow where that is right, or refused with its name.
+Pillow reads 16-bit color with 8 bits, 16-bit planes as noise, white-is-zero as a negative, 12 bits
+as a nearly black picture, and always the first page, even if it is a thumbnail. So the layout is
+inspected first: it is read here, left to Pillow if it reads it correctly, or refused by name.
 
-To read a layout, the file's directory is written anew for Pillow: rows of several samples become a
-grey picture that many times as wide, and each plane becomes a picture of its own. All of libtiff's
-compressions still work, and so does every pointer to metadata.
+To read a layout, the file's directory is rewritten for Pillow: rows with several samples per pixel
+become a gray picture that many times as wide, and each plane becomes a picture of its own. All of
+libtiff's compressions still work, and so does every pointer to metadata.
 """
 
 from __future__ import annotations
@@ -29,40 +29,40 @@ if TYPE_CHECKING:
     Samples = NDArray[np.unsignedinteger[Any]]
 
 _MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_MAX_PAGES = 64  # looked at
+_MAX_PAGES = 64  # limit on the pages inspected
 # Tags
 _SUBFILE, _OLD_SUBFILE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION = 254, 255, 256, 257, 258, 259
 _PHOTOMETRIC, _FILL_ORDER, _OFFSETS, _ORIENTATION, _SAMPLES, _COUNTS = 262, 266, 273, 274, 277, 279
 _PLANAR, _PREDICTOR, _TILE_WIDTH, _TILE_OFFSETS, _TILE_COUNTS = 284, 317, 322, 324, 325
 _SUB_IFDS, _INK_SET, _EXTRA, _FORMAT, _SUBSAMPLING, _DNG = 330, 332, 338, 339, 530, 50706
 # Values
-_COLORS = {0: 1, 1: 1, 2: 3, 3: 1, 5: 4, 6: 3}  # photometric -> samples of a color
+_COLORS = {0: 1, 1: 1, 2: 3, 3: 1, 5: 4, 6: 3}  # photometric -> samples per color
 _NAMES = {4: "a mask", 8: "CIE Lab", 9: "ICC Lab", 10: "ITU Lab", 32844: "LogL", 32845: "LogLuv"}
 _WHITE_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR = 0, 2, 3, 5, 6
 _RAW_SENSOR = (32803, 34892)
-_UNSPECIFIED, _PREMULTIPLIED = 0, 1  # extra samples; all others are transparency
+_UNSPECIFIED, _PREMULTIPLIED = 0, 1  # kinds of extra samples; all others are alpha
 _UNCOMPRESSED = 1
 _LOSSLESS = (1, 5, 8, 32773, 32946, 34925, 50000)  # none, LZW, deflate, PackBits, LZMA, Zstandard
 
 
 def is_tiff(header: bytes) -> bool:
-    """Tell by a file's first bytes."""
+    """Tell by its first bytes whether a file is a TIFF."""
     return header[:4] in _MAGIC
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How a page stores its pixels.
+    """The pixel layout of a page.
 
     Attributes:
-        page: its number, for Pillow's ``seek``.
-        pages: how many the file has, at most 64 of them counted; thumbnails included.
+        page: its index, for Pillow's ``seek``.
+        pages: number of pages in the file, thumbnails included; counted up to 64.
         tags: its directory.
-        bits: of each sample.
-        samples: of each pixel.
-        photometric: TIFF's number of the kind of color.
-        planar: each sample has a plane of its own.
-        extra: TIFF's numbers of what the samples beyond the color are.
+        bits: bits per sample.
+        samples: samples per pixel.
+        photometric: TIFF's photometric interpretation.
+        planar: whether each sample has its own plane.
+        extra: TIFF's kinds of the extra samples.
     """
 
     page: int
@@ -76,31 +76,34 @@ class Layout:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Width and height as stored."""
+        """Width and height as stored, in pixels."""
         return self.tags[_WIDTH], self.tags[_HEIGHT]
 
     @property
     def is_cmyk(self) -> bool:
-        """Inks, not light."""
+        """True for CMYK."""
         return self.photometric == _CMYK
 
     @property
     def orientation(self) -> int:
-        """1 to 8, as in EXIF."""
+        """The orientation, 1 to 8, as in EXIF."""
         value = self.tags.get(_ORIENTATION, 1)
         return value if value in range(1, 9) else 1
 
     @property
     def ours(self) -> bool:
-        """Whether :func:`read_samples` reads it; otherwise Pillow does so rightly."""
-        if self.photometric in (_PALETTE, _YCBCR) or self.bits < 8:
+        """True if :func:`read_samples` must read it; otherwise Pillow reads it correctly."""
+        if self.photometric == _PALETTE or self.bits < 8:
             return False
+        if self.photometric == _YCBCR:  # Pillow before 13 takes some of it for RGB
+            whole = tuple(self.tags.get(_SUBSAMPLING, (2, 2))) == (1, 1)
+            return whole and self.tags.get(_COMPRESSION, 1) in _LOSSLESS
         simple = self.bits == 8 and self.samples == _COLORS[self.photometric]
         return not (simple and self.in_one_plane) and self.tags.get(_COMPRESSION, 1) in _LOSSLESS
 
     @property
     def in_one_plane(self) -> bool:
-        """Whether the file says so; Pillow errs where one sample is said to have its own."""
+        """True if declared chunky; Pillow fails if a single sample is declared planar."""
         return bool(self.tags.get(_PLANAR, 1) != 2)
 
 
@@ -109,20 +112,20 @@ def inspect(file: IO[bytes], name: str) -> Layout:
 
     Args:
         file: a TIFF file.
-        name: what messages call it.
+        name: the file's name in messages.
 
     Raises:
-        InputError: a RAW file, or a layout that can't be read rightly.
+        InputError: the file is damaged, a RAW file, or has an unsupported layout.
     """
     file.seek(0)
-    if file.read(4) == b"MM\0+":  # not known to Pillow
+    if file.read(4) == b"MM\0+":  # not supported by Pillow
         raise InputError(f"{name} is a big-endian BigTIFF; save it as an ordinary TIFF first")
     pages = list(_directories(file))
     if not pages:
         raise InputError(f"{name} is damaged: it has no pages")
     everything = [*pages, *(sub for page in pages for sub in _sub_directories(file, page))]
     if any(_DNG in d or d.get(_PHOTOMETRIC) in _RAW_SENSOR for d in everything):
-        raise InputError(f"{name} is a RAW file; develop it first, and give a JPEG or a TIFF")
+        raise InputError(f"{name} is a RAW file; develop it to JPEG or TIFF first")
     number = next((n for n, page in enumerate(pages) if not _is_small(page)), 0)
     tags = pages[number]
     layout = _layout(number, len(pages), tags, name)
@@ -133,12 +136,12 @@ def inspect(file: IO[bytes], name: str) -> Layout:
 
 
 def read_samples(file: IO[bytes], layout: Layout) -> tuple[Samples, Samples | None, Image.Image]:
-    """Read the pixels of a layout that is `ours`, not yet turned upright.
+    """Read the pixels of a layout that is `ours`, without applying the orientation.
 
     Returns:
-        ``(color, opacity, carrier)``: unsigned integers (H, W, C), C = 1 for grey (white is the
-        highest), 3 for RGB, 4 for inks; opacity (H, W) of their type, or None; and an image whose
-        metadata, but for the orientation, is the file's.
+        ``(color, opacity, carrier)``: unsigned integers (H, W, C), C = 1 for gray (white is the
+        maximum), 3 for RGB, 4 for CMYK; opacity (H, W) of the same dtype, or None; and an image
+        with the file's metadata, except for the orientation.
     """
     import numpy as np
 
@@ -150,7 +153,7 @@ def read_samples(file: IO[bytes], layout: Layout) -> tuple[Samples, Samples | No
     stored: list[Any] = []
     carrier: Image.Image | None = None
     for plane in range(planes):
-        image = _as_grey(buffer, end, layout, plane, planes, per_plane)
+        image = _as_gray(buffer, end, layout, plane, planes, per_plane)
         image.load()
         values = np.asarray(image)
         values = values.astype(values.dtype.newbyteorder("="), copy=False)
@@ -167,6 +170,8 @@ def read_samples(file: IO[bytes], layout: Layout) -> tuple[Samples, Samples | No
     color, opacity = samples[..., :colors], None
     if layout.photometric == _WHITE_IS_ZERO:
         color = highest - color
+    if layout.photometric == _YCBCR:
+        color = _rgb(color)
     place = next((i for i, kind in enumerate(layout.extra) if kind != _UNSPECIFIED), None)
     if place is not None:
         opacity = samples[..., colors + place]
@@ -177,7 +182,7 @@ def read_samples(file: IO[bytes], layout: Layout) -> tuple[Samples, Samples | No
 
 
 def raw_value(file: IO[bytes], layout: Layout, tag: int) -> bytes | None:
-    """The bytes of a tag, whatever type it says they are."""
+    """Read the bytes of a tag, whatever its declared type; None if it is missing."""
     header = _header(file)
     big = _is_big(header)
     order = {b"II": "<", b"MM": ">"}[layout.tags.prefix]
@@ -194,7 +199,7 @@ def raw_value(file: IO[bytes], layout: Layout, tag: int) -> bytes | None:
 
 
 def turned(values: Any, orientation: int) -> Any:
-    """An array (H, W, ...) upright, from its orientation in EXIF."""
+    """Apply an EXIF orientation to an array (H, W, ...)."""
     if orientation in (5, 6, 7, 8):
         values = values.swapaxes(0, 1)
     if orientation in (3, 4, 7, 8):
@@ -205,7 +210,7 @@ def turned(values: Any, orientation: int) -> Any:
 
 
 def _directories(file: IO[bytes]) -> Iterator[Any]:
-    """The pages' directories; damage ends the list."""
+    """Yield the pages' directories, up to the first damaged one."""
     header = _header(file)
     head = ImageFileDirectory_v2(header)
     place = head.next
@@ -230,7 +235,7 @@ def _directory(file: IO[bytes], header: bytes, place: int) -> Any:
         file.seek(place)
         directory = ImageFileDirectory_v2(header)
         directory.load(file)
-        dict(directory)  # read every value, while errors can be told
+        dict(directory)  # read every value now, to catch errors
     except Exception:  # noqa: BLE001 - damaged files make the parser raise anything
         return None
     return directory
@@ -246,7 +251,7 @@ def _sub_directories(file: IO[bytes], page: Any) -> Iterator[Any]:
 
 
 def _is_small(page: Any) -> bool:
-    """A smaller copy of another page, or a mask for one."""
+    """Tell whether a page is a thumbnail of another page, or a mask."""
     kind = page.get(_SUBFILE, 0)
     return bool(isinstance(kind, int) and kind & 5) or page.get(_OLD_SUBFILE) == 2
 
@@ -259,9 +264,9 @@ def _layout(number: int, pages: int, tags: Any, name: str) -> Layout:
     size = (tags[_WIDTH], tags[_HEIGHT])
     numbers = (photometric, samples, *bits, *extra, *size)
     if not all(isinstance(n, int) for n in numbers) or len(set(bits)) > 1 or min(size) < 1:
-        raise InputError(f"{name} is damaged, or a TIFF of a kind that can't be read")
+        raise InputError(f"{name} is damaged, or a TIFF of an unsupported kind")
     missing = samples - _COLORS.get(photometric, samples) - len(extra)
-    if missing > 0:  # said by nobody: a fourth sample of RGB is its transparency
+    if missing > 0:  # undeclared: a fourth sample of RGB is its alpha channel
         guess = 2 if photometric == _RGB and not extra else _UNSPECIFIED
         extra = (*extra, guess, *[_UNSPECIFIED] * (missing - 1))
     planar = tags.get(_PLANAR, 1) == 2 and samples > 1
@@ -269,7 +274,7 @@ def _layout(number: int, pages: int, tags: Any, name: str) -> Layout:
 
 
 def _problem(layout: Layout) -> str:
-    """Why a layout can't be read rightly; nothing if it can."""
+    """Name the reason why a layout is unsupported; empty if it is supported."""
     tags, bits = layout.tags, layout.bits
     compression = tags.get(_COMPRESSION, 1)
     formats = set(tags.get(_FORMAT, (1,))) - {1, 4}
@@ -277,7 +282,7 @@ def _problem(layout: Layout) -> str:
     if layout.photometric not in _COLORS:
         return _NAMES.get(layout.photometric, f"color of an unknown kind ({layout.photometric})")
     if formats:
-        return "floating-point numbers" if 3 in formats else "signed numbers"
+        return "floating-point samples" if 3 in formats else "signed samples"
     if few and compression not in (6, 7):
         return "too few samples for its color"
     gray = layout.photometric in (0, 1)
@@ -293,20 +298,20 @@ def _problem(layout: Layout) -> str:
     if tags.get(_PREDICTOR, 1) not in (1, 2):
         return f"predictor {tags[_PREDICTOR]}"
     if layout.photometric == _CMYK and tags.get(_INK_SET, 1) != 1:
-        return "other inks than cyan, magenta, yellow and black"
+        return "inks other than cyan, magenta, yellow and black"
     if layout.photometric == _YCBCR and compression not in (6, 7):
         if layout.planar:
             return "YCbCr in planes"
         if compression == _UNCOMPRESSED and tuple(tags.get(_SUBSAMPLING, (2, 2))) != (1, 1):
-            return "uncompressed YCbCr of reduced color resolution"
+            return "uncompressed YCbCr with chroma subsampling"
     if layout.samples > 1 and (bits < 8 or layout.photometric == _PALETTE):
-        kind = "numbers of a palette" if layout.photometric == _PALETTE else f"{bits} bits"
+        kind = "a palette" if layout.photometric == _PALETTE else f"{bits} bits"
         return f"{layout.samples} samples of {kind} per pixel"
     return ""
 
 
 def without_planes(file: IO[bytes], layout: Layout) -> io.BytesIO:
-    """The same file of one sample per pixel, which no longer says that it is in a plane."""
+    """Copy a file with one sample per pixel, without its declaration as planar."""
     buffer = _copy(file)
     _redirect(buffer, len(buffer.getbuffer()), layout, {_PLANAR}, {})
     return buffer
@@ -320,10 +325,10 @@ def _copy(file: IO[bytes]) -> io.BytesIO:
     return buffer
 
 
-def _as_grey(
+def _as_gray(
     buffer: io.BytesIO, end: int, layout: Layout, plane: int, planes: int, per_plane: int
 ) -> Image.Image:
-    """Open a plane as a grey picture whose width counts samples, not pixels."""
+    """Open a plane as a gray picture whose width counts samples instead of pixels."""
     old = layout.tags
     numbers: dict[int, tuple[int, ...]] = {
         _BITS: (layout.bits,),
@@ -350,7 +355,7 @@ def _redirect(
     without: set[int],
     numbers: dict[int, tuple[int, ...]],
 ) -> None:
-    """Give a file another directory, written behind its first `end` bytes."""
+    """Give a file another directory, written after its first `end` bytes."""
     buffer.seek(0)
     big = _is_big(buffer.read(4))
     order = {b"II": "<", b"MM": ">"}[layout.tags.prefix]
@@ -359,7 +364,7 @@ def _redirect(
     letter, kind = ("Q", 16) if big else ("I", 4)
     data = bytes(end % 2)
     for tag, values in numbers.items():
-        short = tag in (_BITS, _SAMPLES, _PHOTOMETRIC)  # as the standard wants them
+        short = tag in (_BITS, _SAMPLES, _PHOTOMETRIC)  # as the standard requires
         array = struct.pack(f"{order}{len(values)}{'H' if short else letter}", *values)
         room = struct.calcsize(letter)
         place = array.ljust(room, b"\0")
@@ -383,7 +388,7 @@ def _is_big(header: bytes) -> bool:
 
 
 def _raw_entries(file: IO[bytes], place: int, order: str, big: bool) -> dict[int, bytes]:
-    """A directory's entries as they are; what they point to stays where it is."""
+    """Read a directory's raw entries by tag; what they point to stays where it is."""
     file.seek(place)
     letter, size = ("Q", 20) if big else ("H", 12)
     (count,) = struct.unpack(order + letter, file.read(struct.calcsize(letter)))
@@ -393,8 +398,19 @@ def _raw_entries(file: IO[bytes], place: int, order: str, big: bool) -> dict[int
     }
 
 
+def _rgb(values: Samples) -> Samples:
+    """Convert 8-bit full-range YCbCr (H, W, 3) to RGB by ITU-R BT.601, as in JPEG."""
+    import numpy as np
+
+    y, cb, cr = (values[..., i].astype(np.float32) for i in range(3))
+    cb, cr = cb - 128, cr - 128
+    rgb = np.stack([y + 1.402 * cr, y - 0.344136 * cb - 0.714136 * cr, y + 1.772 * cb], axis=-1)
+    result: Samples = np.rint(rgb).clip(0, 255).astype(np.uint8)
+    return result
+
+
 def _undo_differences(values: Samples, tile_width: int) -> Samples:
-    """Each sample is stored as its difference from the one to its left, within its tile."""
+    """Undo TIFF's horizontal predictor: differences from the sample to the left, per tile."""
     import numpy as np
 
     result = np.empty_like(values)

@@ -1,4 +1,4 @@
-"""XMP of a restyled photo: without what is no longer true of it."""
+"""Cleanup of XMP: remove or update what no longer holds for a restyled photo."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from xml.parsers.expat import ExpatError
 logger = logging.getLogger("clipmamba")
 
 _PANORAMA = "http://ns.google.com/photos/1.0/panorama/"
-_STALE_SPACES = (  # gain maps, motion photos, depth maps, parts of a file that is gone
+_STALE_SPACES = (  # gain maps, motion photos, depth maps and other dropped parts of the file
     "http://ns.adobe.com/hdr-gain-map/",
     "http://ns.google.com/photos/",
     "http://ns.apple.com/HDRGainMap/",
@@ -38,15 +38,15 @@ _MARKS = re.compile(
 
 
 def without_stale(xmp: bytes, *, turned: bool) -> bytes | None:
-    """Take out gain maps, motion photos, thumbnails and the old file's layout.
+    """Remove entries for gain maps, motion photos, thumbnails and the old file's layout.
 
     Args:
-        xmp: a packet.
-        turned: the photo was turned upright: the measures of a panorama are gone, too.
+        xmp: an XMP packet.
+        turned: whether the photo was rotated or flipped; panorama sizes are then removed too.
 
     Returns:
-        The same bytes where nothing of this is in them; None for a packet that may have it and
-        can't be read.
+        The packet, byte for byte the same if nothing was removed; None if it may need changes but
+        can't be parsed.
     """
     if not _MARKS.search(xmp):
         return xmp
@@ -65,14 +65,14 @@ def without_stale(xmp: bytes, *, turned: bool) -> bytes | None:
         if _is_stale(element.namespaceURI, element.localName, turned) and element.parentNode:
             element.parentNode.removeChild(element)
             changed = True
-    mended = _written(document) if changed else xmp
-    if mended is None:
+    cleaned = _written(document) if changed else xmp
+    if cleaned is None:
         logger.warning("unreadable XMP left out")
-    return mended
+    return cleaned
 
 
 def fit_panorama(xmp: bytes, size: tuple[int, int]) -> bytes:
-    """Bring a panorama's measures to a picture of this width and height."""
+    """Rescale a panorama's sizes in XMP to a picture of this width and height."""
     document = _parsed(xmp) if _PANORAMA.encode() in xmp else None
     if document is None:
         return xmp
@@ -101,7 +101,7 @@ def _is_stale(space: str | None, name: str | None, turned: bool) -> bool:
 
 
 def _parsed(xmp: bytes) -> Any:
-    """The packet as a document; None if it is no XML, or has entities that could grow."""
+    """Parse a packet; None if it is not XML, or declares entities, which could expand."""
     if b"<!" in xmp:
         return None
     try:
@@ -111,7 +111,7 @@ def _parsed(xmp: bytes) -> Any:
 
 
 def _written(document: Any) -> bytes | None:
-    """The document as a packet again; None if it is nested too deeply."""
+    """Serialize a document to a packet; None if it is nested too deeply."""
     try:
         return "".join(node.toxml() for node in document.childNodes).encode("utf-8")
     except RecursionError:
@@ -119,7 +119,7 @@ def _written(document: Any) -> bytes | None:
 
 
 def _elements(document: Any) -> Iterator[Any]:
-    """All elements, the deepest last."""
+    """Yield all elements, parents before children."""
     rest = [document.documentElement]
     while rest:
         element = rest.pop()

@@ -1,6 +1,6 @@
-"""Losses, each as a function and as a module; docs/losses.md has the formulas on one page.
+"""Losses, each as a function and as a module; docs/losses.md lists the formulas.
 
-All of them compute in float32 (float64 stays float64), also under bf16 autocast.
+All losses compute in float32 (float64 stays float64), also under bf16 autocast.
 """
 
 from clipmamba.losses.adversarial import (
@@ -29,10 +29,10 @@ from clipmamba.losses.patch import (
     random_perspective_crops,
 )
 from clipmamba.losses.statistics import (
-    StandardisedStatisticsLoss,
+    StandardizedStatisticsLoss,
     StyleStatisticsLoss,
     channel_statistics,
-    standardised_statistics_loss,
+    standardized_statistics_loss,
     style_statistics_loss,
 )
 from clipmamba.losses.total_variation import TotalVariationLoss, total_variation_loss
@@ -48,7 +48,7 @@ __all__ = [
     "PatchDirectionalLoss",
     "PatchDiscriminator",
     "PatchNCELoss",
-    "StandardisedStatisticsLoss",
+    "StandardizedStatisticsLoss",
     "StyleStatisticsLoss",
     "TotalVariationLoss",
     "adversarial_loss",
@@ -64,7 +64,7 @@ __all__ = [
     "patch_directional_loss",
     "patch_nce_loss",
     "random_perspective_crops",
-    "standardised_statistics_loss",
+    "standardized_statistics_loss",
     "style_statistics_loss",
     "total_variation_loss",
 ]

@@ -1,4 +1,4 @@
-"""What every loss shares: float32 under autocast, unit rows, reduction over the batch."""
+"""Helpers for all losses: float32 under autocast, unit rows, reduction over the batch."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from torch.nn.functional import normalize
 from clipmamba.errors import InputError
 
 Reduction: TypeAlias = Literal["mean", "sum", "none"]
-"""How the (B,) losses of the samples become the result."""
+"""How to reduce per-sample losses (B,)."""
 
 Features: TypeAlias = Tensor | Sequence[Tensor]
-"""One feature map (B, C, H, W), or one for each layer."""
+"""One feature map (B, C, H, W), or one per layer."""
 
 DIRECTION_EPS = 1e-2
-"""Shortest direction between unit embeddings that still counts as one."""
+"""Length below which a direction between unit embeddings does not count fully."""
 
 _P = ParamSpec("_P")
 
 
 def full_precision(function: Callable[_P, Tensor]) -> Callable[_P, Tensor]:
-    """Let a loss compute in float32 (float64 stays), also inside a bf16 or fp16 autocast.
+    """Make a loss compute in float32 (float64 stays), also under bf16 or fp16 autocast.
 
-    Differences of near-equal embeddings, variances and log-sums lose most of their digits in
-    bfloat16, and a loss costs next to nothing beside the network.
+    Differences of nearly equal embeddings, variances and log-sums lose most of their digits in
+    bfloat16, and a loss is cheap compared with the network.
     """
 
     @functools.wraps(function)
@@ -61,19 +61,19 @@ def _device_type(values: Iterable[Any]) -> str:
 
 @full_precision
 def embedding_direction(embedding: Tensor, origin: Tensor) -> Tensor:
-    """``embedding - origin``, widened first: near-equal bfloat16 rows would cancel to noise."""
+    """Compute ``embedding - origin`` in float32: nearly equal bfloat16 rows would cancel."""
     return embedding - origin
 
 
 def unit_directions(directions: Tensor, eps: float = DIRECTION_EPS) -> Tensor:
-    """Scale rows to length 1, those shorter than ``eps`` by 1 / eps only.
+    """Scale rows to length 1, but those shorter than ``eps`` by 1 / eps only.
 
-    A direction of (nearly) zero, an output that still is its photo, would otherwise turn into
-    an arbitrary unit vector with an unbounded gradient; so its gradient is at most 1 / eps.
+    A direction near zero, from an output that still equals its photo, would otherwise become an
+    arbitrary unit vector with an unbounded gradient; this bounds the gradient by 1 / eps.
 
     Args:
         directions: (..., E).
-        eps: Shortest length that is stretched to 1.
+        eps: Shortest length that is scaled to 1.
 
     Returns:
         (..., E), rows of length at most 1.
@@ -82,10 +82,10 @@ def unit_directions(directions: Tensor, eps: float = DIRECTION_EPS) -> Tensor:
 
 
 def reduce_samples(losses: Tensor, reduction: Reduction) -> Tensor:
-    """Reduce per-sample losses (B,) to their mean or sum, or leave them.
+    """Reduce per-sample losses (B,) to their mean or sum, or return them unchanged.
 
     Raises:
-        InputError: ``reduction`` is none of "mean", "sum", "none".
+        InputError: ``reduction`` is not "mean", "sum" or "none".
     """
     if reduction == "mean":
         return losses.mean()
@@ -123,7 +123,7 @@ def require_same_places(feature: Tensor, target: Tensor) -> None:
     """Raise InputError unless both tensors have the same shape."""
     if feature.shape != target.shape:
         raise InputError(
-            "output and target are compared place by place and must have the same shape, "
+            "output and target are compared position by position and must have the same shape, "
             f"got {tuple(feature.shape)} and {tuple(target.shape)}"
         )
 

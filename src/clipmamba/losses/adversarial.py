@@ -1,4 +1,4 @@
-"""Adversarial loss on patches: results must look painted, wherever exactly the strokes fall."""
+"""Adversarial loss on patches: results must look painted, whatever the position of strokes."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from clipmamba.losses._common import Reduction, full_precision, reduce_samples
 
 
 class PatchDiscriminator(nn.Module):
-    """Judges patches of 46 pixels: is this what the style makes of this photo?
+    """Scores patches of 46 pixels by how well they show this style on this photo.
 
     Isola et al., "Image-to-Image Translation with Conditional Adversarial Networks", CVPR 2017;
     the style enters by projection as in Miyato & Koyama, "cGANs with Projection Discriminator",
     ICLR 2018.
 
     Args:
-        style_dim: Width E of the style points.
+        style_dim: Width E of the style embeddings.
         width: Channels at half size; doubled with each halving.
     """
 
@@ -33,10 +33,10 @@ class PatchDiscriminator(nn.Module):
         self.mix = nn.Conv2d(channels[-1], channels[-1], 4, padding=1)
         self.score = nn.Conv2d(channels[-1], 1, 1)
         self.style = nn.Linear(style_dim, channels[-1])
-        self.scale = style_dim**0.5  # unit rows come in; layers like unit variance
+        self.scale = style_dim**0.5  # from unit rows to unit variance
 
     def forward(self, picture: Tensor, photo: Tensor, style: Tensor) -> Tensor:
-        """Scores (B, 1, h, w) of pictures (B, 3, H, W), made of photos under styles (B, E)."""
+        """Compute scores (B, 1, h, w) of pictures (B, 3, H, W), given photos and styles (B, E)."""
         x = torch.cat([picture, photo], dim=1).contiguous(memory_format=torch.channels_last) * 2 - 1
         for conv in self.convs:
             x = F.leaky_relu(conv(x), 0.2)
@@ -48,7 +48,7 @@ class PatchDiscriminator(nn.Module):
 
 @full_precision
 def adversarial_loss(scores: Tensor, reduction: Reduction = "mean") -> Tensor:
-    r"""What a generator pays for being found out: :math:`\overline{(s - 1)^2}`.
+    r"""Compute the generator's adversarial loss: :math:`\overline{(s - 1)^2}`.
 
     Least squares as in Mao et al., "Least Squares Generative Adversarial Networks", ICCV 2017.
 
@@ -66,7 +66,7 @@ def adversarial_loss(scores: Tensor, reduction: Reduction = "mean") -> Tensor:
 def discriminator_loss(
     real_scores: Tensor, fake_scores: Tensor, reduction: Reduction = "mean"
 ) -> Tensor:
-    r"""The other side of :func:`adversarial_loss`: :math:`\overline{(r - 1)^2} + \overline{f^2}`.
+    r"""Compute the discriminator's loss: :math:`\overline{(r - 1)^2} + \overline{f^2}`.
 
     Args:
         real_scores: Scores of real results, (B, ...).
@@ -74,7 +74,7 @@ def discriminator_loss(
         reduction: "mean" or "sum" over the batch, or "none".
 
     Returns:
-        Scalar >= 0, or (B,) with reduction "none"; 0 where every patch is told right.
+        Scalar >= 0, or (B,) with reduction "none"; 0 if every patch is classified correctly.
     """
     real = (real_scores - 1).square().flatten(1).mean(1)
     return reduce_samples(real + fake_scores.square().flatten(1).mean(1), reduction)

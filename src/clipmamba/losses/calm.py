@@ -1,4 +1,4 @@
-"""Calm where the photo is calm: no flecks in skies, for styles that leave their own skies alone."""
+"""Calm loss: no flecks where the photo is flat, for styles with flat areas of their own."""
 
 from __future__ import annotations
 
@@ -6,25 +6,25 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
-from clipmamba.io.color import LUMA
+from clipmamba.io.convert import luma
 from clipmamba.losses._common import Reduction, full_precision, reduce_samples, require_images
 
-WINDOW = 9  # pixels over which contrast is local
-FLAT = 0.02  # largest deviation of brightness in a flat part of a photo
-CALM_PART = 0.25  # this part of a style picture is its calmest
+WINDOW = 9  # side of the window for local contrast, in pixels
+FLAT = 0.02  # largest standard deviation of luma in a flat area of a photo
+CALM_PART = 0.25  # quantile of local contrast in a style picture that counts as calm
 
 
 @full_precision
 def calm_loss(
     output: Tensor, photo: Tensor, style_picture: Tensor, reduction: Reduction = "mean"
 ) -> Tensor:
-    r"""Local contrast in flat parts of the photo, beyond that in the calm parts of the style.
+    r"""Penalize local contrast in flat areas of the photo, beyond that of the style's calm areas.
 
     .. math:: L = \frac{1}{|F|} \sum_{p \in F} \max(0, \sigma_p(output) - \sigma_{calm}),
         \qquad F = \{p : \sigma_p(photo) < 0.02\}
 
-    with σ the deviation of brightness in 9×9 pixels, and σ_calm the first quartile of it over the
-    style picture: a mosaic has no calm part, a print is half of it.
+    with σ the standard deviation of luma in 9×9 pixels, and σ_calm its first quartile over the
+    style picture: a mosaic has no calm areas, half of a print is calm.
 
     Args:
         output: (B, 3, H, W) in [0, 1].
@@ -33,7 +33,7 @@ def calm_loss(
         reduction: "mean" or "sum" over the batch, or "none".
 
     Returns:
-        Scalar >= 0, or (B,) with reduction "none"; 0 for a photo without flat parts.
+        Scalar >= 0, or (B,) with reduction "none"; 0 for a photo without flat areas.
     """
     require_images(output)
     with torch.no_grad():
@@ -46,9 +46,8 @@ def calm_loss(
 
 
 def _deviation(images: Tensor, stride: int = 1) -> Tensor:
-    """Of brightness in a window around every `stride`th place, (B, 1, H, W)."""
-    weights = torch.tensor(LUMA, device=images.device, dtype=images.dtype)[:, None, None]
-    light = (images * weights).sum(1, keepdim=True)
+    """Compute the standard deviation of luma around every `stride`-th pixel, (B, 1, H', W')."""
+    light = luma(images)
 
     def around(values: Tensor) -> Tensor:
         return avg_pool2d(values, WINDOW, stride, WINDOW // 2, count_include_pad=False)

@@ -1,4 +1,4 @@
-"""Content losses: what is where must stay, by features, by places, light, color and texture."""
+"""Content losses: preserve the photo's features, layout, color and flat areas."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, avg_pool2d, cross_entropy, normalize
 
 from clipmamba.errors import InputError
-from clipmamba.io.color import LUMA
+from clipmamba.io.convert import luma
 from clipmamba.losses._common import (
     Features,
     Reduction,
@@ -24,24 +24,24 @@ from clipmamba.losses.statistics import channel_statistics
 def content_loss(
     features: Features,
     target_features: Features,
-    normalised: bool = True,
+    normalized: bool = True,
     reduction: Reduction = "mean",
     eps: float = 1e-5,
 ) -> Tensor:
-    r"""Mean squared difference of feature maps, place by place, summed over the layers.
+    r"""Compute the mean squared difference of feature maps, summed over the layers.
 
     .. math:: L = \sum_l \operatorname{mean}\bigl((\hat f_l - \hat t_l)^2\bigr), \qquad
         \hat f = (f - \mu(f)) / \sigma(f)
 
-    The perceptual content loss of Gatys et al. (CVPR 2016) and Johnson et al. (ECCV 2016);
-    normalized, each channel first loses its mean and deviation, which are the style's (Huang &
-    Belongie, ICCV 2017), so that it does not fight :func:`style_statistics_loss`. Computed in
-    float32, also under autocast.
+    The perceptual content loss of Gatys et al. (CVPR 2016) and Johnson et al. (ECCV 2016). If
+    normalized, each channel's mean and standard deviation, which belong to the style (Huang &
+    Belongie, ICCV 2017), are removed first, so that it does not conflict with
+    :func:`style_statistics_loss`. Computed in float32, also under autocast.
 
     Args:
         features: Feature maps of the output, one (B, C, H, W) per layer.
         target_features: Those of the photo, the same shapes.
-        normalised: Compare the channels without their means and deviations.
+        normalized: Remove the channels' means and standard deviations first.
         reduction: "mean" or "sum" over the batch, or "none".
         eps: Added to the variances.
 
@@ -55,13 +55,13 @@ def content_loss(
     loss = torch.zeros((), device=pairs[0][0].device, dtype=pairs[0][0].dtype)
     for feature, target in pairs:
         require_same_places(feature, target)
-        if normalised:
-            feature, target = _normalise(feature, eps), _normalise(target, eps)
+        if normalized:
+            feature, target = _normalize(feature, eps), _normalize(target, eps)
         loss = loss + (feature - target).square().mean(dim=(1, 2, 3))
     return reduce_samples(loss, reduction)
 
 
-def _normalise(features: Tensor, eps: float) -> Tensor:
+def _normalize(features: Tensor, eps: float) -> Tensor:
     mean, deviation = channel_statistics(features, eps)
     return (features - mean[:, :, None, None]) / deviation[:, :, None, None]
 
@@ -70,45 +70,45 @@ class ContentLoss(nn.Module):
     """:func:`content_loss` with its settings."""
 
     def __init__(
-        self, normalised: bool = True, reduction: Reduction = "mean", eps: float = 1e-5
+        self, normalized: bool = True, reduction: Reduction = "mean", eps: float = 1e-5
     ) -> None:
         super().__init__()
-        self.normalised = normalised
+        self.normalized = normalized
         self.reduction: Reduction = reduction
         self.eps = eps
 
     def forward(self, features: Features, target_features: Features) -> Tensor:
         """See :func:`content_loss`."""
-        return content_loss(features, target_features, self.normalised, self.reduction, self.eps)
+        return content_loss(features, target_features, self.normalized, self.reduction, self.eps)
 
 
 @full_precision
 def layout_loss(
     output: Tensor, photo: Tensor, size: int = 32, reduction: Reduction = "mean"
 ) -> Tensor:
-    r"""Mean squared difference of the brightness, seen from afar.
+    r"""Compute the mean squared difference of luma at low resolution.
 
     .. math:: L = \operatorname{mean}\bigl((\downarrow\!Y(y) - \downarrow\!Y(x))^2\bigr), \qquad
         Y = 0.2126 R + 0.7152 G + 0.0722 B
 
-    Light and shade stay where they are while color and everything finer than a cell is free:
-    the low-frequency part of a content loss. Computed in float32, also under autocast.
+    It preserves light and shade, and leaves color and everything finer than a cell free: the
+    low-frequency part of a content loss. Computed in float32, also under autocast.
 
     Args:
-        output: Stylised pictures, (B, 3, H, W) in [0, 1].
+        output: Stylized pictures, (B, 3, H, W) in [0, 1].
         photo: The photos, the same shape and range.
-        size: Cells along the longer side; each holds the mean of its pixels.
+        size: Cells along the longer side; each is the mean of its pixels.
         reduction: "mean" or "sum" over the batch, or "none".
 
     Returns:
         Scalar in [0, 1], or (B,) with reduction "none".
 
     Raises:
-        InputError: The shapes differ or are no pictures, or ``size`` is not positive.
+        InputError: The shapes differ or are not those of pictures, or ``size`` is not positive.
     """
     require_images(output)
     require_same_places(output, photo)
-    difference = _from_afar(_brightness(output - photo), size)  # brightness is linear
+    difference = _from_afar(luma(output - photo), size)  # luma is linear
     return reduce_samples(difference.square().mean(dim=(1, 2, 3)), reduction)
 
 
@@ -129,26 +129,26 @@ class LayoutLoss(nn.Module):
 def color_drift_loss(
     output: Tensor, photo: Tensor, size: int = 16, reduction: Reduction = "mean"
 ) -> Tensor:
-    r"""What no map from the photo's colors explains of the output's, seen from afar.
+    r"""Compute the color change that no map of the photo's colors explains, at low resolution.
 
     .. math:: L = \min_M \operatorname{mean}\bigl((\downarrow\!y - M \phi(\downarrow\!x))^2\bigr),
         \qquad \phi(x) = (1, r, g, b, r^2, g^2, b^2)
 
-    The map M is fitted to each pair of pictures. A style may give any color another one, but the
-    same one everywhere: style statistics would as well be met by a patch of color in a corner.
-    Computed in float32, also under autocast.
+    The map M is fitted to each pair of pictures. A style may map any color to another one, but
+    consistently over the picture: style statistics alone could be matched by a patch of color in a
+    corner. Computed in float32, also under autocast.
 
     Args:
-        output: Stylised pictures, (B, 3, H, W) in [0, 1].
+        output: Stylized pictures, (B, 3, H, W) in [0, 1].
         photo: The photos, the same shape and range.
-        size: Cells along the longer side; each holds the mean of its pixels.
+        size: Cells along the longer side; each is the mean of its pixels.
         reduction: "mean" or "sum" over the batch, or "none".
 
     Returns:
         Scalar in [0, 0.25], or (B,) with reduction "none".
 
     Raises:
-        InputError: The shapes differ or are no pictures, or ``size`` is not positive.
+        InputError: The shapes differ or are not those of pictures, or ``size`` is not positive.
     """
     require_images(output)
     require_same_places(output, photo)
@@ -162,14 +162,8 @@ def color_drift_loss(
     return reduce_samples((seen - parts @ best).square().mean(dim=(1, 2)), reduction)
 
 
-def _brightness(images: Tensor) -> Tensor:
-    """(B, 3, H, W) to (B, 1, H, W)."""
-    luma = torch.tensor(LUMA, device=images.device, dtype=images.dtype)[:, None, None]
-    return (images * luma).sum(dim=1, keepdim=True)
-
-
 def _from_afar(images: Tensor, size: int) -> Tensor:
-    """The means of cells, `size` of them along the longer side."""
+    """Average pictures over cells, `size` of them along the longer side."""
     if size < 1:
         raise InputError(f"size must be at least 1, not {size}")
     height, width = images.shape[2:]
@@ -201,40 +195,40 @@ def excess_texture_loss(
     floor: float = 0.04,
     reduction: Reduction = "mean",
 ) -> Tensor:
-    r"""Local contrast where the photo has none.
+    r"""Penalize local contrast where the photo has none.
 
     .. math:: L = \operatorname{mean}\bigl(\max(0, \sigma(y) - g\,\sigma(x) - f)\bigr)
 
-    with :math:`\sigma` the deviation of the brightness in windows. Style statistics do not say
-    where in the picture texture belongs: it would be strewn into empty skies, too. Strokes fainter
-    than the floor stay free everywhere. Computed in float32, also under autocast.
+    with :math:`\sigma` the standard deviation of luma in windows. Style statistics have no
+    location, so empty skies would get texture too. Strokes fainter than the floor are allowed
+    everywhere. Computed in float32, also under autocast.
 
     Args:
-        output: Stylised pictures, (B, 3, H, W) in [0, 1].
+        output: Stylized pictures, (B, 3, H, W) in [0, 1].
         photo: The photos, the same shape and range.
         window: Side of the windows in pixels; they overlap by half.
-        gain: g, how much more contrast than the photo's is free.
-        floor: f, the contrast that is free where the photo has none.
+        gain: g, factor on the photo's contrast that is allowed.
+        floor: f, contrast that is allowed where the photo has none.
         reduction: "mean" or "sum" over the batch, or "none".
 
     Returns:
         Scalar in [0, 0.5], or (B,) with reduction "none".
 
     Raises:
-        InputError: The shapes differ, are no pictures or smaller than a window.
+        InputError: The shapes differ, are not those of pictures, or are smaller than a window.
     """
     require_images(output)
     require_same_places(output, photo)
     if window < 2 or window > min(output.shape[2:]):
-        raise InputError(f"window must be 2 to {min(output.shape[2:])} pixels, not {window}")
+        raise InputError(f"window must be from 2 to {min(output.shape[2:])} pixels, not {window}")
     excess = _local_deviation(output, window) - gain * _local_deviation(photo, window) - floor
     return reduce_samples(excess.clamp(min=0).mean(dim=(1, 2, 3)), reduction)
 
 
 def _local_deviation(images: Tensor, window: int) -> Tensor:
-    """Deviation of the brightness (B, 3, H, W) in each window, (B, 1, H', W')."""
-    brightness = _brightness(images)
-    brightness = brightness - brightness.mean(dim=(2, 3), keepdim=True)  # for the digits
+    """Compute the standard deviation of luma in each window, (B, 1, H', W')."""
+    brightness = luma(images)
+    brightness = brightness - brightness.mean(dim=(2, 3), keepdim=True)  # for precision
     mean, square = (avg_pool2d(x, window, window // 2) for x in (brightness, brightness.square()))
     return ((square - mean.square()).clamp(min=0) + 1e-6).sqrt()
 
@@ -269,29 +263,28 @@ def patch_nce_loss(
     generator: torch.Generator | None = None,
     reduction: Reduction = "mean",
 ) -> Tensor:
-    r"""InfoNCE between matching places of output and photo, averaged over the layers.
+    r"""Compute InfoNCE between matching positions of output and photo, averaged over the layers.
 
     .. math:: L = -\frac{1}{n} \sum_i \log
         \frac{e^{\cos(f_i, t_i) / T}}{\sum_j e^{\cos(f_i, t_j) / T}}
 
-    with i and j running over n random places of the same picture. From CUT (Park et al., ECCV
-    2020), without its learned projection: a place of the output must know its own place in the
-    photo among the others, however its look has changed. Computed in float32, also under
-    autocast.
+    with i and j running over n random positions of the same picture. From CUT (Park et al., ECCV
+    2020), without its learned projection: each position of the output must be closest to its own
+    position in the photo, however its look has changed. Computed in float32, also under autocast.
 
     Args:
         features: Feature maps of the output, one (B, C, H, W) per layer.
         target_features: Those of the photo, the same shapes.
-        num_patches: Places n a layer, the same in the whole batch; all, if there are fewer.
+        num_patches: Positions n per layer, the same for the whole batch; all, if there are fewer.
         temperature: T > 0.
-        generator: Source of the random places. None: torch's global one.
+        generator: Source of the random positions; None for torch's global one.
         reduction: "mean" or "sum" over the batch, or "none".
 
     Returns:
-        Scalar >= 0, or (B,) with reduction "none"; log n where no place can be told from another.
+        Scalar >= 0, or (B,) with reduction "none"; log n if no positions can be told apart.
 
     Raises:
-        InputError: The shapes differ or an argument is out of its range.
+        InputError: The shapes differ, or an argument is out of range.
     """
     if num_patches < 1:
         raise InputError(f"num_patches must be at least 1, not {num_patches}")

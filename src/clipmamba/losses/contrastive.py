@@ -1,4 +1,4 @@
-"""Contrastive loss over a batch of directions: each output goes its own style's way."""
+"""Contrastive loss over a batch of directions: each output moves toward its own style."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def contrastive_direction_loss(
     eps: float = DIRECTION_EPS,
     negatives: Tensor | None = None,
 ) -> Tensor:
-    r"""Symmetric InfoNCE between the pictures' moves and the styles'.
+    r"""Compute symmetric InfoNCE between image directions and style directions.
 
     .. math::
 
@@ -29,29 +29,29 @@ def contrastive_direction_loss(
         L = -\frac{1}{2B} \sum_i \Bigl(\log \frac{e^{s_{ii}}}{\sum_{j \in N_i} e^{s_{ij}}}
             + \log \frac{e^{s_{ii}}}{\sum_{j \in N_i} e^{s_{ji}}}\Bigr)
 
-    where :math:`N_i` holds i itself and every j of another style; in the first sum also the
-    negatives, which no picture asks for. InfoNCE is from van den Oord
-    et al. (2018), its symmetric form from CLIP (Radford et al., ICML 2021), its use over style
-    directions follows CLAST (ECCV-W 2024). Computed in float32, also under autocast.
+    where :math:`N_i` holds i itself and every j of another style, and in the first sum also the
+    negatives. InfoNCE is from van den Oord et al. (2018), its symmetric form from CLIP (Radford et
+    al., ICML 2021), its use over style directions follows CLAST (ECCV-W 2024). Computed in float32,
+    also under autocast.
 
-    Over several processes give it the gathered directions (and ids) of all of them, gathered
-    with a gradient: see :class:`ContrastiveDirectionLoss`.
+    With several processes, pass the directions (and ids) of all of them, gathered with a gradient:
+    see :class:`ContrastiveDirectionLoss`.
 
     Args:
         image_directions: E(y) - E(x), (B, E).
-        style_directions: E(s) - E(source), (B, E), row by row the style asked for.
+        style_directions: E(s) - E(source), (B, E), the requested style of each row.
         temperature: T > 0.
-        style_ids: (B,) integers; rows with equal ids ask for the same style and are not each
-            other's negatives. None: all rows differ.
+        style_ids: (B,) integers; rows with equal ids have the same style and are not each other's
+            negatives. None: all rows differ.
         eps: Shortest direction that counts fully, see :func:`directional_loss`.
-        negatives: Directions of more styles, (K, E), which make a small batch harder.
+        negatives: Directions of further styles, (K, E), which make a small batch harder.
 
     Returns:
-        Scalar >= 0; log B where nothing can be told apart and there are no `negatives`; 0 where a
-        row has none at all (B = 1).
+        Scalar >= 0; log B if nothing can be told apart and there are no `negatives`; 0 without any
+        negatives (B = 1).
 
     Raises:
-        InputError: Shapes differ, or the temperature is not positive.
+        InputError: The shapes differ, or the temperature is not positive.
     """
     if image_directions.ndim != 2 or image_directions.shape != style_directions.shape:
         raise InputError(
@@ -78,15 +78,15 @@ def contrastive_direction_loss(
 
 
 class ContrastiveDirectionLoss(nn.Module):
-    """:func:`contrastive_direction_loss`, over the joint batch of all processes if told how.
+    """:func:`contrastive_direction_loss`, optionally over the joint batch of all processes.
 
     Args:
         temperature: T > 0.
-        gather: Joins a tensor (B, ...) with those of the other processes along its first
-            dimension, with a gradient; in training
-            ``functools.partial(gather_with_gradient, accelerator=accelerator)``, with which loss
-            and parameter gradients equal those of one process with the joint batch.
-            None: this process' batch is the whole batch.
+        gather: Concatenates a tensor (B, ...) with those of the other processes along its first
+            axis, with a gradient. In training, use
+            ``functools.partial(gather_with_gradient, accelerator=accelerator)``: loss and
+            parameter gradients then equal those of one process with the joint batch. None: this
+            process's batch is the whole batch.
         eps: Shortest direction that counts fully.
     """
 
@@ -104,7 +104,7 @@ class ContrastiveDirectionLoss(nn.Module):
     def forward(
         self, image_directions: Tensor, style_directions: Tensor, style_ids: Tensor | None = None
     ) -> Tensor:
-        """See :func:`contrastive_direction_loss`; all arguments are this process' own rows."""
+        """See :func:`contrastive_direction_loss`; all arguments are this process's own rows."""
         if self.gather is not None:
             image_directions = self.gather(image_directions)
             style_directions = self.gather(style_directions)

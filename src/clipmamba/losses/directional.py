@@ -1,4 +1,4 @@
-"""Directional CLIP loss: the picture must move in CLIP's space the way the style asks."""
+"""Directional CLIP loss: the picture must move in CLIP's space in the style's direction."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def directional_loss(
     reduction: Reduction = "mean",
     eps: float = DIRECTION_EPS,
 ) -> Tensor:
-    r"""One minus the cosine between the picture's move and the style's.
+    r"""Compute one minus the cosine between image direction and style direction.
 
     .. math:: L = 1 - \cos\bigl(E(y) - E(x),\; E(s) - E(\mathrm{source})\bigr)
 
@@ -32,14 +32,21 @@ def directional_loss(
         image_direction: E(y) - E(x), (B, E).
         style_direction: E(s) - E(source), (B, E) or one for all, (1, E) or (E,).
         reduction: "mean" or "sum" over the batch, or "none".
-        eps: Directions shorter than this count by their length divided by ``eps``: an output
+        eps: Directions shorter than this are divided by ``eps`` instead of their length: an output
             that still equals its photo has loss 1 and a gradient of at most 1 / eps.
 
     Returns:
-        Scalar, or (B,) with reduction "none"; 0 for a perfect edit, 1 across, 2 for the opposite.
+        Scalar in [0, 2], or (B,) with reduction "none"; 0 for a perfect edit, 1 for an orthogonal
+        one, 2 for the opposite.
 
     Raises:
         InputError: The embedding sizes differ or ``reduction`` is unknown.
+
+    Examples:
+        >>> import torch
+        >>> east, north = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])
+        >>> [float(directional_loss(east, wanted)) for wanted in (3 * east, north, -east)]
+        [0.0, 1.0, 2.0]
     """
     if image_direction.shape[-1] != style_direction.shape[-1]:
         raise InputError(
@@ -59,10 +66,10 @@ class DirectionalLoss(nn.Module):
         self.eps = eps
 
     def forward(self, output: Tensor, photo: Tensor, style: Tensor, source: Tensor) -> Tensor:
-        """Compare how the picture moved with how the style lies from its source.
+        """Compare the direction from photo to output with that from source to style.
 
         Args:
-            output: E(y), embedding of the stylised picture, (B, E) unit rows.
+            output: E(y), embedding of the stylized picture, (B, E) unit rows.
             photo: E(x), embedding of the photo, (B, E) unit rows.
             style: E(s), embedding of the style, (B, E) or (1, E) unit rows.
             source: E(source), embedding of "a photo" or of plain photos, (B, E) or (1, E).

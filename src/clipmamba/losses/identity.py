@@ -1,4 +1,4 @@
-"""Identity loss: a photo asked to look like itself stays itself."""
+"""Identity loss: a photo restyled with its own style must stay unchanged."""
 
 from __future__ import annotations
 
@@ -15,16 +15,15 @@ from clipmamba.losses._common import (
 
 @full_precision
 def identity_loss(output: Tensor, photo: Tensor, reduction: Reduction = "mean") -> Tensor:
-    r"""Mean absolute difference of the pixels, for outputs made with the photo's own style.
+    r"""Compute the mean absolute pixel difference, for outputs made with the photo's own style.
 
     .. math:: L = \operatorname{mean}\lvert y - x \rvert
 
-    From SANet (Park & Lee, CVPR 2019), with L1 in place of their squared error, which forgives
-    the small residue everywhere that an identity must not have. Computed in float32, also under
-    autocast.
+    From SANet (Park & Lee, CVPR 2019), with L1 in place of their squared error, which tolerates
+    small errors everywhere. Computed in float32, also under autocast.
 
     Args:
-        output: Stylizer's output for (x, E(x)), (B, 3, H, W) in [0, 1].
+        output: The stylizer's output for (x, E(x)), (B, 3, H, W) in [0, 1].
         photo: x, the same shape and range.
         reduction: "mean" or "sum" over the batch, or "none".
 
@@ -32,7 +31,7 @@ def identity_loss(output: Tensor, photo: Tensor, reduction: Reduction = "mean") 
         Scalar in [0, 1], or (B,) with reduction "none".
 
     Raises:
-        InputError: The shapes differ or are no pictures.
+        InputError: The shapes differ or are not those of pictures.
     """
     require_images(output)
     require_same_places(output, photo)

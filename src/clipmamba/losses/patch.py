@@ -21,7 +21,7 @@ from clipmamba.losses._common import (
 )
 
 MAX_DISTORTION = 2 / 3
-"""From here on four corners can form a quadrilateral that folds over itself."""
+"""From this distortion on, a quadrilateral can fold over itself."""
 
 _CORNERS = torch.tensor([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]])  # (x, y), clockwise
 
@@ -35,29 +35,29 @@ def random_perspective_crops(
     output_size: int | None = None,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Cut random square crops, each seen in a random perspective, out of every picture.
+    """Take random square crops with a random perspective from every picture.
 
-    Each corner of a crop is moved into the crop by up to ``distortion`` / 2 of its side, as in
-    torchvision's ``RandomPerspective``; but the quadrilateral is pulled up to a full square
-    instead of being pushed down onto a black ground, so that nothing but the picture is seen.
-    Differentiable in ``images``; one call of ``grid_sample`` per batch, no copies of the pictures.
+    Each corner of a crop moves inward by up to ``distortion`` / 2 of its side, as in torchvision's
+    ``RandomPerspective``; but the quadrilateral is stretched to a full square instead of being
+    placed on a black background, so that only the picture is visible. Differentiable in
+    ``images``; one call of ``grid_sample`` per batch, no copies of the pictures.
 
     Args:
         images: (B, 3, H, W), any range.
-        num_crops: Crops a picture.
-        crop_fraction: Side of a crop as a part of the picture's shorter side, in (0, 1].
+        num_crops: Number of crops per picture.
+        crop_fraction: Side of a crop as a share of the picture's shorter side, in (0, 1].
         distortion: Strength of the perspective in [0, 2/3); 0 gives straight crops.
-        output_size: Side s of the result; None: as many pixels as the crop has. Smaller than the
-            crop, the pixels are averaged (no aliasing); larger, interpolated bilinearly.
+        output_size: Side s of the result in pixels; None keeps the crop's size. Larger crops are
+            averaged (no aliasing), smaller ones interpolated bilinearly.
         generator: Source of the random numbers, on any device; the same state gives the same
-            crops. None: torch's global one.
+            crops. None for torch's global one.
 
     Returns:
         (B * num_crops, 3, s, s) in the range of ``images``, picture by picture: the crops of
         picture b are rows b * num_crops to (b + 1) * num_crops - 1. float32 also under autocast.
 
     Raises:
-        InputError: ``images`` are no pictures or an argument is out of its range.
+        InputError: ``images`` are not pictures, or an argument is out of range.
     """
     require_images(images)
     if num_crops < 1:
@@ -73,7 +73,7 @@ def random_perspective_crops(
     size = side if output_size is None else output_size
     oversampling = math.ceil(side / size)
 
-    # drawn in float32 where the generator lives, so that a seed means the same crops everywhere
+    # drawn in float32 on the generator's device, so that a seed gives the same crops everywhere
     draw_device = "cpu" if generator is None else generator.device
     draws = torch.rand(batch, num_crops, 10, generator=generator, device=draw_device)
     draws = draws.to(images).flatten(0, 1)  # (P, 10), P = B * num_crops
@@ -91,7 +91,7 @@ def random_perspective_crops(
         ],
         dim=-1,
     )
-    # the crops of a picture stacked in one tall sampling grid: the picture need not be repeated
+    # stack the crops of a picture in one tall sampling grid, so that the picture is not repeated
     grid = grid.view(batch, num_crops * size * oversampling, size * oversampling, 2)
     crops = grid_sample(images, grid, mode="bilinear", align_corners=False)
     crops = crops.view(batch, channels, num_crops, size * oversampling, size * oversampling)
@@ -119,10 +119,10 @@ def _quad_coordinates(quads: Tensor, size: int) -> tuple[Tensor, Tensor]:
     h = (_cross(edge1, excess) / determinant)[:, None]
     along_u = p1 - p0 + g * p1
     along_v = p3 - p0 + h * p3
-    centres = (torch.arange(size, device=quads.device, dtype=quads.dtype) + 0.5) / size
-    u, v = centres[None, None, :], centres[None, :, None]
+    centers = (torch.arange(size, device=quads.device, dtype=quads.dtype) + 0.5) / size
+    u, v = centers[None, None, :], centers[None, :, None]
 
-    # written out, not as a matrix product: TF32 would blur the coordinates
+    # written out instead of a matrix product: TF32 would make the coordinates inaccurate
     def plane(in_u: Tensor, in_v: Tensor, constant: Tensor) -> Tensor:
         return in_u[:, None, None] * u + in_v[:, None, None] * v + constant[:, None, None]
 
@@ -137,9 +137,9 @@ def _cross(first: Tensor, second: Tensor) -> Tensor:
 
 
 def _sampling_coordinate(inside: Tensor, start: Tensor, side: int, length: int) -> Tensor:
-    """Turn a coordinate in [0, 1] of a crop into ``grid_sample``'s in [-1, 1] of the picture.
+    """Convert a crop's coordinate in [0, 1] to ``grid_sample``'s in [-1, 1] of the picture.
 
-    Kept half a pixel inside the crop: interpolation must not reach for pixels beyond its edge.
+    It stays half a pixel inside the crop, so that interpolation does not reach beyond its edge.
     """
     pixels = start[:, None, None] + (inside * side).clamp(0.5, side - 0.5)
     return 2 * pixels / length - 1
@@ -154,21 +154,21 @@ def patch_directional_loss(
     reduction: Reduction = "mean",
     eps: float = DIRECTION_EPS,
 ) -> Tensor:
-    r"""Directional loss of every crop, those already satisfied dropped.
+    r"""Compute the directional loss over crops, without those that already satisfy it.
 
     .. math::
 
         \ell_i = 1 - \cos\bigl(E(y_i) - E(x),\; E(s) - E(\mathrm{source})\bigr), \qquad
         L = \frac{1}{n} \sum_i \ell_i\,[\ell_i \ge \tau]
 
-    From CLIPstyler (Kwon & Ye, CVPR 2022): without the threshold the crops easiest to satisfy
-    are over-styled first. Computed in float32, also under autocast.
+    From CLIPstyler (Kwon & Ye, CVPR 2022): without the threshold, the easiest crops would be
+    over-stylized first. Computed in float32, also under autocast.
 
     Args:
         crop_embeddings: E(y_i), (B * n, E) unit rows, picture by picture.
         photo_embedding: E(x) of the whole photos, (B, E) unit rows.
         style_direction: E(s) - E(source), (B, E), (1, E) or (E,).
-        threshold: tau; a crop whose loss is below contributes neither value nor gradient. 0
+        threshold: tau; a crop with a loss below it contributes neither value nor gradient. 0
             keeps all.
         reduction: "mean" or "sum" over the batch, or "none".
         eps: Shortest direction that counts fully, see :func:`directional_loss`.
@@ -177,7 +177,7 @@ def patch_directional_loss(
         Scalar, or (B,) with reduction "none", in [0, 2]; 0 once every crop is satisfied.
 
     Raises:
-        InputError: The shapes do not fit each other or ``reduction`` is unknown.
+        InputError: The shapes are inconsistent or ``reduction`` is unknown.
     """
     batch, embed_dim = photo_embedding.shape
     rows = crop_embeddings.shape[0]
@@ -187,7 +187,7 @@ def patch_directional_loss(
             f"{crop_embeddings.shape[-1]}, {embed_dim} and {style_direction.shape[-1]} numbers"
         )
     if rows == 0 or rows % batch:
-        raise InputError(f"{rows} crops can't be shared out evenly to {batch} photos")
+        raise InputError(f"{rows} crops can't be divided evenly among {batch} photos")
     crop_directions = crop_embeddings.reshape(batch, -1, embed_dim) - photo_embedding[:, None]
     style_direction = style_direction.expand(batch, embed_dim)[:, None]
     cosine = unit_directions(crop_directions, eps) * unit_directions(style_direction, eps)
@@ -204,12 +204,12 @@ class PatchDirectionalLoss(nn.Module):
     Args:
         encoder: Pictures (B, 3, h, w) in [0, 1] to (B, E) unit rows, such as
             ``clip.encode_image``. Runs under the caller's autocast; the loss itself is float32.
-        num_crops: Crops a picture; 64 for one picture's optimization, 4 to 8 in training.
-        crop_fraction: Side of a crop as a part of the picture's shorter side, in (0, 1].
+        num_crops: Crops per picture; 64 to optimize a single picture, 4 to 8 in training.
+        crop_fraction: Side of a crop as a share of the picture's shorter side, in (0, 1].
         perspective: Strength of the perspective in [0, 2/3).
-        threshold: tau; crops with a loss below contribute nothing.
-        output_size: Side of the crops handed to the encoder; give its own input size to resample
-            only once. None: as many pixels as the crop has.
+        threshold: tau; crops with a loss below it contribute nothing.
+        output_size: Side of the crops passed to the encoder, in pixels; give its own input size to
+            resample only once. None keeps the crop's size.
         reduction: "mean" or "sum" over the batch, or "none".
         eps: Shortest direction that counts fully.
     """
@@ -243,10 +243,10 @@ class PatchDirectionalLoss(nn.Module):
         source: Tensor,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """Judge random crops of the output.
+        """Compute the loss over random crops of the output.
 
         Args:
-            output: Stylised pictures y, (B, 3, H, W) in [0, 1].
+            output: Stylized pictures y, (B, 3, H, W) in [0, 1].
             photo_embedding: E(x) of the whole photos, (B, E) unit rows.
             style: E(s), (B, E) or (1, E) unit rows.
             source: E(source), (B, E) or (1, E) unit rows.

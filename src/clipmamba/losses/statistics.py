@@ -1,4 +1,4 @@
-"""Style statistics: the means and deviations of feature channels, wherever they occur."""
+"""Style statistics: the means and standard deviations of feature channels."""
 
 from __future__ import annotations
 
@@ -19,14 +19,19 @@ from clipmamba.losses._common import (
 
 
 def channel_statistics(features: Tensor, eps: float = 1e-5) -> tuple[Tensor, Tensor]:
-    """Mean and deviation of every channel over its places.
+    """Compute the mean and standard deviation of every channel over its positions.
 
     Args:
         features: (B, C, H, W).
-        eps: Added to the variance, so that a flat channel has a gradient.
+        eps: Added to the variance, so that a constant channel has a gradient.
 
     Returns:
-        Mean and deviation, both (B, C).
+        Mean and standard deviation, both (B, C).
+
+    Examples:
+        >>> mean, deviation = channel_statistics(torch.tensor([[[[1.0, 3.0]], [[5.0, 5.0]]]]))
+        >>> mean, deviation.round(decimals=2)
+        (tensor([[2., 5.]]), tensor([[1., 0.]]))
     """
     variance, mean = torch.var_mean(features, dim=(2, 3), correction=0)
     return mean, (variance + eps).sqrt()
@@ -40,7 +45,7 @@ def style_statistics_loss(
     reduction: Reduction = "mean",
     eps: float = 1e-5,
 ) -> Tensor:
-    r"""Squared difference of the channels' means and deviations, summed over the layers.
+    r"""Compute squared differences of channel means and standard deviations, summed over layers.
 
     .. math::
 
@@ -48,25 +53,25 @@ def style_statistics_loss(
             + \lVert \sigma(f_l) - \sigma(t_l) \rVert^2\Bigr)
 
     The statistics of AdaIN (Huang & Belongie, ICCV 2017) in place of the Gram matrices of Gatys
-    et al. (CVPR 2016). It does not see where in the picture a feature is, so features and targets
-    may differ in height and width. Computed in float32, also under autocast.
+    et al. (CVPR 2016). They have no location, so features and targets may differ in height and
+    width. Computed in float32, also under autocast.
 
     Args:
-        features: Feature maps of the output, one (B, C, H, W) a layer; shallow layers work best.
-        target_features: Those of the style picture, the same B and C a layer.
-        weights: One a layer; None: all 1.
+        features: Feature maps of the output, one (B, C, H, W) per layer; shallow layers work best.
+        target_features: Those of the style picture, with the same B and C per layer.
+        weights: One per layer; None: all 1.
         reduction: "mean" or "sum" over the batch, or "none".
         eps: Added to the variances.
 
     Returns:
-        Scalar >= 0, or (B,) with reduction "none"; 0 where the statistics agree.
+        Scalar >= 0, or (B,) with reduction "none"; 0 if the statistics agree.
 
     Raises:
-        InputError: Layers, batch or channels differ, or there is not one weight a layer.
+        InputError: Layers, batch sizes or channels differ, or there is not one weight per layer.
     """
     pairs = paired_features(features, target_features)
     if weights is not None and len(weights) != len(pairs):
-        raise InputError(f"{len(weights)} weights for {len(pairs)} layers; give one a layer")
+        raise InputError(f"{len(weights)} weights for {len(pairs)} layers; give one per layer")
     loss = torch.zeros((), device=pairs[0][0].device, dtype=pairs[0][0].dtype)
     for weight, (feature, target) in zip(weights or [1.0] * len(pairs), pairs, strict=True):
         mean, deviation = channel_statistics(feature, eps)
@@ -98,30 +103,29 @@ class StyleStatisticsLoss(nn.Module):
 
 
 @full_precision
-def standardised_statistics_loss(
+def standardized_statistics_loss(
     statistics: Tensor, target: Tensor, spread: Tensor, reduction: Reduction = "mean"
 ) -> Tensor:
-    r"""Distance of style statistics from a target, each in its own natural deviation.
+    r"""Compute the distance of style statistics from a target, each in units of its spread.
 
     .. math:: L = \frac{1}{S} \sum_k h\bigl((s_k - t_k) / d_k\bigr), \qquad
         h(x) = \min(x^2 / 2, |x| - 1/2)
 
-    What :func:`style_statistics_loss` compares, but so that a channel counts by how much it tells
-    styles apart and not by how large its numbers are; the target may be the mean of many pictures.
-    Huber's h keeps a channel that a style hardly uses from ruling the rest. Computed in float32,
-    also under autocast.
+    Like :func:`style_statistics_loss`, but a channel counts by how much it distinguishes styles and
+    not by the size of its values; the target may be the mean over many pictures. The Huber function
+    h keeps rarely used channels from dominating. Computed in float32, also under autocast.
 
     Args:
-        statistics: Of the outputs, (B, S).
-        target: Of pictures of the styles, (B, S).
-        spread: Deviation of each among pictures of all styles, (S,), positive.
+        statistics: Statistics of the outputs, (B, S).
+        target: Statistics of pictures of the styles, (B, S).
+        spread: Standard deviation of each among pictures of all styles, (S,), positive.
         reduction: "mean" or "sum" over the batch, or "none".
 
     Returns:
-        Scalar >= 0, or (B,) with reduction "none"; 0 where the statistics agree.
+        Scalar >= 0, or (B,) with reduction "none"; 0 if the statistics agree.
 
     Raises:
-        InputError: The shapes do not fit each other.
+        InputError: The shapes are inconsistent.
     """
     if statistics.shape != target.shape or spread.shape != statistics.shape[1:]:
         raise InputError(
@@ -132,8 +136,8 @@ def standardised_statistics_loss(
     return reduce_samples(losses.mean(dim=1), reduction)
 
 
-class StandardisedStatisticsLoss(nn.Module):
-    """:func:`standardised_statistics_loss` with its spread."""
+class StandardizedStatisticsLoss(nn.Module):
+    """:func:`standardized_statistics_loss` with its spread."""
 
     spread: Tensor
 
@@ -143,5 +147,5 @@ class StandardisedStatisticsLoss(nn.Module):
         self.reduction: Reduction = reduction
 
     def forward(self, statistics: Tensor, target: Tensor) -> Tensor:
-        """See :func:`standardised_statistics_loss`."""
-        return standardised_statistics_loss(statistics, target, self.spread, self.reduction)
+        """See :func:`standardized_statistics_loss`."""
+        return standardized_statistics_loss(statistics, target, self.spread, self.reduction)

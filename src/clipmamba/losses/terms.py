@@ -1,4 +1,4 @@
-"""A training's losses as a table: the name of each, what it needs and what it applies to."""
+"""A trainer's losses as a table: the name of each, what it needs and what it applies to."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class Term(Generic[Step]):
 
     Attributes:
         name: Its name in the log and among the weights.
-        function: Computes it from what a training step shows: a scalar, or one value per sample.
-        needs: Names of the frozen networks that it looks through.
-        applies_to: Which samples of a batch it is for, by the trainer's own names.
-        share: Of the steps on which it is computed; of two shares, the smaller one's steps are
-            among the larger one's.
+        function: Computes the loss of a training step: a scalar, or one value per sample.
+        needs: Names of the frozen networks that it uses.
+        applies_to: Which samples of a batch it applies to, by the trainer's own names.
+        share: Share of the steps on which it is computed; a smaller share's steps are a subset of
+            a larger share's.
     """
 
     name: str
@@ -36,22 +36,22 @@ class Term(Generic[Step]):
 def select_terms(
     table: Collection[Term[Step]], weights: Mapping[str, float], networks: Collection[str]
 ) -> list[Term[Step]]:
-    """Choose the terms of a table that have a weight.
+    """Select the terms with a nonzero weight.
 
     Args:
-        table: All terms that a trainer knows.
+        table: All terms of a trainer.
         weights: Factor of each term, by name.
-        networks: Names of the frozen networks that there are.
+        networks: Names of the available frozen networks.
 
     Raises:
-        InputError: A weight has no term, or a chosen term needs a network that is not there.
+        InputError: A weight has no term, or a selected term needs a missing network.
     """
     unknown = sorted(weights.keys() - {term.name for term in table})
     if unknown:
-        raise InputError(f"no loss is called {unknown[0]!r}")
+        raise InputError(f"there is no loss named {unknown[0]!r}")
     chosen = [term for term in table if weights.get(term.name)]
     for term in chosen:
         missing = [name for name in term.needs if name not in networks]
         if missing:
-            raise InputError(f"the loss {term.name!r} needs {missing[0]}; give it, or weight 0")
+            raise InputError(f"the loss {term.name!r} needs {missing[0]}; give it, or set weight 0")
     return chosen

@@ -1,4 +1,4 @@
-"""Total variation: the price of noise."""
+"""Total variation loss, which penalizes noise."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from clipmamba.losses._common import Reduction, full_precision, reduce_samples, 
 
 @full_precision
 def total_variation_loss(image: Tensor, reduction: Reduction = "mean") -> Tensor:
-    r"""Mean absolute step between neighboring pixels, down plus across.
+    r"""Compute the mean absolute step between neighboring pixels, vertical plus horizontal.
 
     .. math:: L = \operatorname{mean}\lvert y_{i+1,j} - y_{i,j} \rvert
         + \operatorname{mean}\lvert y_{i,j+1} - y_{i,j} \rvert
@@ -22,13 +22,19 @@ def total_variation_loss(image: Tensor, reduction: Reduction = "mean") -> Tensor
         reduction: "mean" or "sum" over the batch, or "none".
 
     Returns:
-        Scalar in [0, 2], or (B,) with reduction "none"; 0 for a plain surface.
+        Scalar in [0, 2], or (B,) with reduction "none"; 0 for a uniform picture.
 
     Raises:
-        InputError: ``image`` is no batch of pictures.
+        InputError: ``image`` is not a batch of pictures.
+
+    Examples:
+        >>> import torch
+        >>> stripes = torch.tensor([0.0, 1.0, 0.0, 1.0]).expand(1, 3, 2, 4)
+        >>> total_variation_loss(stripes)
+        tensor(1.)
     """
     require_images(image)
-    # sum over max(count, 1): a picture one pixel high or wide has no steps that way, and no NaN
+    # sum / max(count, 1), to avoid NaN for pictures one pixel high or wide
     steps = (image.diff(dim=2).abs(), image.diff(dim=3).abs())
     down, across = (step.sum(dim=(1, 2, 3)) / max(step[0].numel(), 1) for step in steps)
     return reduce_samples(down + across, reduction)

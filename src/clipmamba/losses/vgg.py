@@ -1,4 +1,4 @@
-"""What VGG19's first layers see of a picture: texture, and content.
+"""Texture and structure losses on the first layers of VGG19.
 
 Gatys, Ecker & Bethge, "Image Style Transfer Using Convolutional Neural Networks", CVPR 2016.
 """
@@ -29,14 +29,14 @@ _BEFORE_POOL = ("conv1_2", "conv2_2")
 class VggFeatures(nn.Module):
     """The "normalized" VGG19 of the style transfer literature, up to relu3_1; frozen.
 
-    Borders are padded by zeros instead of mirrored, which is cheaper and the same for all pictures
-    that are compared.
+    Borders are padded with zeros instead of mirrored, which is cheaper, and the same for all
+    pictures that are compared.
 
     Args:
         weights: safetensors file with `to_bgr` (1×1) and `conv1_1` … `conv3_1`.
 
     Raises:
-        WeightsError: The file can't be read, or holds other weights.
+        WeightsError: The file can't be read, or has other weights.
     """
 
     def __init__(self, weights: str | Path):
@@ -67,34 +67,34 @@ class VggFeatures(nn.Module):
 
 
 class Moments(NamedTuple):
-    """First and second moments of feature channels over all places: a texture."""
+    """First and second moments of feature channels over all positions, which describe texture."""
 
     gram: Tensor
-    """Mean product of each two channels, float32, (B, C, C)."""
+    """Mean product of every two channels, float32, (B, C, C)."""
     mean: Tensor
-    """(B, C), float32."""
+    """Mean of each channel, float32, (B, C)."""
 
-    def rows(self, some: slice) -> Moments:
-        """Those of some pictures of the batch."""
-        return Moments(self.gram[some], self.mean[some])
+    def rows(self, selection: slice) -> Moments:
+        """Select pictures of the batch."""
+        return Moments(self.gram[selection], self.mean[selection])
 
     @property
     def deviation(self) -> Tensor:
-        """Of each channel, (B, C)."""
+        """Standard deviation of each channel, (B, C)."""
         variance = self.gram.diagonal(dim1=1, dim2=2) - self.mean.square()
         return (variance.clamp(min=0) + 1e-4).sqrt()
 
 
 def texture_moments(features: Tensor) -> Moments:
-    """The moments of feature maps (B, C, H, W), in one pass over them, and one back."""
+    """Compute the moments of feature maps (B, C, H, W), in one pass each way."""
     return Moments(*_Moments.apply(features))
 
 
 class _Moments(torch.autograd.Function):
     """One matrix product each way, in the maps' own dtype, with sums in float32.
 
-    Autograd's own way keeps a float32 copy of the maps and adds three gradients in different
-    layouts, which costs twice as much as VGG itself.
+    Plain autograd keeps a float32 copy of the maps and adds three gradients in different layouts,
+    which costs twice as much as VGG itself.
     """
 
     @staticmethod
@@ -122,14 +122,14 @@ class _Moments(torch.autograd.Function):
 def texture_loss(
     moments: Sequence[Moments], targets: Sequence[Moments], reduction: Reduction = "mean"
 ) -> Tensor:
-    r"""Squared distance of Gram matrices, means and deviations, each in units of the target's norm.
+    r"""Compute relative squared distances of Gram matrices, means and standard deviations.
 
     .. math:: L = \frac{1}{3 n} \sum_l \sum_{s \in \{G, \mu, \sigma\}}
         \frac{\lVert s_l - \hat s_l \rVert^2}{\lVert \hat s_l \rVert^2}
 
     Args:
-        moments: Of the output's n feature maps, as `texture_moments` gives them.
-        targets: Of the style picture's.
+        moments: Moments of the output's n feature maps, from `texture_moments`.
+        targets: Moments of the style picture's feature maps.
         reduction: "mean" or "sum" over the batch, or "none".
 
     Returns:
@@ -150,21 +150,21 @@ def texture_loss(
 def structure_loss(
     features: Tensor, moments: Moments, photo_features: Tensor, photo_moments: Moments
 ) -> Tensor:
-    r"""How far feature maps are from the photo's, place by place, apart from their moments.
+    r"""Compute the difference between feature maps and the photo's, apart from their moments.
 
     .. math:: L = \frac{2}{C} \sum_c (1 - \rho_c)
 
-    with ρ the correlation of channel c over the places: the mean squared difference after instance
-    normalization, the content loss of AdaIN-like methods, without its normalized copies.
+    with ρ the correlation of channel c over positions. This equals the mean squared difference
+    after instance normalization, the content loss of AdaIN-like methods, without normalized copies.
 
     Args:
-        features: Of the output, (B, C, H, W).
-        moments: Of the output's features.
-        photo_features: The same shape.
-        photo_moments: Of the photo's features.
+        features: Feature map of the output, (B, C, H, W).
+        moments: Moments of `features`.
+        photo_features: Feature map of the photo, of the same shape.
+        photo_moments: Moments of `photo_features`.
 
     Returns:
-        (B,), from 0 to 4.
+        (B,), in [0, 4].
     """
     product = (features * photo_features).mean((2, 3), dtype=torch.float32)
     covariance = product - moments.mean * photo_moments.mean

@@ -1,4 +1,4 @@
-"""The stylizer, and the weights that ship; torch loads at first use."""
+"""The stylizer; torch is imported on first use."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Stylizer", "load_stylizer"]
 
 
 def load_stylizer(folder: Path) -> Stylizer | SecondStylizer:
-    """Load a stylizer of either design; its config.json says which.
+    """Load a stylizer of either design, according to its config.json.
 
     Raises:
         WeightsError: See `Stylizer.from_pretrained`.

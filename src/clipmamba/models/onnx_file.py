@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import logging
 import warnings
 from collections.abc import Iterator
@@ -15,39 +16,45 @@ from torch import Tensor, nn
 from clipmamba.errors import InputError
 from clipmamba.files import reason, write_whole
 from clipmamba.models.gamut import into_gamut
-from clipmamba.models.second_design import (
-    LARGEST_STROKE,
-    LEAST_STROKE,
-    NATIVE_SIDE,
-    Guidance,
-    SecondStylizer,
-)
+from clipmamba.models.second_design import Guidance, SecondStylizer, SecondView, stroke_for_network
 from clipmamba.models.stylizer import STRIDE, Stylizer
+from clipmamba.nn import MambaMixer
 from clipmamba.ops import scan_backend
 
-_TRACED = (61, 45)  # any size does; an odd one leaves no number to be taken for a constant
+_TRACED = (61, 45)  # any size works; with odd ones, no dimension is mistaken for a constant
 _OPSET = 18
 
 
 class AnySize(nn.Module):
-    """A network with its margin; the padding to multiples of 8 follows the noise's size.
+    """A network including its margin; the padding to multiples of 8 follows from the noise's size.
 
     Args:
-        stylizer: In evaluation mode.
-        style: (1, E), a style for every photo; without it `forward` takes styles.
-        guidance: Of the second design; the first one has its own.
+        network: A stylizer in evaluation mode, or a view of one of the second design.
+        style: A built-in style for every photo, (1, E); None if `forward` takes styles.
+        gamut: Whether to map colors outside sRGB into its gamut.
     """
 
+    stylizer: Stylizer | SecondStylizer
     style: Tensor | None
+    guidance: Guidance | None
 
     def __init__(
         self,
-        stylizer: Stylizer | SecondStylizer,
+        network: Stylizer | SecondView,
         style: Tensor | None = None,
-        guidance: Guidance | None = None,
+        gamut: bool = True,
     ):
         super().__init__()
-        self.stylizer, self.guidance = stylizer, guidance
+        self.gamut = gamut
+        own: Stylizer | SecondStylizer
+        if isinstance(network, SecondView):
+            own, self.guidance = network.stylizer, network.guidance
+        else:
+            own, self.guidance = network, None
+        self.stylizer = copy.deepcopy(own)
+        for module in self.stylizer.modules():
+            if isinstance(module, MambaMixer):
+                module.each_line = module.by_line
         self.register_buffer("style", style)
 
     def forward(
@@ -64,21 +71,21 @@ class AnySize(nn.Module):
             noise: Standard normal numbers for the photo with its margin, (1, n, s h, s w) with
                 h = ceil((H + 2 margin) / 8), w = ceil((W + 2 margin) / 8), s = 4, or 2 for the
                 second design.
-            style: Unit style points (B, E).
-            stroke: Size of the strokes beside the usual, (1,); second design only.
+            style: Unit style embeddings (B, E).
+            stroke: Stroke size relative to the default, (1,); second design only.
 
         Returns:
-            Pictures (B, 3, H, W), sRGB in [0, 1].
+            Pictures (B, 3, H, W), sRGB in [0, 1], or of any range without `gamut`.
 
         Raises:
-            ValueError: neither `style` nor a built-in one.
+            ValueError: there is neither `style` nor a built-in one.
         """
         height, width = photo.shape[2:]
         if self.style is not None:
             style = self.style.expand(photo.shape[0], -1)
         if style is None:
             raise ValueError("no style is built in: give one for each photo")
-        margin = self.stylizer.margin  # cut off again: the scans begin in another tone
+        margin = self.stylizer.margin  # cropped again, since scans start in another tone
         below, right = (
             self.stylizer.noise_stride * cells - side - margin
             for cells, side in zip(noise.shape[2:], (height, width), strict=True)
@@ -88,9 +95,9 @@ class AnySize(nn.Module):
             picture: Tensor = self.stylizer.restyle(padded, style, noise)
         else:
             assert stroke is not None
-            # sizes as numbers of the graph: max() of two of them is no operator
+            # sizes as tensors of the graph, since Python's max() would not be traced
             sides = torch.stack([torch.scalar_tensor(height), torch.scalar_tensor(width)])
-            sizes = (stroke * sides.amax(0) / NATIVE_SIDE).clamp(LEAST_STROKE, LARGEST_STROKE)
+            sizes = stroke_for_network(stroke, sides.amax(0))
             picture = self.stylizer.restyle(
                 padded,
                 noise,
@@ -98,34 +105,34 @@ class AnySize(nn.Module):
                 stroke=sizes.expand(photo.shape[0]),
                 guidance=self.guidance,
             )
-        return into_gamut(picture[:, :, margin : margin + height, margin : margin + width])
+        picture = picture[:, :, margin : margin + height, margin : margin + width]
+        return into_gamut(picture) if self.gamut else picture
 
 
 def write_onnx(
-    stylizer: Stylizer | SecondStylizer,
-    path: Path,
-    style: Tensor | None = None,
-    guidance: Guidance | None = None,
+    network: Stylizer | SecondView, path: Path, style: Tensor | None = None, gamut: bool = True
 ) -> tuple[str, ...]:
-    """Write a stylizer as ONNX, float32, opset 18; the file appears only when it is whole.
+    """Export a network as ONNX, float32, opset 18; the file is written atomically.
 
-    Batch, height and width stay free.
+    Batch size, height and width are dynamic.
 
     Args:
-        stylizer: On the CPU.
-        path: The file; one that is there is replaced.
-        style: A style point (1, E) for every photo; without it the file takes styles.
-        guidance: Of the second design; the first one has its own.
+        network: `StylizePipeline.network`, on the CPU.
+        path: The file; an existing one is replaced.
+        style: A built-in style for every photo, (1, E); None if the file takes styles as an input.
+        gamut: Whether to map colors outside sRGB into its gamut; without, a caller can resize the
+            picture first, as the pipeline does.
 
     Returns:
-        Lines that say what the file's inputs and output are.
+        Lines that describe the file's inputs and output.
 
     Raises:
         InputError: the file can't be written.
     """
     from clipmamba.ops.selective_scan.interop.onnx import TRANSLATIONS
 
-    model = AnySize(stylizer, style, guidance).eval()
+    model = AnySize(network, style, gamut).eval()
+    stylizer = model.stylizer
     height, width = _TRACED
     around = 2 * stylizer.margin
     cells = STRIDE // stylizer.noise_stride
@@ -137,10 +144,10 @@ def write_onnx(
     if style is None:
         given["style"] = F.normalize(torch.randn(2, stylizer.config.style_dim), dim=1)
         shapes["style"] = {0: free}
-    if isinstance(stylizer, SecondStylizer):
+    if isinstance(network, SecondView):
         given["stroke"] = torch.ones(1)
         shapes["stroke"] = {}
-    # One operator per scan, however this machine would run it.
+    # One operator per scan, whatever backend this machine would use.
     with scan_backend("torch"), torch.no_grad(), _quiet():
         program = torch.onnx.export(
             model,
@@ -153,7 +160,7 @@ def write_onnx(
             verbose=False,
         )
     if program is None:
-        raise RuntimeError("torch.onnx.export gave no program")
+        raise RuntimeError("torch.onnx.export returned no program")
     try:
         with write_whole(path) as part:
             program.save(str(part))
@@ -165,15 +172,15 @@ def write_onnx(
         "noise": f"(1, {stylizer.config.noise}, {cells} * ceil(H / 8) + {around}, "
         f"{cells} * ceil(W / 8) + {around}), standard normal",
         "style": f"(batch, {stylizer.config.style_dim}), unit rows",
-        "stroke": "(1), size of strokes, 0.5 to 2",
-        "picture": "(batch, 3, H, W), sRGB in [0, 1]",
+        "stroke": "(1), stroke size, 0.5 to 2",
+        "picture": f"(batch, 3, H, W), sRGB {'in [0, 1]' if gamut else 'of any range'}",
     }
     return tuple(f"{name:<8}{lines[name]}" for name in (*given, "picture"))
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """The exporter warns of what is meant: sizes that follow one another."""
+    """Silence the exporter's warnings about dependent sizes, which are intended."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript")]
     levels = [logger.level for logger in loggers]
     try:

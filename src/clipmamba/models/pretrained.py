@@ -1,4 +1,4 @@
-"""Models that know how they were built and are saved as a folder: config.json and safetensors."""
+"""Models saved as a folder with config.json and safetensors, in diffusers' format."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import functools
 import inspect
 import json
 import math
-import re
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -17,11 +16,12 @@ from torch import nn
 
 from clipmamba.errors import WeightsError
 from clipmamba.files import one_line, write_json
+from clipmamba.hub import HubName, fetch
+from clipmamba.hub_access import hub_errors
 from clipmamba.weights import check_shapes, loading, read_tensors, uninitialized, write_tensors
 
 CONFIG_NAME = "config.json"
-WEIGHTS_NAME = "diffusion_pytorch_model.safetensors"  # diffusers' name: its tools find the file
-_HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
+WEIGHTS_NAME = "diffusion_pytorch_model.safetensors"  # the name that diffusers' tools expect
 
 _Model = TypeVar("_Model", bound="Pretrained")
 _Options = ParamSpec("_Options")
@@ -40,7 +40,7 @@ class Config(dict[str, Any]):
 def configured(
     init: Callable[Concatenate[_Model, _Options], None],
 ) -> Callable[Concatenate[_Model, _Options], None]:
-    """Have an `__init__` keep its arguments, defaults included, as `self.config`.
+    """Decorate an `__init__` to store its arguments, defaults included, as `self.config`.
 
     Raises:
         ValueError: An argument is a number that is not finite.
@@ -67,11 +67,11 @@ class Pretrained(nn.Module):
     """A module with `from_pretrained` and `save_pretrained`; its `__init__` is `configured`.
 
     The folder has the format of diffusers' models. Loading patches nothing outside the model, so
-    that other threads may build and load models meanwhile.
+    other threads may build and load models at the same time.
 
     Attributes:
         config: The arguments of `__init__`.
-        keep_in_float32: Last names of the parameters that no `torch_dtype` narrows.
+        keep_in_float32: Names (last part) of parameters that stay float32 under any `torch_dtype`.
     """
 
     config: Config
@@ -84,25 +84,26 @@ class Pretrained(nn.Module):
         *,
         torch_dtype: torch.dtype = torch.float32,
         cache_dir: str | Path | None = None,
-        local_files_only: bool = False,
+        local_files_only: bool | None = None,
         **changes: Any,
     ) -> Self:
         """Load a model, in evaluation mode; every weight must fit, none may be missing.
 
         Args:
-            path: A folder written by `save_pretrained`, or a hub id such as "name/model".
-            torch_dtype: Type of the parameters.
-            cache_dir: Where hub files are kept; the hub's own default if None.
-            local_files_only: Never use the network.
+            path: A folder written by `save_pretrained`, or, as a string, the name of a model of the
+                Hub such as "user/name@v1".
+            torch_dtype: Dtype of the parameters.
+            cache_dir: Cache folder for Hub files; None for the default one.
+            local_files_only: Never use the network; None follows `HF_HUB_OFFLINE`.
             changes: Arguments of `__init__` in place of the saved ones.
 
         Raises:
-            WeightsError: Weights are missing, left over, of another shape, not finite or can't be
-                read; the config can't be read or has an unknown key.
+            WeightsError: Weights are missing, unknown, of the wrong shape, not finite or
+                unreadable; or the config is unreadable or has an unknown key.
         """
         folder = Path(path).expanduser()
         if not folder.is_dir():
-            folder = _from_hub(cls, str(path), cache_dir, local_files_only)
+            folder = _from_hub(cls, path, cache_dir, local_files_only)
         config = {**_read_config(cls, folder / CONFIG_NAME), **changes}
         with loading():
             try:
@@ -119,7 +120,11 @@ class Pretrained(nn.Module):
         return model.eval()
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write `config.json` and the weights, in their own types, to a folder, made if missing."""
+        """Write `config.json` and the weights, in their own dtypes.
+
+        Args:
+            folder: Where to; created if missing.
+        """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         write_tensors(folder / WEIGHTS_NAME, self.state_dict(), {"format": "pt"})
@@ -127,38 +132,42 @@ class Pretrained(nn.Module):
         write_json(folder / CONFIG_NAME, dict(sorted(config.items())))
 
     def push_to_hub(self, repo_id: str, *, private: bool | None = None, token: Any = None) -> str:
-        """Upload the folder of `save_pretrained` to a hub repository, made if missing.
+        """Upload the folder of `save_pretrained` to a Hub repository.
+
+        Args:
+            repo_id: The repository, such as "name/model"; created if missing.
+            private: Whether a new repository is private; None for the account's default.
+            token: Access token; None for the stored one.
 
         Returns:
-            The address of the commit.
+            The URL of the commit.
+
+        Raises:
+            WeightsError: The Hub is out of reach or refuses.
         """
         import huggingface_hub as hub
 
         api = hub.HfApi(token=token)
-        repo = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory() as folder, hub_errors(f"can't push {repo_id}"):
             self.save_pretrained(folder)
+            repo = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
             return str(api.upload_folder(repo_id=repo, folder_path=folder).commit_url)
 
 
 def _from_hub(
-    model: type[Pretrained], repo: str, cache_dir: str | Path | None, local_files_only: bool
+    model: type[Pretrained],
+    path: str | Path,
+    cache_dir: str | Path | None,
+    local_files_only: bool | None,
 ) -> Path:
-    if not _HUB_ID.fullmatch(repo):
-        raise WeightsError(f"no {_name(model)} folder at {repo}")
-    import huggingface_hub as hub
-
+    name = HubName.parse(path) if isinstance(path, str) else None
+    if name is None:
+        raise WeightsError(f"no {_name(model)} folder at {path}")
     try:
-        folder = hub.snapshot_download(
-            repo,
-            allow_patterns=[CONFIG_NAME, WEIGHTS_NAME],
-            cache_dir=cache_dir,
-            local_files_only=local_files_only,
-        )
-    except (OSError, ValueError, hub.errors.HfHubHTTPError) as error:
-        reason = one_line(error).split(". ")[0]
-        raise WeightsError(f"can't load the {_name(model)} from {repo}: {reason}") from error
-    return Path(folder)
+        files = (CONFIG_NAME, WEIGHTS_NAME)
+        return fetch(name, files, cache_dir=cache_dir, local_files_only=local_files_only)
+    except WeightsError as error:
+        raise WeightsError(f"no {_name(model)} folder {name}, and {error}") from error
 
 
 def _read_config(model: type[Pretrained], path: Path) -> dict[str, Any]:

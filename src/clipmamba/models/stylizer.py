@@ -1,4 +1,4 @@
-"""The stylizer: a photo flows once through a Mamba backbone that a style point bends."""
+"""The stylizer: one pass of a photo through a Mamba backbone conditioned on a style embedding."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from clipmamba.nn import (
     StyleUpsample,
 )
 
-STRIDE = 8  # pixels of the photo to one place of the deepest feature map
+STRIDE = 8  # pixels of the photo per position of the deepest feature map
 
 
 class Stylizer(Pretrained):
     """Restyles a photo in one pass; linear in its pixels with the default mixer.
 
-    A convolutional stem goes down to an eighth of the size, blocks mix there over the whole
-    picture, further blocks at a quarter, and a light decoder with skips comes back up. The style
-    point enters every layer.
+    A convolutional stem reduces the photo to an eighth of its size, blocks mix there over the whole
+    picture and again at a quarter, and a light decoder with skips upsamples. The style conditions
+    every layer.
 
     Args:
-        style_dim: Width E of the style points: CLIP's embedding width.
-        clip: Name of the CLIP whose space the style points lie in.
+        style_dim: Width E of the style embeddings, CLIP's embedding width.
+        clip: Name of the CLIP model whose space they lie in.
         widths: Channels at 1/2, 1/4 and 1/8 of the size.
         depth: Blocks at 1/8.
         quarter_depth: Blocks at 1/4, in the decoder.
@@ -39,17 +39,23 @@ class Stylizer(Pretrained):
         state: States per channel of the scan.
         expand: Width of the feed-forward nets in channels.
         code_dim: Width of the style code.
-        noise: Channels of noise given to the stem, the source of grain and strokes.
+        noise: Channels of noise for the stem, the source of grain and strokes.
         mixer: "mamba", "attention" or "conv".
-        bend: Whether the style bends the scan's parameters (mixer "mamba").
-        least_step: Of the scan: its states fade after 1 / least_step places, so that a picture
-            larger than those of the training looks like them.
+        bend: Whether the style modulates the scan's parameters (mixer "mamba").
+        least_step: Minimum step size of the scan; states fade after 1 / least_step positions, so
+            that the network generalizes to larger pictures.
+
+    Examples:
+        >>> network = Stylizer(style_dim=16, widths=(8, 8, 8), depth=1, quarter_depth=1)
+        >>> network(torch.rand(2, 3, 40, 33), torch.randn(2, 16)).shape
+        torch.Size([2, 3, 40, 33])
     """
 
     keep_in_float32: ClassVar[tuple[str, ...]] = ("A_log", "delta_bias", "D")
-    margin = 16  # pixels to show beyond each edge, where the scans have seen nothing yet
+    margin = 16  # pixels of padding at each edge, where scans lack context
     stride = STRIDE
-    noise_stride = 2  # pixels to one place of the noise
+    noise_stride = 2  # pixels per position of the noise
+    code_bias = "style.net.2.bias"  # parameter that shifts the style code of every layer
 
     @configured
     def __init__(
@@ -86,8 +92,8 @@ class Stylizer(Pretrained):
         self.quarter_blocks = blocks(quarter, quarter_depth)
         self.reduce_quarter = nn.Conv2d(quarter, half, 1)
         self.to_half = StyleUpsample(half, code_dim)
-        self.join_half = ConvStage(2 * half, half, code_dim, normalise=False)
-        self.refine_half = ConvStage(half, half, code_dim, normalise=False)
+        self.join_half = ConvStage(2 * half, half, code_dim, normalize=False)
+        self.refine_half = ConvStage(half, half, code_dim, normalize=False)
         self.head = Head(half, head_width, code_dim)
 
     def forward(
@@ -97,16 +103,17 @@ class Stylizer(Pretrained):
         noise: Tensor | None = None,
         whole: PictureMoments | None = None,
     ) -> Tensor:
-        """Restyles photos.
+        """Restyle photos.
 
         Args:
-            photo: sRGB in [0, 1], (B, 3, H, W), any H and W from 1 pixel up.
-            style: Unit style points, (B, E), one for each photo.
-            noise: As `draw_noise` gives it; that of seed 0 where missing.
-            whole: Of the pictures that `photo` is a tile of; empty, it is filled from `photo`.
+            photo: sRGB in [0, 1], (B, 3, H, W), H and W at least 1.
+            style: Unit style embeddings, (B, E), one for each photo.
+            noise: Noise from `draw_noise`; None for that of seed 0.
+            whole: Moments of the whole pictures if `photo` is a tile; if empty, it is filled from
+                `photo`.
 
         Returns:
-            Pictures (B, 3, H, W), sRGB that may leave [0, 1]; see `into_gamut`.
+            Pictures (B, 3, H, W), sRGB; values may leave [0, 1], see `into_gamut`.
 
         Raises:
             ValueError: The shapes do not fit each other or the model.
@@ -125,7 +132,7 @@ class Stylizer(Pretrained):
         whole: PictureMoments,
         stem_only: bool = False,
     ) -> None:
-        """`forward` as far as it asks `whole`, or as the stem does; draws nothing."""
+        """Run `forward` only as far as it needs `whole`, or only the stem; draws nothing."""
         self._check(photo, style)
         padded, noise = self._padded(photo, noise)
         code = self.style(style)
@@ -137,7 +144,7 @@ class Stylizer(Pretrained):
     def restyle(
         self, photo: Tensor, style: Tensor, noise: Tensor, whole: PictureMoments | None = None
     ) -> Tensor:
-        """`forward` without checks, for (B, 3, H, W) with H and W multiples of 8."""
+        """Run `forward` without checks, for (B, 3, H, W) with H and W multiples of 8."""
         code = self.style(style)
         half, x = self._features(photo, noise, code, whole)
         x = _run(self.quarter_blocks, x, code)
@@ -150,14 +157,14 @@ class Stylizer(Pretrained):
     def _features(
         self, photo: Tensor, noise: Tensor, code: Tensor, whole: PictureMoments | None
     ) -> tuple[Tensor, Tensor]:
-        """At a half of the size from the stem, and at a quarter from the deepest blocks."""
+        """Compute features at half size from the stem, and at a quarter from the deepest blocks."""
         half, quarter, x = self.stem(photo, noise, code, whole)
         x = _run(self.blocks, x, code)
         x = self.to_quarter(self.reduce_eighth(x), code)
         return half, self.join_quarter(torch.cat([x, quarter], dim=1), code, whole)
 
     def _padded(self, photo: Tensor, noise: Tensor | None) -> tuple[Tensor, Tensor]:
-        """The photo filled up to the network's stride, and its noise, that of seed 0 if None."""
+        """Pad the photo to the network's stride; return it and its noise, by default of seed 0."""
         height, width = photo.shape[2:]
         if noise is None:
             noise = self.draw_noise(height, width)
@@ -165,16 +172,16 @@ class Stylizer(Pretrained):
         return F.pad(photo, padding, mode="replicate"), noise.to(photo.device)
 
     def draw_noise(self, height: int, width: int, seed: int = 0, batch: int = 1) -> Tensor:
-        """Noise for photos of a size: another seed gives another grain.
+        """Draw noise for photos of a size; each seed gives another grain.
 
         Args:
             height: H in pixels.
             width: W in pixels.
             seed: The same seed and size give the same noise on every device.
-            batch: Rows that differ; one row serves any number of photos.
+            batch: Number of different rows; one row serves any number of photos.
 
         Returns:
-            Standard normal numbers on the CPU, (batch, noise, H/2, W/2) of the padded size.
+            Standard normal noise on the CPU, (batch, noise, H/2, W/2) of the padded size.
         """
         size = [-(-side // STRIDE) * STRIDE // 2 for side in (height, width)]
         generator = torch.Generator().manual_seed(seed)
@@ -188,12 +195,12 @@ class Stylizer(Pretrained):
         wanted = (photo.shape[0], self.config.style_dim)  # len() would fix the batch of an export
         if style.shape != wanted:
             raise ValueError(
-                f"style must be {wanted}, one point for each photo, not {tuple(style.shape)}"
+                f"style must be {wanted}, one row for each photo, not {tuple(style.shape)}"
             )
 
 
 def _run(blocks: nn.ModuleList, x: Tensor, code: Tensor) -> Tensor:
-    """Run blocks, which have channels last, on a feature map (B, C, H, W)."""
+    """Run blocks, which use channels last, on a feature map (B, C, H, W)."""
     x = x.permute(0, 2, 3, 1)
     for block in blocks:
         x = block(x, code)

@@ -1,4 +1,4 @@
-"""Modules that own parameters: mixers, style-conditioned blocks, convolutional ends."""
+"""Modules that own parameters: mixers, style-conditioned blocks, convolutional stages."""
 
 from clipmamba.nn.block import StyleBlock
 from clipmamba.nn.conditioning import (

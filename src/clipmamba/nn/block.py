@@ -1,4 +1,4 @@
-"""The backbone's block: a mixer and a feed-forward net, both under the style's modulation."""
+"""The backbone's block: a mixer and a feed-forward net, both modulated by the style."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class StyleBlock(nn.Module):
         mixer: "mamba", "attention" or "conv".
         state: States per channel of the scan.
         expand: Width of the feed-forward net in C.
-        bend: Whether the style bends the scan's parameters.
-        least_step: Of the scan: its states fade after 1 / least_step places.
-        by_line: Whether the scan takes every row and column by itself.
+        bend: Whether the style modulates the scan's parameters.
+        least_step: Minimum step size of the scan; states fade after 1 / least_step positions.
+        by_line: Whether every row and column is scanned separately.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class StyleBlock(nn.Module):
         nn.init.zeros_(self.modulation.bias)
 
     def forward(self, x: Tensor, code: Tensor) -> Tensor:
-        """Map (B, H, W, C) to the same shape under the style code (B, code_dim)."""
+        """Map (B, H, W, C) to the same shape, given the style code (B, code_dim)."""
         parts = self.modulation(code)[:, None, None].chunk(6, dim=-1)
         shift1, scale1, gate1, shift2, scale2, gate2 = parts
         x = x + (1 + gate1) * self.mixer(self._norm(x) * (1 + scale1) + shift1, code)

@@ -1,4 +1,4 @@
-"""How a style enters: a point in CLIP's space becomes scales, shifts and gates."""
+"""Style conditioning: from a point in CLIP's space to scales and shifts of feature maps."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from torch import Tensor, nn
 
 
 class StyleProjection(nn.Module):
-    """Turns a style point into the code that every layer reads.
+    """Maps a style embedding to the code that conditions every layer.
 
     Args:
-        style_dim: Width E of the style point.
+        style_dim: Width E of the style embedding.
         code_dim: Width of the code.
     """
 
     def __init__(self, style_dim: int, code_dim: int):
         super().__init__()
-        self.scale = style_dim**0.5  # unit rows come in; layers like unit variance
+        self.scale = style_dim**0.5  # from unit rows to unit variance
         self.net = nn.Sequential(
             nn.Linear(style_dim, code_dim), nn.SiLU(), nn.Linear(code_dim, code_dim), nn.SiLU()
         )
@@ -28,20 +28,20 @@ class StyleProjection(nn.Module):
     def guide(self, styles: Tensor, guidance: float) -> None:
         """Extrapolate style codes away from their mean.
 
-        A network that has to please many styles gives each a little of the others. StyleGAN's
-        truncation (Karras et al., CVPR 2019) draws codes to their mean; a factor above 1 goes the
-        other way.
+        A network trained on many styles gives each a little of the others. StyleGAN's truncation
+        (Karras et al., CVPR 2019) pulls codes toward their mean; a factor above 1 does the
+        opposite.
 
         Args:
-            styles: Unit style points (N, E), from all over; the middle is their codes' mean.
-            guidance: Factor of a code's distance from the middle; 1 as trained, whatever `styles`.
+            styles: Unit embeddings (N, E) of many different styles, for the mean code.
+            guidance: Factor on a code's distance from the mean; 1 leaves codes as trained.
         """
         self.guidance = 1.0
         self._middle = self(styles).mean(0)
         self.guidance = guidance
 
     def forward(self, style: Tensor) -> Tensor:
-        """Map unit style points (B, E) to codes (B, code_dim)."""
+        """Map unit style embeddings (B, E) to codes (B, code_dim)."""
         code: Tensor = self.net(style * self.scale)
         if self.guidance == 1:
             return code
@@ -49,10 +49,10 @@ class StyleProjection(nn.Module):
 
 
 class StyleAffine(nn.Module):
-    """A scale and a shift of every channel from the style (feature-wise linear modulation).
+    """Scales and shifts every channel by the style (feature-wise linear modulation).
 
     Perez et al., "FiLM: Visual Reasoning with a General Conditioning Layer", AAAI 2018. It keeps
-    the photo's own brightness and contrast, which `StyleNorm` takes away.
+    the photo's own brightness and contrast, which `StyleNorm` removes.
 
     Args:
         channels: Channels C of the feature map.
@@ -66,37 +66,37 @@ class StyleAffine(nn.Module):
         nn.init.zeros_(self.to_affine.bias)
 
     def forward(self, x: Tensor, code: Tensor) -> Tensor:
-        """Scales and shifts (B, C, H, W) by the style code (B, code_dim)."""
+        """Scale and shift (B, C, H, W) by the style code (B, code_dim)."""
         scale, shift = self.to_affine(code).to(x.dtype)[:, :, None, None].chunk(2, dim=1)
         return torch.addcmul(shift, x, 1 + scale)
 
 
 class PictureMoments(dict[nn.Module, tuple[Tensor, Tensor]]):
-    """Variance and mean that every `StyleNorm` found in a whole picture.
+    """Variance and mean of every `StyleNorm`'s input over a whole picture.
 
-    The passes over its tiles read it, so that all tiles are normalized alike.
+    Passes over its tiles share it, so that all tiles are normalized alike.
     """
 
     def of(self, norm: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
-        """What `norm` found when it was first asked, which may be now, in (B, C, H, W)."""
+        """Return the moments of `norm`; on the first call, compute them from x, (B, C, H, W)."""
         if norm not in self:
             self[norm] = moments(x)
         return self[norm]
 
-    def rows(self, some: slice) -> PictureMoments:
-        """Those of some pictures of the batch, without gradient."""
-        chosen = PictureMoments()
+    def rows(self, selection: slice) -> PictureMoments:
+        """Select pictures of the batch, without gradient."""
+        selected = PictureMoments()
         for norm, (variance, mean) in self.items():
-            chosen[norm] = (variance[some].detach(), mean[some].detach())
-        return chosen
+            selected[norm] = (variance[selection].detach(), mean[selection].detach())
+        return selected
 
 
 class TileMoments(PictureMoments):
-    """Gathers the moments of a whole picture from its tiles, one after the other.
+    """Accumulates the moments of a whole picture over its tiles.
 
     Args:
-        known: Of the norms before, as rounds over the tiles found them: those of a norm are right
-            if all before it were known.
+        known: Moments of earlier norms, from previous passes over the tiles. A norm's moments are
+            correct only if those of all norms before it are known.
     """
 
     def __init__(self, known: PictureMoments):
@@ -106,11 +106,11 @@ class TileMoments(PictureMoments):
         self._sums: dict[nn.Module, Tensor] = {}
 
     def begin(self, weights: Tensor) -> None:
-        """Goes on to a tile, whose pixels count as much as `weights` (H, W) say."""
+        """Start a tile, whose pixels have these `weights` (H, W)."""
         self.weights = weights
 
     def of(self, norm: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Add `norm`'s map of this tile up, and give what to normalize it with."""
+        """Accumulate x, the input of `norm` in this tile; return the moments to normalize with."""
         size = (x.shape[2], x.shape[3])
         share = F.adaptive_avg_pool2d(self.weights[None, None].to(x.device), size)
         total = share.sum()
@@ -118,14 +118,14 @@ class TileMoments(PictureMoments):
         mean = (x.float() * share).sum((2, 3), keepdim=True)
         variance = ((x.float() - mean).square() * share).sum((2, 3), keepdim=True)
         self.device = x.device
-        # Float64 against rounding, on the CPU because not every accelerator has it.
+        # In float64 to avoid rounding errors, on the CPU since not every accelerator supports it.
         count, mean, variance = (part.cpu().double() for part in (total, mean, variance))
         found = torch.stack([count.expand_as(mean), count * mean, count * (variance + mean**2)])
         self._sums[norm] = self._sums[norm] + found if norm in self._sums else found
         return super().of(norm, x)
 
     def gathered(self) -> PictureMoments:
-        """The moments over all tiles so far."""
+        """Return the moments over all tiles so far."""
         whole = PictureMoments()
         for norm, (count, total, squares) in self._sums.items():
             mean = total / count
@@ -135,7 +135,7 @@ class TileMoments(PictureMoments):
 
 
 def moments(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Variance and mean of (B, C, H, W) over its places, both (B, C, 1, 1), in float32."""
+    """Compute variance and mean of (B, C, H, W) over positions, both (B, C, 1, 1), in float32."""
     return torch.var_mean(x.float(), dim=(2, 3), keepdim=True, correction=0)
 
 
@@ -147,12 +147,12 @@ class StyleNorm(StyleAffine):
     """
 
     def forward(self, x: Tensor, code: Tensor, whole: PictureMoments | None = None) -> Tensor:
-        """Normalizes (B, C, H, W) per picture and channel, then scales and shifts.
+        """Normalize (B, C, H, W) per picture and channel, then scale and shift.
 
         Args:
             x: Feature maps (B, C, H, W).
             code: Style codes (B, code_dim).
-            whole: Of the picture that `x` is a tile of; `x`'s own moments where missing.
+            whole: Moments of the whole picture if `x` is one of its tiles; None for `x`'s own.
         """
         scale, shift = self.to_affine(code).float()[:, :, None, None].chunk(2, dim=1)
         variance, mean = moments(x) if whole is None else whole.of(self, x)

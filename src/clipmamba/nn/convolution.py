@@ -1,4 +1,4 @@
-"""The convolutional ends of the backbone: stem, styled stages, head."""
+"""The convolutional parts of the network: stem, styled stages, head."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ class ConvStage(nn.Module):
         outputs: Channels out.
         code_dim: Width of the style code.
         stride: 1, or 2 to halve the size.
-        normalize: Whether the style's scale and shift follow an instance normalization. Without
-            it the photo's own brightness and contrast come through.
+        normalize: Whether instance normalization precedes the style's scale and shift. Without it,
+            the photo's own brightness and contrast are kept.
     """
 
     def __init__(
-        self, inputs: int, outputs: int, code_dim: int, stride: int = 1, normalise: bool = True
+        self, inputs: int, outputs: int, code_dim: int, stride: int = 1, normalize: bool = True
     ):
         super().__init__()
         self.conv = nn.Conv2d(
             inputs, outputs, 3, stride=stride, padding=1, padding_mode="replicate", bias=False
         )
-        self.norm = (StyleNorm if normalise else StyleAffine)(outputs, code_dim)
+        self.norm = (StyleNorm if normalize else StyleAffine)(outputs, code_dim)
 
     def forward(self, x: Tensor, code: Tensor, whole: PictureMoments | None = None) -> Tensor:
         """Map (B, inputs, H, W) to (B, outputs, H / stride, W / stride); see `StyleNorm`."""
@@ -39,10 +39,10 @@ class ConvStage(nn.Module):
 
 
 class StyleUpsample(nn.Module):
-    """Doubles the size, each channel between smoothly and in blocks, as the style asks.
+    """Doubles the size; the style blends smooth and blocky upsampling in each channel.
 
-    Smooth (bilinear) suits brushes; blocks (nearest) make the network's own grid visible, which
-    pixel art, stitches and tiles want and nothing else may have.
+    Smooth (bilinear) upsampling suits brushes. Blocks (nearest) make the network's own grid
+    visible, which suits pixel art, stitches and tiles only.
 
     Args:
         channels: Channels C of the feature map.
@@ -56,24 +56,24 @@ class StyleUpsample(nn.Module):
         nn.init.zeros_(self.to_blockiness.bias)
 
     def forward(self, x: Tensor, code: Tensor) -> Tensor:
-        """Map (B, C, H, W) under the style code (B, code_dim) to (B, C, 2H, 2W)."""
+        """Map (B, C, H, W) and the style code (B, code_dim) to (B, C, 2H, 2W)."""
         blockiness = self.to_blockiness(code).to(x.dtype)[:, :, None, None]
         smooth = F.interpolate(x, scale_factor=2.0, mode="bilinear")
         return torch.lerp(smooth, F.interpolate(x, scale_factor=2.0, mode="nearest"), blockiness)
 
 
 class Stem(nn.Module):
-    """Photo to features at a half, a quarter and an eighth of its size.
+    """Maps a photo to features at a half, a quarter and an eighth of its size.
 
     Args:
         widths: Channels at 1/2, 1/4, 1/8.
         code_dim: Width of the style code.
-        noise: Channels of noise given beside the photo, the source of grain and strokes.
+        noise: Channels of noise beside the photo, the source of grain and strokes.
     """
 
     def __init__(self, widths: tuple[int, int, int], code_dim: int, noise: int = 0):
         super().__init__()
-        self.to_half = ConvStage(12 + noise, widths[0], code_dim, normalise=False)
+        self.to_half = ConvStage(12 + noise, widths[0], code_dim, normalize=False)
         self.to_quarter = ConvStage(widths[0], widths[1], code_dim, stride=2)
         self.to_eighth = ConvStage(widths[1], widths[2], code_dim, stride=2)
 
@@ -96,7 +96,7 @@ class Stem(nn.Module):
 
 
 class Head(nn.Module):
-    """Features at half size and the photo to the picture.
+    """Maps features at half size and the photo to the picture.
 
     Args:
         inputs: Channels of the half-size features.
@@ -108,7 +108,7 @@ class Head(nn.Module):
         super().__init__()
         self.reduce = nn.Conv2d(inputs, width, 1)
         self.to_full = StyleUpsample(width, code_dim)
-        self.full = ConvStage(width + 3, width, code_dim, normalise=False)
+        self.full = ConvStage(width + 3, width, code_dim, normalize=False)
         self.to_rgb = nn.Conv2d(width, 3, 3, padding=1, padding_mode="replicate")
 
     def forward(self, half: Tensor, photo: Tensor, code: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Mamba's own block: a causal sequence mixer, whole, in pieces or step by step."""
+"""Mamba's own block: a causal sequence mixer for whole sequences, pieces or single steps."""
 
 from __future__ import annotations
 
@@ -20,13 +20,14 @@ def init_scan_parameters(
     A_log: Tensor,
     steps: tuple[float, float] = (0.001, 0.1),
 ) -> None:
-    """Mamba's initialization, in place: A = -(1…N), step sizes log-uniform in a range.
+    """Initialize in place as Mamba does: A = -(1…N), step sizes log-uniform in a range.
 
     Args:
-        delta_weight: (..., R), from the step size's code of width R to the step sizes.
-        delta_bias: (D), such that softplus gives the steps.
+        delta_weight: (..., R), projects the step sizes' code of width R.
+        delta_bias: (D,), chosen so that softplus gives the step sizes.
         A_log: (D, N), the logarithm of -A.
-        steps: Smallest and largest step size. A state of A = -1 fades to 1/e in 1 / step steps.
+        steps: Smallest and largest step size. A state with A = -1 fades to 1/e in 1 / step size
+            steps.
     """
     low, high = map(math.log, steps)
     rank, states = delta_weight.shape[-1], A_log.shape[-1]
@@ -37,7 +38,7 @@ def init_scan_parameters(
 
 
 class MambaState(NamedTuple):
-    """What a `MambaBlock` remembers of a sequence so far; its size does not grow."""
+    """The state of a `MambaBlock` after part of a sequence; its size is constant."""
 
     recent: Tensor
     """(B, W - 1, E), the last inputs of the convolution."""
@@ -49,7 +50,7 @@ class MambaBlock(nn.Module):
     """Mamba's selective state space block: causal, linear in the length of the sequence.
 
     Gu & Dao, "Mamba: Linear-Time Sequence Modeling with Selective State Spaces", 2023, figure 3.
-    Parameters have the names and shapes of `mamba_ssm.Mamba`, whose weights load here.
+    Parameters have the names and shapes of `mamba_ssm.Mamba`, so its weights can be loaded.
 
         block = MambaBlock(64)
         out = block(x)  # (B, L, 64)
@@ -62,10 +63,10 @@ class MambaBlock(nn.Module):
     Args:
         dim: Channels C.
         state: States N per channel.
-        width: Steps W that the convolution sees: this one and those before it.
-        expand: Inner channels E in C.
-        rank: Rank of the step size's projection; C / 16, rounded up, where 0.
-        steps: Smallest and largest step size at the start of training.
+        width: Kernel width W of the causal convolution, in steps.
+        expand: Factor of the inner width, E = expand * C.
+        rank: Rank of the step size's projection; 0 for C / 16, rounded up.
+        steps: Smallest and largest initial step size.
     """
 
     def __init__(
@@ -90,11 +91,11 @@ class MambaBlock(nn.Module):
         init_scan_parameters(self.dt_proj.weight, self.dt_proj.bias, self.A_log, steps)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Mixes whole sequences (B, L, C); step t sees the steps up to t."""
+        """Mix whole sequences (B, L, C); step t depends on steps up to t only."""
         return self.extend(x)[0]
 
     def start(self, batch: int) -> MambaState:
-        """The state before the first step of `batch` sequences."""
+        """Make the state before the first step, for `batch` sequences."""
         weight = self.conv1d.weight
         hidden_dtype = torch.float64 if weight.dtype == torch.float64 else torch.float32
         return MambaState(
@@ -103,20 +104,20 @@ class MambaBlock(nn.Module):
         )
 
     def extend(self, x: Tensor, state: MambaState | None = None) -> tuple[Tensor, MambaState]:
-        """Mixes the next piece of sequences: all pieces together are the whole.
+        """Mix the next piece of sequences; the pieces give the same as the whole.
 
         Args:
-            x: (B, L, C), of any length L from 1.
-            state: After the piece before; the sequence starts here where missing.
+            x: (B, L, C), L at least 1.
+            state: The state after the previous piece; None at the start of the sequence.
 
         Returns:
-            out (B, L, C) and the state after it. Gradients flow through both.
+            out (B, L, C) and the state after it. Both are differentiable.
 
         Raises:
-            InputError: x is no such piece, or the state is not of as many sequences.
+            InputError: x has another shape, or the state another batch size.
         """
         if x.ndim != 3 or x.shape[1] == 0 or x.shape[2] != self.dim:
-            raise InputError(f"MambaBlock wants (B, L, {self.dim}), L > 0, not {tuple(x.shape)}")
+            raise InputError(f"MambaBlock needs (B, L, {self.dim}), L > 0, not {tuple(x.shape)}")
         self._check(state, len(x))
         inner, gate = self.in_proj(x).chunk(2, dim=-1)
         before = self.start(len(x)).recent if state is None else state.recent
@@ -140,20 +141,20 @@ class MambaBlock(nn.Module):
         return out, MambaState(padded[:, x.shape[1] :], hidden)
 
     def step(self, x: Tensor, state: MambaState) -> tuple[Tensor, MambaState]:
-        """Mixes one step: constant time and memory, however long the sequence so far.
+        """Mix one step, in constant time and memory, however long the sequence so far.
 
         Args:
             x: (B, C).
-            state: After the step before, or `start(B)`; it is not changed.
+            state: The state after the previous step, or `start(B)`; it is not changed.
 
         Returns:
-            out (B, C) and the next state. Gradients flow through both.
+            out (B, C) and the next state. Both are differentiable.
 
         Raises:
-            InputError: x is no such step, or the state is not of as many sequences.
+            InputError: x has another shape, or the state another batch size.
         """
         if x.ndim != 2 or x.shape[1] != self.dim:
-            raise InputError(f"MambaBlock.step wants (B, {self.dim}), not {tuple(x.shape)}")
+            raise InputError(f"MambaBlock.step needs (B, {self.dim}), not {tuple(x.shape)}")
         self._check(state, len(x))
         inner, gate = self.in_proj(x).chunk(2, dim=-1)
         seen = torch.cat([state.recent.to(inner.dtype), inner[:, None]], dim=1)  # (B, W, E)
@@ -177,12 +178,12 @@ class MambaBlock(nn.Module):
     def _check(self, state: MambaState | None, batch: int) -> None:
         if state is not None and len(state.recent) != batch:
             raise InputError(
-                f"the state is of {len(state.recent)} sequences and x of {batch}; "
+                f"the state has {len(state.recent)} sequences and x has {batch}; "
                 "start(B) makes a new one"
             )
 
     def _selection(self, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """From (..., E) what makes the scan selective: delta without its bias, B and C."""
+        """Compute the input-dependent parameters from (..., E): delta without its bias, B and C."""
         projected = self.x_proj(u)
         code, B, C = torch.split(projected, [self.rank, self.state, self.state], dim=-1)
         return F.linear(code, self.dt_proj.weight), B, C

@@ -1,7 +1,7 @@
-"""Token mixers that look across the picture: selective scan, attention, convolution.
+"""Token mixers over the picture: selective scan, attention, convolution.
 
 All map (B, H, W, C) to (B, H, W, C) and take the style code, so that the same network can be built
-around each of them and compared.
+with each of them, for comparison.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ from torch import Tensor, nn
 
 from clipmamba.nn.mamba import init_scan_parameters
 from clipmamba.ops import cross_selective_scan
+from clipmamba.ops.selective_scan.lines import scan_lines
 
 DIRECTIONS = 4
-WIPE = 1000.0  # a step after which nothing is left of a state
+WIPE = 1000.0  # a step size that resets the state
 
 
 class MambaMixer(nn.Module):
-    """Mamba's selective scan (S6) over rows and columns, both ways, bent by the style.
+    """Mamba's selective scan (S6) along rows and columns, both ways, modulated by the style.
 
     Gu & Dao, "Mamba: Linear-Time Sequence Modeling with Selective State Spaces", 2023; the four
     directions as in Liu et al., "VMamba", 2024. The style shifts the low-rank code of the step
@@ -28,14 +29,17 @@ class MambaMixer(nn.Module):
         dim: Channels C.
         code_dim: Width of the style code.
         state: States N per channel.
-        rank: Rank of the step size projection; C / 16 where 0.
-        bend: Whether the style bends the scan's parameters.
-        least_step: Added to every step size, so that a state fades after 1 / least_step places
-            and pictures larger than those of the training look like them. Without it a scan may
-            count places, and paint the far end of a large picture in another way.
-        by_line: Whether every row and column is scanned by itself. Else the scan goes on from the
-            end of a line to the beginning of the next, at the other side of the picture.
+        rank: Rank of the step size projection; 0 for C / 16.
+        bend: Whether the style modulates the scan's parameters.
+        least_step: Added to every step size, so that states fade after 1 / least_step positions
+            and the network generalizes to larger pictures. Without it, a scan may learn to count
+            positions, and paint the far end of a large picture differently.
+        by_line: Whether every row and column is scanned separately. Otherwise the scan continues
+            from the end of a line to the start of the next, at the other side of the picture.
     """
+
+    each_line = False
+    """Whether a scan by line uses `scan_lines`, for exports; same result, but no gradient."""
 
     def __init__(
         self,
@@ -63,16 +67,23 @@ class MambaMixer(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Mamba's initialization of the scan; a bend that is slight at first."""
+        """Initialize the scan as Mamba does, and the style's modulation to a small effect."""
         init_scan_parameters(self.delta_weight, self.delta_bias, self.A_log)
         if self.bend is not None:
             nn.init.normal_(self.bend.weight, std=0.02)
             nn.init.zeros_(self.bend.bias)
 
     def forward(self, x: Tensor, code: Tensor) -> Tensor:
-        """Mixes (B, H, W, C) under the style code (B, code_dim)."""
+        """Mix (B, H, W, C), given the style code (B, code_dim)."""
         inner, gate = self.in_proj(x).chunk(2, dim=-1)
         inner = F.silu(self.local(inner.permute(0, 3, 1, 2)))  # (B, C, H, W)
+        scan = self._scan_each_line if self.each_line else self._scan
+        y = scan(inner, code)
+        mixed: Tensor = self.out_proj(self.norm(y).to(gate.dtype) * F.silu(gate))
+        return mixed
+
+    def _scan(self, inner: Tensor, code: Tensor) -> Tensor:
+        """Scan the four directions as four long sequences: (B, C, H, W) to (B, H, W, C)."""
         height, width = inner.shape[2:]
         if self.by_line:
             inner = F.pad(inner, (0, 1, 0, 1))
@@ -100,15 +111,45 @@ class MambaMixer(nn.Module):
             delta_softplus=True,
             least_delta=self.least_step,
         )
-        y = self.norm(y[:, :, :height, :width].permute(0, 2, 3, 1))
-        mixed: Tensor = self.out_proj(y.to(gate.dtype) * F.silu(gate))
-        return mixed
+        return y[:, :, :height, :width].permute(0, 2, 3, 1)
+
+    def _scan_each_line(self, inner: Tensor, code: Tensor) -> Tensor:
+        """Compute `_scan` by line, with all rows, or all columns, in parallel.
+
+        Exports run this several times as fast: it has few steps, and transposes only its input and
+        output.
+        """
+        sizes = [self.rank, self.state, self.state]
+        into = self.x_proj.weight.chunk(DIRECTIONS)
+        A = (-torch.exp(self.A_log.float())).chunk(DIRECTIONS)
+        D, delta_bias = (t.float().view(DIRECTIONS, -1) for t in (self.D, self.delta_bias))
+        bend = None
+        if self.bend is not None:
+            bend = self.bend(code).view(len(code), DIRECTIONS, 1, -1).unbind(1)  # (B, 1, R + N)
+        both: list[Tensor] = []
+        for order in ((3, 0, 2, 1), (2, 0, 3, 1)):  # steps along a row, then along a column
+            lines = inner.permute(order)  # (steps, B, lines, C)
+            first = 2 * len(both)
+            y = lines * (D[first] + D[first + 1])
+            for way in (first, first + 1):
+                delta_code, B, C = torch.split(F.linear(lines, into[way]), sizes, dim=-1)
+                if bend is not None:
+                    bend_delta, bend_C = torch.split(bend[way], sizes[:2], dim=-1)
+                    delta_code, C = delta_code + bend_delta, C * (1 + bend_C)
+                flat = (lines, F.linear(delta_code, self.delta_weight[way]), B, C)
+                u, delta, B, C = (t.flatten(1, 2) for t in flat)
+                found = scan_lines(
+                    u, delta, A[way], B, C, delta_bias[way], self.least_step, way % 2 == 1
+                )
+                y = y + found.view_as(y)
+            both.append(y)
+        return both[0].permute(1, 2, 0, 3) + both[1].permute(1, 0, 2, 3)
 
 
 def _line_ends(height: int, width: int, like: Tensor) -> Tensor:
-    """Steps (4, 1, L) so long behind the end of every line that they wipe the state.
+    """Make step sizes (4, 1, L) that reset the state after the end of every line.
 
-    The lines end with a place of zeros, which such a step does not let in either.
+    Lines are padded with a zero, so that these steps add nothing to the state.
     """
     ends = like.new_full((1, 1, height + 1, width + 1), WIPE)
     ends[..., :height, :width] = 0
@@ -116,7 +157,7 @@ def _line_ends(height: int, width: int, like: Tensor) -> Tensor:
 
 
 def _own_direction(x: Tensor) -> Tensor:
-    """Orders direction k's own map of (B, 4, C, H, W) as `cross_scan` does: (B, 4, C, L)."""
+    """Flatten each direction's own map of (B, 4, C, H, W) in its scan order: (B, 4, C, L)."""
     rows, rows_back, columns, columns_back = x.unbind(1)
     return torch.stack(
         [
@@ -130,12 +171,12 @@ def _own_direction(x: Tensor) -> Tensor:
 
 
 class AttentionMixer(nn.Module):
-    """Multi-head self-attention over all places: quadratic in pixels, for comparison.
+    """Multi-head self-attention over all positions: quadratic in pixels, for comparison.
 
     Args:
         dim: Channels C.
-        code_dim: Unused; the style enters by the block's normalization.
-        head_dim: Channels per head, or the next more that divide the width.
+        code_dim: Unused; the style enters through the block's normalization.
+        head_dim: Minimum channels per head; increased until heads divide the width.
     """
 
     def __init__(self, dim: int, code_dim: int, head_dim: int = 32):
@@ -143,7 +184,7 @@ class AttentionMixer(nn.Module):
         most = max(1, dim // head_dim)
         self.heads = next(heads for heads in range(most, 0, -1) if dim % heads == 0)
         self.in_proj = nn.Linear(dim, 3 * dim)
-        self.local = nn.Conv2d(dim, dim, 3, padding=1, groups=dim)  # gives the places an order
+        self.local = nn.Conv2d(dim, dim, 3, padding=1, groups=dim)  # encodes positions
         self.out_proj = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor, code: Tensor) -> Tensor:
@@ -163,7 +204,7 @@ class ConvMixer(nn.Module):
 
     Args:
         dim: Channels C.
-        code_dim: Unused; the style enters by the block's normalization.
+        code_dim: Unused; the style enters through the block's normalization.
     """
 
     def __init__(self, dim: int, code_dim: int):
@@ -192,7 +233,7 @@ def make_mixer(
     """Build a mixer by name: "mamba", "attention" or "conv".
 
     Raises:
-        ValueError: The name is none of them.
+        ValueError: The name is unknown.
     """
     if kind == "mamba":
         return MambaMixer(dim, code_dim, state, bend=bend, least_step=least_step, by_line=by_line)

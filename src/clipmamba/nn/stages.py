@@ -1,4 +1,4 @@
-"""The second design's convolutional ends: styled stages, learned upsampling, grain."""
+"""The second design's convolutional parts: styled stages, upsampling, grain."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class StyledConv(nn.Module):
         outputs: Channels out.
         code_dim: Width of the style code.
         stride: 1, or 2 to halve the size.
-        normalize: Whether an instance normalization comes before the style's scale and shift.
-            Without it the photo's own brightness and contrast come through.
+        normalize: Whether instance normalization precedes the style's scale and shift. Without it,
+            the photo's own brightness and contrast are kept.
     """
 
     def __init__(
@@ -36,12 +36,11 @@ class StyledConv(nn.Module):
         return F.silu(self.norm(x, code))
 
 
-class ShuffleUp(nn.Module):
-    """Doubles the size: a 1×1 convolution gives each place its four finer ones.
+class SmoothUp(nn.Module):
+    """Doubles the size: a 1×1 convolution, then bilinear interpolation.
 
-    Shi et al., "Real-Time Single Image and Video Super-Resolution Using an Efficient Sub-Pixel
-    Convolutional Neural Network", CVPR 2016. All four start equal, so that training begins without
-    a checkerboard (Aitken et al., 2017).
+    Learned upsampling, such as a pixel shuffle, draws lattices in place of strokes (Odena et al.,
+    "Deconvolution and Checkerboard Artifacts", Distill 2016).
 
     Args:
         inputs: Channels in.
@@ -50,21 +49,18 @@ class ShuffleUp(nn.Module):
 
     def __init__(self, inputs: int, outputs: int):
         super().__init__()
-        self.conv = nn.Conv2d(inputs, 4 * outputs, 1)
-        with torch.no_grad():
-            for values in self.conv.parameters():
-                values.copy_(values[::4].repeat_interleave(4, dim=0))
+        self.conv = nn.Conv2d(inputs, outputs, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, inputs, H, W) to (B, outputs, 2H, 2W)."""
-        return F.pixel_shuffle(self.conv(x), 2)
+        return F.interpolate(self.conv(x), scale_factor=2.0, mode="bilinear")
 
 
 class Grain(nn.Module):
-    """Adds noise to a feature map, as much of it as the style wants in each channel.
+    """Adds noise to a feature map, with a gain per channel from the style.
 
     Karras et al., "A Style-Based Generator Architecture for Generative Adversarial Networks",
-    CVPR 2019. Prints can do without; dabs and hatching grow from it.
+    CVPR 2019. Prints need no noise; dabs and hatching grow from it.
 
     Args:
         noise: Channels of noise.
@@ -80,7 +76,7 @@ class Grain(nn.Module):
         nn.init.constant_(self.to_gain.bias, 0.3)
 
     def forward(self, x: Tensor, noise: Tensor, code: Tensor) -> Tensor:
-        """Add noise (B or 1, noise, H, W) to (B, C, H, W) under the style code (B, code_dim)."""
+        """Add noise (B or 1, noise, H, W) to (B, C, H, W), given the style code (B, code_dim)."""
         gain = self.to_gain(code).to(x.dtype)[:, :, None, None]
         mixed: Tensor = self.mix(noise.to(x.dtype))
         return torch.addcmul(x, gain, mixed)

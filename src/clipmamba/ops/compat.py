@@ -1,4 +1,4 @@
-"""Other packages' Mamba on this package's scan: see `enable`."""
+"""Run other packages' Mamba on this package's scan: see `enable`."""
 
 from __future__ import annotations
 

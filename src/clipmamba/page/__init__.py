@@ -1,4 +1,4 @@
-"""A page in the browser, over the command line's own way of restyling; gradio loads when served."""
+"""A web page on top of the command line's restyling; gradio is imported only to serve it."""
 
 from __future__ import annotations
 

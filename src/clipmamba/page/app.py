@@ -1,4 +1,4 @@
-"""What a visitor's clicks do."""
+"""The actions behind the page: restyle, preview, thumbnails, stop."""
 
 from __future__ import annotations
 
@@ -21,23 +21,22 @@ from clipmamba.page.network import Network
 from clipmamba.page.settings import PageSettings, Restyle, StoppedError
 from clipmamba.page.thumbnails import Thumbnails
 from clipmamba.page.upload import Uploaded
-from clipmamba.pipelines.options import StylizeOptions
 
 MAX_VARIANTS = 8
 _PREVIEW = 1600  # longest side of the pictures under the slider, in pixels
-_SECONDS = 15.0  # that a message stays
+_SECONDS = 15.0  # how long a message is shown
 
 Tell = Callable[[float, str], None]
 
 
 class Page:
-    """The visitors of one page, and what is done for them.
+    """Serves the visitors of one page.
 
     Args:
         settings: how the page is served.
-        network: computes.
-        restyle: does what the command line does.
-        cache: the folder that gradio keeps uploads in, and may serve.
+        network: the pipeline and its thread.
+        restyle: runs `clipmamba stylize`.
+        cache: the folder for uploads and results, from which gradio may serve files.
     """
 
     def __init__(
@@ -48,45 +47,35 @@ class Page:
         self._restyle = restyle
         self._cache = cache
         self._thumbnails = Thumbnails(network)
-        self._restyling: dict[str, threading.Event] = {}  # by session; set to stop
+        self._restyling: dict[str, threading.Event] = {}  # stop events by session
         self._looking: dict[str, threading.Event] = {}
 
     def restyle(
         self,
         photo: Uploaded | None,
-        prompt: str = "",
-        style_image: Uploaded | None = None,
-        strength: float = StylizeOptions.strength,
-        stroke: float = 1,
-        preserve_color: bool = False,
-        seed: str = "",
-        variants: int = 1,
+        style_image: Uploaded | None,
+        wish: Wish,
         *,
         session: str = "",
         tell: Tell = lambda part, words: None,
     ) -> tuple[list[str], str]:
-        """Do what the command line does.
+        """Restyle a photo as the command line does.
 
         Args:
-            photo: the photo.
-            prompt: the style in words.
-            style_image: a picture that shows it.
-            strength: see `StylizeOptions`, as for all that follow.
-            stroke: size of strokes.
-            preserve_color: keep the photo's colors.
-            seed: digits; empty for the usual picture.
-            variants: how many pictures.
-            session: the visitor's, for `stop`.
-            tell: is told how much is done, from 0 to 1, and what that is.
+            photo: the picture to restyle.
+            style_image: a picture in that style.
+            wish: the other fields of the form.
+            session: the visitor's session, for `stop`.
+            tell: called with the progress, 0 to 1, and a status text.
 
         Returns:
-            The files that were written, and the command that makes them again.
+            The paths of the results, and the command that reproduces them.
 
         Raises:
-            gradio.Error: it can't be done, with the reason for the visitor.
+            gradio.Error: the request fails, with the reason for the visitor.
         """
-        if variants > MAX_VARIANTS:
-            raise _error(f"variants must be 1 to {MAX_VARIANTS} here, not {variants}")
+        if wish.variants > MAX_VARIANTS:
+            raise _error(f"variants must be 1 to {MAX_VARIANTS} here, not {wish.variants}")
         place = new_place(self._cache)
         with _told(place), self._stoppable(self._restyling, session) as stopped:
             if photo is None:
@@ -94,30 +83,27 @@ class Page:
 
             def callback(done: float, total: int) -> None:
                 if stopped.is_set():
-                    raise StoppedError("StoppedError.")
+                    raise StoppedError("Stopped.")
                 tell(done / total, "Restyling" if total == 1 else f"{int(done)} of {total} done")
 
-            with _lent(place, photo, style_image) as (picture, shown_style):
-                wish = Wish(
-                    picture, prompt, shown_style, strength, stroke, preserve_color,
-                    _number(seed), variants,
-                )  # fmt: skip
-                arguments = wish.arguments(self._settings)
+            with _lent(place, photo, style_image) as files:
+                arguments = wish.arguments(*files, self._settings)
+                line = wish.shown(*files, self._settings)
                 tell(0, "Waiting for its turn")
                 done = self._network.run(lambda pipe: self._restyle(arguments, pipe, callback))
         for remark in done.remarks:
             gr.Warning(_for_visitors(remark, place), duration=_SECONDS)
-        return [str(path) for path in done.files], wish.shown(self._settings)
+        return [str(path) for path in done.files], line
 
     def show(
         self, photo: Uploaded | None, results: list[Uploaded] | None = None, chosen: int | None = 0
     ) -> tuple[str, str] | None:
-        """The photo and one of its results, for the slider; the photo twice without any.
+        """Return previews of the photo and one result for the slider; the photo twice if none.
 
         Args:
             photo: the photo.
-            results: what was made of it.
-            chosen: which of these, from 0.
+            results: its results.
+            chosen: index of the result to show.
 
         Raises:
             gradio.Error: the photo can't be read, with the reason for the visitor.
@@ -131,36 +117,36 @@ class Page:
             return before, str(self._preview(results[min(chosen or 0, len(results) - 1)]))
 
     def known_styles(self, photo: Uploaded | None, session: str = "") -> Iterator[dict[str, str]]:
-        """Thumbnails of the photo in the known styles, more and more of them.
+        """Yield growing dictionaries of thumbnails of the photo in the known styles.
 
-        They end early for a visitor who leaves, or comes with another photo.
+        Stops early when the visitor leaves or uploads another photo.
         """
         yield {}
         if photo is None:
             return
         try:
             picture = Image.open(self._preview(photo))
-        except InputError:  # the visitor is told by `show`
+        except InputError:  # `show` reports it to the visitor
             return
         with self._stoppable(self._looking, session) as stopped:
-            for some in self._thumbnails.of(picture):
+            for thumbnails in self._thumbnails.of(picture):
                 if stopped.is_set():
                     return
-                yield some
+                yield thumbnails
 
     def stop(self, session: str) -> None:
-        """End what a visitor has asked for; a picture that is half made ends at its next tile."""
+        """Stop a visitor's restyling, at the next tile or variant."""
         if session in self._restyling:
             self._restyling[session].set()
 
     def leave(self, session: str) -> None:
-        """The same, and no more thumbnails."""
+        """Stop all work for a visitor, thumbnails included."""
         self.stop(session)
         if session in self._looking:
             self._looking[session].set()
 
     def close(self) -> None:
-        """All visitors have to leave."""
+        """Stop all work for all visitors."""
         for session in {*self._restyling, *self._looking}:
             self.leave(session)
 
@@ -168,7 +154,7 @@ class Page:
     def _stoppable(
         self, running: dict[str, threading.Event], session: str
     ) -> Iterator[threading.Event]:
-        """A visitor's work of one kind; what of that kind ran before is stopped."""
+        """Register a visitor's work of one kind, and stop earlier work of that kind."""
         stopped = threading.Event()
         if session:
             before = running.get(session)
@@ -182,10 +168,10 @@ class Page:
                 del running[session]
 
     def _preview(self, upload: Uploaded) -> Path:
-        """A picture as a browser shows it, not larger than a screen; made once.
+        """Write a screen-sized JPEG preview of an upload, once.
 
         Raises:
-            InputError: it can't be read.
+            InputError: the upload can't be read.
         """
         path = upload.path.with_name(f"preview-{upload.path.name}.jpg")
         if path.exists():
@@ -207,10 +193,10 @@ class Page:
 def _lent(
     place: Path, photo: Uploaded, style_image: Uploaded | None
 ) -> Iterator[tuple[Path, Path | None]]:
-    """Photo and style picture under their own names, while the results beside them are made.
+    """Link photo and style picture under their original names while results are made beside them.
 
     Raises:
-        InputError: they have been deleted.
+        InputError: the uploads have been deleted.
     """
     beside = new_place(place)
     files: list[Path] = []
@@ -229,16 +215,9 @@ def _lent(
         beside.rmdir()
 
 
-def _number(seed: str | None) -> int | None:
-    text = (seed or "").strip()
-    if text and not text.isdecimal():
-        raise InputError(f"The seed must be a whole number, not {text!r}; or leave it empty.")
-    return int(text) if text else None
-
-
 @contextmanager
 def _told(place: Path) -> Iterator[None]:
-    """What goes wrong, as a message to the visitor."""
+    """Turn our errors into messages for the visitor."""
     try:
         yield
     except ClipmambaError as error:
@@ -250,5 +229,5 @@ def _error(message: str, place: Path | None = None) -> gr.Error:
 
 
 def _for_visitors(message: str, place: Path | None) -> str:
-    """Without the server's folder, and as text where gradio would take it for HTML."""
+    """Strip the server's folder from a message, and escape HTML, which gradio would render."""
     return html.escape(message if place is None else message.replace(f"{place}/", ""), quote=False)

@@ -1,4 +1,4 @@
-// The command to copy. It is put in as text, never as HTML.
+// The command to copy. It is inserted as text, never as HTML.
 const code = element.querySelector("code");
 const button = element.querySelector("button");
 const show = () => {
@@ -12,6 +12,6 @@ button.addEventListener("click", async () => {
     await navigator.clipboard.writeText(code.textContent);
     button.textContent = "Copied";
   } catch {
-    getSelection().selectAllChildren(code); // no permission, or no https: select it instead
+    getSelection().selectAllChildren(code); // no permission or no HTTPS: select it instead
   }
 });

@@ -1,4 +1,4 @@
-"""From the values of the page to the words of a command line, and to the line that repeats it."""
+"""Turn the form's values into command-line arguments, and into the command to repeat them."""
 
 from __future__ import annotations
 
@@ -11,67 +11,73 @@ from clipmamba.errors import InputError
 from clipmamba.io import MAX_PIXELS
 from clipmamba.page.settings import PageSettings
 from clipmamba.pipelines.options import StylizeOptions
+from clipmamba.pipelines.saved import model_label
 
 Shown = Callable[[Path], str]
 
 
 @dataclass(frozen=True)
 class Wish:
-    """What a visitor asks for.
+    """A visitor's request, without the pictures.
 
     Args:
-        photo: the picture to restyle.
         prompt: the style in words; may be empty.
-        style_image: a picture that shows it.
-        strength: see `StylizeOptions`, as for all that follow.
-        stroke: size of strokes beside the usual.
+        strength: 0 to 1.5; see `StylizeOptions` for this and the following.
+        stroke: stroke size relative to the default, 0.5 to 2.
         preserve_color: keep the photo's colors.
-        seed: None for the usual picture.
-        variants: how many pictures.
+        seed: digits; empty for the default picture.
+        variants: number of pictures.
     """
 
-    photo: Path
     prompt: str = ""
-    style_image: Path | None = None
     strength: float = StylizeOptions.strength
-    stroke: float = 1.0
+    stroke: float = StylizeOptions.stroke
     preserve_color: bool = False
-    seed: int | None = None
+    seed: str = ""
     variants: int = 1
 
-    def arguments(self, settings: PageSettings) -> list[str]:
-        """The arguments of `clipmamba stylize` that fulfil it.
+    def arguments(self, photo: Path, style_image: Path | None, settings: PageSettings) -> list[str]:
+        """Return the arguments for `clipmamba stylize`.
+
+        Args:
+            photo: the picture to restyle.
+            style_image: a picture in that style.
+            settings: the page's settings.
 
         Raises:
-            InputError: there is no style.
+            InputError: no style is given, or the seed is not a number.
         """
-        return list(self._words(settings, str))
+        return list(self._words(photo, style_image, settings, str))
 
-    def shown(self, settings: PageSettings) -> str:
+    def shown(self, photo: Path, style_image: Path | None, settings: PageSettings) -> str:
         """The command to type where photo and style picture lie.
 
-        Where other machines reach the page, it names the model without its folder.
+        If other machines can reach the page, the model is named without its folder.
         """
-        words = self._words(settings, lambda path: _plain(path.name))
+        words = self._words(photo, style_image, settings, lambda path: _plain(path.name))
         return shlex.join(["clipmamba", "stylize", *words])
 
-    def _words(self, settings: PageSettings, name: Shown) -> Iterator[str]:
-        prompt = self.prompt.strip()
-        if not prompt and self.style_image is None:
-            raise InputError("Say a style, choose one below, or drop a picture that shows it.")
-        yield name(self.photo)
+    def _words(
+        self, photo: Path, style_image: Path | None, settings: PageSettings, name: Shown
+    ) -> Iterator[str]:
+        prompt, seed = self.prompt.strip(), self.seed.strip()
+        if seed and not seed.isdecimal():
+            raise InputError(f"The seed must be a whole number, not {seed!r}; or leave it empty.")
+        if not prompt and style_image is None:
+            raise InputError("Type a style, choose one below, or drop a picture in that style.")
+        yield name(photo)
         if prompt:
             yield from ("-p", prompt)
-        if self.style_image is not None:
-            yield from ("--style-image", name(self.style_image))
+        if style_image is not None:
+            yield from ("--style-image", name(style_image))
         if self.strength != StylizeOptions.strength:
             yield from ("--strength", f"{self.strength:g}")
-        if self.stroke != 1:
+        if self.stroke != StylizeOptions.stroke:
             yield from ("--stroke", f"{self.stroke:g}")
         if self.preserve_color:
             yield "--preserve-color"
-        if self.seed is not None:
-            yield from ("--seed", str(self.seed))
+        if seed:
+            yield from ("--seed", str(int(seed)))
         if self.variants != 1:
             yield from ("--variants", str(self.variants))
         if settings.max_pixels != MAX_PIXELS:
@@ -80,9 +86,9 @@ class Wish:
             yield from ("--device", settings.device)
         if settings.model is not None:
             local = settings.is_local or name is str
-            yield from ("--model", str(settings.model if local else settings.model.name))
+            yield from ("--model", settings.model if local else model_label(settings.model))
 
 
 def _plain(name: str) -> str:
-    """A file's name that is taken for an option by no program."""
+    """Make a file name that no program mistakes for an option."""
     return f"./{name}" if name.startswith("-") else name

@@ -14,12 +14,12 @@ from pathlib import Path
 
 KEPT = 3600.0  # seconds from the last use
 _INTERVAL = 60.0
-_LONGEST_NAME = 120  # bytes; a result's name is longer by the style's
+_LONGEST_NAME = 120  # bytes; leaves room for the style in a result's name
 
 
 @contextlib.contextmanager
 def page_folder() -> Iterator[Path]:
-    """A folder that nobody else can read, swept every minute, gone at the end."""
+    """Make a private folder, swept every minute and deleted at the end."""
     with tempfile.TemporaryDirectory(prefix="clipmamba-page-", ignore_cleanup_errors=True) as name:
         folder, ended = Path(name), threading.Event()
 
@@ -37,11 +37,11 @@ def page_folder() -> Iterator[Path]:
 
 
 def sweep(folder: Path, age: float) -> None:
-    """Delete the files below a folder that nobody has used for `age` seconds."""
+    """Delete the files below a folder that have not been used for `age` seconds."""
     oldest = time.time() - age
     for here, folders, files in os.walk(folder, topdown=False):
         for path in (Path(here, name) for name in files):
-            with contextlib.suppress(FileNotFoundError):  # somebody else has deleted it
+            with contextlib.suppress(FileNotFoundError):  # deleted in the meantime
                 if path.lstat().st_mtime < oldest:
                     path.unlink()
         for path in (Path(here, name) for name in folders):
@@ -51,18 +51,18 @@ def sweep(folder: Path, age: float) -> None:
 
 
 def new_place(folder: Path) -> Path:
-    """A new folder with a name that can't be guessed."""
+    """Create a folder with a name that can't be guessed."""
     place = folder / secrets.token_hex(16)
     place.mkdir()
     return place
 
 
 def lend(source: Path, name: str, place: Path) -> Path:
-    """An uploaded file under the name that it has at the visitor's, without a copy.
+    """Link an uploaded file into a folder under its original name, without a copy if possible.
 
     Args:
-        source: the upload; its hour begins anew.
-        name: what the visitor's browser calls it; only its last part counts.
+        source: the upload; its time of last use is updated.
+        name: its name in the visitor's browser; only the last part counts.
         place: the folder to put it in.
 
     Raises:
@@ -80,7 +80,7 @@ def lend(source: Path, name: str, place: Path) -> Path:
 
 
 def file_name(name: str) -> str:
-    """The last part of a path of any system, safe as a file's name here."""
+    """Make a safe file name from the last part of a path of any operating system."""
     last = name.replace("\\", "/").rsplit("/", 1)[-1]
     last = "".join(letter for letter in last if letter.isprintable()).strip()
     stem, suffix = os.path.splitext(last)

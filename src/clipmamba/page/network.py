@@ -1,4 +1,4 @@
-"""The one thread that computes: whatever the number of visitors, pictures are made in turn."""
+"""The single compute thread: pictures are made one at a time, however many visitors there are."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _Result = TypeVar("_Result")
 
 
 class Network:
-    """A pipeline and its thread; loading begins at once.
+    """A pipeline and its thread; loading starts immediately.
 
     Args:
-        load: gives the pipeline.
+        load: loads the pipeline.
     """
 
     def __init__(self, load: Callable[[], StylizePipeline]) -> None:
@@ -24,12 +24,12 @@ class Network:
         self._pipeline = self._thread.submit(load)
 
     def run(self, work: Callable[[StylizePipeline], _Result]) -> _Result:
-        """Wait for a turn and have it done; what it raises is raised here.
+        """Run work on the thread and wait for its result; its exceptions are raised here.
 
         Raises:
             WeightsError: the model could not be loaded.
         """
-        context = contextvars.copy_context()  # gradio's, by which progress finds its visitor
+        context = contextvars.copy_context()  # lets gradio's progress find its visitor
         pipeline = self._pipeline.result()
         return self._thread.submit(context.run, work, pipeline).result()
 
@@ -37,10 +37,10 @@ class Network:
         """Wait until the model is loaded.
 
         Raises:
-            WeightsError: it can't be.
+            WeightsError: the model can't be loaded.
         """
         self._pipeline.result()
 
     def close(self) -> None:
-        """Drop what waits; what is being made is waited for."""
+        """Drop waiting work, and wait for the work in progress."""
         self._thread.shutdown(wait=True, cancel_futures=True)

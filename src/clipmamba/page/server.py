@@ -1,4 +1,4 @@
-"""Serve the page: nothing comes from elsewhere, nothing goes elsewhere."""
+"""Serve the page; nothing is loaded from or sent to other servers."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import functools
 import os
 import re
+import socket
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -19,10 +20,10 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 MAX_UPLOAD = "512mb"
-WAITING = 256  # requests in the queue; more are refused
-_SESSIONS = 1000  # visitors whose state is kept
-# What gradio answers to and the page needs; all else that gradio can do stays closed, among it
-# fetching addresses for a visitor.
+WAITING = 256  # limit of queued requests
+_SESSIONS = 1000  # limit of visitors whose state is kept
+# The routes that the page needs. gradio's other routes stay closed, among them those that fetch
+# addresses for a visitor.
 _OPEN = re.compile(
     r"/($|config$|theme\.css$|manifest\.json$|favicon\.ico$|robots\.txt$|assets/|static/|svelte/"
     r"|gradio_api/(info|openapi\.json|app_id|startup-events|heartbeat/|upload|queue/|call/|cancel$"
@@ -42,7 +43,7 @@ _HEADERS = (
 
 
 class Guard:
-    """Closes what the page does not need, and tells browsers to load nothing from elsewhere."""
+    """Middleware that closes unneeded routes and forbids browsers to load from other servers."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -71,14 +72,14 @@ def serving(settings: PageSettings, restyle: Restyle) -> Iterator[str]:
     """Load the model and serve the page.
 
     Args:
-        settings: where and what.
-        restyle: does what the command line does.
+        settings: address, port and model.
+        restyle: runs `clipmamba stylize`.
 
     Yields:
         The page's address; it is served until the context ends.
 
     Raises:
-        InputError: gradio is missing, or there is no such address or port here.
+        InputError: gradio is missing, or the address or port can't be used.
         WeightsError: the model can't be loaded.
     """
     with page_folder() as folder:
@@ -87,17 +88,19 @@ def serving(settings: PageSettings, restyle: Restyle) -> Iterator[str]:
         _settle_gradio(str(cache))
         try:
             from clipmamba.page.app import Page
-            from clipmamba.page.layout import HERE, build, theme
+            from clipmamba.page.events import build
+            from clipmamba.page.layout import HERE, theme
         except ModuleNotFoundError as error:
             if (error.name or "").partition(".")[0] != "gradio":
                 raise
             raise InputError("the page needs gradio: pip install 'clipmamba[page]'") from error
+        _check_address(settings)  # before the model takes its seconds
         network = Network(
             functools.partial(StylizePipeline.from_pretrained, settings.model, settings.device)
         )
         try:
             page = Page(settings, network, restyle, cache)
-            blocks = build(page, settings).queue(max_size=WAITING, api_open=True)
+            blocks = build(page).queue(max_size=WAITING, api_open=True)
             network.wait()
             try:
                 _, address, _ = blocks.launch(
@@ -109,10 +112,7 @@ def serving(settings: PageSettings, restyle: Restyle) -> Iterator[str]:
                     pwa=False, mcp_server=False,
                 )  # fmt: skip
             except OSError as error:
-                where = f"{settings.host}:{settings.port or '7860 and the next hundred ports'}"
-                raise InputError(
-                    f"can't listen on {where}: is another program there? Choose another --port"
-                ) from error
+                raise _cannot_listen(settings) from error
             try:
                 yield address
             finally:
@@ -122,8 +122,21 @@ def serving(settings: PageSettings, restyle: Restyle) -> Iterator[str]:
             network.close()
 
 
+def _check_address(settings: PageSettings) -> None:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        socket.create_server((settings.host, settings.port or 0), family=family).close()
+    except OSError as error:
+        raise _cannot_listen(settings) from error
+
+
+def _cannot_listen(settings: PageSettings) -> InputError:
+    where = f"{settings.host}:{settings.port or '7860 and the next hundred ports'}"
+    return InputError(f"can't listen on {where}: is it in use? Choose another --port")
+
+
 def _settle_gradio(cache: str) -> None:
-    """Let the environment change nothing of what the page promises."""
+    """Override environment variables that would weaken the page's guarantees."""
     for name in [name for name in os.environ if name.startswith("GRADIO_")]:
         del os.environ[name]
     os.environ.update(
@@ -140,6 +153,6 @@ def _middleware(settings: PageSettings) -> list[Any]:
     from starlette.middleware.trustedhost import TrustedHostMiddleware
 
     parts = [Middleware(Guard)]
-    if settings.is_local:  # a site elsewhere could name this machine as its own address
+    if settings.is_local:  # against DNS rebinding
         parts.append(Middleware(TrustedHostMiddleware, allowed_hosts=[*LOOPBACK, "[::1]"]))
     return parts

@@ -1,4 +1,4 @@
-"""What a page is told when it starts, and what it hands to the command line; no gradio here."""
+"""Settings of the page, and its interface to the command line; does not import gradio."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ if TYPE_CHECKING:
 
 Progress = Callable[[float, int], None]
 Restyle = Callable[[Sequence[str], "StylizePipeline", Progress], "Restyled"]
-"""Do what `clipmamba stylize` does with these arguments, with a pipeline that is loaded already.
+"""A function that runs `clipmamba stylize` with these arguments on a loaded pipeline.
 
-It raises an `InputError` where the command would fail, and lets through what the callback raises.
+It raises `InputError` where the command would fail, and passes on exceptions from the callback.
 """
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 class StoppedError(ClipmambaError):
-    """The visitor wants this picture no more."""
+    """The visitor stopped the request."""
 
 
 @dataclass(frozen=True)
 class Restyled:
-    """What became of one command line.
+    """The results of one command line.
 
     Attributes:
-        files: the results, in the order of their seeds.
-        remarks: what the command would have warned about.
+        files: paths of the results, in the order of their seeds.
+        remarks: the command's warnings.
     """
 
     files: tuple[Path, ...]
@@ -46,19 +46,19 @@ class PageSettings:
 
     Args:
         host: the address to listen on.
-        port: None for the first free one from 7860 on.
-        model: a saved pipeline, or None for the default one.
+        port: the port to listen on; None for the first free one from 7860.
+        model: folder or Hub name of a saved pipeline, or None for the default one.
         device: where to compute.
-        max_pixels: larger photos are refused.
+        max_pixels: limit on a photo's pixels.
     """
 
     host: str = "127.0.0.1"
     port: int | None = None
-    model: Path | None = None
+    model: str | None = None
     device: str = "auto"
     max_pixels: int = MAX_PIXELS
 
     @property
     def is_local(self) -> bool:
-        """Whether only this machine can reach the page."""
+        """True if only this machine can reach the page."""
         return self.host in LOOPBACK

@@ -1,5 +1,5 @@
-// The grid of known styles: a click chooses one; pictures are put in as they come, in place, so
-// that the keyboard's focus stays where it is.
+// The grid of known styles: a click chooses one. Pictures are inserted in place as they arrive, so
+// that the keyboard focus stays where it is.
 element.addEventListener("click", (event) => {
   const button = event.target.closest("button[data-style]");
   if (!button) return;

@@ -1,4 +1,4 @@
-"""The known styles on a small copy of a photo, as pictures inside the page's own text."""
+"""Thumbnails of the known styles on a small copy of a photo, as `data:` URLs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from PIL import Image
+from PIL import Image, ImageOps
 
 from clipmamba.page.network import Network
 from clipmamba.styles.known import KNOWN_STYLES
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from clipmamba.styles.resolve import ResolvedStyle
 
 SIDE = 192  # pixels
-_INTERVAL = 0.5  # seconds between two messages to the browser
+_INTERVAL = 0.5  # seconds between updates to the browser
 
 
 class Thumbnails:
-    """Makes them one by one, so that a visitor who restyles waits for one only.
+    """Makes thumbnails one at a time, so that a restyling waits for one of them at most.
 
     Args:
-        network: makes them.
+        network: the pipeline and its thread.
     """
 
     def __init__(self, network: Network) -> None:
@@ -36,12 +36,12 @@ class Thumbnails:
         self._styles: dict[str, ResolvedStyle] = {}  # the same for every photo
 
     def of(self, photo: Image.Image) -> Iterator[dict[str, str]]:
-        """Yield all that are made so far, by the style's name, as `data:` addresses.
+        """Yield the thumbnails made so far, as `data:` URLs by style name.
 
         Args:
-            photo: sRGB; a square is cut from its middle.
+            photo: sRGB; its central square is used.
         """
-        small = square(photo)
+        small = ImageOps.fit(photo, (SIDE, SIDE), Image.Resampling.LANCZOS)
         found: dict[str, str] = {}
         told = 0.0
         for style in KNOWN_STYLES:
@@ -59,23 +59,15 @@ class Thumbnails:
         return result
 
 
-def square(photo: Image.Image) -> Image.Image:
-    """The middle of a photo, small."""
-    side = min(photo.size)
-    left, top = (photo.width - side) // 2, (photo.height - side) // 2
-    box = (left, top, left + side, top + side)
-    return photo.resize((SIDE, SIDE), Image.Resampling.LANCZOS, box=box, reducing_gap=3.0)
-
-
 def address(picture: Image.Image) -> str:
-    """A picture as a `data:` address."""
+    """Encode a picture as a `data:` URL."""
     buffer = io.BytesIO()
     picture.save(buffer, "WEBP", quality=80)
     return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 def buttons() -> str:
-    """One button for each known style, as HTML; the pictures come later."""
+    """Return HTML with a button per known style; the pictures come later."""
     return "".join(
         f'<button type="button" data-style="{name}" aria-pressed="false">'
         f'<span class="thumbnail"></span><span class="name">{name}</span></button>'

@@ -1,4 +1,4 @@
-"""gradio's file component, without what it has for other purposes."""
+"""gradio's file component, reduced to uploads."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from clipmamba.errors import InputError
 
 @dataclass(frozen=True)
 class Uploaded:
-    """A file of the visitor's.
+    """An uploaded file.
 
     Attributes:
-        path: where it is here.
-        name: what the visitor's browser calls it.
+        path: its path on the server.
+        name: its name in the visitor's browser.
     """
 
     path: Path
@@ -25,20 +25,20 @@ class Uploaded:
 
 
 def upload(**options: Any) -> gr.File:
-    """A file component that gives functions an `Uploaded`, or a list where there may be several.
+    """Make a file component that passes functions an `Uploaded`, or a list if it takes several.
 
-    It fetches nothing: addresses of other servers in the place of an upload are refused.
+    URLs in place of an upload are refused, never fetched.
     """
     file = gr.File(**options)
     move = file.async_move_resource_to_block_cache
 
     async def move_file(source: Any) -> Any:
         if source is not None and "://" in str(source):
-            raise InputError("a file must be uploaded; addresses are not fetched")
+            raise InputError("upload the file; URLs are not fetched")
         return await move(source)
 
-    # On the object: for a subclass, gradio would write a file beside this one. So no event may give
-    # such a component an update, for which gradio would make a new object for that visitor.
+    # Patched on the instance: for a subclass, gradio would write a .pyi file beside this one. So no
+    # event may update such a component, since gradio would make a new instance for that visitor.
     file.preprocess = _uploaded
     file.async_move_resource_to_block_cache = move_file
     return file

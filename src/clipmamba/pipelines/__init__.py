@@ -1,4 +1,4 @@
-"""Photo and words in, picture out; torch loads at first use."""
+"""Restyling pipelines; torch is imported on first use."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from clipmamba.pipelines.options import MAX_STRENGTH, StylizeOptions
 from clipmamba.pipelines.pipeline import StylizeOutput, StylizePipeline
+from clipmamba.pipelines.refine import RefineOptions
 from clipmamba.pipelines.stylize import stylize, warm_up
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = [
     "MAX_STRENGTH",
     "Photo",
+    "RefineOptions",
     "StylizeOptions",
     "StylizeOutput",
     "StylizePipeline",

@@ -1,45 +1,35 @@
-"""How a restyled picture is laid over its photo: colors and masks."""
+"""Compositing of the restyled picture and its photo: colors and masks."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from clipmamba.io.color import LUMA
+from clipmamba.io.convert import luma
 from clipmamba.models.gamut import into_gamut
 
 
-def resize(pictures: Tensor, height: int, width: int) -> Tensor:
-    """Pictures (B, C, H, W) in another size; reduced without aliasing."""
-    if pictures.shape[2:] == (height, width):
-        return pictures
-    return F.interpolate(
-        pictures, (height, width), mode="bicubic", antialias=True, align_corners=False
-    )
-
-
 def keep_color(restyled: Tensor, photo: Tensor) -> Tensor:
-    """Put the photo's colors in the restyled picture's light.
+    """Combine the photo's colors with the restyled picture's brightness.
 
     Args:
         restyled: (B, 3, H, W) in [0, 1].
         photo: The same shape and range.
 
     Returns:
-        Pictures with the brightness (Rec. 709) of `restyled` and the color differences of
-        `photo`; may leave [0, 1] where both can't be had.
+        Pictures with the luma (Rec. 709) of `restyled` and the color differences of `photo`;
+        values may leave [0, 1] where the two are incompatible.
     """
-    weights = torch.tensor(LUMA, device=photo.device, dtype=photo.dtype)[:, None, None]
-    light = ((restyled - photo) * weights).sum(1, keepdim=True)
-    return photo + light
+    return photo + luma(restyled - photo)
 
 
 def lay_over(below: Tensor, above: Tensor, mask: Tensor) -> Tensor:
-    """Lay a picture over another where a mask says so.
+    """Composite a picture over another with a mask.
 
     Args:
-        below: (B, 3, H, W) in [0, 1]; stays to the bit where the mask is 0.
+        below: (B, 3, H, W) in [0, 1]; unchanged, bit for bit, where the mask is 0.
         above: The same shape and range.
         mask: (1, 1, H, W) in [0, 1].
 
@@ -49,6 +39,14 @@ def lay_over(below: Tensor, above: Tensor, mask: Tensor) -> Tensor:
     return torch.where(mask > 0, torch.lerp(below, above, mask), below)
 
 
+def union(masks: Sequence[Tensor | None], picture: Tensor) -> Tensor:
+    """Return the pixelwise maximum of masks (1, 1, H, W); None stands for the whole picture."""
+    given = [mask for mask in masks if mask is not None]
+    if len(given) < len(masks):
+        return torch.ones_like(picture[:1, :1])
+    return torch.cat(given).amax(0, keepdim=True)
+
+
 def within_gamut(picture: Tensor) -> Tensor:
-    """`into_gamut`, some rows at a time: of a large picture each step's memory counts."""
+    """Apply `into_gamut` to a few rows at a time, to save memory."""
     return torch.cat([into_gamut(rows) for rows in torch.split(picture, 256, dim=2)], dim=2)

@@ -1,4 +1,4 @@
-"""Wrong keywords, with the right one beside them."""
+"""Suggestions for misspelled keyword arguments."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _Result = TypeVar("_Result")
 
 
 def suggest_keywords(function: Callable[_Options, _Result]) -> Callable[_Options, _Result]:
-    """Have a function name the nearest of its keywords when it is called with a wrong one.
+    """Decorate a function to suggest the nearest keyword when it is called with an unknown one.
 
     Raises:
-        TypeError: As Python's own, but with "did you mean".
+        TypeError: The keyword is unknown; the message says "did you mean".
     """
     names = list(inspect.signature(function).parameters)
 

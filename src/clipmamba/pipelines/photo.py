@@ -1,4 +1,4 @@
-"""One door for pictures: whatever kind comes in, a tensor goes on, and the same kind comes back."""
+"""Pictures of any kind as tensors, and results back as the same kind."""
 
 from __future__ import annotations
 
@@ -14,10 +14,9 @@ from torch import Tensor
 
 from clipmamba.errors import InputError
 from clipmamba.io.color import from_srgb, to_srgb
-from clipmamba.io.convert import array_to_tensor, check_range, tensor_to_array
+from clipmamba.io.convert import array_to_tensor, check_range, resize, tensor_to_array
 from clipmamba.io.mask import read_mask
 from clipmamba.io.picture import read_picture
-from clipmamba.pipelines.compose import resize
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -26,10 +25,10 @@ Picture = str | os.PathLike[str] | bytes | BinaryIO | Image.Image | np.ndarray[A
 
 
 class Photo(ABC):
-    """A picture that can be given back as the kind it was.
+    """A picture as a tensor, with what is needed to return a result of the same kind.
 
     Attributes:
-        tensor: sRGB in [0, 1], float32 (B, 3, H, W), on the CPU or where a tensor was.
+        tensor: sRGB in [0, 1], float32 (B, 3, H, W), on the CPU or the source tensor's device.
         size: Width and height in pixels.
     """
 
@@ -45,7 +44,15 @@ class Photo(ABC):
                 (B, 3, H, W) in [0, 1].
 
         Raises:
-            InputError: It can't be used.
+            InputError: The picture can't be read, or has an unsupported type or shape.
+
+        Examples:
+            >>> opened = Photo.open(np.zeros((48, 64, 3), np.uint8))
+            >>> opened.size, tuple(opened.tensor.shape)
+            ((64, 48), (1, 3, 48, 64))
+            >>> negative = opened.give_back(1 - opened.tensor)
+            >>> negative.dtype, negative.min()
+            (dtype('uint8'), np.uint8(255))
         """
         if isinstance(source, Tensor):
             return _TensorPhoto(source)
@@ -60,15 +67,15 @@ class Photo(ABC):
 
     @property
     def differentiable(self) -> bool:
-        """Whether a result can carry gradients."""
+        """True if a result can carry gradients."""
         return False
 
     def give_back(self, result: Tensor) -> Any:
-        """Turn a result into the kind of picture that this one was.
+        """Convert a result to the kind of picture that was opened.
 
         Args:
-            result: (B, 3, H, W) in [0, 1], of any size. Given `tensor` itself, the picture comes
-                back as it was, to the bit.
+            result: (B, 3, H, W) in [0, 1], of any size. `tensor` itself returns the original
+                picture, bit for bit.
         """
         return self._copy() if result is self.tensor else self._like(result)
 
@@ -145,21 +152,22 @@ class _ImagePhoto(Photo):
 
 
 class Mask:
-    """Where a picture is restyled, read once, brought to the size of each photo.
+    """A mask for restyling, read once and resized to each photo.
 
     Args:
-        source: White is restyled, black stays, grey lies between. Any kind that `Photo.open` takes;
-            arrays and tensors are (H, W), besides axes of length 1, and hold booleans, unsigned
-            integers, floats in [0, 1] or, as segmentation gives them, integers 0 and 1.
+        source: White areas are restyled, black ones keep the photo, gray ones blend. Any kind that
+            `Photo.open` takes; arrays and tensors are (H, W), apart from axes of length 1, and
+            hold booleans, unsigned integers, floats in [0, 1] or, as from a segmenter, the
+            integers 0 and 1.
 
     Raises:
-        InputError: It can't be used.
+        InputError: The mask can't be read, or has an unsupported type or shape.
     """
 
     def __init__(self, source: Picture):
         if isinstance(source, Tensor):
             source = source.detach().cpu()
-            while source.ndim > 2 and source.shape[0] == 1:  # channels first, as in torch
+            while source.ndim > 2 and source.shape[0] == 1:  # channels first
                 source = source[0]
             source = (source.float() if source.is_floating_point() else source).numpy()
         if isinstance(source, np.ndarray):
@@ -168,10 +176,10 @@ class Mask:
         self._image = _image(source)
 
     def fit(self, size: tuple[int, int]) -> Tensor:
-        """(1, 1, H, W) in [0, 1], for a photo of this width and height.
+        """Resize the mask to a photo's (width, height); returns (1, 1, H, W) in [0, 1].
 
         Raises:
-            InputError: The photo has another shape.
+            InputError: The photo has another aspect ratio.
         """
         try:
             return torch.from_numpy(read_mask(self._image, size))[None, None]
@@ -180,6 +188,16 @@ class Mask:
                 raise
             words = str(error).replace("the mask", f"mask {os.fspath(self._path)}", 1)
             raise InputError(words) from error
+
+
+def fit_masks(masks: Mask | tuple[Mask, ...], size: tuple[int, int]) -> Tensor:
+    """Join masks for a photo of this width and height, (1, 1, H, W) in [0, 1].
+
+    Raises:
+        InputError: A mask has another aspect ratio than the photo.
+    """
+    fitted = [mask.fit(size) for mask in (masks if isinstance(masks, tuple) else (masks,))]
+    return torch.cat(fitted).amax(0, keepdim=True)
 
 
 def _image(source: Any) -> Image.Image:
@@ -194,7 +212,7 @@ def _image(source: Any) -> Image.Image:
 
 
 def _shades(values: NDArray[Any]) -> Image.Image:
-    """An array as an 8-bit grey image."""
+    """Convert an array to an 8-bit grayscale image."""
     while values.ndim > 2 and 1 in (values.shape[0], values.shape[-1]):
         values = values[..., 0] if values.shape[-1] == 1 else values[0]
     if values.ndim != 2:

@@ -1,24 +1,28 @@
-"""The line of the house with its models in hand: photo and style in, picture out.
+"""`StylizePipeline`: a stylizer, a CLIP model and a prior, loaded and ready to restyle pictures.
 
-torch and the models are imported inside the functions: the command line imports this module and
-must answer at once.
+torch and the models are imported inside the functions, since the command line imports this module
+and must start quickly.
 """
 
 from __future__ import annotations
 
 import copy
 import dataclasses
+import logging
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from clipmamba.errors import InputError, WeightsError
-from clipmamba.pipelines.devices import resolve_device
+from clipmamba.devices import resolve_device
+from clipmamba.errors import WeightsError
+from clipmamba.pipelines.ask import read_style
+from clipmamba.pipelines.companions import Companions, StyleFinder
 from clipmamba.pipelines.keywords import suggest_keywords
 from clipmamba.pipelines.options import StylizeOptions
+from clipmamba.pipelines.refine.options import Refinement, RefineOptions
 from clipmamba.pipelines.saved import check_guidance, read_index, write_index
-from clipmamba.styles.request import StyleRequest
+from clipmamba.styles.request import Part, StyleRequest
 from clipmamba.weights import ROOT, loading, released, verify
 
 if TYPE_CHECKING:
@@ -27,43 +31,58 @@ if TYPE_CHECKING:
 
     from clipmamba.clip import Clip
     from clipmamba.models import Stylizer
-    from clipmamba.models.second_design import SecondStylizer
-    from clipmamba.pipelines.guided import SecondView
+    from clipmamba.models.second_design import SecondStylizer, SecondView
+    from clipmamba.pipelines.companions import Finish
+    from clipmamba.pipelines.paint import Painter
     from clipmamba.pipelines.photo import Photo, Picture
     from clipmamba.styles import Style, StylePrior
+    from clipmamba.styles.request import Regions
     from clipmamba.styles.resolve import ResolvedStyle
 
     Styles = Style | str | os.PathLike[str]
 
+logger = logging.getLogger("clipmamba")
+
 
 @dataclasses.dataclass
 class StylizeOutput:
-    """What a pipeline returns.
+    """The output of a pipeline.
 
     Attributes:
-        images: one picture for each input, of the input's kind; for a batch tensor (B, 3, H, W)
-            a tensor of that shape. With several variants a list of them in place of each picture.
+        images: one picture per input, of the input's kind; for a batch tensor (B, 3, H, W), a
+            tensor of that shape. With several variants, a list of them in place of each picture.
+        refinements: what each refinement gained, in order, one per picture, variant and layer of
+            the style; none without ``refine``.
     """
 
     images: Any
+    refinements: list[Refinement] = dataclasses.field(default_factory=list)
 
 
 class StylizePipeline:
-    """Restyle pictures with one stylizer, one CLIP and one style prior.
+    """Restyles pictures with a stylizer, a CLIP model and a style prior.
 
-    Nothing of the three is changed: several pipelines may share them, and several threads may call
+    None of the three is changed: several pipelines may share them, and several threads may call
     one pipeline.
 
     Args:
-        stylizer: the network that bends a photo towards a style point.
-        clip: gives words and pictures their point.
-        prior: carries a text's point to where pictures of that style lie.
-        guidance: how far each style is driven away from the middle of all that ``prior`` knows, as
-            a factor; 1 as the stylizer was trained, at most 10.
+        stylizer: the network that restyles a photo, conditioned on a style embedding.
+        clip: embeds words and pictures.
+        prior: maps a text embedding to where images of that style lie.
+        guidance: factor by which styles are extrapolated away from the mean of all styles that
+            ``prior`` knows; above 0 and at most 10, 1 as trained.
 
     Raises:
-        WeightsError: the stylizer was trained for style points of another width than ``clip``'s, or
-            a guidance is wanted of a prior that knows no styles, or is out of range.
+        WeightsError: the stylizer's style width differs from ``clip``'s embedding width; or
+            ``guidance`` is out of range, or is not 1 and ``prior`` knows no styles.
+
+    Examples:
+        >>> import numpy as np
+        >>> pipe = StylizePipeline.from_pretrained()
+        >>> photos = [np.zeros((48, 64, 3), np.uint8), np.full((32, 40, 3), 0.5)]
+        >>> output = pipe(photos, prompt="stained glass", seed=7)
+        >>> [(picture.shape, str(picture.dtype)) for picture in output.images]
+        [((48, 64, 3), 'uint8'), ((32, 40, 3), 'float64')]
     """
 
     def __init__(
@@ -80,12 +99,12 @@ class StylizePipeline:
         check_guidance(guidance)
         if stylizer.config.style_dim != clip.embed_dim:
             raise WeightsError(
-                f"the stylizer wants style points of {stylizer.config.style_dim} numbers, "
+                f"the stylizer needs style embeddings of width {stylizer.config.style_dim}, "
                 f"CLIP {clip.name!r} gives {clip.embed_dim}; use the CLIP it was trained with"
             )
         if guidance != 1 and not prior.known:
             raise WeightsError(
-                f"a guidance of {guidance:g} needs a style prior that knows styles; fit one anew"
+                f"a guidance of {guidance:g} needs a style prior with known texts; fit a new one"
             )
         self.stylizer = stylizer
         self.clip = clip
@@ -102,27 +121,27 @@ class StylizePipeline:
     ) -> StylizePipeline:
         """Load a pipeline, frozen and ready.
 
-        Threads may load at the same time, and what the caller's context says (inference mode,
-        autocast, default device or dtype) leaves no trace in what is loaded.
+        Threads may load concurrently. The caller's context (inference mode, autocast, default
+        device or dtype) does not affect the loaded models.
 
         Args:
-            path: a folder that :meth:`save_pretrained` wrote; None for the default weights.
-            device: "auto" (CUDA if there is one, else the CPU), "cpu", "cuda", "cuda:1", "mps".
+            path: a folder written by :meth:`save_pretrained`, or, if there is no such folder, the
+                name of a model of the Hub such as "user/name@v1"; None for the default weights.
+            device: "auto" (CUDA if available, else the CPU), "cpu", "cuda", "cuda:1" or "mps".
 
         Returns:
             The pipeline on ``device``, in float32.
 
         Raises:
-            InputError: there is no such device here.
+            InputError: the device is invalid or missing.
             WeightsError: weights are missing, damaged, not finite or do not fit.
         """
         target = resolve_device(device)
-        root = ROOT if path is None else Path(path)
         with loading():
             if path is None:
-                for weights in released(root):
-                    verify(weights, root)
-            clip_name, guidance = read_index(root)
+                for weights in released(ROOT):
+                    verify(weights, ROOT)
+            clip_name, guidance, root = read_index(ROOT if path is None else path)
 
             from clipmamba.clip import Clip
             from clipmamba.models import load_stylizer
@@ -130,15 +149,15 @@ class StylizePipeline:
 
             clip = Clip.from_pretrained(clip_name, device=target)
             prior = StylePrior.load(root / "prior", clip)
-            # Resolved: a path like "my-model/stylizer" could be a repository of the hub's.
+            # Resolved, since a path like "my-model/stylizer" could be the name of a Hub repository.
             stylizer = load_stylizer((root / "stylizer").resolve()).to(target)
             return cls(stylizer.eval().requires_grad_(False), clip, prior, guidance)
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
-        """Write ``stylizer/``, ``prior/`` and a ``model_index.json``: the CLIP, the guidance.
+        """Save ``stylizer/``, ``prior/`` and ``model_index.json`` (CLIP name and guidance).
 
         Args:
-            folder: created if missing.
+            folder: where to; created if missing.
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -147,7 +166,7 @@ class StylizePipeline:
         write_index(folder, self.clip.name, self.guidance)
 
     def warm_up(self, width: int = 256, height: int = 256) -> None:
-        """Restyle an even picture, so that the first photo does not pay for what is made once."""
+        """Restyle a plain picture, so that one-time costs do not fall on the first photo."""
         import torch
 
         photo = torch.full((1, 3, height, width), 0.5, dtype=torch.float32, device=self.device)
@@ -156,50 +175,60 @@ class StylizePipeline:
 
     @property
     def device(self) -> torch.device:
-        """Where the stylizer computes."""
+        """The stylizer's device."""
         return next(self.stylizer.parameters()).device
 
     @property
     def network(self) -> Stylizer | SecondView:
-        """The stylizer as this pipeline runs it: its own parameters, with the guidance applied."""
+        """The stylizer as this pipeline runs it: shared parameters, with guidance applied."""
         return self._guidance.applied(self.stylizer)
 
     def network_for(self, side: int, stroke: float = 1.0) -> Stylizer | SecondView:
-        """`network` for pictures whose longest side it sees with `side` pixels.
+        """Return `network` for inputs of a given size.
 
         Args:
-            side: Pixels.
-            stroke: Size of the strokes beside the usual; only the second design takes one.
+            side: longest side of the inputs, in pixels.
+            stroke: stroke size relative to the default; only the second design uses it.
         """
         if self._network_for is not None:
             return cast("Stylizer | SecondView", self._network_for(side, stroke))
         return self._guidance.applied(self.stylizer, side, stroke)
 
     def with_network(self, network_for: Callable[[int, float], Any]) -> StylizePipeline:
-        """Make a pipeline of the same parts around another network, such as one with a memory.
+        """Make a pipeline of the same parts with another network, such as one with memory.
 
         Args:
-            network_for: takes the place of the method of that name.
+            network_for: replaces the method of that name.
         """
         other = copy.copy(self)
         other._network_for = network_for
         return other
 
+    def with_stylizer(self, stylizer: Stylizer | SecondStylizer) -> StylizePipeline:
+        """Make a pipeline of the same parts, the same guidance too, around other parameters.
+
+        Args:
+            stylizer: of the same design and sizes, such as a view by `nn.overlay`.
+        """
+        other = copy.copy(self)
+        other.stylizer = stylizer
+        return other
+
     def prepare(
         self, request: StyleRequest, seeds: Sequence[int | None] = (None,)
     ) -> ResolvedStyle:
-        """Find the points of a style, once for any number of photos.
+        """Resolve a style once for any number of photos.
 
             style = pipe.prepare(StyleRequest.parse("ukiyo-e"))
             for photo in photos:
                 pipe(photo, style=style)
 
         Args:
-            request: what is asked for.
-            seeds: the variants that are wanted; None is the usual one.
+            request: the requested style.
+            seeds: the seeds of the variants; None is the default variant.
 
         Raises:
-            InputError: an unreadable picture, ingredients that cancel or belong to another CLIP.
+            InputError: a picture can't be read, or styles cancel or belong to another CLIP model.
         """
         from clipmamba.pipelines.photo import Mask, Photo
         from clipmamba.styles.resolve import resolve_style
@@ -208,11 +237,7 @@ class StylizePipeline:
             return Photo.open(picture).tensor.to(self.device)
 
         style = resolve_style(request, self.clip, self.prior, seeds, to_tensor)
-        layers = (
-            layer if layer.mask is None else dataclasses.replace(layer, mask=Mask(layer.mask))
-            for layer in style.layers
-        )
-        return dataclasses.replace(style, layers=tuple(layers))
+        return style.with_masks(lambda area: area if isinstance(area, Part) else Mask(area))
 
     def encode_style(
         self,
@@ -225,22 +250,22 @@ class StylizePipeline:
         source: str | None = None,
         templates: str | Sequence[str] | None = None,
     ) -> Tensor:
-        """Find the point of a style in CLIP's space.
+        """Embed a style in CLIP's space.
 
         Args:
-            prompt: words for the style, or several; "ukiyo-e:0.7" carries a weight.
-            style_image: a picture that shows it, or several.
-            seed: another seed gives another, equally fitting, point for the same words.
+            prompt: a prompt, or several to mix; "ukiyo-e:0.7" carries a weight.
+            style_image: a picture in the desired style, or several.
+            seed: each seed gives another, equally fitting embedding of the same words.
             style: a `Style`, a file saved from one, or several.
-            avoid: words that the style is moved away from.
-            source: words for what is shown, so that it is not taken for style.
-            templates: sentences around the words, with {} in their place, instead of the usual.
+            avoid: a style to move away from, in words.
+            source: a caption of what is shown, to be removed from the style.
+            templates: templates for the prompts, with {} where they go, instead of the default.
 
         Returns:
             (1, E), unit length. Differentiable in a ``style_image`` that is a tensor.
 
         Raises:
-            InputError: nothing given, an empty prompt, an unreadable picture.
+            InputError: no style is given, a prompt is empty, or a picture can't be read.
         """
         request = StyleRequest.parse(prompt, style_image, style, avoid, source, templates)
         seed = StylizeOptions(seed=seed).seed
@@ -258,8 +283,10 @@ class StylizePipeline:
         avoid: str | None = None,
         source: str | None = None,
         templates: str | Sequence[str] | None = None,
-        mask: Picture | None = None,
-        regions: Sequence[tuple[Picture, str | Style]] = (),
+        mask: Picture | Sequence[Picture] | None = None,
+        regions: Regions = (),
+        keep: Picture | Sequence[Picture] | None = None,
+        faces: Literal["keep", "soften", "style"] = "style",
         strength: float = StylizeOptions.strength,
         preserve_color: bool = StylizeOptions.preserve_color,
         stroke: float = StylizeOptions.stroke,
@@ -269,6 +296,8 @@ class StylizePipeline:
         tile: int | Literal["auto"] | None = StylizeOptions.tile,
         seed: int | None = StylizeOptions.seed,
         variants: int = StylizeOptions.variants,
+        finish: Finish | None = None,
+        refine: int | RefineOptions = 0,
         callback: Callable[[float, int], None] | None = None,
     ) -> StylizeOutput:
         """Restyle one picture or several.
@@ -276,96 +305,156 @@ class StylizePipeline:
         Args:
             images: what :meth:`Photo.open` takes (a path, bytes, a PIL image, an array, a tensor),
                 or a list of these.
-            prompt: words for the style, or several to mix; "ukiyo-e:0.7" carries a weight.
-            style_image: a picture that shows the style, or several; mixed with the words.
-            style: a `Style`, a file saved from one, or several; mixed with the rest. Or alone what
-                :meth:`prepare` gave: without ``seed`` and ``variants`` all of its variants.
-            avoid: words that the style is moved away from.
-            source: words for what is shown, so that it is not taken for style.
-            templates: sentences around the words, with {} in their place, instead of the usual.
-            mask: white where the photo is restyled, black where it stays, grey between.
-            regions: pairs of a mask and the words (or `Style`) for that part, later ones over
-                earlier ones; without another style the rest stays the photo.
-            strength: see `StylizeOptions`, as for all that follow.
+            prompt: a prompt, or several to mix; "ukiyo-e:0.7" carries a weight.
+            style_image: a picture in the desired style, or several; mixed with the prompts.
+            style: a `Style`, a file saved from one, or several; mixed with the rest. Or, on its
+                own, the result of :meth:`prepare`; without ``seed`` and ``variants``, all of its
+                variants are made.
+            avoid: a style to move away from, in words.
+            source: a caption of what is shown, to be removed from the style.
+            templates: templates for the prompts, with {} where they go, instead of the default.
+            mask: white where the photo is restyled, black where it is kept, gray to blend; or words
+                for a part that is found offline, such as "sky"; several in a list are joined.
+            regions: pairs of a mask or part and a prompt (or `Style`) for it, or a mapping; later
+                ones cover earlier ones. Without a style of its own, the rest of the photo is kept.
+            keep: a mask or part where the photo is kept, whatever covers it, or a list of these.
+            faces: "keep" the photo in faces, "soften" the style there by half, or "style" them.
+            strength: 0 to 1.5; see `StylizeOptions` for this and the following.
             preserve_color: keep the photo's colors.
-            stroke: size of strokes beside the usual.
-            detail: size of strokes whatever the size of the photo.
-            grain: give the network the noise that grain and strokes grow from.
-            max_size: longest side of the result in pixels.
-            tile: longest side of the tiles of a large picture.
-            seed: chooses among the variants of a prompt.
-            variants: how many pictures of each photo.
-            callback: called with the number of pictures done, parts of a tiled one included, and
-                their total.
+            stroke: stroke size relative to the default, 0.5 to 2.
+            detail: level of detail, independent of the photo's size.
+            grain: feed the network the noise that grain and strokes grow from.
+            max_size: longest side of the result, in pixels.
+            tile: longest side of the tiles of a large picture, in pixels.
+            seed: selects among the variants of a prompt.
+            variants: number of pictures per photo.
+            finish: repaints results, given (photo, picture, seed, words) with tensors
+                (B, 3, H, W) in [0, 1], such as `clipmamba.integrations.diffusion.Finisher`. The
+                change respects ``strength``, ``preserve_color`` and masks; it has no gradient.
+            refine: steps of an optimization that improves each picture, or `RefineOptions`; 0 for
+                none.
+            callback: called with the number of pictures done, fractions included, and their total.
 
         Returns:
-            Pictures of the inputs' kind and type, as large as they are unless ``max_size`` says
-            otherwise (a path gives a PIL image). Tensors stay differentiable down to their pixels.
+            Pictures of the inputs' kinds and sizes, unless ``max_size`` reduces them (a path
+            returns a PIL image). Tensors are differentiable down to their pixels.
 
         Raises:
             InputError: an option or a picture can't be used.
-            TypeError: there is no such keyword.
+            TypeError: a keyword is unknown.
         """
-        from clipmamba.styles.resolve import ResolvedStyle
-
         options = StylizeOptions(
             strength, preserve_color, stroke, detail, grain, max_size, tile, seed, variants
         )
-        seeds: Sequence[int | None] = options.seeds
-        if isinstance(style, ResolvedStyle):
-            _refuse_beside_prepared(prompt, style_image, avoid, source, templates, mask, *regions)
-            resolved = style
-            if options.seed is None and options.variants == 1:
-                seeds = resolved.seeds
-        else:
-            request = StyleRequest.parse(
-                prompt, style_image, style, avoid, source, templates, mask, regions
-            )
-            resolved = self.prepare(request, seeds)
-        styles = [resolved.only(seed) for seed in seeds]
-        several = isinstance(images, list | tuple)
-        batch = cast("Sequence[Picture]", images if several else [images])
-        results = self._restyle_all(batch, styles, options, callback)
-        one_tensor = not several and getattr(results[0], "ndim", 0) == 4
-        return StylizeOutput(results[0] if one_tensor else results)
+        asked = read_style(
+            prompt, style_image, style, avoid, source, templates, mask, regions, keep, faces=faces
+        )
+        return self.restyle(images, asked, options, Companions(finish=finish), callback, refine)
 
-    def _restyle_all(
+    def refine(
         self,
-        images: Sequence[Picture],
-        styles: Sequence[ResolvedStyle],
+        images: Picture | Sequence[Picture],
+        style: str | Style | ResolvedStyle,
+        settings: int | RefineOptions | None = None,
+        options: StylizeOptions | None = None,
+        callback: Callable[[float, int], None] | None = None,
+    ) -> StylizeOutput:
+        """Restyle pictures, and improve each by an optimization of its own.
+
+        Args:
+            images: see `__call__`.
+            style: words, a `Style`, or what :meth:`prepare` gave, with all of its variants.
+            settings: `RefineOptions`, or a number of steps; None for the defaults.
+            options: strength and the other options; None for the defaults.
+            callback: see `__call__`.
+
+        Returns:
+            See `__call__`.
+
+        Raises:
+            InputError: a setting or a picture can't be used, or the network has no gradients.
+            WeightsError: the CLIP that the settings name can't be loaded.
+        """
+        prompt, other = (style, None) if isinstance(style, str) else (None, style)
+        asked = read_style(prompt, None, other)
+        settings = RefineOptions() if settings is None else settings
+        return self.restyle(
+            images, asked, options or StylizeOptions(), callback=callback, refine=settings
+        )
+
+    def restyle(
+        self,
+        images: Picture | Sequence[Picture],
+        asked: StyleRequest | ResolvedStyle,
         options: StylizeOptions,
-        callback: Callable[[float, int], None] | None,
-    ) -> list[Any]:
-        """Restyle each picture in each style; of several styles, each picture gives a list."""
+        companions: Companions | None = None,
+        callback: Callable[[float, int], None] | None = None,
+        refine: int | RefineOptions = 0,
+    ) -> StylizeOutput:
+        """Restyle like `__call__`, with the keywords bundled into three values.
+
+        Args:
+            images: see `__call__`, also for ``callback`` and the output.
+            asked: the style, as requested or as prepared.
+            options: strength and the other options.
+            companions: the optional models.
+            callback: see `__call__`.
+            refine: see `__call__`.
+
+        Raises:
+            InputError: a picture or a style can't be used.
+        """
+        from clipmamba.pipelines.paint import paint
         from clipmamba.pipelines.photo import Photo
 
-        total = len(images) * len(styles)
-        results: list[Any] = []
-        for number, image in enumerate(images):
-            photo = Photo.open(image)
-            variants = []
-            for turn, style in enumerate(styles):
+        companions = companions or Companions()
+        find = StyleFinder(self.prepare, asked, options.seeds, companions)
+        variants = len(find.seeds)
+        painter, refinements = paint, []
+        if settings := RefineOptions.of(refine):
+            from clipmamba.pipelines.refine.refiner import Refiner
 
-                def tell(part: float, before: int = number * len(styles) + turn) -> None:
+            painter = refiner = Refiner(self, settings)
+            refinements = refiner.refinements
+        several = isinstance(images, list | tuple)
+        batch = cast("Sequence[Picture]", images if several else [images])
+        total = len(batch) * variants
+        results: list[Any] = []
+        for number, image in enumerate(batch):
+            photo = Photo.open(image)
+            made = []
+            for turn, seed in enumerate(find.seeds):
+
+                def tell(part: float, before: int = number * variants + turn) -> None:
                     if callback is not None:
                         callback(before + part, total)
 
-                variants.append(self._restyle(photo, style, options, tell))
+                found = find(image, seed)
+                for words in found.missing if turn == 0 else ():
+                    logger.warning("no %s was found in the photo", words)
+                made.append(
+                    self._restyle(photo, found.style, options, companions.finish, tell, painter)
+                )
                 tell(1)
-            results.append(variants if len(styles) > 1 else variants[0])
-        return results
+            results.append(made if variants > 1 else made[0])
+        one_tensor = not several and getattr(results[0], "ndim", 0) == 4
+        return StylizeOutput(results[0] if one_tensor else results, refinements)
 
     def _restyle(
         self,
         photo: Photo,
         style: ResolvedStyle,
         options: StylizeOptions,
+        finish: Finish | None,
         tell: Callable[[float], None],
+        painter: Painter,
     ) -> Any:
-        """Lay every layer of a style with one variant over a photo, and give its kind back."""
+        """Apply every layer of a single-variant style to a photo; return the photo's kind."""
         import torch
 
-        from clipmamba.pipelines.compose import keep_color, lay_over, resize
+        from clipmamba.io.convert import resize
+        from clipmamba.pipelines.compose import keep_color, lay_over, union
+        from clipmamba.pipelines.photo import fit_masks
 
         width, height = size = options.result_size(*photo.size)
         if options.strength == 0 and size == photo.size:
@@ -376,56 +465,28 @@ class StylizePipeline:
                 before = before.clamp(0, 1)
             picture = before
             layers = style.layers if options.strength else ()
+            areas: list[Tensor | None] = []  # None: everywhere
             for number, layer in enumerate(layers):
-                area = None if layer.mask is None else layer.mask.fit(size).to(before)
+                area = None if layer.mask is None else fit_masks(layer.mask, size).to(before)
 
                 def tell_tile(done: float, number: int = number) -> None:
-                    tell(0.99 * (number + done) / len(layers))  # not all before it is all
+                    tell(0.99 * (number + done) / len(layers))  # 1 comes when all is done
 
-                [(seed, variant)] = layer.styles.items()
-                restyled = self._paint(before, variant.embedding, seed, options, tell_tile)
+                restyled = painter(self, before, layer, options, tell_tile)
                 if options.preserve_color:
                     restyled = keep_color(restyled, before)
                 restyled = torch.lerp(before, restyled, options.strength).clamp_(0, 1)
                 picture = restyled if area is None else lay_over(picture, restyled, area)
+                if finish is not None:
+                    areas.append(area)
+            if finish is not None and layers:
+                [seed] = style.seeds
+                finished = finish(before, picture, seed, style.words).to(before)
+                if options.preserve_color:
+                    finished = keep_color(finished, before).clamp(0, 1)
+                # Blend it in like the style, so that it fades with strength and mask.
+                covered = union(areas, picture) * min(options.strength, 1.0)
+                picture = lay_over(picture, finished, covered)
+            for mask, amount in style.keep:
+                picture = lay_over(picture, before, fit_masks(mask, size).to(before) * amount)
             return photo.give_back(picture)
-
-    def _paint(
-        self,
-        photo: Tensor,
-        point: Tensor,
-        seed: int | None,
-        options: StylizeOptions,
-        tell: Callable[[float], None],
-    ) -> Tensor:
-        """The network at its working size; its change is carried to the photo's own size."""
-        from torch.nn import functional
-
-        from clipmamba.models.second_design import SecondStylizer
-        from clipmamba.pipelines.compose import resize, within_gamut
-        from clipmamba.pipelines.tiles import restyle_in_tiles
-
-        height, width = photo.shape[2:]
-        scale = options.working_scale(width, height, isinstance(self.stylizer, SecondStylizer))
-        small = resize(photo, max(1, round(height * scale)), max(1, round(width * scale)))
-        # Not wider than the photo itself: a margin must not multiply a thin one.
-        rows, columns = (min(self.stylizer.margin, side) for side in small.shape[2:])
-        seen = functional.pad(small, (columns, columns, rows, rows), mode="replicate")
-        points = point.to(seen).expand(len(seen), -1)
-        noise = self.stylizer.draw_noise(seen.shape[2], seen.shape[3], seed or 0) * options.grain
-        side = max(small.shape[2:])
-        network = self.network_for(side, options.stroke_for(side))
-        tile = options.tile_side(small.shape[3], small.shape[2], scale)
-        if tile is None:
-            restyled = network(seen, points, noise)
-        else:
-            restyled = restyle_in_tiles(network, seen, points, noise, tile, tell)
-        restyled = restyled[..., rows:-rows, columns:-columns]
-        if small.shape != photo.shape:
-            restyled = photo + resize(restyled - small, height, width)
-        return within_gamut(restyled)
-
-
-def _refuse_beside_prepared(*parts: object) -> None:
-    if any(part is not None for part in parts):
-        raise InputError("a prepared style stands alone: prepare it with the rest")

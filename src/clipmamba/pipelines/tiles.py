@@ -1,8 +1,8 @@
-"""Large pictures in tiles: bounded memory, one look, no seams.
+"""Tiled processing of large pictures: bounded memory, one look, no seams.
 
-Three things make the tiles one picture: the normalization takes its moments from the whole picture,
-as rounds over the tiles that draw nothing gather them; the noise is one field that every tile reads
-at its place; and neighbors overlap and fade into each other.
+Three measures make the tiles one picture. Normalization uses the moments of the whole picture,
+gathered by survey passes over the tiles. All tiles read from one noise field, at their positions.
+And neighbors overlap and fade into each other.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ import torch
 from torch import Tensor
 
 from clipmamba.models import Stylizer
+from clipmamba.models.second_design import SecondView
 from clipmamba.nn import PictureMoments, TileMoments
-from clipmamba.pipelines.guided import SecondView
 
-_GRID = 16  # tiles begin at its multiples, so that the network's own grid goes on unbroken
-_OVERLAP = 8  # neighbors share this part of a tile, an eighth,
-_CONTEXT = 64  # but not less than these pixels: the scans of a tile have seen little at its edges
-# Before they are drawn: the stem's two norms, one after the other, then that behind the blocks.
-# When a round begins and what it takes of the whole time; whether it sees the stem only.
+_GRID = 16  # tiles start at multiples of this, so that they share the network's grid
+_OVERLAP = 8  # neighbors overlap by 1 / 8 of a tile,
+_CONTEXT = 64  # but by at least this many pixels, since scans lack context at a tile's edges
+# Survey passes before drawing: the stem's two norms, one after the other, then the norm after the
+# blocks. Each: start as a share of the total time, whether it runs the stem only, share of time.
 _ROUNDS = ((0.0, True, 0.05), (0.05, True, 0.05), (0.1, False, 0.25))
 _SURVEYED = 0.35
 
 
 @dataclass(frozen=True)
 class Span:
-    """Where a tile lies along one side of the picture.
+    """The extent of a tile along one axis.
 
     Attributes:
         start: First pixel.
-        weights: How much the tile counts at each of its pixels, (length,); all spans of a side
-            add up to 1 everywhere.
+        weights: Blending weight at each of its pixels, (length,); the weights of all spans of an
+            axis add up to 1 at every pixel.
     """
 
     start: int
@@ -44,7 +44,7 @@ class Span:
 
     @property
     def place(self) -> slice:
-        """The tile's pixels."""
+        """The tile's pixels, as a slice."""
         return slice(self.start, self.start + len(self.weights))
 
 
@@ -52,8 +52,8 @@ def spans(length: int, tile: int) -> list[Span]:
     """Cover `length` pixels with overlapping tiles of about equal length, at most `tile`.
 
     Args:
-        length: Pixels of a side.
-        tile: A multiple of 16, at least 64.
+        length: Length of the axis, in pixels.
+        tile: Longest side of a tile in pixels; a multiple of 16, at least 64.
     """
     if length <= tile:
         return [Span(0, torch.ones(length, dtype=torch.float32))]
@@ -90,18 +90,18 @@ def restyle_in_tiles(
         stylizer: The network.
         photo: sRGB in [0, 1], (B, 3, H, W).
         style: Unit style points, (B, E).
-        noise: Of the whole picture, as `Stylizer.draw_noise` gives it.
+        noise: Noise for the whole picture, from `Stylizer.draw_noise`.
         tile: Longest side of a tile in pixels, a multiple of 16.
-        progress: Called with the part that is done, up to 1.
+        progress: Called with the share of work done, up to 1.
 
     Returns:
-        Pictures (B, 3, H, W), sRGB that may leave [0, 1].
+        Pictures (B, 3, H, W), sRGB; values may leave [0, 1].
     """
     height, width = photo.shape[2:]
     places = list(itertools.product(spans(height, tile), spans(width, tile)))
 
     def parts(begun: float, share: float) -> Iterator[tuple[Any, Tensor, Tensor]]:
-        """Box, noise and weights of each tile; tells the progress behind it."""
+        """Yield box, noise and weights of each tile, and report progress after it."""
         for done, (rows, columns) in enumerate(places, 1):
             grain = noise[..., _noise(rows, step), _noise(columns, step)]
             yield (..., rows.place, columns.place), grain, rows.weights[:, None] * columns.weights
@@ -122,7 +122,7 @@ def restyle_in_tiles(
 
 
 def _noise(span: Span, step: int) -> slice:
-    """Where the noise of a tile lies, `step` pixels a place, filled up to the network's stride."""
+    """Slice the noise of a tile, at `step` pixels per value, padded to the network's stride."""
     return slice(span.start // step, (span.start + _round_up(len(span.weights), 8)) // step)
 
 

@@ -1,6 +1,6 @@
-"""Styles: a point in CLIP's space, from words or pictures, mixed and weighted.
+"""Styles as points in CLIP's space: made from words or pictures, mixed and weighted.
 
-The list of known styles loads no torch; `Style` and `StylePrior` do at first use.
+The list of known styles does not import torch; `Style` and `StylePrior` do on first use.
 """
 
 from __future__ import annotations

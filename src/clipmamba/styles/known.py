@@ -1,6 +1,6 @@
-"""Styles people ask for, with the other names they use. No torch here: the help prints this list.
+"""The known styles and their aliases; does not import torch, since the help prints this list.
 
-Any prompt works; these are the words worth trying first, and the spellings that mean the same.
+Any prompt works; these are the words worth trying first, with other spellings of the same.
 """
 
 from __future__ import annotations
@@ -16,15 +16,14 @@ from clipmamba.styles.translations import TRANSLATIONS
 
 @dataclass(frozen=True)
 class KnownStyle:
-    """A style with the names it goes by.
+    """A known style and its names.
 
     Args:
         name: The usual name.
-        family: What kind of style: "painting", "print", "drawing", "craft", "design", "digital"
-            or "photograph".
-        aliases: Other names and spellings of the same.
-        prompt: What CLIP reads in place of these; the name where empty. A master's name, where a
-            movement's lies between pictures of too many kinds.
+        family: "painting", "print", "drawing", "craft", "design", "digital" or "photograph".
+        aliases: Other names and spellings.
+        prompt: What CLIP reads in place of these names; the name if empty. An artist's name if
+            the movement's own name covers too many kinds of pictures.
     """
 
     name: str
@@ -129,12 +128,16 @@ KNOWN_STYLES: tuple[KnownStyle, ...] = (
 
 
 def find_style(word: str) -> KnownStyle:
-    """The known style with this name, alias or name in another language.
+    """Find the known style with this name, alias or name in another language.
 
-    Case, hyphens, accents and a closing "style" make no difference.
+    Case, hyphens, accents and a trailing "style" make no difference.
 
     Raises:
-        InputError: None has it; the message names the nearest.
+        InputError: There is none; the message suggests the nearest.
+
+    Examples:
+        >>> find_style("Ukiyoe style").name
+        'ukiyo-e'
     """
     style = lookup_style(word)
     if style is None:
@@ -145,19 +148,24 @@ def find_style(word: str) -> KnownStyle:
 
 
 def lookup_style(word: str) -> KnownStyle | None:
-    """As `find_style`, or None: any other words are a prompt too."""
+    """Find a known style like `find_style`, but return None if there is none."""
     return _index().get(_key(word))
 
 
 def suggest_styles(word: str, count: int = 3) -> list[str]:
-    """Names of the known styles nearest in spelling, best first; empty if none is near."""
+    """List the names of the known styles nearest in spelling, best first; empty if none is near.
+
+    Examples:
+        >>> suggest_styles("watercolr", 1)
+        ['watercolor']
+    """
     index = _index()
     names = [index[k].name for k in difflib.get_close_matches(_key(word), index, n=10, cutoff=0.7)]
     return list(dict.fromkeys(names))[:count]
 
 
 def misspelt(word: str) -> str | None:
-    """The known style that somebody probably meant; None for words of their own."""
+    """Return the known style that is probably meant; None if the words are not close to any."""
     if lookup_style(word) or search_styles(word):
         return None
     said, best, meant = _words(word), 0.8, None
@@ -165,7 +173,7 @@ def misspelt(word: str) -> str | None:
         for name in (style.name, *style.aliases):
             pairs = zip(said, known, strict=True) if len(known := _words(name)) == len(said) else ()
             differing = [pair for pair in pairs if pair[0] != pair[1]]
-            if len(differing) == 1:  # one word is nearly a known one, the others are the same
+            if len(differing) == 1:  # one word is nearly right, the others are the same
                 likeness = difflib.SequenceMatcher(None, *differing[0]).ratio()
                 if likeness > best:
                     best, meant = likeness, style.name
@@ -173,7 +181,12 @@ def misspelt(word: str) -> str | None:
 
 
 def search_styles(word: str) -> list[KnownStyle]:
-    """The known styles that this word is part of: of a name, an alias or the family."""
+    """List the known styles with this word in their name, aliases or family.
+
+    Examples:
+        >>> [style.name for style in search_styles("cubis")]
+        ['cubism']
+    """
     key = _key(word)
     return [
         style
@@ -192,7 +205,7 @@ def _index() -> dict[str, KnownStyle]:
 
 
 def _key(word: str) -> str:
-    """Letters and digits only, without accents; a closing "style" says nothing."""
+    """Reduce to letters and digits, without accents and without a trailing "style"."""
     key = "".join(_words(word))
     ending = next((end for end in _endings() if key.endswith(end) and key != end), "")
     return key.removesuffix(ending)
@@ -200,7 +213,7 @@ def _key(word: str) -> str:
 
 @cache
 def _endings() -> tuple[str, ...]:
-    """A closing "style" in languages that write it without a space before."""
+    """List the words for "style" in languages that append it without a space."""
     return tuple(
         "".join(_words(word)) for word in ("スタイル", "스타일", "风格", "風格", "風", "风", "풍")
     )

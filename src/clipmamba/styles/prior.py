@@ -1,9 +1,9 @@
-"""From where a text lies in CLIP's space to where pictures of it lie.
+"""The text-to-style prior: from text embeddings to image embeddings.
 
-Text and image embeddings live in two separate cones. Two estimates cross the gap and are averaged:
-a linear map, fitted in closed form on captioned pictures, which goes on sensibly where no text was
-seen; and a soft lookup in the texts that several pictures share, which knows where these lie. What
-both leave gives seeded variants of a style.
+Text and image embeddings lie in two separate cones of CLIP's space. The prior averages two
+estimates across the gap: a linear map, fitted in closed form on captioned pictures, which
+generalizes to unseen texts; and a soft lookup in the texts that several pictures share. The main
+directions of the residual give seeded variants of a style.
 """
 
 from __future__ import annotations
@@ -27,29 +27,31 @@ if TYPE_CHECKING:
 DEFAULT_FOLDER = Path(__file__).parents[1] / "weights" / "prior"
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "prior.safetensors"
-TEMPERATURE = 0.07  # of the lookup, in cosine of text embeddings
-REPEATS = 2  # pictures that a text needs to be known
+TEMPERATURE = 0.07  # of the lookup's softmax over cosine similarities
+REPEATS = 2  # pictures that must share a text to make it known
 _CONFIG_KEYS = {"embed_dim", "rank", "known", "clip"}
 _TENSORS = ("weight", "bias", "components", "scale", "texts", "pictures", "counts")
 
 
 class StylePrior(torch.nn.Module):
-    """`normalise((W t + b + lookup(t)) / 2 + sum_k scale_k eps_k component_k)`, t a unit text.
+    """Maps text embeddings to style embeddings.
 
-    `lookup(t)` is the mean of `pictures`, weighed by `sqrt(counts) exp(texts t / TEMPERATURE)`.
+    A unit text t becomes `normalize((W t + b + lookup(t)) / 2 + sum_k scale_k eps_k component_k)`.
+
+    `lookup(t)` is the mean of `pictures`, weighted by `sqrt(counts) exp(texts t / TEMPERATURE)`.
 
     Args:
         weight: W, (E, E).
         bias: b, (E,).
-        components: Unit rows (K, E): where pictures of one text differ the most.
-        scale: Their standard deviations (K,), at least 0.
+        components: Unit rows (K, E), the directions in which pictures of one text differ most.
+        scale: Standard deviations along them, (K,), at least 0.
         clip_name: The CLIP model it was fitted on.
-        texts: Unit embeddings of the known texts, (T, E); without any, W t + b stands alone.
+        texts: Unit embeddings of the known texts, (T, E); without any, W t + b is used alone.
         pictures: Mean embedding of the pictures of each known text, (T, E).
         counts: Number of these pictures, (T,), above 0.
 
     Raises:
-        WeightsError: Shapes that do not belong together.
+        WeightsError: The shapes are inconsistent.
     """
 
     weight: Tensor
@@ -103,15 +105,18 @@ class StylePrior(torch.nn.Module):
         return self.counts.numel()
 
     def forward(self, text_embedding: Tensor, seed: int | None = None) -> Tensor:
-        """Style points (B, E), unit rows, of text embeddings (B, E).
+        """Map text embeddings to style embeddings.
 
         Args:
-            text_embedding: Unit rows.
-            seed: None for the mean; a number for a variant. One number moves every row the same
-                way, so a row does not depend on its batch.
+            text_embedding: Unit rows (B, E).
+            seed: None for the mean, a number for a variant. A seed moves every row the same way,
+                so a row does not depend on its batch.
+
+        Returns:
+            Unit rows (B, E).
 
         Raises:
-            InputError: Not (B, E).
+            InputError: The shape is not (B, E).
         """
         if text_embedding.ndim != 2 or text_embedding.shape[1] != self.embed_dim:
             raise InputError(
@@ -129,13 +134,13 @@ class StylePrior(torch.nn.Module):
         return F.normalize(point, dim=-1)
 
     def familiarity(self, text_embedding: Tensor) -> float:
-        """How near a text embedding (1, E) lies to the nearest known text, as a cosine."""
+        """Cosine similarity of a text embedding (1, E) to the nearest known text; 0 without any."""
         return float((text_embedding.float() @ self.texts.T).max()) if self.known else 0.0
 
     def _mean(
         self, text: Tensor, multiply: Callable[[Tensor, Tensor], Tensor] = torch.matmul
     ) -> Tensor:
-        """Where pictures of the texts (B, E) lie on average, not normalized."""
+        """Compute the mean image embedding for texts (B, E), not normalized."""
         point = multiply(text, self.weight.T) + self.bias
         if not self.known:
             return point
@@ -150,20 +155,23 @@ class StylePrior(torch.nn.Module):
         ridge: float = 1e-3,
         rank: int = 16,
         clip_name: str = "",
+        most_known: int = 2000,
     ) -> StylePrior:
-        """Ridge regression and a table of repeated texts; then the main directions of the rest.
+        """Fit the linear map and the lookup table, then the main directions of the residual.
 
         Args:
-            text_embeddings: (N, E), a caption each. Rows that are equal to the bit are one text,
-                known if `REPEATS` pictures share it.
-            image_embeddings: (N, E), its picture each.
-            ridge: Weight of the squared W against the mean squared error. The mean of the
-                pictures is not shrunk.
-            rank: How many residual directions to keep.
-            clip_name: The CLIP model the embeddings come from.
+            text_embeddings: Embeddings of the captions, (N, E). Identical rows are one text, which
+                is known if at least `REPEATS` pictures share it.
+            image_embeddings: Embeddings of their pictures, (N, E).
+            ridge: Weight of the squared norm of W against the mean squared error, above 0. The
+                bias is not penalized.
+            rank: Number of residual directions to keep, 0 to E.
+            clip_name: The CLIP model that the embeddings come from.
+            most_known: Largest number of known texts; those with the most pictures are kept.
 
         Raises:
-            InputError: Shapes that differ, fewer than 2 rows, a rank above E, a ridge not above 0.
+            InputError: The shapes differ, there are fewer than 2 rows, or `rank` or `ridge` is out
+                of range.
         """
         if text_embeddings.shape != image_embeddings.shape or text_embeddings.ndim != 2:
             raise InputError(
@@ -183,24 +191,27 @@ class StylePrior(torch.nn.Module):
         bias = picture_mean - weight @ text_mean
         rows, text, counts = torch.unique(texts, return_inverse=True, return_counts=True, dim=0)
         means = torch.zeros_like(rows).index_add_(0, text, pictures) / counts[:, None]
-        known = counts >= REPEATS
+        often = counts.argsort(descending=True, stable=True)[:most_known]
+        known = often[counts[often] >= REPEATS].sort().values
         table = (rows[known], means[known], counts[known])
         mean = cls(weight, bias, y[:0], y.new_empty(0), clip_name, *table)
-        residual = pictures - mean._mean(text_embeddings.float()).double()
+        # In parts, since a lookup of all rows at once would need N x T numbers.
+        parts = [mean._mean(rows) for rows in torch.split(text_embeddings.float(), 4096)]
+        residual = pictures - torch.cat(parts).double()
         residual = residual - residual.mean(0)
         variance, vectors = torch.linalg.eigh(residual.T @ residual / count)  # ascending
         order = torch.arange(width - 1, width - 1 - rank, -1, device=t.device)
         components = vectors[:, order].T
-        # An eigenvector's sign is arbitrary; fix it, so that a refit keeps its variants.
+        # An eigenvector's sign is arbitrary; fix it, so that a refit gives the same variants.
         peak = components.gather(1, components.abs().argmax(1, keepdim=True))
         scale = variance[order].clamp_min(0).sqrt()
         return cls(weight, bias, components * peak.sign(), scale, clip_name, *table)
 
     def check_clip(self, clip: Clip) -> None:
-        """Refuses a CLIP model that this prior was not fitted on.
+        """Refuse a CLIP model that this prior was not fitted on.
 
         Raises:
-            WeightsError: Another name or another width.
+            WeightsError: The name or the width differs.
         """
         if clip.embed_dim != self.embed_dim or (self.clip_name and clip.name != self.clip_name):
             raise WeightsError(
@@ -220,14 +231,14 @@ class StylePrior(torch.nn.Module):
 
     @classmethod
     def load(cls, folder: str | Path | None = None, clip: Clip | None = None) -> StylePrior:
-        """Read a folder written by `save`, strictly; the package's own if None.
+        """Load a prior strictly from a folder written by `save`.
 
         Args:
-            folder: Where `prior.safetensors` and `config.json` are.
-            clip: If given, the prior must be this model's, and goes to its device.
+            folder: Folder with `prior.safetensors` and `config.json`; None for the shipped prior.
+            clip: If given, the prior must belong to this model, and is moved to its device.
 
         Raises:
-            WeightsError: A file is missing or broken, or the prior is another CLIP model's.
+            WeightsError: A file is missing or damaged, or the prior belongs to another CLIP model.
         """
         source = DEFAULT_FOLDER if folder is None else Path(folder)
         config = _read_config(source / CONFIG_NAME)
@@ -246,9 +257,9 @@ class StylePrior(torch.nn.Module):
 
 
 def _in_order(row: Tensor, matrix: Tensor) -> Tensor:
-    """The product of (1, K) and (K, N) in one order of sums, whatever the number of threads.
+    """Multiply (1, K) by (K, N), summing in a fixed order whatever the number of threads.
 
-    Libraries of linear algebra share a sum out among threads, and the last bit hangs on how many.
+    BLAS libraries split a sum among threads, so its last bit depends on how many there are.
     """
     terms = row.T * matrix
     while len(terms) > 1:

@@ -1,7 +1,7 @@
-"""What style somebody asks for, before any model is loaded; no torch here.
+"""Style requests, as given by the user, before any model is loaded; does not import torch.
 
-Words, pictures and saved styles, each with a weight; words to stay away from; words for what is
-shown and must not be taken for style.
+A request holds prompts, pictures and saved styles, each with a weight; a style to avoid; and a
+caption of the content, which must not become part of the style.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,29 +19,65 @@ from clipmamba.errors import InputError
 if TYPE_CHECKING:
     from clipmamba.styles.style import Style
 
+    Regions = Sequence[tuple[Any, Any]] | Mapping[Any, Any]
+
+AUTO = "auto"  # as source: ask a captioner
+FACE = "face"
+FACES = {"keep": 1.0, "soften": 0.5, "style": 0.0}  # how much of a face stays the photo
 _NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)(e[-+]?\d+)?")
+_FILE_NAME = re.compile(r"[/\\]|\.\w{1,5}$")
 _LIST = re.compile(r"[^:,]*[^:,\s]\s*:\s*[\d.]+\s*(,[^:,]*[^:,\s]\s*:\s*[\d.]+\s*)+")
 
 
 @dataclass(frozen=True)
-class StyleRequest:
-    """A style as asked for.
+class Part:
+    """A part of the photo, named by words such as "sky"; it is found in each photo anew.
 
     Args:
-        prompts: Words and their weights.
-        pictures: Pictures that show the style (paths, images, arrays, tensors), and weights.
-        styles: `Style` objects or files saved from them, and factors on their own weights.
-        avoid: Words that the style is moved away from.
-        source: Words for what the photo or the style picture shows; its content is taken out of
-            the style.
-        templates: Sentences around the words, with {} in their place; none for the usual ones.
-        mask: Where the style goes, white in a picture of any kind; None for the whole picture.
-        regions: Styles with masks of their own, later ones over earlier ones. With regions alone
-            the rest stays the photo.
+        words: What to look for.
+        offline: Whether to find it without the segmenter.
+        wanted: Whether to warn if it is not found.
 
     Raises:
-        InputError: Nothing asked for, an empty text, a weight that is not above 0, a template
-            without {}, a mask without a style of its own.
+        InputError: No words.
+    """
+
+    words: str
+    offline: bool = False
+    wanted: bool = True
+
+    def __post_init__(self) -> None:
+        if not self.words.strip():
+            raise InputError("a part of the photo needs a name, such as 'sky'")
+
+    @classmethod
+    def of(cls, area: Any) -> Any:
+        """Make a part from words; return file names and everything else unchanged."""
+        is_name = not isinstance(area, str) or _FILE_NAME.search(area) or os.path.exists(area)
+        return area if is_name else cls(area)
+
+
+@dataclass(frozen=True)
+class StyleRequest:
+    """A requested style.
+
+    Args:
+        prompts: Prompts and their weights.
+        pictures: Style pictures (paths, images, arrays, tensors) and their weights.
+        styles: `Style` objects or files saved from them, and factors on their own weights.
+        avoid: A style to move away from, in words.
+        source: A caption of what the photo or style picture shows, to be removed from the style.
+            `AUTO` is a placeholder for a captioner's answer.
+        templates: Templates for the prompts, with {} where they go; empty for the default ones.
+        mask: A picture of any kind that is white where the style goes, or a `Part`; several in a
+            tuple are joined; None for everywhere.
+        regions: Styles with masks of their own; later ones cover earlier ones. With regions only,
+            the rest of the photo is kept.
+        keep: Masks or parts where the photo is kept, whatever covers them, and how much, up to 1.
+
+    Raises:
+        InputError: There is no style, a text is empty, a weight is not above 0, a template lacks
+            {}, or a mask has no style of its own.
     """
 
     prompts: tuple[tuple[str, float], ...] = ()
@@ -52,6 +88,7 @@ class StyleRequest:
     templates: tuple[str, ...] = ()
     mask: Any = None
     regions: tuple[StyleRequest, ...] = ()
+    keep: tuple[tuple[Any, float], ...] = ()
 
     def __post_init__(self) -> None:
         if not (self._has_style or self.regions):
@@ -61,18 +98,18 @@ class StyleRequest:
         for text, _ in self.prompts:
             if not isinstance(text, str):
                 raise InputError(
-                    f"a prompt must be words, or a list of them, not {type(text).__name__}"
+                    f"a prompt must be text or a list of texts, not {type(text).__name__}"
                 )
             if not text.strip():
-                raise InputError("the prompt is empty: say a style, for example 'watercolor'")
+                raise InputError("the prompt is empty: name a style, for example 'watercolor'")
         for name in ("avoid", "source"):
             text = getattr(self, name)
             if text is not None and (not isinstance(text, str) or not text.strip()):
-                raise InputError(f"the text of {name} is empty: leave it out or say a few words")
+                raise InputError(f"{name} is empty: leave it out or give a few words")
         for template in self.templates:
             if not isinstance(template, str) or "{}" not in template:
                 raise InputError(
-                    f"a template needs {{}} where the prompt goes, as in 'a poster of {{}}', "
+                    f"a template needs {{}} where the prompt goes, such as 'a poster of {{}}', "
                     f"not {template!r}"
                 )
         for what, weight in (*self.prompts, *self.pictures, *self.styles):
@@ -80,7 +117,7 @@ class StyleRequest:
                 shown = repr(what) if isinstance(what, str) else "a style"
                 raise InputError(
                     f"the weight of {shown} must be above 0, not {weight:g}; "
-                    "to move away from words, say what to avoid"
+                    "to move away from a style, use avoid"
                 )
 
     @classmethod
@@ -93,42 +130,59 @@ class StyleRequest:
         source: str | None = None,
         templates: str | Sequence[str] | None = None,
         mask: Any = None,
-        regions: Sequence[tuple[Any, Any]] = (),
+        regions: Regions = (),
+        keep: Any = None,
+        *,
+        faces: str = "style",
     ) -> StyleRequest:
-        """Read what people write.
+        """Make a request from values as users write them.
 
         Args:
-            prompt: Words, or several; `"ukiyo-e:0.7"` carries a weight. A colon that no number
-                follows belongs to the words.
-            style_image: A picture, or a list of them.
-            style: A `Style`, a file saved from one, or a list of these; a file's name may carry a
+            prompt: A prompt, or several; `"ukiyo-e:0.7"` carries a weight. A colon without a
+                number after it is part of the prompt.
+            style_image: A style picture, or a list of them.
+            style: A `Style`, a file saved from one, or a list of these; a file name may carry a
                 weight too.
             avoid: See the class.
             source: See the class.
-            templates: See the class; one, or several.
-            mask: See the class.
-            regions: Pairs of a mask and the words, or the `Style`, that go there.
+            templates: See the class; one or several.
+            mask: See the class; one or a list. Words that do not name a file are a part.
+            regions: Pairs of a mask or part and a prompt or `Style`, or a mapping.
+            keep: See the class; one or a list.
+            faces: "keep" keeps the photo in faces, "soften" halves the style there, "style" treats
+                them like everything else.
 
         Raises:
             InputError: See the class.
+
+        Examples:
+            >>> StyleRequest.parse(["ukiyo-e:0.7", "watercolor:0.3"]).prompts
+            (('ukiyo-e', 0.7), ('watercolor', 0.3))
         """
-        prompts = tuple(_weighted(text) for text in _several(prompt))
+        if faces not in FACES:
+            raise InputError(f"faces must be one of {', '.join(FACES)}, not {faces!r}")
+        prompts = tuple(split_weight(text) for text in _several(prompt))
         pictures = tuple((picture, 1.0) for picture in _several(style_image))
         styles = tuple(
-            _weighted(item) if isinstance(item, str) else (item, 1.0) for item in _several(style)
+            split_weight(item) if isinstance(item, str) else (item, 1.0) for item in _several(style)
         )
         named: dict[str, Any] = {"avoid": avoid, "source": source, "templates": templates}
         parts = []
-        for area, wanted in regions:
+        for area, wanted in regions.items() if isinstance(regions, Mapping) else regions:
             keyword = "prompt" if isinstance(wanted, str) else "style"
             parts.append(cls.parse(**{keyword: wanted}, **named, mask=area))
+        kept = [(Part.of(area), 1.0) for area in _several(keep)]
+        if FACES[faces]:
+            kept.append((Part(FACE, offline=True, wanted=False), FACES[faces]))
+        areas = tuple(Part.of(area) for area in _several(mask))
         return cls(
-            prompts, pictures, styles, avoid, source, tuple(_several(templates)), mask, tuple(parts)
-        )
+            prompts, pictures, styles, avoid, source, tuple(_several(templates)),
+            areas if len(areas) > 1 else next(iter(areas), None), tuple(parts), tuple(kept),
+        )  # fmt: skip
 
     @property
     def layers(self) -> tuple[StyleRequest, ...]:
-        """The styles that are laid over one another, each with its mask."""
+        """The styles to apply in this order, each with its mask."""
         return (self, *self.regions) if self._has_style else self.regions
 
     @property
@@ -138,13 +192,37 @@ class StyleRequest:
 
     @property
     def files(self) -> list[tuple[str, str | os.PathLike[str]]]:
-        """The files named in it, each with what it is called."""
+        """The files in the request, each with its kind: "style picture", "style file", "mask"."""
         named: list[tuple[str, Any]] = []
         for layer in self.layers:
             named += [("style picture", picture) for picture, _ in layer.pictures]
             named += [("style file", style) for style, _ in layer.styles]
-            named.append(("mask", layer.mask))
+        named += [("mask", area) for area in self.areas]
         return [(kind, file) for kind, file in named if isinstance(file, str | os.PathLike)]
+
+    @property
+    def areas(self) -> list[Any]:
+        """All masks and parts."""
+        found: list[Any] = []
+        for mask in (*(layer.mask for layer in self.layers), *(area for area, _ in self.keep)):
+            found += mask if isinstance(mask, tuple) else [mask]
+        return [area for area in found if area is not None]
+
+    @property
+    def parts(self) -> list[Part]:
+        """The parts to find in each photo."""
+        return [area for area in self.areas if isinstance(area, Part)]
+
+    @property
+    def words(self) -> str:
+        """All prompts, joined, without weights."""
+        layers = self.layers
+        return ", ".join(dict.fromkeys(t.strip() for layer in layers for t, _ in layer.prompts))
+
+    @property
+    def sources(self) -> list[str]:
+        """The captions in the request, each once."""
+        return list(dict.fromkeys(layer.source for layer in self.layers if layer.source))
 
     @property
     def _has_style(self) -> bool:
@@ -161,21 +239,21 @@ class StyleRequest:
 
 
 def _several(value: Any) -> list[Any]:
-    """None as no item, one item as a list of one."""
+    """Make a list: empty for None, with one item for a single value."""
     if value is None:
         return []
     return list(value) if isinstance(value, list | tuple) else [value]
 
 
-def _weighted(text: Any) -> tuple[Any, float]:
-    """The text before a last colon, and the number behind it, if it is one."""
+def split_weight(text: Any, default: float = 1.0) -> tuple[Any, float]:
+    """Split "TEXT:NUMBER" into text and number; without a number, return the default."""
     if isinstance(text, str):
         words, _, number = text.rpartition(":")
         if words.strip() and _NUMBER.fullmatch(number.strip()):
             return words.rstrip(), float(number)
-    return text, 1.0
+    return text, default
 
 
 def list_in_one(text: str) -> list[str]:
-    """The prompts that somebody wrote as one, "ukiyo-e:0.7,watercolor:0.3"; else none."""
+    """Split several prompts written as one, "ukiyo-e:0.7,watercolor:0.3"; empty if it is one."""
     return [part.strip() for part in text.split(",")] if _LIST.fullmatch(text) else []

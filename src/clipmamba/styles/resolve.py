@@ -1,4 +1,4 @@
-"""From what was asked to points in CLIP's space: done once per run, then carried as a value."""
+"""Resolve style requests to points in CLIP's space, once per run."""
 
 from __future__ import annotations
 
@@ -11,53 +11,79 @@ import torch
 from torch import Tensor
 
 from clipmamba.errors import InputError
-from clipmamba.styles.request import StyleRequest
+from clipmamba.styles.request import AUTO, Part, StyleRequest
 from clipmamba.styles.style import Style, embed_words
 
 if TYPE_CHECKING:
     from clipmamba.clip import Clip
     from clipmamba.styles.prior import StylePrior
 
-PUSH = 0.3  # how far `avoid` pushes beyond what the style shares with it; unit points are ~1 apart
+PUSH = 0.3  # how far `avoid` pushes beyond the shared component; unit points are about 1 apart
 
 
 @dataclass(frozen=True, eq=False)
 class StyleLayer:
-    """A style and where it goes.
+    """A style and its mask.
 
     Attributes:
         styles: The style's variant for each seed.
-        mask: Of any kind, white where the style goes; None for the whole picture.
+        mask: A mask of any kind, white where the style goes, or a `Part`; several in a tuple are
+            joined; None for everywhere.
+        request: What was asked for, for another CLIP model to read; None for a mix of styles.
     """
 
     styles: Mapping[int | None, Style]
     mask: Any = None
+    request: StyleRequest | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class ResolvedStyle:
-    """All that a pipeline needs to know of a style, without words or models.
+    """A style, resolved to points and masks, as a pipeline needs it.
 
-    `0.7 * a + 0.3 * b` mixes two of them as `Style` does.
+    `0.7 * a + 0.3 * b` mixes two of them, as for `Style`.
 
     Attributes:
-        layers: Laid over one another in this order.
-        seeds: The variants that the layers hold.
+        layers: Styles with masks, applied in this order.
+        seeds: The seeds of the variants in each layer.
         label: A short name for files and reports.
-        familiarity: How near the least known of the words lie to a text that the prior knows, as a
-            cosine; None without words or without known texts.
+        familiarity: Cosine similarity of the least familiar prompt to the nearest text that the
+            prior knows; None without prompts or known texts.
+        words: All prompts, joined, without weights.
+        keep: Masks where the photo is kept, whatever covers them, and how much, up to 1.
     """
 
     layers: tuple[StyleLayer, ...]
     seeds: tuple[int | None, ...] = (None,)
     label: str = ""
     familiarity: float | None = None
+    words: str = ""
+    keep: tuple[tuple[Any, float], ...] = ()
+
+    @property
+    def parts(self) -> list[Part]:
+        """The parts to find in a photo before it is restyled."""
+        masks = [layer.mask for layer in self.layers] + [mask for mask, _ in self.keep]
+        areas = [area for mask in masks for area in (mask if isinstance(mask, tuple) else (mask,))]
+        return [area for area in areas if isinstance(area, Part)]
+
+    def with_masks(self, change: Callable[[Any], Any]) -> ResolvedStyle:
+        """Replace every mask by what a function returns for it; tuples stay tuples."""
+
+        def changed(mask: Any) -> Any:
+            if isinstance(mask, tuple):
+                return tuple(change(area) for area in mask)
+            return None if mask is None else change(mask)
+
+        layers = tuple(replace(layer, mask=changed(layer.mask)) for layer in self.layers)
+        keep = tuple((changed(mask), amount) for mask, amount in self.keep)
+        return replace(self, layers=layers, keep=keep)
 
     def only(self, seed: int | None) -> ResolvedStyle:
-        """The same with one variant.
+        """Select one variant.
 
         Raises:
-            InputError: It was not resolved for this seed.
+            InputError: The style was not resolved for this seed.
         """
         if seed not in self.seeds:
             raise InputError(
@@ -68,7 +94,7 @@ class ResolvedStyle:
         return replace(self, layers=tuple(layers), seeds=(seed,))
 
     def __mul__(self, factor: float) -> ResolvedStyle:
-        """The same with another weight in a mix."""
+        """Scale the weight in a mix."""
         layers = tuple(
             replace(layer, styles={seed: factor * style for seed, style in layer.styles.items()})
             for layer in self.layers
@@ -78,23 +104,26 @@ class ResolvedStyle:
     __rmul__ = __mul__
 
     def __add__(self, other: ResolvedStyle) -> ResolvedStyle:
-        """The mix of two, each as heavy as its weight.
+        """Mix two styles by their weights.
 
         Raises:
-            InputError: Other seeds, or more than one layer, or a mask.
+            InputError: The seeds differ, or one has several layers or a mask.
         """
         if not isinstance(other, ResolvedStyle):
             return NotImplemented
         pair = (self, other)
         if self.seeds != other.seeds or any(
-            len(style.layers) != 1 or style.layers[0].mask is not None for style in pair
+            len(style.layers) != 1 or style.layers[0].mask is not None or style.keep
+            for style in pair
         ):
             raise InputError("only styles of the whole picture, with the same seeds, can be mixed")
         first, second = (style.layers[0].styles for style in pair)
         mixed = {seed: first[seed] + second[seed] for seed in self.seeds}
         known = [style.familiarity for style in pair if style.familiarity is not None]
         label = f"{self.label} + {other.label}"
-        return ResolvedStyle((StyleLayer(mixed),), self.seeds, label, min(known, default=None))
+        words = ", ".join(style.words for style in pair if style.words)
+        familiarity = min(known, default=None)
+        return ResolvedStyle((StyleLayer(mixed),), self.seeds, label, familiarity, words)
 
 
 def resolve_style(
@@ -104,24 +133,24 @@ def resolve_style(
     seeds: Sequence[int | None] = (None,),
     to_tensor: Callable[[Any], Tensor] | None = None,
 ) -> ResolvedStyle:
-    """Find the points of a request; every text and every picture is encoded once.
+    """Resolve a request to points; every text and every picture is encoded once.
 
-    `avoid` takes out what the style has in common with the avoided one, as seen from a plain
-    photo, and goes a little further; `source` takes out the direction in which "a photo of"
-    that thing lies from "a photo".
+    `avoid` removes the component that the style shares with the avoided one, relative to a plain
+    photo, and goes a little further. `source` removes the component along the direction from
+    "photo" to "photo of" the source.
 
     Args:
-        request: What was asked.
-        clip: Gives words and pictures their points.
-        prior: Carries a text's point to where pictures of it lie.
-        seeds: Variants of the prompts, drawn by the prior; None is the usual one.
-        to_tensor: Brings a picture to (B, 3, H, W) in [0, 1]; needed if there are pictures.
+        request: The requested style.
+        clip: Embeds words and pictures.
+        prior: Maps text embeddings to image embeddings.
+        seeds: Seeds of the prompts' variants, drawn by the prior; None is the default variant.
+        to_tensor: Converts a picture to (B, 3, H, W) in [0, 1]; needed if there are pictures.
 
     Returns:
         The style; differentiable in style pictures that are tensors.
 
     Raises:
-        InputError: The ingredients cancel, or are points of another CLIP.
+        InputError: The styles cancel, or belong to another CLIP model.
         WeightsError: A saved style can't be read.
     """
     maker = _Maker(clip, prior, to_tensor)
@@ -129,13 +158,15 @@ def resolve_style(
     for part in request.layers:
         made = maker.ingredients(part)
         layers.append(
-            StyleLayer({seed: maker.style(part, made, seed) for seed in seeds}, part.mask)
+            StyleLayer({seed: maker.style(part, made, seed) for seed in seeds}, part.mask, part)
         )
-    return ResolvedStyle(tuple(layers), tuple(seeds), request.label, maker.familiarity)
+    return ResolvedStyle(
+        tuple(layers), tuple(seeds), request.label, maker.familiarity, request.words, request.keep
+    )
 
 
 class _Maker:
-    """Encodes texts, each once."""
+    """Makes the styles of a request; caches text embeddings."""
 
     def __init__(
         self,
@@ -150,7 +181,7 @@ class _Maker:
         self._embeddings: dict[tuple[str, tuple[str, ...]], Tensor] = {}
 
     def words(self, text: str, templates: tuple[str, ...], seed: int | None = None) -> Style:
-        """The style that words name, in the variant of a seed."""
+        """Make a style from words, in the variant of a seed."""
         key = (text, templates)
         if key not in self._embeddings:
             self._embeddings[key] = embed_words(self.clip, text, templates or None)
@@ -158,22 +189,22 @@ class _Maker:
         if self.prior is not None:
             embedding = self.prior(embedding, seed)
         elif seed is not None:
-            raise InputError("a seed draws a style's variant from a prior; give prior=")
+            raise InputError("a seed draws a variant from a prior; give prior=")
         return Style(embedding[0], text.strip(), self.clip.name)
 
     def ingredients(self, request: StyleRequest) -> list[Style]:
-        """The pictures and saved styles of a request, weighted."""
+        """Make weighted styles from a request's pictures and saved styles."""
         styles = []
         for picture, weight in request.pictures:
             if self.to_tensor is None:
-                raise InputError("a style picture needs to_tensor= to be read")
+                raise InputError("style pictures need to_tensor=")
             styles.append(weight * Style.image(self.to_tensor(picture), self.clip))
         for style, weight in request.styles:
             styles.append(weight * (style if isinstance(style, Style) else Style.load(Path(style))))
         return styles
 
     def style(self, request: StyleRequest, others: list[Style], seed: int | None) -> Style:
-        """The mix of a request's words and other ingredients."""
+        """Mix a request's prompts with its other styles."""
         templates = request.templates
         parts = [weight * self.words(text, templates, seed) for text, weight in request.prompts]
         parts += others
@@ -184,12 +215,17 @@ class _Maker:
         if len(mixed.embedding) != self.clip.embed_dim or mixed.clip not in ("", self.clip.name):
             raise InputError(
                 f"the style {mixed.label!r} belongs to CLIP {mixed.clip!r}, not to "
-                f"{self.clip.name!r}; make it anew with this model"
+                f"{self.clip.name!r}; make it again with this model"
             )
         label, vector = request.own_label, mixed.embedding
         if request.avoid is not None or request.source is not None:
             plain = self.words("photo", templates).embedding
             vector = vector.to(plain.device)
+            if request.source == AUTO:
+                raise InputError(
+                    "source 'auto' needs a captioner: use stylize() or 'clipmamba stylize', or "
+                    "describe the content in words"
+                )
             if request.source is not None:
                 content = self.words(f"photo of {request.source}", templates).embedding - plain
                 vector = _without(vector, plain, content, push=0.0)
@@ -208,7 +244,7 @@ class _Maker:
 
 def _without(vector: Tensor, plain: Tensor, direction: Tensor, push: float) -> Tensor:
     length = torch.linalg.vector_norm(direction)
-    if length < 1e-6:  # the words mean a plain photo: there is nothing to take out
+    if length < 1e-6:  # the words mean a plain photo: nothing to remove
         return vector
     direction = direction / length
     shared = ((vector - plain) @ direction).clamp(min=0)

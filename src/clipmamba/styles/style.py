@@ -1,4 +1,4 @@
-"""A style: one point on CLIP's unit sphere, from words, from a picture, or mixed."""
+"""`Style`: a point on CLIP's unit sphere, made from words, from a picture, or by mixing."""
 
 from __future__ import annotations
 
@@ -28,18 +28,23 @@ if TYPE_CHECKING:
 class Style:
     """A unit point and its weight in a mix.
 
-    `0.7 * Style.text("ukiyo-e") + 0.3 * Style.image(picture)` adds the weighted points; the sum's
-    direction is the mixed style and its length stays as the weight, so mixing mixes is exact.
+    `0.7 * Style.text("ukiyo-e") + 0.3 * Style.image(picture)` adds the weighted points. The sum's
+    direction is the mixed style and its length the new weight, so that mixing is associative.
 
     Args:
-        embedding: Any non-zero finite vector (E,); stored as a float32 unit vector.
-        label: What people call it.
+        embedding: Any nonzero finite vector (E,); stored as a float32 unit vector.
+        label: A short name.
         clip: Name of the CLIP model whose space it lies in; "" if unknown.
-        weight: Length in a mix, at least 0. It has no effect on a style used alone.
+        weight: Weight in a mix, at least 0. It has no effect on a style used alone.
 
     Raises:
-        InputError: The embedding is not a non-zero finite vector, or the weight is not a number
-            from 0.
+        InputError: The embedding is not a nonzero finite vector, or the weight is not finite and
+            at least 0.
+
+    Examples:
+        >>> mixed = 0.7 * Style.text("ukiyo-e") + 0.3 * Style.text("watercolor")
+        >>> mixed.label, tuple(mixed.embedding.shape)
+        ('0.7 ukiyo-e + 0.3 watercolor', (256,))
     """
 
     embedding: Tensor
@@ -52,11 +57,11 @@ class Style:
         length = float(vector.detach().norm())
         if vector.ndim != 1 or not math.isfinite(length) or length < 1e-6:
             raise InputError(
-                f"a style needs a non-zero finite vector (E,), not {tuple(vector.shape)} of length "
+                f"a style needs a nonzero finite vector (E,), not {tuple(vector.shape)} of length "
                 f"{length:.3g}"
             )
         if not (math.isfinite(self.weight) and self.weight >= 0):
-            raise InputError(f"a style's weight must be a number from 0, not {self.weight}")
+            raise InputError(f"a style's weight must be at least 0, not {self.weight}")
         object.__setattr__(self, "embedding", vector / length)
 
     @classmethod
@@ -68,20 +73,21 @@ class Style:
         seed: int | None = None,
         templates: Sequence[str] | None = None,
     ) -> Style:
-        """The style that words name.
+        """Make a style from words.
 
         Args:
-            prompt: A style in words; a known one ("ukiyoe") is read as its `KnownStyle.prompt`.
-            clip: The CLIP model. None takes the package's own `mini` together with its prior.
-            prior: Carries the text's point to where pictures of it lie; None with an explicit
-                `clip` uses the text's own point.
-            seed: A variant of the style drawn by the prior; None is its mean.
-            templates: Sentences around the words, with {} in their place; None for
+            prompt: A style in words; a known style ("ukiyoe") is read as its `KnownStyle.prompt`.
+            clip: The CLIP model. None takes the shipped `mini` and its prior.
+            prior: Maps the text embedding to where images of it lie; None with an explicit `clip`
+                uses the text embedding itself.
+            seed: Selects a variant, drawn by the prior; None for the mean.
+            templates: Templates for the prompt, with {} where it goes; None for
                 `clipmamba.clip.TEMPLATES`.
 
         Raises:
-            InputError: An empty prompt, or a seed without a prior.
-            WeightsError: The default weights are missing, or the prior is not this CLIP's.
+            InputError: The prompt is empty, or a seed is given without a prior.
+            WeightsError: The default weights are missing, or the prior belongs to another CLIP
+                model.
         """
         from clipmamba.clip import Clip
         from clipmamba.styles.prior import StylePrior
@@ -92,7 +98,7 @@ class Style:
         if prior is not None:
             prior.check_clip(clip)
         elif seed is not None:
-            raise InputError("a seed draws a style's variant from a prior; give prior=")
+            raise InputError("a seed draws a variant from a prior; give prior=")
         embedding = embed_words(clip, prompt, templates)
         if prior is not None:
             embedding = prior(embedding, seed)
@@ -105,18 +111,18 @@ class Style:
         clip: Clip | None = None,
         label: str = "picture",
     ) -> Style:
-        """The style of a picture, the mean over its views (`clipmamba.clip.VIEWS`).
+        """Make a style from a picture, as the mean over its views (`clipmamba.clip.VIEWS`).
 
         Differentiable in a tensor's pixels.
 
         Args:
-            image: A path, a PIL image, or a float tensor (3, H, W) or (B, 3, H, W) in [0, 1] whose
-                B pictures are averaged.
-            clip: The CLIP model; None takes the package's own `mini`.
-            label: What people call it.
+            image: A path, a PIL image, or a float tensor (3, H, W) or (B, 3, H, W) in [0, 1]; B
+                pictures are averaged.
+            clip: The CLIP model; None takes the shipped `mini`.
+            label: A short name.
 
         Raises:
-            InputError: An unreadable picture, or not a float tensor of that shape.
+            InputError: The picture can't be read, or the tensor has another dtype or shape.
             WeightsError: The default weights are missing.
         """
         from clipmamba.clip import Clip, encode_picture
@@ -130,7 +136,7 @@ class Style:
         return cls(rows.mean(0), label, clip.name)
 
     def __mul__(self, factor: float) -> Style:
-        """The same style with another weight; a negative factor points away from it."""
+        """Scale the weight; a negative factor points away from the style."""
         if not math.isfinite(factor):
             raise InputError(f"a style's weight must be a finite number, not {factor}")
         sign = math.copysign(1.0, factor)
@@ -142,10 +148,10 @@ class Style:
     __rmul__ = __mul__
 
     def __add__(self, other: Style) -> Style:
-        """The mix of two styles, each as heavy as its weight.
+        """Mix two styles by their weights.
 
         Raises:
-            InputError: The two are points of different CLIP models, or they cancel.
+            InputError: The two belong to different CLIP models, or they cancel.
         """
         if not isinstance(other, Style):
             return NotImplemented
@@ -153,7 +159,7 @@ class Style:
             self.clip and other.clip and self.clip != other.clip
         ):
             raise InputError(
-                f"{self.label!r} and {other.label!r} are points of different CLIP models: "
+                f"{self.label!r} and {other.label!r} belong to different CLIP models: "
                 f"{self.clip!r} ({len(self.embedding)}) and {other.clip!r} ({len(other.embedding)})"
             )
         total = self.weight * self.embedding + other.weight * other.embedding.to(
@@ -165,7 +171,7 @@ class Style:
         return Style(total, f"{self.label} + {other.label}", self.clip or other.clip, length)
 
     def save(self, path: str | Path) -> None:
-        """Write a safetensors file with the point, and label, CLIP name and weight beside it."""
+        """Write a safetensors file with the embedding; label, CLIP name and weight as metadata."""
         write_tensors(
             Path(path),
             {"embedding": self.embedding},
@@ -182,7 +188,7 @@ class Style:
         """Read a file written by `save`.
 
         Raises:
-            WeightsError: The file is missing, broken or not a style.
+            WeightsError: The file is missing, damaged or not a style.
         """
         tensors, metadata = read_tensors(Path(path), {"embedding"})
         if metadata.get("format") != STYLE_FORMAT:
@@ -195,11 +201,11 @@ class Style:
                 float(metadata["weight"]),
             )
         except (KeyError, ValueError) as error:
-            raise WeightsError(f"{path} is not a whole style: {error}") from error
+            raise WeightsError(f"{path} is an incomplete style: {error}") from error
 
 
 def embed_words(clip: Clip, words: str, templates: Sequence[str] | None = None) -> Tensor:
-    """The text embedding (1, E) of a style in words; a known one is read as its `prompt`."""
+    """Embed a style in words, as (1, E); a known style is read as its `prompt`."""
     from clipmamba.clip import TEMPLATES, encode_prompt
 
     known = lookup_style(words)

@@ -1,4 +1,4 @@
-"""What a saved style is, known without torch."""
+"""Recognition of saved style files, without importing torch."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ STYLE_FORMAT = "clipmamba.style.v1"
 
 
 def check_style_file(path: str | os.PathLike[str]) -> None:
-    """Say at once, without torch, whether a file is a saved style.
+    """Check that a file is a saved style, without importing torch.
 
     Raises:
-        InputError: It is not there, not whole, or something else.
+        InputError: The file is missing, damaged or not a style.
     """
     from safetensors import SafetensorError, safe_open
 
-    remedy = "'clipmamba embed' makes one"
+    remedy = "make one with 'clipmamba embed'"
     if not Path(path).is_file():
         raise InputError(f"no such style file: {path}; {remedy}")
     try:
@@ -27,4 +27,4 @@ def check_style_file(path: str | os.PathLike[str]) -> None:
     except (SafetensorError, OSError):
         kind = None
     if kind != STYLE_FORMAT:
-        raise InputError(f"{path} is not a whole style file; {remedy}")
+        raise InputError(f"{path} is damaged or not a style file; {remedy}")

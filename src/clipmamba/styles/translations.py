@@ -1,8 +1,8 @@
-"""Names of the known styles in other languages: they mean the style as its English name does.
+"""Names of the known styles in other languages, which work like their English names.
 
 German, French, Spanish, Italian, Portuguese, Dutch, Polish, Russian, Turkish, Arabic, Japanese,
-Korean and Chinese (simplified, then traditional where it differs); names that are the same word
-in several languages stand once.
+Korean and Chinese (simplified, then traditional where it differs); a name that several languages
+share is listed once.
 """
 
 from __future__ import annotations
@@ -368,4 +368,4 @@ TRANSLATIONS: dict[str, tuple[str, ...]] = {
         "흑백 사진", "黑白", "黑白照片",
     ),
 }  # fmt: skip
-"""By the known style's English name."""
+"""Translations by the style's English name."""

@@ -1,1 +1,1 @@
-"""Training over accelerate; inference never imports this package."""
+"""Training with accelerate; inference never imports this package."""

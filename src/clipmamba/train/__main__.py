@@ -1,4 +1,4 @@
-"""`torchrun -m clipmamba.train …`: trains the stylizer, on one or several processes."""
+"""`torchrun -m clipmamba.train …`: train the stylizer in one or several processes."""
 
 import logging
 

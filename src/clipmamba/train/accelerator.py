@@ -1,4 +1,4 @@
-"""The process and the processor that train: accelerate's object, precision, memory."""
+"""The `Accelerator` of a training process, its precision and its memory."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ logger = logging.getLogger("clipmamba")
 
 
 def choose_precision(precision: str) -> str:
-    """What "auto" means here: "bf16" if matrices are multiplied in it, else "no".
+    """Resolve "auto": "bf16" if the processor multiplies bf16 matrices, else "no".
 
-    A CPU without bf16 instructions is some 17 times slower in bf16 than in float32.
+    A CPU without bf16 instructions is about 17 times slower in bf16 than in float32.
     """
     if precision != "auto":
         return precision
@@ -35,13 +35,13 @@ def choose_precision(precision: str) -> str:
 
 
 def make_accelerator(precision: str) -> Accelerator:
-    """Accelerate's object for this process, on the CPU unless there is an accelerator.
+    """Make the `Accelerator` of this process, on the CPU unless there is an accelerator.
 
     Raises:
-        InputError: Several processes were launched, and accelerate serves them as one each; or it
-            is told to accumulate gradients.
+        InputError: accelerate does not see all of the launched processes, or is told to
+            accumulate gradients.
     """
-    logging.getLogger("accelerate").setLevel(logging.WARNING)  # it tells of every file
+    logging.getLogger("accelerate").setLevel(logging.WARNING)  # it logs every file
     if os.environ.get("RANK", "0") != "0":
         logger.setLevel(logging.WARNING)  # one process reports
     accelerator = Accelerator(
@@ -50,18 +50,18 @@ def make_accelerator(precision: str) -> Accelerator:
     launched = int(os.environ.get("WORLD_SIZE", "1"))
     if launched != accelerator.num_processes:
         raise InputError(
-            f"{launched} processes were launched, and accelerate sees {accelerator.num_processes}"
+            f"{launched} processes were launched, but accelerate sees {accelerator.num_processes}"
         )
     if accelerator.gradient_accumulation_steps != 1:
         raise InputError(
-            "gradients are not accumulated here, and every step would count for a part; give a "
-            "larger --batch and unset ACCELERATE_GRADIENT_ACCUMULATION_STEPS"
+            "gradient accumulation is not supported; give a larger --batch "
+            "and unset ACCELERATE_GRADIENT_ACCUMULATION_STEPS"
         )
     return accelerator
 
 
 def agree(accelerator: Accelerator, flag: bool) -> bool:
-    """The main process decides, so that all save or stop at the same step."""
+    """Return the main process's flag, so that all processes save or stop at the same step."""
     if accelerator.num_processes == 1:
         return flag
     value = torch.tensor([float(flag and accelerator.is_main_process)], device=accelerator.device)
@@ -69,7 +69,7 @@ def agree(accelerator: Accelerator, flag: bool) -> bool:
 
 
 def keep_freed_memory() -> None:
-    """Has glibc keep what is freed: fresh pages would cost a fifth of each step on a CPU."""
+    """Make glibc keep freed memory: new pages would cost a fifth of each step on a CPU."""
     if sys.platform == "linux":
         library = ctypes.CDLL(None)
         if hasattr(library, "mallopt"):

@@ -23,9 +23,9 @@ class Validation:
     """How the best weights of a run are found.
 
     Attributes:
-        measure: Named losses of a task on a fixed set of batches, of pictures that are not trained
-            on and that nobody judges by. The best weights have the lowest weighted sum.
-        keep: Writes what the task has learned into a folder.
+        measure: Returns the named losses of a task on fixed batches, of pictures used neither in
+            training nor by the judge. The best weights have the lowest weighted sum.
+        keep: Writes the task's weights into a folder.
     """
 
     measure: Callable[[nn.Module], Mapping[str, float]]
@@ -33,12 +33,12 @@ class Validation:
 
 
 class Best:
-    """The weights with the lowest validation loss so far, in a folder that is always whole.
+    """The weights with the lowest validation loss so far, in a folder replaced atomically.
 
     Args:
-        folder: Holds `losses.json` and what `validation.keep` writes.
-        factors: Of the losses.
-        validation: What measures and writes.
+        folder: Folder of `losses.json` and of what `validation.keep` writes.
+        factors: Weights of the losses by name; 1 by default.
+        validation: Measures a task and writes its weights.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Best:
         self.old, self.partial = folder.with_suffix(".old"), folder.with_suffix(".partial")
 
     def measure(self, task: nn.Module, step: int) -> dict[str, float]:
-        """The task's validation losses and their weighted sum; keeps the task if it is the best."""
+        """Return the validation losses and their weighted sum, `total`; keep the best task."""
         losses = {name: float(value) for name, value in self.validation.measure(task).items()}
         total = float(weighted_sum(losses, self.factors))
         lowest = self._lowest()
@@ -72,7 +72,7 @@ class Best:
         return {"total": total, **losses}
 
     def _lowest(self) -> float:
-        if not self.folder.exists() and self.old.exists():  # killed while it was exchanged
+        if not self.folder.exists() and self.old.exists():  # killed during the replacement
             self.old.rename(self.folder)
         file = self.folder / "losses.json"
         return float(json.loads(file.read_text("utf-8"))["total"]) if file.is_file() else math.inf
@@ -87,5 +87,5 @@ class Best:
 
 
 def weighted_sum(losses: Mapping[str, Any], factors: Mapping[str, Tensor | float]) -> Any:
-    """Sum losses by their factors; 1 where a factor is missing."""
+    """Return the sum of the losses times their factors, which are 1 by default."""
     return sum(losses[name] * factors.get(name, 1.0) for name in losses)

@@ -1,4 +1,4 @@
-"""Checkpoints of a run: folders that are whole or not there."""
+"""Checkpoints of a run: folders that are written atomically."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from clipmamba.files import flush, flush_folder, write_json
 logger = logging.getLogger("clipmamba")
 
 _AVERAGES = "averages.pt"
-_OLD_AVERAGES = "custom_checkpoint_0.pkl"  # as runs before wrote them, through accelerate
+_OLD_AVERAGES = "custom_checkpoint_0.pkl"  # name in checkpoints of older versions
 
 
 def latest_checkpoint(output: Path) -> Path | None:
-    """The newest complete checkpoint folder in `output`, or None."""
+    """Return the newest complete checkpoint folder in `output`, or None."""
     found = _checkpoints(output)
     return found[-1] if found else None
 
 
 def load_checkpoint(accelerator: Accelerator, ema: EMAModel, checkpoint: Path) -> int:
-    """Take up the state and the averaged weights of a checkpoint, and give its step.
+    """Load the state and the averaged weights of a checkpoint, and return its step.
 
     Raises:
-        pickle.UnpicklingError: The averages hold more than numbers; code in them is not run.
+        pickle.UnpicklingError: The averages hold more than plain data; code in them is not run.
     """
     if accelerator.is_main_process and (checkpoint / _OLD_AVERAGES).is_file():
         (checkpoint / _OLD_AVERAGES).rename(checkpoint / _AVERAGES)
@@ -46,7 +46,10 @@ def _checkpoints(output: Path) -> list[Path]:
 
 
 def save_checkpoint(accelerator: Accelerator, ema: EMAModel, output: Path, step: int) -> None:
-    """Write a checkpoint beside its place, then rename it: a kill leaves the last one whole."""
+    """Write a checkpoint under a temporary name, then rename it; keep the last two.
+
+    If the process is killed while it writes, the previous checkpoint stays intact.
+    """
     final = output / f"checkpoint-{step:07d}"
     if final.exists():
         return
@@ -68,7 +71,7 @@ def save_checkpoint(accelerator: Accelerator, ema: EMAModel, output: Path, step:
 
 
 def check_run(accelerator: Accelerator, output: Path, *, resumed: bool) -> None:
-    """Says how many processes train; refuses to go on with other ones than began the run.
+    """Log the number of processes and the precision; refuse to resume a run with others.
 
     Raises:
         InputError: The run began with another precision or number of processes.
@@ -79,9 +82,9 @@ def check_run(accelerator: Accelerator, output: Path, *, resumed: bool) -> None:
     before = json.loads(file.read_text("utf-8")) if resumed and file.is_file() else None
     if before not in (None, now):
         raise InputError(
-            f"the run in {output} began with {before} and would go on with {now}; "
+            f"the run in {output} began with {before} and would resume with {now}; "
             "launch it as before, or name a new --output"
         )
-    accelerator.wait_for_everyone()  # all have read it
+    accelerator.wait_for_everyone()  # until all have read the file
     if before is None and accelerator.is_main_process:
         write_json(output / "run.json", now, indent=None)

@@ -1,4 +1,4 @@
-"""One loss over the batches of all processes, with the gradient of the joint batch."""
+"""A loss over the joint batch of all processes, with its gradient."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ if TYPE_CHECKING:
 
 
 def gather_with_gradient(tensor: Tensor, accelerator: Accelerator | None = None) -> Tensor:
-    r"""Join the rows of all processes, and let gradients flow back to each.
+    r"""Gather the rows of all processes, and let gradients flow back to each.
 
     ``accelerator.gather`` stops gradients; this does not. The mathematics: W processes hold rows
-    :math:`f_r`, r = 1…W, each computes the same loss :math:`L(f_1, …, f_W)` from the gathered
-    rows. Backward, every process arrives with its own copy of :math:`∂L/∂f_r`; this function
+    :math:`f_r`, r = 1…W, and each computes the same loss :math:`L(f_1, …, f_W)` from the gathered
+    rows. In the backward pass, every process has its own copy of :math:`∂L/∂f_r`; this function
     *sums* them, so that process r continues with :math:`W · ∂L/∂f_r`. DistributedDataParallel
     then *averages* parameter gradients:
 
     .. math:: \frac{1}{W} \sum_r W \frac{∂L}{∂f_r} \frac{∂f_r}{∂θ}
         = \sum_r \frac{∂L}{∂f_r} \frac{∂f_r}{∂θ} = \frac{dL}{dθ},
 
-    the gradient of one process with the joint batch. The same sum is right if process r only
-    computes its own part :math:`L_r` of :math:`L = \frac{1}{W} \sum_r L_r`, and losses that are
-    means over a process' own samples need no gathering at all, given equal batches; so all of
-    them may simply be added up. Without DDP's mean (or if it sums) gradients are W times too big.
+    the gradient of one process with the joint batch. The same sum is right if process r computes
+    only its own part :math:`L_r` of :math:`L = \frac{1}{W} \sum_r L_r`. Losses that are means over
+    a process's own samples need no gathering if batches are equal, so all these losses may simply
+    be added up. Without DDP, or if it sums gradients, they are W times too large.
 
     Every process must call this, in the same order, with the same shape (accelerate's
-    ``even_batches``, or ``drop_last``), and gradients must be wanted on all or on none.
+    ``even_batches``, or ``drop_last``), and either all or none must require gradients.
 
     Args:
-        tensor: This process' rows, (B, ...); integers are gathered too, without a gradient.
+        tensor: This process's rows, (B, ...); integers are gathered too, without a gradient.
         accelerator: accelerate's ``Accelerator``; None means one process.
 
     Returns:
-        (W * B, ...), the rows in the order of the processes; ``tensor`` itself on one process.
+        The rows in the order of the processes, (W * B, ...); ``tensor`` itself for one process.
 
     Raises:
         InputError: ``tensor`` has no dimension to join along.

@@ -12,10 +12,10 @@ from clipmamba.files import write_whole
 
 
 class JsonLog:
-    """Appends one JSON object a line, flushed, so that a kill loses no line.
+    """A JSONL file that is flushed after every line, so that a killed run loses none.
 
-    Lines after step `start`, of a run that was killed after its last checkpoint, are dropped: the
-    steps come again.
+    Lines after step `start` are dropped when the file is opened: a run that was killed after its
+    last checkpoint repeats those steps.
     """
 
     def __init__(self, path: Path, start: int, *, enabled: bool):
@@ -38,7 +38,7 @@ class JsonLog:
     def _kept(self) -> Iterator[str]:
         with self.path.open(encoding="utf-8") as file:
             for line in file:
-                whole = line.endswith("\n")  # a kill may leave half a line
+                whole = line.endswith("\n")  # a killed run may leave half a line
                 if whole and json.loads(line)["step"] <= self.start:
                     yield line
 
@@ -50,7 +50,7 @@ class JsonLog:
 
 
 def hours_logged(path: Path, start: int) -> float:
-    """Hours that a run took up to a step, by its log."""
+    """Return the hours that a run had taken at a step, according to its log."""
     if not path.is_file():
         return 0.0
     with path.open(encoding="utf-8") as file:
@@ -66,11 +66,11 @@ def read_log(path: Path) -> Iterator[dict[str, Any]]:
 
 
 class Clock:
-    """Time of a run, over all its calls.
+    """The time that a run takes, over all its calls.
 
     Args:
         start: Step at which this call begins.
-        hours: Hours that the calls before took.
+        hours: Hours that earlier calls took.
     """
 
     def __init__(self, start: int, hours: float):
@@ -78,20 +78,20 @@ class Clock:
 
     @property
     def minutes(self) -> float:
-        """Of this call."""
+        """Minutes of this call."""
         return (time.monotonic() - self.began) / 60
 
     @property
     def hours(self) -> float:
-        """Of the run."""
+        """Hours of the run."""
         return self.before + self.minutes / 60
 
     def seconds_per_step(self, step: int) -> float:
-        """Mean of this call."""
+        """Return the mean over this call."""
         return 60 * self.minutes / max(1, step - self.start)
 
 
 def format_duration(seconds: float) -> str:
-    """Hours and minutes, in words."""
+    """Format a duration in hours and minutes, such as "1 h 05 min"."""
     minutes = max(0, round(seconds / 60))
     return f"{minutes // 60} h {minutes % 60:02d} min"

@@ -1,8 +1,8 @@
-"""The one training loop: accelerate, bf16, EMA, schedule, resumable checkpoints, JSONL log.
+"""The shared training loop: accelerate, bf16, EMA, schedule, resumable checkpoints, JSONL log.
 
-A *task* is a module whose `forward(batch)` returns named losses; a *batch source* gives the batch
-of any step by its number. Randomness is drawn from (seed, step, process), so a run that was killed
-goes on from its last complete checkpoint with the batches it would have seen.
+A *task* is a module whose `forward(batch)` returns named losses; a *batch source* returns the batch
+of any step by its number. All randomness is seeded with (seed, step, process), so a killed run
+resumes from its last complete checkpoint with the batches that it would have seen.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
+import math
 import random
 import shutil
 import time
@@ -20,7 +21,6 @@ from typing import Any, Protocol
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
-from diffusers.optimization import get_scheduler
 from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
@@ -42,7 +42,7 @@ Batch = dict[str, Any]
 
 
 class BatchSource(Protocol):
-    """Gives the batch of a step: the same arguments give the same batch."""
+    """A source of batches by step number; the same arguments always give the same batch."""
 
     def batch(self, step: int, process: int, processes: int) -> Batch:
         """Return this process's share of the batch of `step`."""
@@ -50,27 +50,30 @@ class BatchSource(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class LoopConfig:
-    """How a run is trained; every field is a command line option of the same name.
+    """Options of a training run; every field is a command line option of the same name.
 
     Attributes:
         output: Folder for checkpoints, log and samples.
         steps: Optimizer steps of the whole schedule.
-        minutes: Wall-clock limit of this call; the run stops after a checkpoint and can go on.
+        minutes: Wall-clock limit of this call; the run then saves a checkpoint, stops, and can be
+            resumed.
         learning_rate: Peak learning rate of AdamW.
         weight_decay: Decoupled weight decay.
-        warmup: Steps of linear warm-up, then cosine decay to zero at `steps`.
+        warmup: Steps of linear warm-up.
+        decay: Final steps over which the learning rate, constant until then, falls linearly to
+            zero; 0 for a cosine schedule from the warm-up to the end.
         ema: Decay of the exponential moving average of the trained parameters.
-        clip_grad: Largest gradient norm.
-        save_minutes: Wall-clock minutes between checkpoints: the most that a kill can lose.
+        clip_grad: Gradients are clipped to this norm.
+        save_minutes: Wall-clock minutes between checkpoints, the most that a killed run loses.
         sample_every: Steps between contact sheets; 0 for none.
-        validate_every: Steps between looks at the validation pictures, which choose the best
-            weights; 0 for none.
+        validate_every: Steps between validations, which select the best weights; 0 for none.
         log_every: Steps between log lines.
-        workers: Processes that prepare batches.
-        precision: "auto", "bf16", "fp16" or "no"; "auto" is bf16 where the processor computes in
-            it, and says what it chose.
+        workers: Number of processes that prepare batches.
+        precision: "auto", "bf16", "fp16" or "no"; "auto" uses bf16 where the processor has fast
+            bf16 arithmetic, and logs its choice.
         seed: Seed of weights and batches.
-        dry_run: Two steps, a checkpoint and a sample into `output`/dry-run, to see that it runs.
+        dry_run: Try the command: run two steps and write a checkpoint and a sample into
+            `output`/dry-run.
     """
 
     output: Path
@@ -79,6 +82,7 @@ class LoopConfig:
     learning_rate: float = 5e-4
     weight_decay: float = 0.01
     warmup: int = 100
+    decay: int = 0
     ema: float = 0.999
     clip_grad: float = 1.0
     save_minutes: float = 5.0
@@ -92,12 +96,12 @@ class LoopConfig:
 
     @property
     def folder(self) -> Path:
-        """Where this run writes: `output`, or `output`/dry-run."""
+        """Folder that this run writes into: `output`, or `output`/dry-run."""
         return self.output / "dry-run" if self.dry_run else self.output
 
 
 class _Steps(Dataset[Batch]):
-    """Steps start…end of a batch source as a map-style data set, for a DataLoader."""
+    """Steps start…end of a batch source as a map-style dataset, for a DataLoader."""
 
     def __init__(self, source: BatchSource, start: int, end: int, process: int, processes: int):
         self.source, self.start, self.end = source, start, end
@@ -125,25 +129,27 @@ def train(
     validation: Validation | None = None,
     accelerator: Accelerator | None = None,
 ) -> nn.Module:
-    """Trains `task` and returns it with the averaged (EMA) weights in place.
+    """Train `task` and return it with its averaged (EMA) weights.
 
     Args:
         task: Module whose `forward(batch)` returns a dict of scalar losses; parameters with
             `requires_grad` are trained.
         source: Batches by step number.
         config: Options of the run.
-        weights: Factor of each loss by name; 1 where a name is missing.
-        groups: Parameter groups for AdamW; all trainable parameters in one where missing.
+        weights: Weight of each loss by name; 1 by default.
+        groups: Parameter groups for AdamW; by default one group of all trainable parameters.
         sample: Called with the averaged task and a folder every `sample_every` steps.
-        validation: Measures the averaged task every `validate_every` steps and keeps the best in
-            `output`/best.
-        accelerator: That of the caller, who gathers by it; made from the config where missing.
+        validation: Measures the averaged task every `validate_every` steps; the best weights are
+            kept in `output`/best.
+        accelerator: The caller's `Accelerator`, where the caller needs one; by default made from
+            `config`.
 
     Returns:
-        The task, on the CPU or device it was trained on, in eval mode.
+        The task in eval mode, on the device that it was trained on.
 
     Raises:
-        InputError: A loss is not finite, or the run began with other precision or processes.
+        InputError: A loss is not finite, or the run that is resumed began with another precision
+            or number of processes.
     """
     keep_freed_memory()
     accelerator = accelerator or make_accelerator(config.precision)
@@ -181,8 +187,17 @@ def train(
     return task
 
 
+def rate(step: float, steps: int, warmup: int, decay: int) -> float:
+    """Return the learning rate at a step, as a fraction of the peak; see `LoopConfig`."""
+    if step < warmup:
+        return step / warmup
+    if not decay:
+        return 0.5 + 0.5 * math.cos(math.pi * min(1, (step - warmup) / max(1, steps - warmup)))
+    return min(1, max(0, steps - step) / decay)
+
+
 class _Run:
-    """What steps on: the task with its optimizer, schedule and averages, from a checkpoint on."""
+    """The state of a run: task, optimizer, schedule and averages, resumed from a checkpoint."""
 
     def __init__(
         self,
@@ -207,11 +222,9 @@ class _Run:
             betas=(0.9, 0.98),
         )
         # accelerate steps a prepared schedule once per process
-        schedule = get_scheduler(
-            "cosine",
-            optimizer,
-            num_warmup_steps=config.warmup * accelerator.num_processes,
-            num_training_steps=self.steps * accelerator.num_processes,
+        processes = accelerator.num_processes
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: rate(step / processes, self.steps, config.warmup, config.decay)
         )
         self.ema = EMAModel(self.trained, decay=config.ema, use_ema_warmup=True, power=2 / 3)
         self.model, self.optimizer, self.schedule = accelerator.prepare(task, optimizer, schedule)
@@ -222,7 +235,7 @@ class _Run:
         task.train()
 
     def _resume(self) -> int:
-        """Load the last checkpoint, if there is one, and give its step."""
+        """Load the last checkpoint, if there is one, and return its step, else 0."""
         checkpoint = latest_checkpoint(self.config.folder)
         check_run(self.accelerator, self.config.folder, resumed=checkpoint is not None)
         if checkpoint is None:
@@ -232,7 +245,7 @@ class _Run:
         return start
 
     def batches(self, source: BatchSource) -> DataLoader[Batch]:
-        """The batches that are left."""
+        """Return a loader of the remaining batches."""
         process, processes = self.accelerator.process_index, self.accelerator.num_processes
         return DataLoader(
             _Steps(source, self.start, self.steps, process, processes),
@@ -243,7 +256,7 @@ class _Run:
         )
 
     def update(self, batch: Batch) -> dict[str, Tensor]:
-        """One step of the optimizer; gives the losses before it.
+        """Run one optimizer step and return the losses before it.
 
         Raises:
             InputError: A loss is not finite.
@@ -268,11 +281,11 @@ class _Run:
         return losses
 
     def due(self, every: int) -> bool:
-        """Whether something that is done every so many steps is due now."""
+        """Return whether something done every `every` steps is due now; never if it is 0."""
         return bool(every) and self.step % every == 0
 
     def report(self, log: JsonLog, losses: dict[str, Tensor], batch: Batch) -> None:
-        """A line in the log, and one for who watches."""
+        """Write a line to the log file and one to the console."""
         if not self.main:
             return
         values = {name: round(value.item(), 5) for name, value in losses.items()}
@@ -300,7 +313,7 @@ class _Run:
         )
 
     def save_if_due(self, last: bool) -> None:
-        """A checkpoint, if the last one is old or no step follows."""
+        """Save a checkpoint if the previous one is old enough or this is the last step."""
         old = time.monotonic() - self.saved > 60 * self.config.save_minutes
         if agree(self.accelerator, old) or last:
             save_checkpoint(self.accelerator, self.ema, self.config.folder, self.step)
@@ -308,7 +321,7 @@ class _Run:
 
     @contextlib.contextmanager
     def averaged(self) -> Iterator[None]:
-        """Has the task in eval mode with its averaged weights."""
+        """Put the task in eval mode with its averaged weights, within a `with` block."""
         self.ema.store(self.trained)
         self.ema.copy_to(self.trained)
         self.task.eval()
@@ -320,7 +333,7 @@ class _Run:
 
 
 def _rows(batch: Batch) -> int:
-    """Samples of a batch: rows of its first tensor that has any."""
+    """Return the batch size: the rows of the first tensor that has any."""
     return next((len(v) for v in batch.values() if isinstance(v, Tensor) and v.ndim), 1)
 
 
@@ -330,7 +343,7 @@ def _made(folder: Path) -> Path:
 
 
 def _seed_step(seed: int, step: int, process: int) -> None:
-    """Seeds what a task draws itself, so that a step is the same after a resume."""
+    """Seed PyTorch's generator, so that a step draws the same numbers after a resume."""
     torch.manual_seed(random.Random(f"{seed}-{step}-{process}").getrandbits(62))
 
 

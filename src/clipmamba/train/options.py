@@ -1,4 +1,4 @@
-"""What all training commands share: options made from dataclasses, and how they refuse."""
+"""What all training commands share: options made from dataclasses, and one-line errors."""
 
 from __future__ import annotations
 
@@ -25,8 +25,7 @@ data_option = click.option(
     "--data",
     type=ExistingFolder,
     required=True,
-    help="Folder with style.csv, pairs.csv, content.csv and the pictures they name; the stylizer "
-    "also learns from webdataset shards, style-*.tar and content-*.tar.",
+    help="Folder with style.csv, pairs.csv, content.csv and the pictures they name.",
 )
 
 _TYPES: dict[str, Any] = {
@@ -40,10 +39,10 @@ class _Refusal(click.ClickException):
 
 
 class PoliteCommand(click.Command):
-    """A command that says in one line what it can't use or do, with exit code 2."""
+    """A command that reports a clipmamba error in one line, with exit code 2."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run it."""
+        """Run the command."""
         try:
             return super().invoke(ctx)
         except ClipmambaError as error:
@@ -51,7 +50,7 @@ class PoliteCommand(click.Command):
 
 
 class PoliteGroup(click.Group):
-    """A group of such commands."""
+    """A group of `PoliteCommand`s."""
 
     command_class = PoliteCommand
 
@@ -60,7 +59,7 @@ def loop_options(**defaults: Any) -> Callable[[Command], Command]:
     """Add every field of `LoopConfig` as an option; the command receives `config`.
 
     Args:
-        defaults: Values for this command that differ from the dataclass's own.
+        defaults: Defaults of this command that differ from those of the dataclass.
     """
     return dataclass_options(LoopConfig, "config", **defaults)
 
@@ -71,12 +70,13 @@ def dataclass_options(
     """Add every field of a dataclass as an option; the command receives an instance.
 
     Args:
-        cls: The dataclass: field names, defaults and the docstring's `Attributes` are the options'.
-        argument: The command's parameter that receives it.
-        defaults: Values that differ from the dataclass's own.
+        cls: The dataclass. Its fields give the options' names and defaults, the `Attributes` of
+            its docstring their help.
+        argument: The command's parameter that receives the instance.
+        defaults: Defaults that differ from those of the dataclass.
     """
     fields = dataclasses.fields(cls)
-    told = _attributes(cls)
+    helps = _attributes(cls)
 
     def decorate(command: Command) -> Command:
         @functools.wraps(command)
@@ -94,8 +94,8 @@ def dataclass_options(
                 type=None if flag else _TYPES.get(field.name, type(default)),
                 required=required,
                 show_default=not required,
-                help=told.get(field.name),
-                **({} if required else {"default": default}),  # click takes None for a default
+                help=helps.get(field.name),
+                **({} if required else {"default": default}),  # to click, None is a default, too
             )(wrapped)
         return wrapped  # type: ignore[return-value]
 
@@ -103,7 +103,7 @@ def dataclass_options(
 
 
 def _attributes(cls: type) -> dict[str, str]:
-    """What a Google style docstring says of each attribute."""
+    """Return the descriptions in the `Attributes` section of a Google-style docstring."""
     _, _, listed = (inspect.getdoc(cls) or "").partition("Attributes:\n")
     found = re.findall(r"^    (\w+): (.+(?:\n {5,}.+)*)", listed, re.MULTILINE)
     return {name: " ".join(text.split()) for name, text in found}

@@ -1,7 +1,7 @@
-"""The training pictures with their words, and the split that keeps one painting on one side.
+"""The training pictures with their texts, and their split into training, validation and test.
 
-Reads the three lists of the data folder (its README says where the pictures come from):
-`style.csv`, `pairs.csv` and `content.csv`.
+The pictures are listed in `style.csv`, `pairs.csv` and `content.csv` in the data folder, whose
+README says where they come from.
 """
 
 from __future__ import annotations
@@ -24,19 +24,18 @@ from clipmamba.errors import InputError
 from clipmamba.evaluate.protocol import family_of
 from clipmamba.io import read_picture
 from clipmamba.io.color import as_srgb
-from clipmamba.train.shards import read_member
 
 MOVEMENTS = (
     "impressionism", "post-impressionism", "symbolism", "baroque", "art nouveau", "romanticism",
     "expressionism",
 )  # fmt: skip
-MEDIA = ("painting", "illustration", "illustrator")  # first words that say no look
-_COLUMNS = {  # of each list: those it needs, those it may lack
+MEDIA = ("painting", "illustration", "illustrator")  # first words that name no look
+_COLUMNS = {  # of each list: required, optional
     "style.csv": (("file", "style_words"), ("artist", "genre", "kind", "caption")),
     "pairs.csv": (("file", "caption"), ()),
     "content.csv": (("file", "what"), ()),
 }
-FEW = 12  # pictures that share a look before it has a name
+FEW = 12  # pictures that a look needs to count as one
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,8 +45,8 @@ class Picture:
     Attributes:
         path: The file.
         kind: "style", "pair" or "photo".
-        caption: Its full caption; style words where the list has no caption.
-        texts: Shorter true texts: movement, artist, genre, object.
+        caption: Its full caption, or its style words if the list has none.
+        texts: Shorter texts that apply: movement, artist, genre, object.
         movement: One of `MOVEMENTS` for a real painting, else "".
     """
 
@@ -59,26 +58,27 @@ class Picture:
 
     @property
     def held_out(self) -> bool:
-        """Whether it is never trained on; see `split_of`."""
+        """Whether the picture is never trained on; see `split_of`."""
         return split_of(self.path) == "test"
 
     @property
     def family(self) -> str:
-        """Pictures of one look share it: the style's first words, or the kind of thing."""
+        """Name shared by pictures of one look: the style's first words, or the kind of thing."""
         if self.kind == "style":
             return (self.texts or (self.caption,))[0].split(",")[0].strip().lower()
         return f"{self.kind} {self.texts[-1]}"
 
 
 def read_pictures(data: Path) -> list[Picture]:
-    """The pictures of the data folder, without held-out ones that training would know.
+    """Read the lists of the data folder, and drop held-out pictures that training would see.
 
-    A held-out picture with a near-duplicate, or a near-duplicate's, that is trained on is left
-    out. So rows that the lists gain never move a picture from training to the held-out ones or
-    back; all they can do is to leave out a held-out one.
+    A held-out picture is dropped if it has a near-duplicate, directly or through others, that is
+    trained on. So new rows in the lists never move a picture between training and test; at most
+    they drop a held-out one.
 
     Raises:
-        InputError: A list is missing, lacks a column, or names a picture that can't be read.
+        InputError: A list is missing, lacks a column, or names a picture that can't be read; or
+            the lists are empty.
     """
     rows = [
         *(_style(data, row) for row in _rows(data / "style.csv")),
@@ -99,10 +99,10 @@ def read_pictures(data: Path) -> list[Picture]:
 
 
 def split_of(file: Path) -> Literal["training", "validation", "test"]:
-    """What a file is for; its own name alone decides.
+    """Return the split of a file, which depends only on its name.
 
-    A tenth is for the test, the judge's; by a fiftieth of the others a run chooses its best
-    weights.
+    10 % are for the test, by the judge, and 2 % of the others for validation, by which a run
+    selects its best weights.
     """
     name = file.stem.encode()
     if int(hashlib.blake2b(name).hexdigest(), 16) % 10 == 0:
@@ -118,21 +118,24 @@ def set_aside(picture: Picture) -> bool:
 
 
 def split_fingerprint(files: Iterable[Path]) -> str:
-    """Of what files are for, in any order and any folder: 16 hexadecimal digits.
+    """Return a fingerprint of the files' splits, 16 hexadecimal digits.
 
-    What was made of one split must not be trained on under another.
+    It does not depend on the files' order or folders. Data made under one split must not be
+    trained on under another.
     """
     lines = sorted(f"{split_of(file)} {file.name}" for file in files)
     return hashlib.blake2b("\n".join(lines).encode(), digest_size=8).hexdigest()
 
 
 def draw_by_look(pictures: Sequence[Picture], count: int, seed: int) -> list[tuple[Picture, str]]:
-    """Some pictures with the names of their looks, rare looks rather than common ones.
+    """Draw pictures, preferring rare looks, and return them with the names of their looks.
 
-    A look is one of the judge's families, however the style's words are ordered, or the picture's
-    own family; "" where only a few share it. All of "" count as one look, and a common one: what a
-    handful of pictures shows can't be learned.
+    A look is one of the judge's families, in whatever order the style's words are, or the
+    picture's own family; "" if it has fewer than `FEW` pictures. All pictures with "" count as one
+    common look: a handful of pictures is not enough to learn a look.
     """
+    if not pictures:
+        return []
     names = [
         family_of(", ".join(picture.texts[:1]) or picture.caption) or picture.family
         for picture in pictures
@@ -146,24 +149,46 @@ def draw_by_look(pictures: Sequence[Picture], count: int, seed: int) -> list[tup
     return [(pictures[row], looks[row]) for row in rows.tolist()]
 
 
+def chosen_by_look(pictures: Sequence[Picture], listed: Path) -> list[tuple[Picture, str]]:
+    """Return the pictures in a list, with their looks, without those that are held out.
+
+    Args:
+        pictures: Those that may be trained on.
+        listed: CSV file with the columns `look` and `file`.
+
+    Raises:
+        InputError: The list lacks a column, or none of its pictures is among `pictures`.
+    """
+    rows = _table(listed, ("look", "file"))
+    known = {picture.path.name: picture for picture in pictures}
+    named = [(Path(row["file"]).name, row["look"]) for row in rows]
+    chosen = [(known[name], look) for name, look in named if name in known]
+    if not chosen:
+        raise InputError(f"{listed} names no picture that may be trained on")
+    return chosen
+
+
 def open_picture(path: Path) -> Image.Image:
-    """A picture of the training, a file or a member of a shard, upright, in sRGB, as RGB.
+    """Read a training picture: upright, in sRGB, as RGB.
 
     Raises:
         InputError: It can't be read.
     """
-    return as_srgb(read_picture(read_member(path) or path, name=str(path))).convert("RGB")
+    return as_srgb(read_picture(path)).convert("RGB")
 
 
 def difference_hash(path: Path) -> NDArray[np.uint64]:
-    """256 bits, as 4 words: whether each of 16×16 cells is brighter than its right neighbor."""
+    """Return the 256-bit difference hash of a picture, as 4 words.
+
+    Each bit tells whether one of 16 × 16 cells is darker than its right neighbor.
+    """
     light = open_picture(path).convert("L")
     cells = np.asarray(light.resize((17, 16), Image.Resampling.BOX), np.int16)
     return np.packbits(cells[:, 1:] > cells[:, :-1]).view(np.uint64)
 
 
 def group_near_duplicates(hashes: NDArray[np.uint64], distance: int = 12) -> list[int]:
-    """Numbers each picture's group: the first picture within `distance` bits, transitively."""
+    """Return the group of each picture: the first one within `distance` bits, transitively."""
     parent = list(range(len(hashes)))
 
     def root(index: int) -> int:
@@ -184,10 +209,19 @@ def group_near_duplicates(hashes: NDArray[np.uint64], distance: int = 12) -> lis
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
-    """The rows of a list; columns that it lacks are empty, but for those that say what there is."""
+    """Read the rows of a list; optional columns that it lacks are empty."""
     needed, optional = _COLUMNS[path.name]
     if not path.is_file():
         raise InputError(f"{path} is missing; --data names the folder that holds the picture lists")
+    rows = _table(path, needed)
+    for number, row in enumerate(rows, 1):
+        if not (path.parent / row["file"]).is_file():
+            raise InputError(f"{path}, row {number}: no file {row['file']!r} in {path.parent}")
+    return [{**dict.fromkeys(optional, ""), **row} for row in rows]
+
+
+def _table(path: Path, needed: Sequence[str]) -> list[dict[str, str]]:
+    """The rows of a CSV file."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             table = csv.DictReader(file, restval="")
@@ -202,9 +236,7 @@ def _rows(path: Path) -> list[dict[str, str]]:
     for number, row in enumerate(rows, 1):
         if None in row:
             raise InputError(f"{path}, row {number}: more cells than columns; quote the commas")
-        if not (path.parent / row["file"]).is_file():
-            raise InputError(f"{path}, row {number}: no file {row['file']!r} in {path.parent}")
-    return [{**dict.fromkeys(optional, ""), **row} for row in rows]
+    return rows
 
 
 def _style(data: Path, row: dict[str, str]) -> Picture:

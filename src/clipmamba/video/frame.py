@@ -1,4 +1,4 @@
-"""What goes between reading and writing: frames with their time, and what all of them share."""
+"""Frames with their timestamps, and the properties that all frames of a video share."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Frame:
-    """One picture of a video.
+    """One frame of a video.
 
     Attributes:
-        pixels: R, G and B, (H, W, 3) uint8, upright.
-        time: Seconds from the beginning of the result.
-        duration: Seconds that it is shown; 0 if the file does not say.
-        opacity: (H, W) uint8; None: opaque.
-        pixel_aspect: Width of a pixel in heights.
+        pixels: RGB, (H, W, 3) uint8, upright.
+        time: Presentation time in seconds from the start of the result.
+        duration: Display time in seconds; 0 if unknown.
+        opacity: Alpha, (H, W) uint8; None if opaque.
+        pixel_aspect: Width of a pixel divided by its height.
     """
 
     pixels: NDArray[np.uint8]
@@ -34,16 +34,16 @@ class Frame:
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What the frames of a video share.
+    """The properties that all frames of a video share.
 
     Attributes:
         rate: Average frames per second.
-        time_base: Unit of the time stamps, in seconds.
-        matrix: Between RGB and the encoded pixels, FFmpeg's number (AVCOL_SPC).
-        full_range: Whether the encoded pixels use all values from 0 to 255.
-        primaries: FFmpeg's number (AVCOL_PRI); 2: unknown.
-        transfer: FFmpeg's number (AVCOL_TRC); 2: unknown.
-        loops: Of an animation: how often it is played; 0: for ever.
+        time_base: Unit of the timestamps, in seconds.
+        matrix: Color matrix, as FFmpeg's number (AVCOL_SPC).
+        full_range: Whether the encoded pixels use the full range, 0 to 255.
+        primaries: Color primaries, as FFmpeg's number (AVCOL_PRI); 2 means unknown.
+        transfer: Transfer function, as FFmpeg's number (AVCOL_TRC); 2 means unknown.
+        loops: Loop count of an animation; 0 means forever.
         tags: Title, author and so on.
     """
 
@@ -58,10 +58,10 @@ class VideoInfo:
 
 
 def import_av() -> Any:
-    """PyAV, which reads and writes videos.
+    """Import PyAV, which reads and writes videos.
 
     Raises:
-        InputError: It is not installed.
+        InputError: PyAV is not installed.
     """
     try:
         import av

@@ -1,4 +1,4 @@
-"""What part of a video is restyled, and how the result is encoded; no torch and no PyAV here."""
+"""Options for the part of a video to restyle and its encoding; imports neither torch nor PyAV."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from clipmamba.errors import InputError
 
 @dataclass(frozen=True)
 class Codec:
-    """How a kind of video is encoded.
+    """A video codec and its settings.
 
     Attributes:
-        encoder: FFmpeg's name.
-        pix_fmt: Layout of the encoded pixels.
-        quality: The usual constant quality (CRF); None where nothing is lost.
-        limits: The best and the worst quality.
-        options: FFmpeg's options beside it.
+        encoder: FFmpeg's encoder name.
+        pix_fmt: FFmpeg's pixel format.
+        quality: Default constant rate factor (CRF); None if lossless.
+        limits: Best and worst CRF.
+        options: Further FFmpeg options.
     """
 
     encoder: str
@@ -51,22 +51,23 @@ WRITABLE_VIDEO = (*_IN_FILE, *ANIMATIONS)
 
 @dataclass(frozen=True)
 class VideoOptions:
-    """The one place of the video options' meaning, defaults and limits.
+    """Meaning, defaults and limits of the video options.
 
     Args:
-        start: Seconds of the source to leave out at its beginning.
-        end: Second of the source to stop before; None: go on to its end.
-        fps: Frames per second of the result, by leaving frames out or showing them longer. None:
-            every frame keeps its own time stamp, also at a variable rate.
-        steady: How much of a place's style is carried over from the frame before, along the motion
-            of the scene: 0 restyles every frame for itself, more holds the style more still.
-        codec: "h264", "h265", "vp9", "av1" or "ffv1" (lossless); None: the first of these that the
-            extension of the result is for.
-        quality: Constant quality (CRF) of the codec: lower is better and larger; None: its usual.
-        sound: Copy the sound, without encoding it again.
+        start: Time in seconds at which to start in the source.
+        end: Time in seconds before which to stop in the source; None goes on to its end.
+        fps: Frames per second of the result, 0.1 to 240, by dropping or repeating frames. None
+            keeps every frame's timestamp, also at a variable frame rate.
+        steady: Share of the style that is carried over from the previous frame, along the motion
+            of the scene, in [0, 1). 0 restyles every frame on its own; higher values flicker less.
+        codec: "h264", "h265", "vp9", "av1" or "ffv1" (lossless); None takes the first of these
+            that the container supports.
+        quality: Constant rate factor (CRF) of the codec; lower means better quality and a larger
+            file. None takes the codec's default.
+        sound: Copy the sound, without re-encoding.
 
     Raises:
-        InputError: A value outside its limits.
+        InputError: A value is out of range.
     """
 
     start: float = 0.0
@@ -79,11 +80,11 @@ class VideoOptions:
 
     def __post_init__(self) -> None:
         if not 0 <= self.start < math.inf:
-            raise InputError(f"start must be a number of seconds from 0 up, not {self.start}")
+            raise InputError(f"start must be at least 0 seconds, not {self.start}")
         if self.end is not None and not self.start < self.end:
-            raise InputError(f"end ({self.end} s) must lie behind start ({self.start} s)")
+            raise InputError(f"end ({self.end} s) must be after start ({self.start} s)")
         if self.fps is not None and not 0.1 <= self.fps <= 240:
-            raise InputError(f"fps must lie between 0.1 and 240, not {self.fps}")
+            raise InputError(f"fps must be between 0.1 and 240, not {self.fps}")
         if not 0 <= self.steady < 1:
             raise InputError(f"steady must be at least 0 and less than 1, not {self.steady}")
         if self.codec is not None and self.codec not in CODECS:
@@ -101,19 +102,19 @@ class VideoOptions:
         return ntsc if abs(ntsc - exact) < Fraction(1, 100) else exact.limit_denominator(1001)
 
     def encoding(self, output: Path) -> tuple[Codec, int | None] | None:
-        """The codec and quality for a file; None for GIF and WebP, which have their own.
+        """Choose codec and quality for a file; None for GIF and WebP, which have their own.
 
         Raises:
-            InputError: A file that can't hold this, or a quality that the codec does not have.
+            InputError: The container does not support the codec, or the quality is out of range.
         """
         suffix = output.suffix.lower()
         if suffix in ANIMATIONS:
             if self.codec is not None:
-                raise InputError(f"{output} is an animation: leave out the codec")
+                raise InputError(f"{output} is a GIF or WebP animation: leave out the codec")
             return None
         if suffix not in _IN_FILE:
             raise InputError(
-                f"can't write {output}: use an extension of {' '.join(WRITABLE_VIDEO)}"
+                f"can't write {output}: use one of the extensions {' '.join(WRITABLE_VIDEO)}"
             )
         name = self.codec or _IN_FILE[suffix][0]
         if name not in _IN_FILE[suffix]:
@@ -122,10 +123,10 @@ class VideoOptions:
         codec = CODECS[name]
         quality = codec.quality if self.quality is None else self.quality
         if self.quality is not None and codec.quality is None:
-            raise InputError(f"{name} loses nothing: leave out the quality")
+            raise InputError(f"{name} is lossless: leave out the quality")
         best, worst = codec.limits
         if quality is not None and not best <= quality <= worst:
             raise InputError(
-                f"the quality of {name} lies between {best} and {worst}, not {quality}"
+                f"the quality of {name} must be between {best} and {worst}, not {quality}"
             )
         return codec, quality

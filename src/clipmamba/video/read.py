@@ -1,4 +1,4 @@
-"""Read videos and animations frame by frame: upright, with their time, broken frames left out."""
+"""Read videos and animations as upright frames with timestamps, without the damaged frames."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from clipmamba.video.frame import Frame, VideoInfo, import_av
 logger = logging.getLogger("clipmamba")
 
 Size = Callable[[int, int], tuple[int, int]]
-_RGB, _UNKNOWN, _BT709, _BT601 = 0, 2, 1, 6  # matrices, FFmpeg's AVCOL_SPC
+_RGB, _UNKNOWN, _BT709, _BT601 = 0, 2, 1, 6  # color matrices, FFmpeg's AVCOL_SPC
 _FULL_RANGE = 2  # AVCOL_RANGE_JPEG
 _SWS_709, _SWS_601, _SWS_2020 = 1, 5, 9
-_HD = 720  # untagged video of this height or more is taken as BT.709, as players do
-_MAX_ERRORS = 100  # in a row, then a file is given up
+_HD = 720  # untagged video of at least this height is read as BT.709, as players do
+_MAX_ERRORS = 100  # consecutive errors after which reading stops
 
 
 class Reader:
-    """A video or animation to be gone through once.
+    """A video or animation to iterate over once.
 
     Attributes:
-        info: What its frames share.
-        sound: Streams to copy, PyAV's.
-        count: About how many frames it will give; None: unknown.
-        broken: How many frames could not be read so far.
+        info: Properties of all frames.
+        sound: PyAV audio streams to copy.
+        count: Estimated number of frames; None if unknown.
+        broken: Number of frames that could not be decoded so far.
     """
 
     info: VideoInfo
@@ -46,7 +46,7 @@ class Reader:
         self._size = size
 
     def __iter__(self) -> Iterator[Frame | Any]:
-        """Give frames, and PyAV packets of sound with their time already moved."""
+        """Yield frames, and PyAV packets of sound with shifted timestamps."""
         raise NotImplementedError
 
     def close(self) -> None:
@@ -54,7 +54,7 @@ class Reader:
         raise NotImplementedError
 
     def _expect(self, duration: float | Fraction | None) -> int | None:
-        """How many frames there are in a part of a video of so many seconds."""
+        """Estimate the number of frames to read from a video of this duration in seconds."""
         if not duration:
             return None
         end = duration if self._end is None else min(duration, self._end)
@@ -63,7 +63,7 @@ class Reader:
     def _report(self, what: str) -> None:
         self.broken += 1
         if self.broken == 1:
-            logger.warning("%s: %s; such frames are left out", self.path, what)
+            logger.warning("%s: %s; skipping such frames", self.path, what)
 
 
 def open_video(
@@ -73,12 +73,12 @@ def open_video(
 
     Args:
         path: A video, or an animated GIF or WebP.
-        start: Seconds to leave out.
-        end: Second to stop before.
-        size: Gives the width and height wanted for an upright frame's own.
+        start: Time in seconds at which to start.
+        end: Time in seconds before which to stop; None reads to the end.
+        size: Maps the width and height of an upright frame to those wanted.
 
     Raises:
-        InputError: Missing, not a video, or a package is missing.
+        InputError: The file is missing or not a video, or a package is missing.
     """
     try:
         with path.open("rb") as file:
@@ -93,7 +93,7 @@ def open_video(
 
 
 class StreamReader(Reader):
-    """Whatever FFmpeg reads."""
+    """Reads any video that FFmpeg supports."""
 
     def __init__(self, path: Path, start: float, end: float | None, size: Size) -> None:
         super().__init__(path, start, end, size)
@@ -104,7 +104,7 @@ class StreamReader(Reader):
             raise InputError(f"can't read {path} as a video: {error.strerror}") from error
         if not self._container.streams.video:
             self._container.close()
-            raise InputError(f"{path} has no picture to restyle; give a video")
+            raise InputError(f"{path} has no video stream; give a video")
         self._video = self._container.streams.video[0]
         self._video.thread_type = "AUTO"
         self.sound = tuple(self._container.streams.audio)
@@ -134,13 +134,13 @@ class StreamReader(Reader):
 
     def __iter__(self) -> Iterator[Frame | Any]:
         """See `Reader`."""
-        unit = self.info.time_base  # on its grid, so that no two frames fall together
+        unit = self.info.time_base  # stay on its grid, so that no two timestamps coincide
         begin = (self._origin + self._start) // unit * unit
         end = None if self._end is None else self._origin + self._end
         if self._start:
             self._container.seek(int(begin * 1_000_000))
         last: Fraction | None = None
-        held: Frame | None = None  # what is still shown when the part begins
+        held: Frame | None = None  # the frame on display when the selected part begins
         for packet in self._packets():
             if packet.stream.type == "audio":
                 time = None if packet.pts is None else packet.pts * packet.time_base
@@ -154,7 +154,7 @@ class StreamReader(Reader):
             for picture in self._decode(packet):
                 time = self._time(picture, last)
                 if last is not None and time <= last:
-                    self._report("a frame has the time of the one before")
+                    self._report("a frame's timestamp does not increase")
                     continue
                 last = time
                 if end is not None and time >= end:
@@ -173,7 +173,7 @@ class StreamReader(Reader):
             yield held
 
     def _late_sound(self, end: Fraction) -> bool:
-        """Whether sound from before the end may still lie behind in the file: for a second."""
+        """Tell whether sound from before `end` may still follow, up to a second later."""
         return bool(self.sound) and self._reached < end + 1
 
     def _packets(self) -> Iterator[Any]:
@@ -188,7 +188,7 @@ class StreamReader(Reader):
                 return
             except av.FFmpegError as error:
                 errors += 1
-                self._report(f"a part can't be read: {error.strerror}")
+                self._report(f"a packet can't be read: {error.strerror}")
                 continue
             errors = 0
             if packet.dts is not None:
@@ -200,17 +200,17 @@ class StreamReader(Reader):
         try:
             pictures = packet.decode()
         except av.FFmpegError as error:
-            self._report(f"a frame is broken: {error.strerror}")
+            self._report(f"a frame is damaged: {error.strerror}")
             return
         for picture in pictures:
             if picture.is_corrupt:
-                self._report("a frame is broken")
+                self._report("a frame is damaged")
             else:
                 yield picture
 
     def _time(self, picture: Any, last: Fraction | None) -> Fraction:
         stamp, other = picture.pts, picture.dts
-        if self._container.format.name == "avi":  # it knows the order of decoding alone
+        if self._container.format.name == "avi":  # AVI stores decoding timestamps only
             stamp, other = other, stamp
         stamp = other if stamp is None else stamp
         if stamp is not None:
@@ -248,7 +248,7 @@ class StreamReader(Reader):
 
 
 class AnimationReader(Reader):
-    """GIF and WebP, by Pillow."""
+    """Reads GIF and WebP with Pillow."""
 
     def __init__(self, path: Path, start: float, end: float | None, size: Size) -> None:
         super().__init__(path, start, end, size)
@@ -258,7 +258,7 @@ class AnimationReader(Reader):
             raise InputError(f"can't read {path} as an animation: {error}") from error
         count = getattr(self._image, "n_frames", 1)
         duration = self._image.info.get("duration") or 100
-        # GIF's loop is how often it is repeated, FFmpeg's too; without one it is played once.
+        # GIF's loop counts repetitions, as FFmpeg's does; without one, it plays once.
         loops = self._image.info.get("loop", -1 if self._image.format == "GIF" else 0)
         self.info = VideoInfo(
             rate=Fraction(1000, round(duration)), time_base=Fraction(1, 1000), full_range=False,
@@ -279,7 +279,7 @@ class AnimationReader(Reader):
             except StopIteration:
                 return
             except (OSError, SyntaxError, ValueError) as error:
-                self._report(f"the animation is broken from here: {error}")
+                self._report(f"the rest of the animation is damaged: {error}")
                 return
             duration = Fraction(round(image.info.get("duration") or 100), 1000)
             if time + duration > self._start:
@@ -298,14 +298,14 @@ class AnimationReader(Reader):
 
 
 def sws_matrix(matrix: int) -> int:
-    """FFmpeg's scaler numbers some matrices in its own way."""
+    """Translate a color matrix (AVCOL_SPC) to the numbering of FFmpeg's scaler (SWS_CS)."""
     return {_BT709: _SWS_709, 9: _SWS_2020, 10: _SWS_2020, 7: 7, 4: 4}.get(matrix, _SWS_601)
 
 
 def at_rate(frames: Reader, rate: Fraction | None) -> Iterator[Frame | Any]:
-    """Leave frames out or show them again, so that there is one at every 1 / `rate` seconds.
+    """Drop or repeat frames, so that there is one every 1 / `rate` seconds.
 
-    Packets of sound pass through. A frame that is never shown is not given.
+    Packets of sound pass through unchanged.
     """
     if rate is None:
         yield from frames
@@ -328,7 +328,7 @@ def at_rate(frames: Reader, rate: Fraction | None) -> Iterator[Frame | Any]:
 
 
 def _orientation(picture: Any) -> tuple[bool, bool, bool]:
-    """Whether a frame is shown transposed, and then flipped along x and y."""
+    """Tell whether to transpose a frame, and then whether to flip it along x and y."""
     import numpy as np
 
     data = picture.side_data.get("DISPLAYMATRIX")

@@ -1,8 +1,9 @@
-"""Against flicker: what belongs to the scene stays with it from frame to frame.
+"""Temporal consistency: keep the style attached to the scene from frame to frame.
 
-Three things do it. The whole picture's moments, by which the network normalizes, follow the
-scene slowly. The noise is the same for all frames. And a restyled frame is mostly the one before,
-moved along the scene's motion, where the motion explains what is seen. A cut ends all that.
+Three measures reduce flicker. The moments by which the network normalizes are smoothed over the
+frames of a scene. The noise is the same for all frames. And where the estimated motion explains a
+frame, the restyled frame is mostly the previous one, warped along that motion. A cut resets all
+three.
 """
 
 from __future__ import annotations
@@ -17,22 +18,22 @@ from torch import Tensor, nn
 from clipmamba.errors import InputError
 from clipmamba.nn import PictureMoments
 
-_FOLLOW = 0.2  # how much of a new frame's moments enters those of the scene
-_FLOW_SIDE = 512  # pixels of the long side that motion is searched at
-_TOLERANCE = 0.18  # difference of brightness at which motion explains a place no longer
-_CUT = 0.35  # a smaller part of a frame explained: another scene
+_FOLLOW = 0.2  # weight of a new frame's moments in those of the scene
+_FLOW_SIDE = 512  # longest side for motion estimation, in pixels
+_TOLERANCE = 0.18  # difference in brightness beyond which the motion is not trusted
+_CUT = 0.35  # mean trust below which a frame starts a new scene
 
 
 class SceneMoments(PictureMoments):
     """Variance and mean of every norm, smoothed over the frames of a scene."""
 
     def of(self, norm: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Move what `norm` found so far towards what it finds in (B, C, H, W)."""
+        """Update and return the moments of `norm` with its input x, (B, C, H, W)."""
         self.follow({norm: PictureMoments().of(norm, x)})
         return self[norm]
 
     def follow(self, found: dict[nn.Module, tuple[Tensor, Tensor]]) -> None:
-        """Move towards the moments of another frame."""
+        """Move the scene's moments toward those of a new frame."""
         for norm, now in found.items():
             if norm in self:
                 (variance, mean), (new_variance, new_mean) = self[norm], now
@@ -41,10 +42,10 @@ class SceneMoments(PictureMoments):
 
 
 class SceneNetwork:
-    """A stylizer that remembers the scene; it shares the weights of the one it is given.
+    """A stylizer with memory of the scene; it shares the weights of the network it wraps.
 
     Args:
-        network_for: Gives the network for a longest side in pixels and a size of strokes.
+        network_for: Returns the network for a longest side in pixels and a stroke size.
     """
 
     def __init__(self, network_for: Callable[[int, float], Any]) -> None:
@@ -54,12 +55,12 @@ class SceneNetwork:
         self._frame: PictureMoments | None = None
 
     def sees(self, side: int, stroke: float = 1.0) -> SceneNetwork:
-        """Itself, for pictures of a longest side in pixels."""
+        """Prepare for pictures with this longest side, in pixels; return the network itself."""
         self._network = self._network_for(side, stroke)
         return self
 
     def __getattr__(self, name: str) -> Any:
-        """Everything else is the network's own."""
+        """Look up everything else on the wrapped network."""
         return getattr(self._network, name)
 
     def begin(self) -> None:
@@ -69,13 +70,13 @@ class SceneNetwork:
     def __call__(
         self, photo: Tensor, style: Tensor, noise: Tensor, whole: PictureMoments | None = None
     ) -> Tensor:
-        """As the network's, with the scene's moments.
+        """Run the network with the scene's moments.
 
         Args:
             photo: See the stylizer.
             style: See the stylizer.
             noise: See the stylizer.
-            whole: Of the frame that `photo` is a tile of; the tiles of a frame share it.
+            whole: Moments of the whole frame if `photo` is one of its tiles.
         """
         if whole is not None and whole is not self._frame:
             self.scene.follow(whole)
@@ -85,21 +86,21 @@ class SceneNetwork:
 
 
 class Motion:
-    """Where each place of a frame was in the frame before, and how sure that is.
+    """Backward optical flow from a frame to the previous one, and its confidence.
 
     Args:
-        before: R, G and B, (H, W, 3) uint8.
-        now: The same shape.
+        before: The previous frame, RGB, (H, W, 3) uint8.
+        now: The current frame, of the same shape.
 
     Attributes:
-        trust: (H, W, 1) in [0, 1]: how well the motion explains what is seen.
+        trust: Confidence in the flow, (H, W, 1) in [0, 1].
     """
 
     def __init__(self, before: NDArray[np.uint8], now: NDArray[np.uint8]) -> None:
         cv2 = import_cv2()
         height, width = now.shape[:2]
         scale = min(1.0, _FLOW_SIDE / max(height, width))
-        # The search works on patches of 8 pixels and wants a few of them.
+        # The search works on patches of 8 pixels and needs a few of them.
         size = max(32, round(width * scale)), max(32, round(height * scale))
         gray = [
             cv2.resize(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), size, interpolation=cv2.INTER_AREA)
@@ -118,11 +119,11 @@ class Motion:
 
     @property
     def is_cut(self) -> bool:
-        """Whether the two frames show different scenes."""
+        """True if the two frames show different scenes."""
         return bool(self.trust.mean() < _CUT)
 
     def carry(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Move (H, W, C) of the frame before to where it is now."""
+        """Warp values of the previous frame, (H, W, C), to the current one."""
         cv2 = import_cv2()
         moved: NDArray[np.float32] = cv2.remap(
             values, *self._from, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
@@ -134,7 +135,7 @@ class Steadier:
     """Carries each restyled frame of a scene over to the next.
 
     Args:
-        steady: The part of a place that is carried over, in [0, 1).
+        steady: Share that is carried over, in [0, 1).
     """
 
     def __init__(self, steady: float) -> None:
@@ -144,10 +145,10 @@ class Steadier:
         self._motion: Motion | None = None
 
     def look(self, photo: NDArray[np.uint8]) -> bool:
-        """See the next frame, (H, W, 3).
+        """Estimate the motion to the next frame, (H, W, 3) uint8.
 
         Returns:
-            Whether it goes on with the scene of the one before.
+            True if it continues the scene of the previous frame.
         """
         before, self._photo, self._motion = self._photo, photo, None
         if before is not None and before.shape == photo.shape:
@@ -156,10 +157,10 @@ class Steadier:
         return self._motion is not None
 
     def hold(self, restyled: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Make the restyled frame hold still.
+        """Blend the restyled frame with the warped previous one.
 
         Args:
-            restyled: Of the frame last looked at, (H, W, 3) in [0, 1].
+            restyled: The restyled version of the frame last looked at, (H, W, 3) in [0, 1].
 
         Returns:
             The same shape and range.
@@ -173,10 +174,10 @@ class Steadier:
 
 
 def import_cv2() -> Any:
-    """OpenCV, for the motion.
+    """Import OpenCV, which estimates the motion.
 
     Raises:
-        InputError: It is not installed.
+        InputError: OpenCV is not installed.
     """
     try:
         import cv2

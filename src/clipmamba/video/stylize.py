@@ -1,4 +1,4 @@
-"""A video through the one line from photo to picture, frame by frame."""
+"""Restyle videos frame by frame."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from clipmamba.devices import check_device
 from clipmamba.errors import InputError
 from clipmamba.files import check_place, reason, write_whole
-from clipmamba.pipelines.devices import check_device
 from clipmamba.pipelines.options import StylizeOptions
 from clipmamba.pipelines.pipeline import StylizePipeline
 from clipmamba.styles.request import StyleRequest
@@ -33,13 +33,13 @@ _STYLE_OPTIONS = ("style_image", "style", "avoid", "source", "templates")
 
 @dataclass(frozen=True)
 class VideoReport:
-    """What was done.
+    """The result of `stylize_video`.
 
     Attributes:
         output: The file written.
-        frames: Frames in it.
-        broken: Frames of the source that could not be read.
-        size: Width and height of the frames.
+        frames: Number of frames in it.
+        broken: Number of frames of the source that could not be decoded.
+        size: Width and height of the frames, in pixels.
     """
 
     output: Path
@@ -64,27 +64,29 @@ def stylize_video(
 
         stylize_video("cat.mp4", "cat-ukiyo-e.mp4", "ukiyo-e", max_size=640)
 
-    Sound is copied, and frames keep their time stamps. If the work is interrupted (Ctrl-C), the
-    frames made so far become the result, and the interruption goes on to the caller.
+    Sound is copied, and frames keep their timestamps. On an interruption (Ctrl-C), the frames made
+    so far become the result, and the exception is raised again.
 
     Args:
-        video: The source.
-        output: .mp4, .m4v, .mov, .mkv, .webm, .gif or .webp; appears when it is whole.
-        text: Words for the style, or several to mix; "ukiyo-e:0.7" carries a weight.
+        video: The source file.
+        output: The result, .mp4, .m4v, .mov, .mkv, .webm, .gif or .webp; it appears when it is
+            complete.
+        text: A prompt, or several to mix; "ukiyo-e:0.7" carries a weight.
         pipeline: A loaded pipeline to use; it is not changed.
-        device: Where to compute, without a ``pipeline``.
-        model: A folder with a pipeline, without a ``pipeline``; None for the default weights.
+        device: Where to compute, if no ``pipeline`` is given.
+        model: Folder or Hub name of a saved pipeline, if no ``pipeline`` is given; None for the
+            default weights.
         overwrite: Whether ``output`` may be replaced.
-        callback: Called with the frames done and about how many there are (None: unknown).
-        options: The fields of `VideoOptions` (start, end, fps, steady, codec, quality, sound); of
+        callback: Called with the number of frames done and the estimated total (None if unknown).
+        options: Fields of `VideoOptions` (start, end, fps, steady, codec, quality, sound) and of
             `StylizeOptions` except variants (strength, preserve_color, stroke, detail, grain,
-            max_size, tile, seed); and style_image, style, avoid, source and templates as `stylize`
-            has them.
+            max_size, tile, seed); and style_image, style, avoid, source and templates as in
+            `stylize`.
 
     Raises:
         InputError: An option or a file can't be used, or a package is missing.
         WeightsError: Weights are missing or damaged.
-        TypeError: There is no such option.
+        TypeError: An option is unknown.
     """
     names = {field.name for field in fields(VideoOptions)}
     chosen = VideoOptions(**{name: options.pop(name) for name in names & options.keys()})
@@ -127,7 +129,7 @@ def _write_frames(
     callback: Callable[[int, int | None], None] | None,
     total: int | None,
 ) -> BaseException | None:
-    """Write all frames, or those up to an interruption, which is handed back."""
+    """Write the frames up to the end or an interruption; return the interruption, if any."""
     interruption = None
     try:
         try:
@@ -149,12 +151,12 @@ def _write_frames(
 
 
 class FramePainter:
-    """Restyles the frames of a video one after the other, so that nothing flickers.
+    """Restyles the frames of a video in order, without flicker.
 
     Args:
         pipeline: The pipeline; it is not changed.
-        words: The style, as `StylizePipeline.encode_style` takes it.
-        look: How it is laid over.
+        words: The style, as keywords of `StylizePipeline.encode_style`.
+        look: Strength and the other options.
         steady: See `VideoOptions`.
     """
 
@@ -177,7 +179,7 @@ class FramePainter:
         self._last: tuple[NDArray[np.uint8], NDArray[np.uint8]] | None = None
 
     def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Restyle the next frame, (H, W, 3); one like the last gets the last's result."""
+        """Restyle the next frame, (H, W, 3) uint8; a repeated frame gets the same result."""
         import numpy as np
 
         if self._last is not None and np.array_equal(self._last[0], pixels):
@@ -189,7 +191,7 @@ class FramePainter:
         restyled = self._restyle(pixels)
         if self._steadier is not None:
             restyled = self._steadier.hold(restyled)
-        # After it, so that what is carried over is the style alone, never the photo.
+        # Strength comes last, so that only the style is carried over, never the photo.
         photo = pixels.astype(np.float32) / 255
         restyled = np.clip(photo + self._strength * (restyled - photo), 0, 1)
         result = np.round(restyled * 255).astype(np.uint8)
@@ -197,7 +199,7 @@ class FramePainter:
         return result
 
     def _restyle(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """The one line from photo to picture, at full strength."""
+        """Restyle one frame at full strength."""
         import numpy as np
 
         photo = pixels.astype(np.float32) / 255
@@ -210,13 +212,13 @@ class FramePainter:
 def check_video_output(
     output: str | os.PathLike[str], options: VideoOptions, *, overwrite: bool = False
 ) -> Path:
-    """Say now, before the work, whether a video could be written there.
+    """Check that a video could be written, before any work.
 
     Returns:
         The path.
 
     Raises:
-        InputError: It could not; the message says why.
+        InputError: It can't be written.
     """
     import_av()
     path = Path(output)

@@ -14,22 +14,22 @@ from clipmamba.video.options import VideoOptions
 from clipmamba.video.read import sws_matrix
 
 _ENCODERS_TAG = ("encoder", "major_brand", "minor_version", "compatible_brands")
-_GIF_COLORS = 255  # and one for what is transparent
+_GIF_COLORS = 255  # plus one for transparency
 
 
 class Writer:
     """Encodes frames and copies sound into a file.
 
     Args:
-        path: The result, for messages; its extension chooses the kind of file.
-        part: Where it is written until it is whole.
-        info: Of the source.
-        options: Codec, quality, rate, sound.
-        sound: Streams whose packets will be copied.
+        path: The result, for messages; its extension chooses the container.
+        part: The temporary file to write.
+        info: Properties of the source.
+        options: Codec, quality, frame rate, sound.
+        sound: Audio streams whose packets will be copied.
 
     Attributes:
-        frames: How many were written.
-        size: Width and height of the last one.
+        frames: Number of frames written.
+        size: Width and height of the last frame, in pixels.
 
     Raises:
         InputError: The file can't be written or can't hold the sound.
@@ -54,7 +54,7 @@ class Writer:
         self._part = part
         self._templates = sound if options.sound and self._encoding is not None else ()
         self._container: Any = None
-        self._waiting: list[Any] = []  # sound from before the first frame
+        self._waiting: list[Any] = []  # sound packets from before the first frame
         self._video: Any = None
         self._sound: dict[int, Any] = {}
 
@@ -62,7 +62,7 @@ class Writer:
         """Encode a frame.
 
         Raises:
-            InputError: The encoder or the disk refuses it.
+            InputError: The frame can't be encoded or written.
         """
         av = import_av()
         try:
@@ -92,14 +92,14 @@ class Writer:
         self._container.mux(packet)
 
     def finish(self) -> None:
-        """Write what the encoder holds back, and close the file.
+        """Flush the encoder and close the file.
 
         Raises:
-            InputError: The disk is full, or there was no frame.
+            InputError: The file can't be written, or there were no frames.
         """
         av = import_av()
         if self._container is None:
-            raise InputError(f"there is no frame to write to {self.path}")
+            raise InputError(f"there are no frames to write to {self.path}")
         try:
             self._container.mux(self._video.encode(None))
             self._container.close()
@@ -146,7 +146,7 @@ class Writer:
             self._video.codec_context.sample_aspect_ratio = frame.pixel_aspect
             self._tag(self._video.codec_context)
             if codec.encoder == "libx265" and self._kind != ".mkv":
-                self._video.codec_context.codec_tag = "hvc1"  # which Apple's players want
+                self._video.codec_context.codec_tag = "hvc1"  # needed by Apple's players
         self._video.width, self._video.height = width, height
         self._video.codec_context.time_base = self._time_base
         for template in self._templates:
@@ -163,18 +163,18 @@ class Writer:
         except (av.FFmpegError, ValueError) as error:
             raise InputError(
                 f"{self._kind} can't hold the sound ({template.codec_context.name}); write "
-                "an .mkv, or leave the sound out (--no-sound)"
+                "an .mkv file, or leave the sound out (--no-sound)"
             ) from error
 
     def _tag(self, codec: Any) -> None:
-        """Say how the encoded pixels are to be understood: as the source's."""
+        """Set the color tags to those of the source."""
         info = self._info
         codec.color_primaries, codec.color_trc = info.primaries, info.transfer
         if codec.pix_fmt == "yuv420p":
             codec.colorspace, codec.color_range = info.matrix, 2 if info.full_range else 1
 
     def _picture(self, frame: Frame) -> Any:
-        """A frame in the encoder's layout."""
+        """Convert a frame to the encoder's pixel format."""
         import numpy as np
 
         av = import_av()
@@ -185,7 +185,7 @@ class Writer:
             full = np.full(pixels.shape[:2], 255, np.uint8) if opacity is None else opacity
             values = np.concatenate([pixels[..., ::-1], full[..., None]], axis=2)
             return av.VideoFrame.from_ndarray(np.ascontiguousarray(values), format="bgra")
-        if opacity is not None:  # on white
+        if opacity is not None:  # composite on white
             part = opacity[..., None].astype(np.float32) / 255
             pixels = np.round(255 + (pixels.astype(np.float32) - 255) * part).astype(np.uint8)
         height, width = pixels.shape[:2]
@@ -200,7 +200,7 @@ class Writer:
 
 
 def _with_palette(pixels: Any, opacity: Any) -> tuple[Any, Any]:
-    """Indices (H, W) and a palette (256, 4) of A, R, G, B."""
+    """Quantize to indices (H, W) and an ARGB palette (256, 4)."""
     import numpy as np
 
     image = Image.fromarray(pixels).quantize(_GIF_COLORS, Image.Quantize.MEDIANCUT)

@@ -13,7 +13,7 @@ from torch import nn
 from clipmamba.clip import Clip
 from clipmamba.losses.vgg import VggFeatures
 from clipmamba.models.second_design import SecondConfig, SecondStylizer
-from clipmamba.train.pictures import Picture, read_pictures, set_aside
+from clipmamba.train.pictures import Picture, draw_by_look, read_pictures, set_aside
 from clipmamba.train.stylizer.pairs import SIZE, StyleEntry, write_store
 from clipmamba.train.stylizer.prepared import Prepared, prepare
 from clipmamba.train.stylizer.task import StylizerTask
@@ -73,9 +73,10 @@ def prepared_folder(
     styles = [StyleEntry(name, (name,), "", name) for name in ("mosaic", "woodcut")]
     make_store(folder / "painters", 1, styles)
     pictures = read_pictures(data)
-    aside = [picture for picture in pictures if set_aside(picture)]
-    prepare(data, [p for p in pictures if p not in aside], clip, folder, 8, 0)
-    prepare(data, aside, clip, folder / "validation", 8, 0)
+    for aside, output in ((False, folder), (True, folder / "validation")):
+        some = [picture for picture in pictures if set_aside(picture) == aside]
+        drawn = draw_by_look([picture for picture in some if picture.kind == "style"], 8, 0)
+        prepare(data, drawn, [p for p in some if p.kind == "photo"], clip, output)
     return folder
 
 

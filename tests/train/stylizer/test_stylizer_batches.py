@@ -2,20 +2,30 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from clipmamba.clip import Clip
 from clipmamba.errors import InputError
+from clipmamba.styles import Style, StylePrior
+from clipmamba.train.mini.looks import look_words
+from clipmamba.train.pictures import chosen_by_look, read_pictures
+from clipmamba.train.stylizer import batches
 from clipmamba.train.stylizer.batches import StylizerBatches
-from clipmamba.train.stylizer.prepared import Prepared
+from clipmamba.train.stylizer.prepared import Prepared, prepare
 
 SHAPES = {
     "photo": (6, 3, 64, 64), "style": (6, 16), "stroke": (6,), "picture": (4, 3, 256, 256),
     "result": (2, 3, 64, 64), "seed": (), "weights": (2,), "others": (63, 16), "source": (16,),
 }  # fmt: skip
+
+PIXELS = {side: np.zeros((side, side, 3), np.uint8) for side in (64, 256)}
 
 
 @pytest.fixture
@@ -90,7 +100,7 @@ def test_small_and_large_crops_take_the_same_time_in_the_end(make):
 def test_points_are_those_of_the_pictures(make, prepared: Prepared):
     for step in range(5):
         batch = make().batch(step, 0, 1)
-        cosine = batch["style"] @ prepared.points.float().flatten(0, 1).T
+        cosine = batch["style"] @ prepared.points.flatten(0, 1).T
         painted = batch["style"] @ prepared.painted.T
         assert (cosine[:4].amax(1) > 0.95).all()
         assert (painted[4:].amax(1) > 0.95).all()
@@ -124,9 +134,9 @@ def test_what_can_not_be_drawn_is_refused_at_once(make, data, prepared, tmp_path
             make(sides=sides)
     arguments = {"batch": 6, "sides": (64,), "strokes": (0.5, 5.0), "exact": 2, "seed": 3}
     without = dataclasses.replace(prepared, painters=None)
-    with pytest.raises(InputError, match="--exact wants painters' pairs"):
+    with pytest.raises(InputError, match="--exact needs exact pairs"):
         StylizerBatches(data, without, **arguments)
-    with pytest.raises(InputError, match=r"lacks 18 prepared pictures, .*png"):
+    with pytest.raises(InputError, match=r"lacks 18 prepared pictures, such as .*png"):
         StylizerBatches(tmp_path, prepared, **arguments)
 
 
@@ -153,3 +163,116 @@ def test_some_points_are_means_of_pictures_of_one_look(data: Path, prepared: Pre
         .logical_or(points[:, 2:].norm(dim=1) < 0.2)
         .all()
     )  # those of no look stay alone
+
+
+def test_words_for_a_look_ask_for_its_pictures_and_those_for_a_painter_for_its_results(
+    data: Path, prepared: Prepared, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(batches, "WORDS", 1.0)
+    monkeypatch.setattr(batches, "BLUR", 0.0)
+    looks = torch.arange(len(prepared.styles)) % 3 - 1  # the first look has no words
+    meant = torch.tensor([1, 1, -1, -2])
+    words = F.normalize(torch.randn(4, 16, generator=torch.Generator().manual_seed(0)), dim=1)
+    spoken = dataclasses.replace(prepared, looks=looks, words=words, meant=meant)
+    source = StylizerBatches(data, spoken, 6, (64,), (1.0, 1.0), 2, 3)
+    seen = set()
+    for step in range(30):
+        for point in source.batch(step, 0, 1)["style"]:
+            seen.add(next((row for row in range(4) if torch.allclose(point, words[row])), None))
+    assert seen == {0, 1, 2, 3, None}
+    points = torch.cat([source.batch(step, 0, 1)["style"][-2:] for step in range(30)])
+    assert torch.cdist(points, words[2:]).amin(1).max() < 1e-3
+
+
+def test_words_lie_where_the_prior_says(
+    data: Path, prepared_folder: Path, tiny_clip_folder: Path, tmp_path: Path
+):
+    pictures = read_pictures(data)
+    drawn = [(picture, "mosaic") for picture in pictures if picture.kind == "style"][:3]
+    photos = [picture for picture in pictures if picture.kind == "photo"]
+    clip = Clip.from_pretrained(str(tiny_clip_folder))
+    generator = torch.Generator().manual_seed(0)
+    rows = [F.normalize(torch.randn(40, 16, generator=generator), dim=1) for _ in range(2)]
+    prior = StylePrior.fit(*rows, rank=0, clip_name=clip.name)
+    shutil.copytree(prepared_folder / "painters", tmp_path / "painters")
+    prepare(data, drawn, photos, clip, tmp_path, prior)
+    made = Prepared.load(tmp_path)
+    assert made.meant.unique().tolist() == [-2, -1, 0]  # the painters of mosaics and woodcuts
+    names = look_words("mosaic")
+    assert len(names) > 3
+    expected = torch.stack([Style.text(name, clip, prior).embedding for name in names])
+    torch.testing.assert_close(made.words[made.meant == 0], expected, rtol=0, atol=1e-3)
+
+
+def test_a_list_chooses_the_pictures(data: Path, tmp_path: Path):
+    styles = [picture for picture in read_pictures(data) if picture.kind == "style"]
+    learned, held_out = styles[:3], "nowhere.png"
+    rows = [("a look", learned[0].path.name), ("another", learned[2].path.name), ("x", held_out)]
+    listed = tmp_path / "chosen.csv"
+    listed.write_text("look,file\n" + "".join(f"{look},style/{name}\n" for look, name in rows))
+    chosen = chosen_by_look(learned, listed)
+    assert chosen == [(learned[0], "a look"), (learned[2], "another")]
+    listed.write_text("look,file\nx,nowhere.png\n")
+    with pytest.raises(InputError, match="no picture that may be trained on"):
+        chosen_by_look(learned, listed)
+    listed.write_text("file\n1.png\n")
+    with pytest.raises(InputError, match="needs the columns look, file"):
+        chosen_by_look(learned, listed)
+
+
+def test_the_number_of_styles_grows(data: Path, prepared: Prepared, monkeypatch):
+    """A style's point is the axis of its row, so that the points say which styles were drawn."""
+    monkeypatch.setattr(batches, "FIRST", 2)
+    monkeypatch.setattr(batches, "BLUR", 0.0)
+    monkeypatch.setattr(batches, "MIXED", 0.0)
+    points = torch.eye(16)[:8][:, None].expand(-1, 2, -1)
+    looks = torch.tensor([0, 0, 0, 0, 1, 1, 2, -1])
+    grown = dataclasses.replace(prepared, points=points, looks=looks)
+    source = StylizerBatches(data, grown, 8, (64,), (1.0, 1.0), 0, 3, double_every=20)
+
+    def seen(steps: range) -> set[int]:
+        drawn = torch.cat([source.batch(step, 0, 1)["style"] for step in steps])
+        return set(drawn.argmax(1).tolist())
+
+    first, later = seen(range(3)), seen(range(20, 23))
+    assert len(first) == 2
+    assert len(later) == 4
+    assert first < later
+    assert len({looks[row].item() for row in later}) == 4  # one of each look comes first
+    assert seen(range(100, 130)) == set(range(8))
+
+
+def test_exact_pairs_are_those_of_the_named_painters(
+    make, prepared: Prepared, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(batches, "BLUR", 0.0)
+    store = prepared.painters
+    assert [style.name for style in store.styles] == ["mosaic", "woodcut"]
+    for painters, numbers in ((("woodcut",), {1}), ((), {0, 1}), (("mosaic", "woodcut"), {0, 1})):
+        source = make(painters=painters)
+        points = torch.cat([source.batch(step, 0, 1)["style"][4:] for step in range(15)])
+        rows = torch.cdist(points, prepared.painted).argmin(1)
+        assert {int(store.numbers[row]) for row in rows} == numbers
+    with pytest.raises(InputError, match="no exact pairs by 'etching'; the painters are mosaic"):
+        make(painters=("etching",))
+
+
+def test_words_for_a_look_have_its_first_picture_as_their_target(
+    data: Path, prepared: Prepared, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(batches, "WORDS", 1.0)
+    opened = []
+    monkeypatch.setattr(
+        batches, "_crop", lambda path, side, *_: opened.append(path) or PIXELS[side]
+    )
+    count = len(prepared.styles)
+    words = F.normalize(torch.randn(3, 16, generator=torch.Generator().manual_seed(0)), dim=1)
+    spoken = dataclasses.replace(
+        prepared, looks=torch.arange(count) % 2, words=words, meant=torch.tensor([0, 0, 1])
+    )
+    for double_every in (0, 500):
+        source = StylizerBatches(data, spoken, 4, (64,), (1.0, 1.0), 0, 3, double_every)
+        for step in range(10):
+            source.batch(step, 0, 1)
+    shown = {path for path in opened if path.name in {Path(n).name for n in prepared.styles}}
+    assert shown == {data / prepared.styles[0], data / prepared.styles[1]}

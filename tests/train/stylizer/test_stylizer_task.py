@@ -215,7 +215,7 @@ def test_a_loss_that_needs_a_missing_network_is_refused(stylizer: SecondStylizer
 
 
 def test_a_weight_of_an_unknown_loss_is_refused():
-    with pytest.raises(InputError, match="no loss is called 'colour'"):
+    with pytest.raises(InputError, match="there is no loss named 'colour'"):
         select_terms(TERMS, {"pixel": 1.0, "colour": 1.0}, ())
 
 

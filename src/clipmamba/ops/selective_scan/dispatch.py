@@ -1,4 +1,4 @@
-"""Which backend runs a call, and why."""
+"""Selection of the backend for a call."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ BACKENDS = {
         reference.BACKEND,
     )
 }
-"""Every backend, best first: `auto` takes the first that supports the call."""
+"""All backends, best first: `auto` picks the first that supports the call."""
 
 _AUTO = "auto"
 _chosen: ContextVar[str | None] = ContextVar("clipmamba_scan_backend", default=None)
@@ -49,10 +49,10 @@ _chosen: ContextVar[str | None] = ContextVar("clipmamba_scan_backend", default=N
 
 @dataclass(frozen=True)
 class BackendStatus:
-    """One line of the backend table.
+    """A row of the backend table.
 
     Attributes:
-        name: what `backend=` and CLIPMAMBA_BACKEND take.
+        name: its name, for `backend=` and CLIPMAMBA_BACKEND.
         available: whether it can run on this machine.
         reason: why, or why not.
     """
@@ -63,7 +63,7 @@ class BackendStatus:
 
 
 def backend_table() -> list[BackendStatus]:
-    """Every scan backend in the order in which `auto` tries them, with the reason."""
+    """List all scan backends in the order in which `auto` tries them, with the reason."""
     return [BackendStatus(b.name, *b.available()) for b in BACKENDS.values()]
 
 
@@ -72,7 +72,7 @@ def scan_backend(name: str) -> Iterator[None]:
     """Run every scan inside the block with this backend, unless a call names its own.
 
     Args:
-        name: "auto" or a backend's name. It goes before the variable CLIPMAMBA_BACKEND.
+        name: "auto" or a backend's name. It overrides the variable CLIPMAMBA_BACKEND.
 
     Raises:
         InputError: no backend has this name.
@@ -95,12 +95,12 @@ def _check_name(name: str, where: str) -> None:
 
 
 def choose(call: ScanCall, name: str = _AUTO) -> Backend:
-    """The backend for a call.
+    """Choose the backend for a call.
 
     Args:
-        call: the facts of the call.
-        name: "auto" or a backend's name. "auto" gives way to `scan_backend`, then to the variable
-            CLIPMAMBA_BACKEND, and else takes the first backend that supports the call.
+        call: the call.
+        name: "auto" or a backend's name. "auto" uses the choice of `scan_backend`, else of the
+            variable CLIPMAMBA_BACKEND, else the first backend that supports the call.
 
     Raises:
         InputError: no backend has this name.
@@ -114,7 +114,7 @@ def choose(call: ScanCall, name: str = _AUTO) -> Backend:
         name = chosen
     _check_name(name, where)
     if name == _AUTO:
-        # supports() first: it is cheap, while a probe may import a package.
+        # supports() first, since it is cheap, while a probe may import a package.
         return next(b for b in BACKENDS.values() if b.supports(call)[0] and b.available()[0])
     backend = BACKENDS[name]
     for verdict in (backend.available, lambda: backend.supports(call)):
@@ -127,10 +127,10 @@ def choose(call: ScanCall, name: str = _AUTO) -> Backend:
 
 
 def ordinary_backend(device: torch.device) -> str:
-    """Name of the backend that runs an ordinary call on this device: float32, no gradients.
+    """Name the backend that runs an ordinary call on this device: float32, without gradients.
 
     Raises:
-        BackendError: CLIPMAMBA_BACKEND names one that can't.
+        BackendError: CLIPMAMBA_BACKEND names one that can't run it.
     """
     call = ScanCall(
         device=device,

@@ -1,4 +1,4 @@
-"""What a call of the scan looks like to a backend, and what a backend must offer."""
+"""The interface between calls of the scan and its backends."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from clipmamba.errors import InputError
 from .watch import has_tangents
 
 DIRECTIONS = 4
-"""In which a picture is scanned: its groups."""
+"""Number of directions in which a picture is scanned; they are its groups."""
 
 Verdict = tuple[bool, str]
-"""Yes or no, with the reason."""
+"""Whether it is possible, and the reason."""
 
 
 class ScanCall(NamedTuple):
-    """The facts about one call that decide which backend can run it.
+    """The properties of a call that decide which backend can run it.
 
     Attributes:
-        device: where the tensors are.
-        dtypes: element types of u, delta, B, C and, if given, z.
+        device: device of the tensors.
+        dtypes: dtypes of u, delta, B, C and, if given, z.
         batch: B. channels: D. states: N. groups: G. length: L.
-        needs_grad: a gradient of any input will be wanted.
-        last_state_grad: the last state is returned and a gradient may come back through it.
-        initial_state: the scan does not start from zeros.
-        forward_mode: an input carries a tangent, so a forward-mode derivative is wanted.
-        inputs: the tensors themselves, for their strides; none where a call is only asked about.
+        needs_grad: whether a gradient of any input is needed.
+        last_state_grad: whether a gradient may flow through a returned last state.
+        initial_state: whether an initial state is given.
+        forward_mode: whether an input carries a tangent, for a forward-mode derivative.
+        inputs: the tensors themselves, for their strides; None for a hypothetical call.
     """
 
     device: torch.device
@@ -48,9 +48,9 @@ class ScanCall(NamedTuple):
     inputs: ScanInputs | None = None
 
     def reach(self, first_axis: int) -> int:
-        """Elements between the first and the last of any input, over its axes from this one on.
+        """Compute the largest memory span of any input, in elements, over axes from `first_axis`.
 
-        Dense tensors of the same shapes are counted, too: results and copies are such.
+        Dense tensors of the same shapes are included, for results and copies.
         """
         sizes = (self.channels * self.length, self.groups * self.states * self.length)
         dense = max(*sizes, self.channels * self.states) * (1 if first_axis else self.batch)
@@ -62,19 +62,20 @@ class ScanCall(NamedTuple):
 
 
 def reach(tensor: Tensor, first_axis: int = 0) -> int:
-    """Elements of memory between a tensor's first and last, over its axes from this one on."""
+    """Compute a tensor's memory span, in elements, over its axes from `first_axis`."""
     axes = zip(tensor.shape[first_axis:], tensor.stride()[first_axis:], strict=True)
     return sum((size - 1) * stride for size, stride in axes)
 
 
 class ScanInputs(NamedTuple):
-    """What every backend computes with; letters as in `clipmamba.ops.selective_scan`.
+    """The inputs of a scan; letters as in `clipmamba.ops.selective_scan`.
 
-    The one list of a scan's arguments: the operators' schemas are made from it.
+    This is the only list of a scan's arguments: the operators' schemas are made from it.
 
     Attributes:
         u: (B, D, L), or a picture (B, D / 4, H, W) that each of 4 groups reads in its own
-            direction, L = H * W. Floating; float64 is computed in float64, all else in float32.
+            direction, L = H * W. float64 is computed in float64, other floating-point dtypes in
+            float32.
         delta: (B, D, L).
         A: (D, N).
         B: (B, G, N, L).
@@ -101,16 +102,16 @@ class ScanInputs(NamedTuple):
 
     @property
     def tensors(self) -> tuple[Tensor | None, ...]:
-        """All but the flag and the number: what has a gradient."""
+        """The tensors among the inputs, which can have gradients."""
         return self[:-2]
 
     @property
     def picture(self) -> tuple[int, int] | None:
-        """Height and width, where u is a picture."""
+        """Height and width if u is a picture, else None."""
         return (self.u.shape[2], self.u.shape[3]) if self.u.ndim == 4 else None
 
     def resolved(self) -> ScanInputs:
-        """With signs that torch has only noted (x.conj().imag) written out: a pointer has none."""
+        """Resolve lazy negation (x.conj().imag), which a pointer can't represent."""
         noted: dict[str, Any] = {
             name: t.resolve_neg()
             for name, t in zip(TENSORS, self.tensors, strict=True)
@@ -119,7 +120,7 @@ class ScanInputs(NamedTuple):
         return self._replace(**noted) if noted else self
 
     def call(self, last_state: bool) -> ScanCall:
-        """The facts of a call with these inputs that returns the last state or not."""
+        """Describe a call with these inputs; `last_state` tells whether it is returned."""
         needs_grad = torch.is_grad_enabled() and any(
             t is not None and t.requires_grad for t in self.tensors
         )
@@ -146,19 +147,19 @@ TENSORS = ScanInputs._fields[:-2]
 
 
 def check_inputs(inputs: ScanInputs, caller: str) -> None:
-    """Refuse what no backend can run.
+    """Refuse inputs that no backend can run.
 
     Args:
-        inputs: as the caller got them, B and C with groups.
-        caller: name of the public function, for the message.
+        inputs: the inputs, B and C with groups.
+        caller: name of the public function, for messages.
 
     Raises:
-        InputError: shapes that don't fit, complex or integer tensors, several devices.
+        InputError: shapes are inconsistent, tensors complex or integer, or devices differ.
     """
     u, A, B = inputs.u, inputs.A, inputs.B
     if u.ndim not in (3, 4) or A.ndim != 2 or B.ndim != 4 or 0 in u.shape or A.shape[1] == 0:
         raise InputError(
-            f"{caller} wants u (B, D, L), A (D, N) and B (B, N, L) or (B, G, N, L), none of "
+            f"{caller} needs u (B, D, L), A (D, N) and B (B, N, L) or (B, G, N, L), none of "
             f"them empty, not {tuple(u.shape)}, {tuple(A.shape)}, {tuple(B.shape)}"
         )
     batch, groups, states = u.shape[0], B.shape[1], A.shape[1]
@@ -178,55 +179,55 @@ def check_inputs(inputs: ScanInputs, caller: str) -> None:
         if tensor.shape != shape:
             raise InputError(f"{caller}: {name} is {tuple(tensor.shape)}, not {shape}")
         if not tensor.dtype.is_floating_point:
-            raise InputError(f"{caller}: {name} is {tensor.dtype}, not a real floating type")
+            raise InputError(f"{caller}: {name} is {tensor.dtype}, not real floating-point")
         if tensor.device != device:
-            raise InputError(f"{caller}: {name} is on {tensor.device}, u on {device}")
+            raise InputError(f"{caller}: {name} is on {tensor.device}, but u on {device}")
     if channels % groups:
-        raise InputError(f"{caller}: {channels} channels can't be split in {groups} groups")
+        raise InputError(f"{caller}: {channels} channels can't be split into {groups} groups")
     if not 0 <= inputs.least_delta < float("inf"):
         raise InputError(
-            f"{caller}: least_delta must be a number from 0 up, not {inputs.least_delta}"
+            f"{caller}: least_delta must be finite and at least 0, not {inputs.least_delta}"
         )
 
 
 Results = tuple[Tensor, Tensor, Tensor]
-"""out, in u's shape and type; last state (B, D, N); states at chunk starts (B, chunks, N, D)."""
+"""out, of u's shape and dtype; last state (B, D, N); states at chunk starts (B, chunks, N, D)."""
 
 Gradients = dict[str, Tensor | None]
-"""By the names of `TENSORS`, in any floating type."""
+"""Gradients by the names of `TENSORS`, in any floating-point dtype."""
 
 
 class Kernel(Protocol):
-    """A scan with a backward pass of its own; a module is one.
+    """A scan with a backward pass of its own, usually a module.
 
-    Tensors arrive with plain memory behind them, of any strides, and are not to be changed.
+    Tensors are backed by plain memory, with any strides, and must not be changed.
     """
 
     def available(self) -> Verdict:
-        """Can it run on this machine at all?"""
+        """Tell whether it can run on this machine."""
         ...
 
     def supports(self, call: ScanCall) -> Verdict:
-        """Can it run this very call?"""
+        """Tell whether it can run this call."""
         ...
 
     def chunk_count(self, inputs: ScanInputs) -> int:
-        """How many chunk-start states `forward` saves."""
+        """Count the chunk-start states that `forward` saves."""
         ...
 
     def forward(self, inputs: ScanInputs, save_states: bool) -> Results:
-        """Run the scan; no chunks unless save_states."""
+        """Run the scan; chunk-start states are returned only if `save_states`."""
         ...
 
     def backward(
         self, dout: Tensor, dlast: Tensor | None, saved: Tensor, inputs: ScanInputs
     ) -> Gradients:
-        """Gradients from that of out, that of the last state (None: zero) and `forward`'s saved."""
+        """Compute gradients from those of out and last state (None for 0) and the saved states."""
         ...
 
 
 ScanFunction = Callable[[ScanInputs, bool], tuple[Tensor, Tensor]]
-"""Inputs and whether a gradient will be wanted, to out (B, D, L) and last state (B, D, N)."""
+"""Maps inputs, and whether a gradient is needed, to out (B, D, L) and last state (B, D, N)."""
 
 
 @dataclass(frozen=True)
@@ -234,11 +235,11 @@ class Backend:
     """One way to run the scan.
 
     Attributes:
-        name: what users write.
-        available: can it run on this machine at all? Probed once; the reason is kept.
-        supports: can it run this very call?
-        scan: the differentiable scan of sequences on checked inputs.
-        scan_picture: the same of pictures read where they lie; None where it has none.
+        name: the name that users give.
+        available: tells whether it can run on this machine; probed once and cached.
+        supports: tells whether it can run a call.
+        scan: the differentiable scan of sequences, on checked inputs.
+        scan_picture: the same for pictures, read in place; None if not supported.
     """
 
     name: str
@@ -249,24 +250,24 @@ class Backend:
 
 
 def decline(call: ScanCall, device: str, dtypes: frozenset[torch.dtype]) -> str | None:
-    """Why a kernel for these tensors can't run the call, or None: what all kernels have in common.
+    """Give the reason why a kernel can't run a call, or None; the checks common to all kernels.
 
     Args:
-        call: the facts of the call.
-        device: "cpu" or "cuda".
-        dtypes: what u, delta, B, C and z may be.
+        call: the call.
+        device: device type of the kernel, "cpu" or "cuda".
+        dtypes: supported dtypes of u, delta, B, C and z.
     """
     if call.device.type != device:
         return f"the tensors are on {call.device}, not on a {device} device"
     if other := call.dtypes - dtypes:
-        takes, given = (", ".join(sorted(_name(t) for t in some)) for some in (dtypes, other))
+        takes, given = (", ".join(sorted(_name(t) for t in types)) for types in (dtypes, other))
         return f"takes {takes}, not {given}"
     return no_tangents(call)
 
 
 def no_tangents(call: ScanCall) -> str | None:
-    """Why a scan with its own backward pass can't run the call, or None."""
-    return "gives no forward-mode derivative" if call.forward_mode else None
+    """Give the reason why a scan with its own backward pass can't run the call, or None."""
+    return "has no forward-mode derivative" if call.forward_mode else None
 
 
 def _name(dtype: torch.dtype) -> str:
@@ -274,27 +275,27 @@ def _name(dtype: torch.dtype) -> str:
 
 
 def compute_dtype(u: Tensor) -> torch.dtype:
-    """Type of the state and of the arithmetic: float64 if u is, else float32."""
+    """Choose the dtype of state and arithmetic: float64 if u is, else float32."""
     return torch.float64 if u.dtype == torch.float64 else torch.float32
 
 
 def ceil_div(a: int, b: int) -> int:
-    """A / b, rounded up."""
+    """Divide a by b, rounded up."""
     return (a + b - 1) // b
 
 
 def to_line(t: Tensor) -> Tensor:
-    """A picture (B, D, H, W) as (B, D, H * W), a view if its rows follow each other in memory."""
+    """Flatten a picture (B, D, H, W) to (B, D, H * W), as a view if its rows are contiguous."""
     return t.flatten(2) if t.ndim == 4 else t
 
 
 def from_line(t: Tensor, like: Tensor) -> Tensor:
-    """The other way round, where `like` is a picture."""
+    """Undo `to_line` if `like` is a picture."""
     return torch.unflatten(t, 2, like.shape[2:]) if like.ndim == 4 else t
 
 
 def result_like(u: Tensor) -> Tensor:
-    """Memory for out or du: dense, of u's shape and type, a picture's axes in u's own order."""
+    """Allocate out or du: dense, with u's shape and dtype, and a picture's memory format."""
     if u.ndim == 3:
         return torch.empty(u.shape, dtype=u.dtype, device=u.device)
     return from_line(torch.empty_like(to_line(u)), u)

@@ -1,4 +1,4 @@
-"""The scans as operators of torch's own: autograd, torch.compile and export see a single node."""
+"""The scans as torch operators, so that autograd, torch.compile and export see a single node."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from .interface import (
 from .watch import nobody_watches
 
 KERNELS: dict[str, Kernel] = {"cpu": cpu, "triton": triton, "torch": plain}
-"""By the names of their backends."""
+"""Kernels by the names of their backends."""
 
 _TYPES = {Tensor: "Tensor", Tensor | None: "Tensor?", bool: "bool", float: "float"}
 _INPUTS = ", ".join(f"{_TYPES[t]} {name}" for name, t in get_type_hints(ScanInputs).items())
 _FORWARD = f"({_INPUTS}, bool save_states, str kernel) -> (Tensor, Tensor, Tensor)"
 _BACKWARD = f"(Tensor dout, Tensor? dlast, Tensor saved, {_INPUTS}, str kernel) -> Tensor[]"
 
-# As long as the library object lives, so do the operators.
+# Keeps the operators registered.
 _LIBRARY = torch.library.Library("clipmamba", "FRAGMENT")  # type: ignore[no-untyped-call]
 
 
@@ -41,9 +41,9 @@ R = TypeVar("R")
 
 
 def _untraced(run: Callable[P, R]) -> Callable[P, R]:
-    """Keep torch.compile's tracer out of what runs between two of its graphs.
+    """Exclude a function from torch.compile's tracing.
 
-    To disable it imports it, which takes a second: not before someone else has done so.
+    Disabling the tracer imports it, which takes a second, so this waits until it is imported.
     """
     disabled: list[Callable[P, R]] = []
 
@@ -60,7 +60,7 @@ def _untraced(run: Callable[P, R]) -> Callable[P, R]:
 
 @_untraced
 def run_forward(kernel: str, inputs: ScanInputs, save_states: bool) -> Results:
-    """A kernel's forward on tensors with plain memory behind them."""
+    """Run a kernel's forward pass, with lazy negation resolved."""
     return KERNELS[kernel].forward(inputs.resolved(), save_states)
 
 
@@ -68,9 +68,10 @@ def run_forward(kernel: str, inputs: ScanInputs, save_states: bool) -> Results:
 def run_backward(
     kernel: str, dout: Tensor, dlast: Tensor | None, saved: Tensor, inputs: ScanInputs
 ) -> list[Tensor | None]:
-    """Gradients of `inputs.tensors` in their order, each in its input's type; None for None.
+    """Compute gradients of `inputs.tensors` in order, each of its input's dtype; None for None.
 
-    Where a graph was made without gradients and is differentiated all the same, nothing was saved.
+    If a graph was made without gradients and is differentiated anyway, nothing was saved, and the
+    states are recomputed.
     """
     run, inputs = KERNELS[kernel], inputs.resolved()
     if not saved.shape[1]:
@@ -87,19 +88,19 @@ def run_backward(
 
 
 def make_op(name: str) -> Callable[[str], ScanFunction]:
-    """Register a scan and its backward as operators.
+    """Register a scan and its backward pass as operators.
 
-    Both have the fields of `ScanInputs` as arguments. They are left out where `watch` says that
-    nobody sees operators.
+    Both take the fields of `ScanInputs`. They are bypassed if `watch` finds that nothing intercepts
+    operators.
 
     Args:
-        name: of the operator in the namespace `clipmamba`.
+        name: name of the operator in the namespace `clipmamba`.
 
     Returns:
-        The differentiable scan through one of the `KERNELS`, by its name.
+        A function from the name of a kernel to its differentiable scan.
     """
-    forward_op = _register(name, _FORWARD, _forward, _fake_forward)
-    backward_op = _register(f"{name}_backward", _BACKWARD, _backward, _fake_backward)
+    forward_op = register(name, _FORWARD, _forward, _fake_forward)
+    backward_op = register(f"{name}_backward", _BACKWARD, _backward, _fake_backward)
 
     @once_differentiable
     def differentiate(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
@@ -127,7 +128,7 @@ def make_op(name: str) -> Callable[[str], ScanFunction]:
     )
 
     class Direct(torch.autograd.Function):
-        """The scan without its operator."""
+        """The scan, bypassing the operator."""
 
         @staticmethod
         def forward(ctx: Any, *arguments: Any) -> tuple[Tensor, Tensor]:
@@ -156,8 +157,8 @@ def make_op(name: str) -> Callable[[str], ScanFunction]:
     return through
 
 
-def _register(name: str, schema: str, run: Callable[..., Any], fake: Callable[..., Any]) -> Any:
-    """Make `clipmamba::name`, an operator that autograd does not know yet."""
+def register(name: str, schema: str, run: Callable[..., Any], fake: Callable[..., Any]) -> Any:
+    """Register the operator `clipmamba::name`, without autograd."""
     qualified = f"clipmamba::{name}"
     tags = (torch.Tag.pt2_compliant_tag,)
     torch.library.define(qualified, schema, lib=_LIBRARY, tags=tags)
@@ -167,13 +168,13 @@ def _register(name: str, schema: str, run: Callable[..., Any], fake: Callable[..
 
 
 def _keep(ctx: Any, inputs: ScanInputs, saved: Tensor, kernel: str) -> None:
-    """What the way back needs."""
+    """Save what the backward pass needs."""
     ctx.set_materialize_grads(False)
     ctx.save_for_backward(saved, *inputs.tensors)
     ctx.options, ctx.kernel = inputs[len(TENSORS) :], kernel
 
 
-# What the operators do: arguments as in their schemas.
+# Implementations of the operators; arguments as in their schemas.
 
 
 def _forward(*arguments: Any) -> Results:
@@ -184,7 +185,7 @@ def _forward(*arguments: Any) -> Results:
 def _backward(dout: Tensor, dlast: Tensor | None, saved: Tensor, *arguments: Any) -> list[Tensor]:
     *fields, kernel = arguments
     grads = run_backward(kernel, dout, dlast, saved, ScanInputs(*fields))
-    # An operator can't return None: an absent input's gradient is an empty tensor here.
+    # An operator can't return None, so an absent input's gradient is an empty tensor.
     return [dout.new_empty(0) if grad is None else grad for grad in grads]
 
 
@@ -210,7 +211,7 @@ def _fake_backward(
 
 
 sequence_scan = make_op("selective_scan")
-"""Of sequences: u (B, D, L)."""
+"""The scan of sequences, u (B, D, L)."""
 
 picture_scan = make_op("cross_selective_scan")
-"""Of pictures in four directions, which are the groups: u (B, D / 4, H, W)."""
+"""The scan of pictures in four directions, which are the groups, u (B, D / 4, H, W)."""

@@ -1,4 +1,4 @@
-"""The scan of whole sequences, of sequences that come in blocks, and of single steps."""
+"""The scan of whole sequences, of blocks of sequences, and of single steps."""
 
 from __future__ import annotations
 
@@ -36,36 +36,43 @@ def selective_scan(
         h_t = e^{\delta_t A} h_{t-1} + \delta_t u_t B_t, \qquad
         y_t = \langle h_t, C_t \rangle + D u_t, \qquad \text{out}_t = y_t \, \text{silu}(z_t)
 
-    with delta = softplus(delta + delta_bias) + least_delta as asked for. Letters and shapes are
-    those of mamba-ssm's `selective_scan_fn`. Differentiable in every tensor, through both results.
+    with delta = softplus(delta + delta_bias) + least_delta, as far as these are given. Letters and
+    shapes are those of mamba-ssm's `selective_scan_fn`. Both results are differentiable in every
+    tensor.
 
-    The state and the arithmetic are float32, whatever the inputs' types, so a bfloat16 u beside a
-    float32 A, as autocast makes them, is welcome; a float64 u is computed in float64. Each
-    gradient has the type of its input.
+    State and arithmetic are float32 whatever the inputs' dtypes, which may be mixed as under
+    autocast; a float64 u is computed in float64. Each gradient has its input's dtype.
 
     Args:
-        u: (B, D, L), floating.
+        u: (B, D, L), floating-point.
         delta: (B, D, L), step sizes; positive after bias and softplus.
         A: (D, N), real, negative for a stable state.
-        B: (B, N, L), or (B, G, N, L) with D divisible by G: channels d of group d // (D / G).
-        C: (B, N, L) or (B, G, N, L), the same G.
-        D: (D), skip connection.
+        B: (B, N, L), or (B, G, N, L) with D divisible by G: channel d is in group d // (D / G).
+        C: (B, N, L) or (B, G, N, L), with the same G.
+        D: (D,), skip connection.
         z: (B, D, L), gate.
-        delta_bias: (D), added to delta.
+        delta_bias: (D,), added to delta.
         delta_softplus: pass delta through softplus.
         return_last_state: also return the state after the last step.
-        initial_state: (B, D, N), the state before the first step; zeros where missing. Given the
-            last state of one piece of a sequence, the next piece goes on as if never cut.
-        least_delta: added to the step sizes after bias and softplus, at least 0: a state then fades
-            by exp(least_delta A) at every step or faster.
-        backend: "auto" or a name of `backend_table()`.
+        initial_state: (B, D, N), the state before the first step; None for zeros. Pass the last
+            state of one piece of a sequence to continue with the next piece.
+        least_delta: added to the step sizes after bias and softplus, at least 0, so that states
+            fade at least by exp(least_delta A) per step.
+        backend: "auto" or a name from `backend_table()`.
 
     Returns:
-        out (B, D, L) in u's type, or (out, last state (B, D, N) in float32 or float64).
+        out (B, D, L) of u's dtype, or (out, last state (B, D, N) in float32 or float64).
 
     Raises:
-        InputError: shapes that don't fit, complex or integer tensors, an unknown backend.
+        InputError: shapes are inconsistent, tensors complex or integer, or the backend is unknown.
         BackendError: the named backend can't run this call.
+
+    Examples:
+        >>> u, delta = torch.randn(2, 8, 100), torch.rand(2, 8, 100)
+        >>> A, B, C = -torch.rand(8, 4), torch.randn(2, 4, 100), torch.randn(2, 4, 100)
+        >>> whole = selective_scan(u, delta, A, B, C)
+        >>> whole.shape
+        torch.Size([2, 8, 100])
     """
     inputs = ScanInputs(
         u=u,
@@ -81,7 +88,7 @@ def selective_scan(
         least_delta=least_delta,
     )
     if u.ndim == 4:
-        raise InputError("selective_scan wants u (B, D, L); cross_selective_scan takes pictures")
+        raise InputError("selective_scan needs u (B, D, L); cross_selective_scan takes pictures")
     check_inputs(inputs, "selective_scan")
     call = inputs.call(return_last_state)
     out, last = choose(call, backend).scan(inputs, call.needs_grad)
@@ -89,7 +96,7 @@ def selective_scan(
 
 
 Block = tuple[Tensor, Tensor, Tensor, Tensor] | tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
-"""Consecutive steps of u (B, D, T), delta (B, D, T), B, C (B, N, T) and, if there is one, z."""
+"""Consecutive steps of u (B, D, T), delta (B, D, T), B, C (B, N, T) and, optionally, z."""
 
 
 def selective_scan_blocks(
@@ -103,27 +110,27 @@ def selective_scan_blocks(
     least_delta: float = 0.0,
     backend: str = "auto",
 ) -> Iterator[Tensor]:
-    """Scan a sequence that does not fit into memory, block after block.
+    """Scan a sequence that does not fit in memory, block by block.
 
         for out in selective_scan_blocks(read_blocks(), A, delta_softplus=True):
             write(out)
 
     Args:
         blocks: (u, delta, B, C) or (u, delta, B, C, z) of consecutive steps, of any lengths; see
-            `selective_scan`. One is asked for at a time.
-        A: (D, N); this and the rest as in `selective_scan`.
-        D: (D).
-        delta_bias: (D).
+            `selective_scan`. They are consumed one at a time.
+        A: (D, N); see `selective_scan` for this and the following.
+        D: (D,).
+        delta_bias: (D,).
         delta_softplus: pass delta through softplus.
-        initial_state: (B, D, N), zeros where missing.
+        initial_state: (B, D, N); None for zeros.
         least_delta: added to the step sizes.
-        backend: "auto" or a name of `backend_table()`.
+        backend: "auto" or a name from `backend_table()`.
 
     Yields:
-        out (B, D, T) of each block: together the whole scan.
+        out (B, D, T) of each block; together they are the whole scan.
 
     Raises:
-        InputError: as `selective_scan`, at the block that does not fit.
+        InputError: see `selective_scan`; raised at the invalid block.
     """
     state = initial_state
     for u, delta, B, C, *z in blocks:
@@ -159,33 +166,33 @@ def selective_scan_step(
     *,
     least_delta: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
-    """One step of `selective_scan`: constant time and memory, however long the sequence so far.
+    """Run one step of `selective_scan`, in constant time and memory.
 
     Args:
         state: (B, D, N) in float32, or float64 for a float64 u; zeros before the first step. It is
             not changed.
-        u: (B, D), floating: the scan's u at this step; likewise delta, B, C and z.
+        u: (B, D), floating-point, the scan's u at this step; likewise delta, B, C and z.
         delta: (B, D).
         A: (D, N), real.
         B: (B, N), or (B, G, N) with D divisible by G.
-        C: (B, N) or (B, G, N), the same G.
-        D: (D), skip connection.
+        C: (B, N) or (B, G, N), with the same G.
+        D: (D,), skip connection.
         z: (B, D), gate.
-        delta_bias: (D), added to delta.
+        delta_bias: (D,), added to delta.
         delta_softplus: pass delta through softplus.
         least_delta: added to the step size after that.
 
     Returns:
-        out (B, D) in u's type and the next state (B, D, N). Differentiable by autograd.
+        out (B, D) of u's dtype and the next state (B, D, N). Differentiable by autograd.
 
     Raises:
-        InputError: shapes that don't fit.
+        InputError: shapes are inconsistent.
     """
     B = B.unsqueeze(1) if B.ndim == 2 else B
     C = C.unsqueeze(1) if C.ndim == 2 else C
     if u.ndim != 2 or A.ndim != 2 or B.ndim != 3 or B.shape[1] == 0 or u.shape[1] % B.shape[1]:
         raise InputError(
-            "selective_scan_step wants u (B, D), A (D, N) and B (B, N) or (B, G, N) with D "
+            "selective_scan_step needs u (B, D), A (D, N) and B (B, N) or (B, G, N) with D "
             f"divisible by G, not {tuple(u.shape)}, {tuple(A.shape)}, {tuple(B.shape)}"
         )
     batch, channels = u.shape

@@ -1,8 +1,8 @@
-"""What torch tells only in private: whether someone watches operators, whether tangents exist.
+"""Queries that torch offers only privately: what intercepts operators, whether tangents exist.
 
-A scan through its operator costs 14 us more forth and, with generated autograd, 70 forth and back,
-as much as a short scan itself; so it is called without where nobody would notice. Where this torch
-does not have the private names any more, somebody always watches.
+Going through the operator costs a scan 14 us more in the forward pass and, with generated autograd,
+70 us in forward and backward, as much as a short scan itself. So the operator is bypassed if
+nothing intercepts it. If this torch lacks the private names, interception is assumed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch.nn import Parameter
 
 
 def _private() -> tuple[Callable[[], bool], Callable[[], bool]] | None:
-    """Is a mode, a function transform or a profiler at work? Is a forward-mode level open?"""
+    """Return two queries: whether a mode, transform or profiler is active; forward mode is open."""
     try:
         modes = torch._C._len_torch_dispatch_stack
         transform = torch._C._functorch.peek_interpreter_stack
@@ -38,10 +38,10 @@ _PRIVATE = _private()
 
 
 def nobody_watches(tensors: Iterable[Tensor | None]) -> bool:
-    """Whether an operator on these tensors may be left out.
+    """Tell whether an operator on these tensors may be bypassed.
 
-    It may not where something would have to see or replace it: a subclass of Tensor, a tracer or
-    other mode, vmap or another transform, a profiler, torch.jit.trace.
+    It may not if something has to see or replace it: a subclass of Tensor, a tracer or other mode,
+    vmap or another transform, a profiler, torch.jit.trace.
     """
     if _PRIVATE is None or _PRIVATE[0]() or torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
         return False
@@ -49,7 +49,7 @@ def nobody_watches(tensors: Iterable[Tensor | None]) -> bool:
 
 
 def has_tangents(tensors: Iterable[Tensor | None]) -> bool:
-    """Whether a forward-mode derivative is on its way through any of these."""
+    """Tell whether any of these tensors carries a forward-mode tangent."""
     if _PRIVATE is not None and not _PRIVATE[1]():
         return False
     duals = (forward_ad.unpack_dual(t) for t in tensors if t is not None)  # type: ignore[no-untyped-call]

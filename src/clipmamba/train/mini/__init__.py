@@ -1,1 +1,1 @@
-"""The default dual encoder `mini`: its model, pictures with words, phrases, commands."""
+"""Training of the default dual encoder `mini`: its model, picture-text pairs, phrases, commands."""

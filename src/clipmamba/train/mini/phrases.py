@@ -1,6 +1,6 @@
 """Phrases for the text tower: WordNet's words and glosses, style words, captions.
 
-WordNet (Princeton, its own free licence) is read from Debian's `wordnet-base` package.
+WordNet (Princeton, under its own free license) is read from Debian's `wordnet-base` package.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from clipmamba.errors import InputError
 
-# Lexicographer files of things, beings, substances, places, feelings, acts and attributes.
+# lexicographer files of things, beings, substances, places, feelings, acts and attributes
 _NOUNS = {3, 4, 5, 6, 7, 8, 9, 10, 12, 13, 15, 17, 18, 19, 20, 25, 26, 27}
 _WORD = re.compile(r"[a-z][a-z' -]{2,28}")
 
@@ -41,7 +41,7 @@ def wordnet(folder: Path = Path("/usr/share/wordnet")) -> Iterator[tuple[str, st
     """Yield (word, gloss) of nouns and adjectives.
 
     Raises:
-        InputError: WordNet's files are not there.
+        InputError: WordNet's files are missing.
     """
     if not (folder / "data.noun").is_file():
         raise InputError(f"no WordNet in {folder}; install Debian's wordnet-base")
@@ -62,7 +62,7 @@ def wordnet(folder: Path = Path("/usr/share/wordnet")) -> Iterator[tuple[str, st
 
 
 def composed(count: int, seed: int = 0) -> list[str]:
-    """Random style phrases such as "a gloomy charcoal drawing in the style of symbolism"."""
+    """Compose random phrases such as "a gloomy charcoal drawing in the style of symbolism"."""
     rng = random.Random(seed)
     forms = (
         "{a} {m}", "{s} {m}", "a {m} in the style of {s}", "{a} {s}", "a {a} {m}", "{s}, {a}",
@@ -77,7 +77,7 @@ def composed(count: int, seed: int = 0) -> list[str]:
 
 
 def phrase_list(captions: list[str], seed: int = 0, glosses: int = 40_000) -> list[str]:
-    """All phrases to distil on: words, a share of the glosses, composed styles and captions."""
+    """Return all phrases to distill on: words, some glosses, composed phrases and captions."""
     rng = random.Random(seed)
     pairs = sorted(set(wordnet()))
     words = sorted({word for word, _ in pairs})

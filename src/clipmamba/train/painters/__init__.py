@@ -1,9 +1,9 @@
 """Procedural painters: pure functions that restyle a photo, exactly aligned with it.
 
-They give the stylizer pairs (photo, words, result) without end and without rights. A painter
+They give the stylizer unlimited training data (photo, words, result) free of rights. A painter
 takes a float32 photo (H, W, 3) in sRGB [0, 1] and a numpy generator; the same generator state
-gives the same picture. Texture scales with the short side, so a 256 pixel picture has the look
-of a 128 pixel one.
+gives the same picture. Texture scales with the short side, so a 256-pixel picture looks like a
+128-pixel one.
 
     from clipmamba.train.painters import PAINTERS
     picture = PAINTERS["mosaic"](photo, np.random.default_rng(7))
@@ -25,17 +25,17 @@ from clipmamba.train.painters.brushes.tone import Array
 __all__ = ["MIN_SIDE", "PAINTERS", "Painter"]
 
 MIN_SIDE = 32
-"""Shortest side in pixels a painter accepts: below, no texture fits."""
+"""Shortest side in pixels that a painter accepts."""
 
 
 @dataclass(frozen=True)
 class Painter:
-    """A style as a function, with the words a person would type for it.
+    """A style as a function, with the words that a person would type for it.
 
     Attributes:
-        name: key in `PAINTERS`, lower case with blanks.
-        paint: the function (photo (H, W, 3) float32 in [0, 1], generator) -> same shape and range.
-        prompts: English phrases that mean this style: synonyms, media, spellings.
+        name: Key in `PAINTERS`, lower case with blanks.
+        paint: The function (photo (H, W, 3) float32 in [0, 1], generator) -> same shape and range.
+        prompts: English phrases for this style: synonyms, media, spellings.
     """
 
     name: str
@@ -47,13 +47,13 @@ class Painter:
 
         Args:
             photo: float32 (H, W, 3), sRGB in [0, 1], both sides at least `MIN_SIDE`.
-            rng: source of palette, angles, sizes and grain.
+            rng: Draws palette, angles, sizes and grain.
 
         Returns:
             A new float32 array (H, W, 3) in [0, 1], aligned with the photo.
 
         Raises:
-            InputError: the array has another shape or type, or is too small.
+            InputError: The array has another shape or type, or is too small.
         """
         if photo.dtype != np.float32 or photo.ndim != 3 or photo.shape[2] != 3:
             raise InputError(

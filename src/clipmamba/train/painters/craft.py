@@ -49,13 +49,13 @@ def paper_cut(photo: Array, rng: np.random.Generator) -> Array:
     depth = max(1, round(1.6 * scale))
     texture = 1 + 0.028 * paper(shape, rng, scale)
     picture = np.ones_like(photo) * sheets[0]
-    for cut, colour in zip(cuts, sheets[1:], strict=True):
+    for cut, color in zip(cuts, sheets[1:], strict=True):
         mask = smoothstep(float(cut) - 0.02, float(cut) + 0.02, tone)
         # The lamp hangs at the upper left.
         shadow = blur(shifted(mask, depth, depth), 1.3 * scale)
         picture = picture * (1 - 0.55 * shadow * (1 - mask))[..., None]
         rim = np.clip(mask - blur(mask, 0.8 * scale), 0, 1)
-        picture = mix(picture, np.ones_like(photo) * colour + 0.35 * rim[..., None], mask)
+        picture = mix(picture, np.ones_like(photo) * color + 0.35 * rim[..., None], mask)
     return finish(picture * texture[..., None])
 
 
@@ -72,20 +72,20 @@ def knitted(photo: Array, rng: np.random.Generator) -> Array:
     row = np.floor(rise).astype(np.intp)
     columns, rows = -(-shape[1] // wide), int(row.max()) + 1
     index = row * columns + (x // wide).astype(np.intp)
-    colours = cell_means(lively, index, rows * columns)
-    palette = learn_palette(colours[np.unique(index)][None], int(rng.integers(10, 18)), rng)
-    colours = to_palette(colours[None], palette)[0]
+    colors = cell_means(lively, index, rows * columns)
+    palette = learn_palette(colors[np.unique(index)][None], int(rng.integers(10, 18)), rng)
+    colors = to_palette(colors[None], palette)[0]
     across = (rise - row) * 2 - 1
     leg = (np.abs(u) - 0.5) * 2
     body = np.sqrt(np.clip(1 - 0.75 * across**2, 0, 1)) * np.sqrt(np.clip(1.02 - leg**4, 0, 1))
     twist = np.sin(2 * np.pi * (rise * 1.0 + 1.5 * np.abs(u))) * 0.06
     fuzz = 0.07 * noise(shape, rng, 1.0)
     light = 0.40 + 0.66 * body + twist + fuzz - 0.05 * np.sign(u) * body
-    return finish(colours[index] * light[..., None])
+    return finish(colors[index] * light[..., None])
 
 
 def marble(photo: Array, rng: np.random.Generator) -> Array:
-    """Carved white marble with grey veins, lit from the side."""
+    """Carved white marble with gray veins, lit from the side."""
     shape = photo.shape[:2]
     scale = scale_of(photo)
     tone = stretch(luma(simplify(photo, scale)), 1, 99)

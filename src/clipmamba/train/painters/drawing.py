@@ -28,9 +28,9 @@ def pencil_sketch(photo: Array, rng: np.random.Generator) -> Array:
     """Graphite on paper: searching lines, hatched shade, white left white."""
     shape = photo.shape[:2]
     scale = scale_of(photo)
-    grey = stretch(luma(photo))
-    grey = np.clip(grey + 0.5 * (grey - blur(grey, 8 * scale)), 0, 1)
-    soft = blur(grey, 1.0 * scale)
+    gray = stretch(luma(photo))
+    gray = np.clip(gray + 0.5 * (gray - blur(gray, 8 * scale)), 0, 1)
+    soft = blur(gray, 1.0 * scale)
     angle = rng.uniform(0.6, 1.0) + np.pi / 2
     tooth = paper(shape, rng, scale)
     graphite = np.zeros(shape, np.float32)
@@ -40,12 +40,12 @@ def pencil_sketch(photo: Array, rng: np.random.Generator) -> Array:
         darkness = smoothstep(start, start + 0.45, 1 - soft)
         mark = smoothstep(-0.9, 1.3, strokes + 0.25 * tooth + 2.0 * darkness - 1.0)
         graphite += weight * darkness * mark
-    flow = edge_flow(grey, scale, length=5)
-    fine = outlines(grey, 0.6 * scale, 0.006, 0.045, flow)
-    loose = outlines(grey, 1.5 * scale, 0.02, 0.09, flow)
+    flow = edge_flow(gray, scale, length=5)
+    fine = outlines(gray, 0.6 * scale, 0.006, 0.045, flow)
+    loose = outlines(gray, 1.5 * scale, 0.02, 0.09, flow)
     graphite = graphite + 0.85 * fine + 0.22 * loose
     graphite = graphite * (1 - 0.14 * tooth)
-    # Graphite never gets black, and the sheet is a little warm in tone but grey here.
+    # Graphite never gets black, and the sheet is a little warm in tone but gray here.
     return finish(0.965 - 0.012 * tooth - 0.80 * (1 - np.exp(-1.25 * np.maximum(graphite, 0))))
 
 
@@ -73,18 +73,18 @@ def charcoal(photo: Array, rng: np.random.Generator) -> Array:
     """Dark smudged charcoal on rough paper."""
     shape = photo.shape[:2]
     scale = scale_of(photo)
-    grey = stretch(luma(photo), 2, 98)
-    grey = np.clip(grey + 0.5 * (grey - blur(grey, 7 * scale)), 0, 1)
-    angle, _ = tangent(grey, 3 * scale)
+    gray = stretch(luma(photo), 2, 98)
+    gray = np.clip(gray + 0.5 * (gray - blur(gray, 7 * scale)), 0, 1)
+    angle, _ = tangent(gray, 3 * scale)
     flow = Flow(angle, max(2, round(4 * scale)))
-    smudge = 0.6 * flow.smooth(blur(grey, 0.9 * scale)) + 0.4 * blur(grey, 2.2 * scale)
+    smudge = 0.6 * flow.smooth(blur(gray, 0.9 * scale)) + 0.4 * blur(gray, 2.2 * scale)
     dark = smoothstep(0.10, 1.0, 1 - smudge)
     tooth = noise(shape, rng, 1.1 * scale) + 0.6 * noise(shape, rng, 2.4 * scale)
     side = hatching(shape, rng, float(rng.uniform(2.0, 2.6)), 2.0 * scale, 14 * scale)
     # The stick catches the tooth: darks fill it, halftones break into grain and strokes.
     caught = smoothstep(-1.7, 1.7, 0.8 * tooth + 0.55 * side + 3.4 * (dark - 0.5))
     coal = 0.52 * dark + 0.50 * caught * smoothstep(0.03, 0.35, dark)
-    line = outlines(grey, 1.4 * scale, 0.012, 0.07, flow)
+    line = outlines(gray, 1.4 * scale, 0.012, 0.07, flow)
     line = line * smoothstep(-1.8, 0.6, tooth + 1.0)
     coal = np.maximum(coal, 0.9 * line)
     sheet = 0.87 + 0.022 * tooth
@@ -93,20 +93,20 @@ def charcoal(photo: Array, rng: np.random.Generator) -> Array:
 
 
 def ink_wash(photo: Array, rng: np.random.Generator) -> Array:
-    """Sumi-e: a few grey washes with wet edges, dark brush lines, much empty rice paper."""
+    """Sumi-e: a few gray washes with wet edges, dark brush lines, much empty rice paper."""
     shape = photo.shape[:2]
     scale = scale_of(photo)
-    grey = stretch(luma(simplify(photo, scale, passes=2)), 2, 98)
-    angle, _ = tangent(grey, 2.5 * scale)
+    gray = stretch(luma(simplify(photo, scale, passes=2)), 2, 98)
+    angle, _ = tangent(gray, 2.5 * scale)
     flow = Flow(angle, max(2, round(4 * scale)))
-    tone = grey + 0.04 * noise(shape, rng, 9 * scale)
+    tone = gray + 0.04 * noise(shape, rng, 9 * scale)
     wash = np.zeros(shape, np.float32)
     for cut, depth in ((0.62, 0.13), (0.42, 0.22), (0.22, 0.34)):
         area = smoothstep(cut + 0.05, cut - 0.05, tone)
         wash += depth * area + 0.20 * np.clip(area - blur(area, 1.8 * scale), 0, 1)
     # Ink pools and thins within a wash.
     wash = wash * (1 + 0.20 * noise(shape, rng, 13 * scale) + 0.05 * noise(shape, rng, 1.5 * scale))
-    line = outlines(grey, 1.1 * scale, 0.010, 0.030, flow)
+    line = outlines(gray, 1.1 * scale, 0.010, 0.030, flow)
     swell = smoothstep(-1.6, 0.6, noise(shape, rng, 9 * scale))
     dry = flow.smooth(noise(shape, rng, 0.9 * scale))
     dry = dry / max(float(dry.std()), 1e-6)
@@ -121,11 +121,11 @@ def blueprint(photo: Array, rng: np.random.Generator) -> Array:
     """White technical lines on blue paper with a faint grid."""
     shape = photo.shape[:2]
     scale = scale_of(photo)
-    grey = stretch(luma(simplify(photo, scale, passes=1)))
-    flow = edge_flow(grey, scale, length=5)
-    line = contours(grey, 0.8 * scale, flow)
+    gray = stretch(luma(simplify(photo, scale, passes=1)))
+    flow = edge_flow(gray, scale, length=5)
+    line = contours(gray, 0.8 * scale, flow)
     hatch = hatching(shape, rng, np.pi / 4, 1.0 * scale, round(20 * scale))
-    shade = smoothstep(0.45, 0.9, 1 - blur(grey, 1.5 * scale)) * smoothstep(0.2, 1.2, hatch)
+    shade = smoothstep(0.45, 0.9, 1 - blur(gray, 1.5 * scale)) * smoothstep(0.2, 1.2, hatch)
     white = np.clip(0.95 * line + 0.16 * shade, 0, 1)
     pitch = max(5, grid_step(scale, 8))
     y, x = np.indices(shape)
@@ -133,7 +133,7 @@ def blueprint(photo: Array, rng: np.random.Generator) -> Array:
     grid = grid + 0.09 * ((y % (4 * pitch) == 0) | (x % (4 * pitch) == 0))
     blue = np.asarray(rgb(str(rng.choice(["14408f", "123a86", "1b4ea3", "0f3f7d"]))), np.float32)
     tooth = paper(shape, rng, scale)
-    sheet = blue * (0.92 + 0.14 * blur(grey, 3 * scale) + 0.03 * tooth)[..., None]
+    sheet = blue * (0.92 + 0.14 * blur(gray, 3 * scale) + 0.03 * tooth)[..., None]
     return finish(mix(sheet, rgb("eaf3ff"), np.clip(white + grid, 0, 1) * (1 - 0.05 * tooth)))
 
 
@@ -141,12 +141,12 @@ def chalkboard(photo: Array, rng: np.random.Generator) -> Array:
     """White and pale colored chalk on a dark slate."""
     shape = photo.shape[:2]
     scale = scale_of(photo)
-    grey = stretch(luma(photo), 2, 98)
-    flow = edge_flow(grey, scale, length=5)
-    line = contours(grey, 1.0 * scale, flow, 0.15, 0.6)
+    gray = stretch(luma(photo), 2, 98)
+    flow = edge_flow(gray, scale, length=5)
+    line = contours(gray, 1.0 * scale, flow, 0.15, 0.6)
     tooth = noise(shape, rng, 1.1 * scale)
     side = hatching(shape, rng, float(rng.uniform(0.5, 1.0)), 1.6 * scale, round(16 * scale))
-    tone = smoothstep(0.35, 1.0, blur(grey, 1.2 * scale))
+    tone = smoothstep(0.35, 1.0, blur(gray, 1.2 * scale))
     fill = tone * smoothstep(-1.4, 1.8, 0.7 * side + 0.7 * tooth + 1.2 * tone - 0.3)
     chalk = np.clip(0.95 * line * smoothstep(-2.0, 0.2, tooth + line) + 0.6 * fill, 0, 1)
     tint = with_luma(

@@ -47,7 +47,7 @@ def cyanotype(photo: Array, rng: np.random.Generator) -> Array:
     picture = ramp(
         np.clip(tone, 0, 1), [0, 0.25, 0.5, 0.75, 1], rgbs("05193f 0d3a75 2f6fae 9cc3dd f1f6f2")
     )
-    # The sensitiser is brushed on in streaks.
+    # The sensitizer is brushed on in streaks.
     streaks = hatching(shape, rng, float(rng.uniform(-0.15, 0.15)), 3.0 * scale, 60 * scale)
     return finish(picture * (1 + 0.025 * streaks)[..., None])
 
@@ -98,7 +98,7 @@ def anime(photo: Array, rng: np.random.Generator) -> Array:
     value = luma(flat)
     cel = posterise(value, int(rng.integers(4, 6)), 0.10)
     picture = saturate(with_luma(flat, 0.25 * value + 0.75 * (0.08 + 0.92 * cel)), 1.15)
-    # Shadows go to blue-violet, never to grey.
+    # Shadows go to blue-violet, never to gray.
     picture = picture + smoothstep(0.5, 0.1, value)[..., None] * np.asarray(
         [0.01, -0.01, 0.07], np.float32
     )

@@ -70,8 +70,8 @@ class Coat:
         step: grid pitch of strokes.
         length: mean length of a stroke.
         width: width of a stroke.
-        wobble: deviation of the direction in radians.
-        color_noise: deviation of a stroke's color.
+        wobble: standard deviation of the direction in radians.
+        color_noise: standard deviation of a stroke's color.
         keep: chance (H, W) that a stroke is laid; all by default.
         hairs: bristles across a stroke.
         impasto: depth of bristle marks and edges in the light.
@@ -113,14 +113,14 @@ def _brushwork(
     turn = sample(angle, y, x) + rng.normal(0, coat.wobble, len(y)).astype(np.float32)
     lengths = coat.length * rng.uniform(0.7, 1.3, len(y)).astype(np.float32)
     layer = lay_strokes(shape, y, x, turn, lengths, coat.width, coat.squareness)
-    colours = sample(target, y, x)
+    colors = sample(target, y, x)
     axes = _OPPONENTS if coat.jitter_axes is None else coat.jitter_axes
     shifts = rng.standard_normal((len(y), len(axes)), dtype=np.float32) @ axes
-    colours = colours + np.float32(coat.color_noise) * shifts
+    colors = colors + np.float32(coat.color_noise) * shifts
     hair = bristles(layer, rng, coat.hairs)
     height = (0.9 - 0.5 * layer.v**2 + 0.35 * hair) * layer.alpha
     light = relief(blur(height, 0.45), coat.impasto * 1.6)
-    paint = colours[layer.owner] * (1 + 0.5 * coat.impasto * hair)[..., None] + light[..., None]
+    paint = colors[layer.owner] * (1 + 0.5 * coat.impasto * hair)[..., None] + light[..., None]
     return mix(picture, paint.astype(np.float32), layer.alpha)
 
 
@@ -222,14 +222,14 @@ def pointillism(photo: Array, rng: np.random.Generator) -> Array:
         y, x = jittered_grid(shape, rng, step * size, 0.38, brick=True)
         order = rng.permutation(len(y))
         y, x = y[order], x[order]
-        colours = sample(soft, y, x)
+        colors = sample(soft, y, x)
         push = rng.uniform(0.12, 0.42, (len(y), 1)).astype(np.float32)
-        push = push * (0.45 + 0.55 * luma(colours[None])[0])[:, None]
-        colours = colours + push * hues[rng.integers(0, len(hues), len(y))]
-        colours = np.clip(colours + rng.normal(0, 0.05, (len(y), 1)), 0, 1).astype(np.float32)
+        push = push * (0.45 + 0.55 * luma(colors[None])[0])[:, None]
+        colors = colors + push * hues[rng.integers(0, len(hues), len(y))]
+        colors = np.clip(colors + rng.normal(0, 0.05, (len(y), 1)), 0, 1).astype(np.float32)
         diameters = diameter * size * rng.uniform(0.85, 1.12, len(y))
         layer = lay_strokes(shape, y, x, 0.0, diameters, diameters, squareness=2)
-        canvas = mix(canvas, colours[layer.owner] * (1.03 - 0.10 * layer.v)[..., None], layer.alpha)
+        canvas = mix(canvas, colors[layer.owner] * (1.03 - 0.10 * layer.v)[..., None], layer.alpha)
     return finish(canvas)
 
 
@@ -353,8 +353,8 @@ def baroque(photo: Array, rng: np.random.Generator) -> Array:
     shape = photo.shape[:2]
     scale = scale_of(photo)
     flat = simplify(photo, scale, passes=1)
-    grey = luma(flat)
-    tone = stretch(grey, 2, 98)
+    gray = luma(flat)
+    tone = stretch(gray, 2, 98)
     # The lamp stands on what is bright and detailed near the middle.
     weight = (0.15 + tone) * (0.02 + blur(edge_strength(flat, 1.0), 4 * scale))
     weight = weight * (1.05 - vignette(shape, 0.1))
@@ -368,7 +368,7 @@ def baroque(photo: Array, rng: np.random.Generator) -> Array:
     glaze = ramp(
         lit, [0, 0.12, 0.3, 0.55, 0.8, 1], rgbs("0a0705 1f130a 52301a a8703a e3b673 fbe9c2")
     )
-    chroma = (flat - grey[..., None]) * (1.3 * np.clip(lit * 1.6, 0.05, 1))[..., None]
+    chroma = (flat - gray[..., None]) * (1.3 * np.clip(lit * 1.6, 0.05, 1))[..., None]
     chroma = chroma * np.asarray([1.1, 1.0, 0.75], np.float32)
     picture = glaze + 0.8 * chroma
     angle, _ = tangent(tone, 4 * scale)

@@ -79,13 +79,13 @@ def halftone(photo: Array, rng: np.random.Generator) -> Array:
 
 
 def newsprint(photo: Array, rng: np.random.Generator) -> Array:
-    """Black dots on grey newspaper."""
+    """Black dots on gray newspaper."""
     shape = photo.shape[:2]
     scale = scale_of(photo)
     pitch = max(3, grid_step(scale, 4)) / _DIAGONAL
-    grey = stretch(luma(photo))
-    grey = np.clip(grey + 0.7 * (grey - blur(grey, 2 * scale)), 0, 1)
-    cover = _dots(1 - grey, _screen(shape, pitch, np.pi / 4), pitch)
+    gray = stretch(luma(photo))
+    gray = np.clip(gray + 0.7 * (gray - blur(gray, 2 * scale)), 0, 1)
+    cover = _dots(1 - gray, _screen(shape, pitch, np.pi / 4), pitch)
     sheet = (
         np.asarray(rgb("e4dfd0"), np.float32) * (1 + 0.025 * paper(shape, rng, scale))[..., None]
     )
@@ -96,17 +96,17 @@ def comic_book(photo: Array, rng: np.random.Generator) -> Array:
     """Flat strong colors, black ink outlines and dot shading."""
     shape = photo.shape[:2]
     scale = scale_of(photo)
-    grey = luma(photo)
-    bright = with_luma(photo, 0.08 + 0.92 * stretch(grey, 2, 97))
+    gray = luma(photo)
+    bright = with_luma(photo, 0.08 + 0.92 * stretch(gray, 2, 97))
     flat = simplify(vibrance(saturate(bright, 1.7), 0.35), scale, passes=3)
     tone = luma(flat)
     steps = posterise(tone, 4, 0.12)
-    coloured = with_luma(flat, 0.25 + 0.75 * steps)
-    coloured = np.round(saturate(coloured, 1.25) * 6) / 6 * 0.6 + saturate(coloured, 1.25) * 0.4
+    colored = with_luma(flat, 0.25 + 0.75 * steps)
+    colored = np.round(saturate(colored, 1.25) * 6) / 6 * 0.6 + saturate(colored, 1.25) * 0.4
     pitch = max(3, grid_step(scale, 4)) / _DIAGONAL
     shade = smoothstep(0.62, 0.2, tone)
     dots = _dots(0.62 * shade, _screen(shape, pitch, np.pi / 4), pitch)
-    picture = coloured * (1 - 0.42 * dots)[..., None]
+    picture = colored * (1 - 0.42 * dots)[..., None]
     flow = edge_flow(tone, scale)
     width = float(rng.uniform(1.3, 1.7))
     line = line_drawing(photo, scale, width, flow)
@@ -130,33 +130,33 @@ def pop_art(photo: Array, rng: np.random.Generator) -> Array:
     shape = photo.shape[:2]
     scale = scale_of(photo)
     flat = simplify(photo, scale, passes=2)
-    grey = stretch(luma(flat), 3, 97)
+    gray = stretch(luma(flat), 3, 97)
     inks = rgbs(_POP[int(rng.integers(len(_POP)))])
     if rng.random() < 0.5:
         inks = inks[[0, 2, 1, 3]]
     # Equal shares of the sheet for each ink, whatever the photo's exposure.
-    cuts = np.quantile(grey, [0.24, 0.5, 0.76])
+    cuts = np.quantile(gray, [0.24, 0.5, 0.76])
     cuts = 0.5 * cuts + 0.5 * np.array([0.25, 0.5, 0.75])
     edge = 0.018
     picture = np.broadcast_to(inks[0], photo.shape).astype(np.float32)
     for cut, ink in zip(cuts, inks[1:], strict=True):
-        picture = mix(picture, ink, smoothstep(float(cut) - edge, float(cut) + edge, grey))
+        picture = mix(picture, ink, smoothstep(float(cut) - edge, float(cut) + edge, gray))
     # Strong colors of the photo show as a misregistered flat.
     chroma = photo.max(axis=2) - photo.min(axis=2)
-    area = smoothstep(0.3, 0.42, blur(chroma, 1.5 * scale)) * smoothstep(0.2, 0.35, grey)
+    area = smoothstep(0.3, 0.42, blur(chroma, 1.5 * scale)) * smoothstep(0.2, 0.35, gray)
     picture = mix(picture, np.round(saturate(flat, 2.5) * 2) / 2, 0.6 * area)
-    line = line_drawing(photo, scale, 1.3, edge_flow(grey, scale))
+    line = line_drawing(photo, scale, 1.3, edge_flow(gray, scale))
     picture = mix(picture, inks[0], line)
     return finish(picture * (1 + 0.02 * noise(shape, rng, 1.2 * scale))[..., None])
 
 
 def _gouges(
-    grey: Array, rng: np.random.Generator, pitch: float, angle: float, scale: float
+    gray: Array, rng: np.random.Generator, pitch: float, angle: float, scale: float
 ) -> Array:
     """Threshold (H, W) of carved lines that bend with the forms; use like a dot screen."""
-    shape = grey.shape
+    shape = gray.shape
     y, x = np.indices(shape, dtype=np.float32)
-    form = blur(grey, 4.0 * scale) * (2.6 * pitch) + 0.8 * pitch * 0.25 * noise(
+    form = blur(gray, 4.0 * scale) * (2.6 * pitch) + 0.8 * pitch * 0.25 * noise(
         shape, rng, 22 * scale
     )
     across = y * np.cos(angle) - x * np.sin(angle) + form
@@ -171,17 +171,17 @@ def woodcut(photo: Array, rng: np.random.Generator) -> Array:
     shape = photo.shape[:2]
     scale = scale_of(photo)
     flat = simplify(photo, scale, passes=1)
-    grey = stretch(luma(flat), 3, 97)
-    grey = np.clip(grey + 0.5 * (grey - blur(grey, 6 * scale)), 0, 1)
+    gray = stretch(luma(flat), 3, 97)
+    gray = np.clip(gray + 0.5 * (gray - blur(gray, 6 * scale)), 0, 1)
     pitch = max(3.0, rng.uniform(3.4, 4.4) * scale)
-    screen = _gouges(grey, rng, pitch, float(rng.uniform(-0.5, 0.9)), scale)
-    darkness = 1 - grey
+    screen = _gouges(gray, rng, pitch, float(rng.uniform(-0.5, 0.9)), scale)
+    darkness = 1 - gray
     ink = smoothstep(-0.22, 0.22, darkness * 1.5 - 0.28 - screen)
     ink = np.maximum(ink, smoothstep(0.70, 0.80, darkness))
     ink = ink * smoothstep(0.16, 0.26, darkness)
-    line = outlines(grey, 1.0 * scale, 0.015, 0.045, edge_flow(grey, scale))
+    line = outlines(gray, 1.0 * scale, 0.015, 0.045, edge_flow(gray, scale))
     # Light side of an edge is cut clean: a white line beside the black.
-    cut = outlines(1 - grey, 1.0 * scale, 0.02, 0.06)
+    cut = outlines(1 - gray, 1.0 * scale, 0.02, 0.06)
     ink = np.maximum(ink * (1 - 0.9 * cut), line)
     grain = hatching(
         shape, rng, float(rng.choice([0.0, np.pi / 2])), 1.0 * scale, round(16 * scale)
@@ -195,17 +195,17 @@ def linocut(photo: Array, rng: np.random.Generator) -> Array:
     """Bold relief print in one colored ink with gouge marks left in the ground."""
     shape = photo.shape[:2]
     scale = scale_of(photo)
-    grey = stretch(luma(simplify(photo, scale)), 3, 97)
-    grey = np.clip(grey + 0.9 * (grey - blur(grey, 7 * scale)), 0, 1)
-    angle, coherence = tangent(grey, 4 * scale)
+    gray = stretch(luma(simplify(photo, scale)), 3, 97)
+    gray = np.clip(gray + 0.9 * (gray - blur(gray, 7 * scale)), 0, 1)
+    angle, coherence = tangent(gray, 4 * scale)
     base = np.full(shape, rng.uniform(0, 3.1), np.float32)
     angle = blend_angles(base, angle, smoothstep(0.3, 0.8, coherence))
     flow = Flow(angle, max(2, round(4 * scale)))
     chips = flow.smooth(noise(shape, rng, 1.8 * scale))
     chips = chips / max(float(chips.std()), 1e-6)
-    cut = 0.45 * float(np.median(grey)) + 0.24
+    cut = 0.45 * float(np.median(gray)) + 0.24
     # Below the cut solid ink; above it the gouge leaves ridges that thin out with the light.
-    above = grey - cut
+    above = gray - cut
     ragged = above - 0.055 * (chips - 0.4) * smoothstep(0.3, 0.0, np.abs(above))
     ink = smoothstep(0.03, -0.03, ragged)
     ridges = smoothstep(0.9, 1.3, chips - 3.5 * np.maximum(above - 0.03, 0))
@@ -214,29 +214,29 @@ def linocut(photo: Array, rng: np.random.Generator) -> Array:
     ink = ink * (1 - nicks * smoothstep(0.0, -0.04, above))
     ink = np.maximum(ink, line_drawing(photo, scale, 1.7, flow))
     ink = ink * (1 - 0.5 * smoothstep(2.1, 2.8, paper(shape, rng, scale)))
-    colour = rgb(str(rng.choice(["0f1f3d", "7a1712", "12392c", "151515", "3a1a4a"])))
-    return finish(mix(np.ones_like(photo) * rgbs("f3ecdc")[0], colour, ink))
+    color = rgb(str(rng.choice(["0f1f3d", "7a1712", "12392c", "151515", "3a1a4a"])))
+    return finish(mix(np.ones_like(photo) * rgbs("f3ecdc")[0], color, ink))
 
 
 def engraving(photo: Array, rng: np.random.Generator) -> Array:
     """Banknote lines that swell with the tone, crossed in the darks."""
     shape = photo.shape[:2]
     scale = scale_of(photo)
-    grey = stretch(luma(photo))
-    grey = np.clip(grey + 0.8 * (grey - blur(grey, 3 * scale)), 0, 1)
+    gray = stretch(luma(photo))
+    gray = np.clip(gray + 0.8 * (gray - blur(gray, 3 * scale)), 0, 1)
     pitch = max(2.6, rng.uniform(2.8, 3.4) * scale)
     base = rng.uniform(0.5, 1.0)
     y, x = np.indices(shape, dtype=np.float32)
-    form = blur(grey, 3.0 * scale) * 2.2 * pitch
+    form = blur(gray, 3.0 * scale) * 2.2 * pitch
     ink = np.zeros(shape, np.float32)
     for turn, start in ((0.0, 0.0), (np.pi / 2.4, 0.45)):
         angle = base + turn
         across = (y * np.cos(angle) - x * np.sin(angle) + form) / pitch
         wave = 0.5 - 0.5 * np.cos(2 * np.pi * across)
-        darkness = np.clip((1 - grey - start) / (1 - start), 0, 1)
+        darkness = np.clip((1 - gray - start) / (1 - start), 0, 1)
         soft = 0.75 / pitch
         ink = np.maximum(ink, smoothstep(-soft, soft, darkness * 1.15 - 0.08 - wave))
-    ink = np.maximum(ink, outlines(grey, 0.7 * scale, 0.02, 0.06))
+    ink = np.maximum(ink, outlines(gray, 0.7 * scale, 0.02, 0.06))
     sheet = (
         np.asarray(rgb("f1ead8"), np.float32) * (1 + 0.015 * paper(shape, rng, scale))[..., None]
     )
@@ -248,8 +248,8 @@ def ukiyo_e(photo: Array, rng: np.random.Generator) -> Array:
     shape = photo.shape[:2]
     scale = scale_of(photo)
     flat = simplify(vibrance(photo, 0.15), scale, passes=3)
-    grey = luma(flat)
-    tone = stretch(grey, 2, 98)
+    gray = luma(flat)
+    tone = stretch(gray, 2, 98)
     flat = with_luma(flat, 0.10 + 0.84 * tone)
     palette = rgbs(
         "1f2f4f 2d4f7c 5b84a6 9fb9bd d9d3b4 f0e4c6 e3c58c c8964c 8a5a33 b8452f d98a6a"
@@ -259,7 +259,7 @@ def ukiyo_e(photo: Array, rng: np.random.Generator) -> Array:
     hard = to_palette(flat, palette, temperature=0.0, tone=0.9)
     picture = 0.5 * picture + 0.5 * blur(hard, 0.5 * scale)
     # Bokashi: the calm top darkens to indigo, as wiped on the block.
-    calm = 1 - smoothstep(0.01, 0.06, blur(np.abs(grey - blur(grey, 3 * scale)), 4 * scale))
+    calm = 1 - smoothstep(0.01, 0.06, blur(np.abs(gray - blur(gray, 3 * scale)), 4 * scale))
     top = np.linspace(1, -1.6, shape[0], dtype=np.float32)[:, None] * np.ones(shape, np.float32)
     light = smoothstep(0.35, 0.6, tone)
     bokashi = np.clip(top, 0, 1) ** 1.5 * calm * light

@@ -54,9 +54,9 @@ def pixel_art(photo: Array, rng: np.random.Generator) -> Array:
     height, width = photo.shape[:2]
     block = grid_step(scale_of(photo), 5.5)  # fixed: of several, a pixel loss learns the mean
     rows, columns = -(-height // block), -(-width // block)
-    grey = luma(photo)
-    lively = vibrance(saturate(with_luma(photo, 0.35 * grey + 0.65 * stretch(grey)), 1.25), 0.25)
-    ink = outlines(blur(grey, 0.3 * block), 0.28 * block, 0.02, 0.10)
+    gray = luma(photo)
+    lively = vibrance(saturate(with_luma(photo, 0.35 * gray + 0.65 * stretch(gray)), 1.25), 0.25)
+    ink = outlines(blur(gray, 0.3 * block), 0.28 * block, 0.02, 0.10)
     lively = lively * (1 - 0.55 * ink[..., None])
     index = (np.arange(height) // block)[:, None] * columns + np.arange(width) // block
     small = cell_means(lively, index, rows * columns).reshape(rows, columns, 3)
@@ -108,11 +108,11 @@ def mosaic(photo: Array, rng: np.random.Generator) -> Array:
             first = np.where(closer, distance, first)
     seam = second - first
     lively = vibrance(saturate(with_luma(photo, stretch(luma(photo))), 1.25), 0.22)
-    colours = cell_means(lively, label, rows * columns)
-    palette = learn_palette(colours[np.unique(label)][None], int(rng.integers(16, 28)), rng)
-    colours = palette[nearest(colours, palette)]
-    colours = colours * rng.uniform(0.86, 1.12, (len(colours), 1)).astype(np.float32)
-    picture = colours[label]
+    colors = cell_means(lively, label, rows * columns)
+    palette = learn_palette(colors[np.unique(label)][None], int(rng.integers(16, 28)), rng)
+    colors = palette[nearest(colors, palette)]
+    colors = colors * rng.uniform(0.86, 1.12, (len(colors), 1)).astype(np.float32)
+    picture = colors[label]
     # A lit upper edge and a grain make stone of it.
     tilt = (x - cx.ravel()[label]) + (y - cy.ravel()[label])
     picture = picture * (1 - 0.10 * np.clip(tilt / step, -1, 1))[..., None]
@@ -149,18 +149,18 @@ def stained_glass(photo: Array, rng: np.random.Generator) -> Array:
     shape = photo.shape[:2]
     scale = scale_of(photo)
     step = rng.uniform(10.0, 13.5) * scale
-    grey = luma(photo)
-    vivid = with_luma(photo, 0.1 + 0.9 * stretch(grey, 3, 97))
+    gray = luma(photo)
+    vivid = with_luma(photo, 0.1 + 0.9 * stretch(gray, 3, 97))
     label = _panes(simplify(vivid, scale), rng, step, 0.004)
     cells = int(label.max()) + 1
-    colours = cell_means(vivid, label, cells)
-    colours = _jewel(colours, rng)
+    colors = cell_means(vivid, label, cells)
+    colors = _jewel(colors, rng)
     lead = max(0.7, 0.85 * scale)
     line = blur(_seams(label), lead)
     line = smoothstep(0.16, 0.34, line)
     inside = ndimage.distance_transform_edt(_seams(label) < 0.5).astype(np.float32)
     glow = 1 - np.exp(-inside / (2.6 * scale))
-    glass = colours[label] * (0.72 + 0.42 * glow)[..., None]
+    glass = colors[label] * (0.72 + 0.42 * glow)[..., None]
     streaks = noise(shape, rng, 5.0 * scale) * 0.05 + noise(shape, rng, 1.5 * scale) * 0.025
     glass = (
         glass * (1 + streaks)[..., None]
@@ -171,15 +171,15 @@ def stained_glass(photo: Array, rng: np.random.Generator) -> Array:
     return finish(glass + (dark - glass) * line[..., None])
 
 
-def _jewel(colours: Array, rng: np.random.Generator) -> Array:
-    """Push colors (N, 3) to the jewel tones of glass; greys take a random tint."""
-    row = colours[None]
+def _jewel(colors: Array, rng: np.random.Generator) -> Array:
+    """Push colors (N, 3) to the jewel tones of glass; grays take a random tint."""
+    row = colors[None]
     row = vibrance(saturate(row, 2.2), 0.75)[0]
     jewels = rgbs("b3122d d8701c e8b62c 2f8f4e 13695f 1f5fae 2a3a8f 5d2f86 a3cfe0 f2e3b3 8a4a22")
     pick = jewels[nearest(row, jewels)]
     share = rng.uniform(0.35, 0.65)
     out = row * (1 - share) + pick * share
-    light = luma(colours[None])[0]
+    light = luma(colors[None])[0]
     target = 0.16 + 0.74 * light
     out = out * (target / np.maximum(luma(out[None])[0], 0.08))[:, None] ** 0.75
     return np.clip(out * rng.uniform(0.88, 1.12, (len(out), 1)), 0, 1).astype(np.float32)
@@ -222,26 +222,26 @@ def low_poly(photo: Array, rng: np.random.Generator) -> Array:
     lively = vibrance(saturate(with_luma(photo, stretch(luma(photo))), 1.3), 0.2)
     soft = blur(lively, 0.9 * scale)
     corners = points[Delaunay(points).simplices]
-    centre = corners.mean(axis=1)
-    inset = corners * 0.55 + centre[:, None] * 0.45
-    spots = np.concatenate([centre[:, None], inset], axis=1)
-    colours = sample(soft, spots[..., 1].ravel() - 0.5, spots[..., 0].ravel() - 0.5)
-    colours = colours.reshape(-1, 4, 3).mean(axis=1)
+    center = corners.mean(axis=1)
+    inset = corners * 0.55 + center[:, None] * 0.45
+    spots = np.concatenate([center[:, None], inset], axis=1)
+    colors = sample(soft, spots[..., 1].ravel() - 0.5, spots[..., 0].ravel() - 0.5)
+    colors = colors.reshape(-1, 4, 3).mean(axis=1)
     # Each facet leans its own way to one lamp.
     edge = corners[:, 1] - corners[:, 0]
     lean = np.cos(2 * np.arctan2(edge[:, 1], edge[:, 0]) + rng.uniform(0, 6.28))
-    colours = colours * (1 + 0.05 * lean + rng.uniform(-0.04, 0.04, len(lean)))[:, None]
-    return finish(_draw_polygons(corners, colours, (height, width)))
+    colors = colors * (1 + 0.05 * lean + rng.uniform(-0.04, 0.04, len(lean)))[:, None]
+    return finish(_draw_polygons(corners, colors, (height, width)))
 
 
 def _draw_polygons(
-    corners: Points, colours: Array, shape: tuple[int, int], oversample: int = 3
+    corners: Points, colors: Array, shape: tuple[int, int], oversample: int = 3
 ) -> Array:
     """Fill polygons (N, K, 2) of (x, y) with flat colors (N, 3), antialiased."""
     height, width = shape
     canvas = Image.new("RGB", (width * oversample, height * oversample))
     draw = ImageDraw.Draw(canvas)
-    fills = (np.clip(colours, 0, 1) * 255 + 0.5).astype(np.uint8)
+    fills = (np.clip(colors, 0, 1) * 255 + 0.5).astype(np.uint8)
     for polygon, fill in zip((corners * oversample).tolist(), fills.tolist(), strict=True):
         draw.polygon([tuple(point) for point in polygon], fill=tuple(fill))
     small = canvas.resize((width, height), Image.Resampling.BOX)
@@ -249,12 +249,12 @@ def _draw_polygons(
 
 
 def cubism(photo: Array, rng: np.random.Generator) -> Array:
-    """Overlapping planes shaded away from straight edges, ochre and grey, after Braque."""
+    """Overlapping planes shaded away from straight edges, ochre and gray, after Braque."""
     shape = photo.shape[:2]
     scale = scale_of(photo)
     flat = simplify(photo, scale)
-    grey = stretch(luma(flat), 2, 98)
-    angle, _ = tangent(grey, 2.0 * scale)
+    gray = stretch(luma(flat), 2, 98)
+    angle, _ = tangent(gray, 2.0 * scale)
     edge = edge_strength(flat, 1.0 * scale)
     # Straight cuts grow out of the photo's own edges; tone falls away from one side of each.
     count = 30
@@ -282,14 +282,14 @@ def cubism(photo: Array, rng: np.random.Generator) -> Array:
     facets = _edge_points(flat, rng, rng.uniform(17.0, 23.0) * scale)
     corners = facets[Delaunay(facets).simplices]
     facet = _facet_index(corners, shape)
-    tone = cell_means(np.repeat(grey[..., None], 3, 2), facet, len(corners))[facet][..., 0]
-    value = np.clip(0.5 * tone + 0.5 * grey, 0.04, 0.96) * 0.86 + 0.07 + 0.85 * plane
+    tone = cell_means(np.repeat(gray[..., None], 3, 2), facet, len(corners))[facet][..., 0]
+    value = np.clip(0.5 * tone + 0.5 * gray, 0.04, 0.96) * 0.86 + 0.07 + 0.85 * plane
     ochre = ramp(value, [0, 0.25, 0.5, 0.75, 1], rgbs("1d1510 5c4326 a07a43 cfae72 f0e2bd"))
     cool = ramp(value, [0, 0.25, 0.5, 0.75, 1], rgbs("15181a 3c4648 78837c b2b6a6 e6e2d0"))
     chroma = blur(photo[..., 0] - photo[..., 2], 2 * scale)
     picture = mix(cool, ochre, smoothstep(-0.45, 0.45, warm + 2.5 * chroma))
     picture = mix(picture, with_luma(saturate(flat, 1.2), value), 0.20)
-    line = outlines(grey, 1.0 * scale, 0.02, 0.07, Flow(angle, max(2, round(4 * scale))))
+    line = outlines(gray, 1.0 * scale, 0.02, 0.07, Flow(angle, max(2, round(4 * scale))))
     ink = np.maximum(cuts * (0.35 + 0.55 * smoothstep(0.8, 0.35, value)), 0.8 * line)
     picture = mix(picture, rgb("1a130d"), ink)
     dabs = hatching(shape, rng, float(rng.uniform(0, 3.1)), 1.8 * scale, 5 * scale)
@@ -316,7 +316,7 @@ def cross_stitch(photo: Array, rng: np.random.Generator) -> Array:
     small = cell_means(lively, index, rows * columns).reshape(rows, columns, 3)
     small = np.clip(small + 0.5 * (small - blur(small, 1.0)), 0, 1)
     palette = learn_palette(small, int(rng.integers(12, 22)), rng)
-    colours = to_palette(small, palette).reshape(-1, 3)
+    colors = to_palette(small, palette).reshape(-1, 3)
     y = ((np.arange(height) % step) + 0.5) / step * 2 - 1
     x = ((np.arange(width) % step) + 0.5) / step * 2 - 1
     v, u = (part.astype(np.float32) for part in np.meshgrid(y, x, indexing="ij"))
@@ -332,9 +332,9 @@ def cross_stitch(photo: Array, rng: np.random.Generator) -> Array:
     )
     if rng.random() < 0.3:
         cloth = cloth * np.asarray(rgb("5b6472"), np.float32)
-    thread = colours[index] * (1 + 0.05 * noise(shape, rng, 1.0))[..., None]
+    thread = colors[index] * (1 + 0.05 * noise(shape, rng, 1.0))[..., None]
     # Thread covers most of the cloth: what is left between the crosses takes its color.
-    cloth = mix(cloth, colours[index], 0.45)
+    cloth = mix(cloth, colors[index], 0.45)
     picture = mix(cloth, thread * light_below[..., None], below)
     return finish(mix(picture, thread * light_above[..., None], above))
 
@@ -358,10 +358,10 @@ def embroidery(photo: Array, rng: np.random.Generator) -> Array:
         turn = sample(angle, y, x) + rng.normal(0, 0.07, len(y)).astype(np.float32)
         length = rng.uniform(8.0, 11.0, len(y)) * scale
         layer = lay_strokes(shape, y, x, turn, length, 2.3 * scale, squareness=4)
-        colours = palette[nearest(sample(flat, y, x), palette)]
-        colours = colours * rng.uniform(0.86, 1.14, (len(y), 1)).astype(np.float32)
+        colors = palette[nearest(sample(flat, y, x), palette)]
+        colors = colors * rng.uniform(0.86, 1.14, (len(y), 1)).astype(np.float32)
         round_light = 1.14 - 0.40 * layer.v**2 - 0.16 * layer.u**4
         sheen = 0.10 * np.exp(-(((layer.u - 0.1) / 0.35) ** 2) - ((layer.v + 0.3) / 0.4) ** 2)
-        stitch = colours[layer.owner] * round_light[..., None] + sheen[..., None]
+        stitch = colors[layer.owner] * round_light[..., None] + sheen[..., None]
         picture = mix(picture, stitch, layer.alpha)
     return finish(picture)

@@ -1,10 +1,10 @@
-"""Batches for the stylizer: photos, and what each shall look like."""
+"""Batches for the stylizer: photos with the style or result that each should get."""
 
 from __future__ import annotations
 
 import math
 import random
-from itertools import chain
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -16,38 +16,45 @@ from torch import Tensor
 
 from clipmamba.errors import InputError
 from clipmamba.train.pictures import open_picture
-from clipmamba.train.shards import missing_pictures
-from clipmamba.train.stylizer.pairs import SIZE, as_images
+from clipmamba.train.stylizer.pairs import SIZE, PairStore, as_images
 from clipmamba.train.stylizer.prepared import Prepared
 
-STYLE_SIDE = 256  # of the square of a style picture, in pixels: about what its file has
+STYLE_SIDE = 256  # pixels; side of the crop of a style picture, about that of its file
 PHOTO_ZOOM = (1.0, 2.5)  # a photo's short side, in sides of the crop
-STYLE_ZOOM = (1.0, 1.15)  # the same of a style picture
-OTHERS = 63  # styles that no photo of a batch is asked for
-MIXED = 0.3  # of the style points are means of pictures of one look, as words give them,
-MOST_MIXED = 5  # of so many at most
-BLUR = 0.01  # deviation of each number of a style point around the picture's own
+STYLE_ZOOM = (1.0, 1.15)  # a style picture's short side, in sides of the crop
+OTHERS = 63  # styles beside those of the batch, for the contrastive loss
+WORDS = 0.4  # of the samples have words for the look or the painter, if there are any
+MIXED = 0.3  # of the others are means of pictures of one look, like those of words
+MOST_MIXED = 5  # pictures in such a mean, at most
+FIRST = 6  # style pictures to begin with, if their number grows
+BLUR = 0.01  # standard deviation of the noise on each number of a style embedding
 
 
 class StylizerBatches:
     """Batches of photos with style pictures or exact results.
 
-    All samples of a process's step share the side of the crops and the size of the strokes, so
-    that style pictures are looked at in one pass.
+    Within a process, all samples of a step share the side of the crops and the stroke size, so
+    that VGG sees the style pictures in one pass.
 
     Args:
         data: The data folder.
-        prepared: What to draw from.
-        batch: Samples a step, of all processes together.
-        sides: Sides of the crops, each drawn so often that all take about the same time.
-        strokes: Smallest and largest size of the strokes at the largest of `sides`; smaller crops
-            see strokes in proportion smaller.
-        exact: Samples of a step with a painter's exact result.
+        prepared: The prepared folder to draw from.
+        batch: Samples per step, over all processes.
+        sides: Sides of the crops in pixels; each is drawn so often that all take about the same
+            total time.
+        strokes: Smallest and largest stroke size at the largest of `sides`; the largest is reduced
+            in proportion for smaller crops.
+        exact: Samples per step with a painter's exact result.
         seed: Seed of the draw.
+        double_every: Steps in which the number of style pictures doubles, from `FIRST` of as many
+            looks to all; 0 for all from the start. With all at once, the network first learns
+            their mean, and stays there for long.
+        painters: Names of the painters whose exact pairs to draw; all if empty. Where there are
+            real pictures of a look, they teach it better.
 
     Raises:
-        InputError: A side is no multiple of 8, pairs are wanted and there are none, or pictures
-            are missing.
+        InputError: A side is not a multiple of 8 from 64 up, `exact` is not 0 and there are no
+            pairs, a painter is unknown, or pictures are missing.
     """
 
     def __init__(
@@ -59,36 +66,49 @@ class StylizerBatches:
         strokes: tuple[float, float],
         exact: int,
         seed: int,
+        double_every: int = 0,
+        painters: tuple[str, ...] = (),
     ):
         if any(side % 8 or side < 64 for side in sides):
             raise InputError(f"--side must be a multiple of 8 from 64 up, not {sides}")
         if exact and prepared.painters is None:
-            raise InputError("--exact wants painters' pairs, and none are prepared")
-        missing = missing_pictures(data, chain(prepared.styles, prepared.photos))
+            raise InputError(
+                "--exact needs exact pairs, and none are prepared; "
+                "give --exact 0, or run `prepare` with --painters"
+            )
+        missing = [
+            name for name in (*prepared.styles, *prepared.photos) if not (data / name).is_file()
+        ]
         if missing:
             raise InputError(
-                f"{data} lacks {len(missing)} prepared pictures, {missing[0]} among them; "
-                "name the folder that was prepared, or prepare again"
+                f"{data} lacks {len(missing)} prepared pictures, such as {missing[0]}; "
+                "name the data folder that was prepared, or prepare again"
             )
         self.data, self.prepared = data, prepared
         self.size, self.sides, self.strokes = batch, sides, strokes
         self.exact, self.seed = exact, seed
+        self.double_every = double_every
+        self._pairs = _pairs_of(prepared.painters, painters) if exact else []
         self._shares = prepared.shares.double().cumsum(0).numpy()
-        self._alike, self._looks = prepared.looks.numpy().argsort(kind="stable"), {}
-        found, starts = np.unique(prepared.looks.numpy()[self._alike], return_index=True)
-        for look, start, end in zip(found, starts, [*starts[1:], len(self._alike)], strict=True):
-            self._looks[int(look)] = range(start, end)  # places in `_alike` of its pictures
+        self._alike: dict[int, list[int]] = defaultdict(list)  # rows of the pictures of each look
+        for row, look in enumerate(prepared.looks.tolist()):
+            self._alike[look].append(row)
+        self._order = _order(prepared.looks.tolist(), seed)
+        self._words: dict[int, list[int]] = defaultdict(list)  # of each look and painter
+        for row, meant in enumerate(prepared.meant.tolist()):
+            self._words[meant].append(row)
 
     def batch(self, step: int, process: int, processes: int) -> dict[str, Tensor]:
-        """The tensors of a process's step.
+        """Return the tensors of a process for a step.
 
         Returns:
             `photo` (B, 3, S, S) in [0, 1], `style` (B, E), `stroke` (B,), `seed` (), then
             `picture` (B - X, 3, 256, 256), style pictures of the first samples, and `result`
-            (X, 3, S, S), exact results of the last X. Strokes are all alike, but for exact results
-            that do not reach so far. `others` (63, E) are points of more styles, and `source` (E,)
-            is where photos lie. `weights` (2,) are those of the means over the first and over
-            the last samples, such that the mean over the processes is that over all samples.
+            (X, 3, S, S), exact results of the last X. All strokes have one size, except in exact
+            results that can't be scaled that far. `others` (63, E) are embeddings of other styles,
+            and `source` (E,) is the mean embedding of photos. `weights` (2,) are the weights of
+            the means over the first and over the last samples: with them, the mean over the
+            processes is the mean over all samples.
 
         Raises:
             InputError: The processes can't share the batch evenly.
@@ -105,7 +125,9 @@ class StylizerBatches:
         high = max(low, high * side / max(self.sides))
         stroke = math.exp(rng.uniform(math.log(low), math.log(high)))
         pairs = sum(place % processes == process for place in range(self.exact))
-        free = [self._free(side, rng) for _ in range(mine - pairs)]
+        growth = step / self.double_every if self.double_every else math.inf
+        styles = round(min(len(self._order), FIRST * 2 ** min(growth, 32)))
+        free = [self._free(side, styles, rng) for _ in range(mine - pairs)]
         painted = [self._painted(side, stroke, rng) for _ in range(pairs)]
         photos = [sample[0] for sample in free] + [sample[0] for sample in painted]
         shares = [processes * len(free) / (self.size - self.exact)]
@@ -121,41 +143,60 @@ class StylizerBatches:
             "weights": torch.tensor(shares),
             "picture": as_images([sample[1] for sample in free]),
             "result": torch.cat(results) if results else torch.zeros(0, 3, side, side),
-            "others": self.prepared.points[[self._row(rng) for _ in range(OTHERS)], 0].float(),
+            "others": torch.stack([self.prepared.points[self._row(rng), 0] for _ in range(OTHERS)]),
             "source": self.prepared.photo_point,
             "seed": torch.tensor(rng.getrandbits(62)),
         }
 
     def _free(
-        self, side: int, rng: random.Random
+        self, side: int, styles: int, rng: random.Random
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint8], Tensor]:
-        """A photo, a style picture, and a point between those of its views, or of its look."""
+        """Draw a photo, a style picture, and an embedding for it.
+
+        Words for a look mean its first picture. With a random one as the target, the network would
+        learn the mean of the look, which is a tint.
+        """
         photo = _crop(self.data / rng.choice(self.prepared.photos), side, PHOTO_ZOOM, rng)
-        row = self._row(rng)
-        picture = _crop(self.data / self.prepared.styles[row], STYLE_SIDE, STYLE_ZOOM, rng)
-        views = self.prepared.points[row].float()
-        point = torch.lerp(views[0], views[1], 0.6 * rng.random())
+        row = self._row(rng) if styles == len(self._order) else rng.choice(self._order[:styles])
         look = int(self.prepared.looks[row])
+        point = self._spoken(look, rng)
+        if point is None:
+            point = self._point(row, look, rng)
+        else:
+            row = self._alike[look][0]
+        picture = _crop(self.data / self.prepared.styles[row], STYLE_SIDE, STYLE_ZOOM, rng)
+        return photo, picture, point
+
+    def _point(self, row: int, look: int, rng: random.Random) -> Tensor:
+        """Draw an embedding for a style picture: of its views, or of its look."""
+        views = self.prepared.points[row]
+        point = torch.lerp(views[0], views[1], 0.6 * rng.random())
         if look >= 0 and rng.random() < MIXED:
-            places = rng.choices(self._looks[look], k=rng.randint(1, MOST_MIXED - 1))
-            alike = self.prepared.points[self._alike[places], 0].float()
-            point = torch.cat([point[None], alike]).mean(0)
-        return photo, picture, F.normalize(point, dim=0)
+            alike = rng.choices(self._alike[look], k=rng.randint(1, MOST_MIXED - 1))
+            point = torch.cat([point[None], self.prepared.points[alike, 0]]).mean(0)
+        return F.normalize(point, dim=0)
+
+    def _spoken(self, meant: int, rng: random.Random) -> Tensor | None:
+        """Draw the embedding of words, in `WORDS` of the cases, if there are any."""
+        if rng.random() >= WORDS or meant not in self._words:
+            return None
+        return self.prepared.words[rng.choice(self._words[meant])]
 
     def _row(self, rng: random.Random) -> int:
-        """Of a style picture, by the shares."""
+        """Draw the row of a style picture, by the shares."""
         return min(int(np.searchsorted(self._shares, rng.random())), len(self._shares) - 1)
 
     def _painted(
         self, side: int, stroke: float, rng: random.Random
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint8], Tensor, float]:
-        """A pair of a painter, enlarged or reduced so that its strokes have the size asked for.
+        """Draw a painter's pair, scaled to the requested stroke size as far as possible.
 
-        Its last part is the size that they have: a pair of 256 pixels can't be reduced at will.
+        The last item returned is the actual stroke size: a pair has only 256 × 256 pixels, so it
+        can't be reduced at will.
         """
         store = self.prepared.painters
         assert store is not None
-        row = rng.randrange(len(store))
+        row = rng.choice(self._pairs)
         part = min(SIZE, max(16, round(side / stroke)))
         y, x = rng.randint(0, SIZE - part), rng.randint(0, SIZE - part)
         box = np.s_[y : y + part, x : x + part]
@@ -165,13 +206,40 @@ class StylizerBatches:
             )
             for pixels in (store.photos, store.results)
         )
-        return photo, result, self.prepared.painted[row], side / part
+        point = self._spoken(-1 - int(store.numbers[row]), rng)
+        return photo, result, self.prepared.painted[row] if point is None else point, side / part
+
+
+def _pairs_of(store: PairStore | None, painters: tuple[str, ...]) -> list[int]:
+    """List the rows of some painters' pairs; all painters' if none are named."""
+    if store is None:
+        return []
+    names = [style.name for style in store.styles]
+    if unknown := set(painters) - set(names):
+        raise InputError(
+            f"no exact pairs by {sorted(unknown)[0]!r}; the painters are {', '.join(names)}"
+        )
+    return [
+        row for row, number in enumerate(store.numbers) if not painters or names[number] in painters
+    ]
+
+
+def _order(looks: list[int], seed: int) -> list[int]:
+    """Order rows such that the first of each look comes first, then the second, and so on."""
+    shuffled = list(range(len(looks)))
+    random.Random(seed).shuffle(shuffled)
+    seen: Counter[int] = Counter()
+    turns: list[tuple[int, int, int]] = []
+    for row, (look, place) in enumerate(zip(looks, shuffled, strict=True)):
+        turns.append((seen[look] if look >= 0 else 0, place, row))
+        seen[look] += 1
+    return [row for _, _, row in sorted(turns)]
 
 
 def _crop(
     path: Path, side: int, zoom: tuple[float, float], rng: random.Random
 ) -> NDArray[np.uint8]:
-    """A random square of a picture, whose short side is first made `zoom` times `side`."""
+    """Cut a random square of `side` pixels from a picture, first scaled to `zoom` times that."""
     image = open_picture(path)
     part = min(image.size) / rng.uniform(*zoom)
     left, top = rng.uniform(0, image.width - part), rng.uniform(0, image.height - part)

@@ -27,8 +27,14 @@ from clipmamba.train.options import (
     dataclass_options,
     loop_options,
 )
-from clipmamba.train.pictures import Picture, read_pictures, set_aside, split_fingerprint
-from clipmamba.train.shards import has_shards
+from clipmamba.train.pictures import (
+    Picture,
+    chosen_by_look,
+    draw_by_look,
+    read_pictures,
+    set_aside,
+    split_fingerprint,
+)
 from clipmamba.train.stylizer.batches import StylizerBatches
 from clipmamba.train.stylizer.pairs import (
     painter_pairs,
@@ -36,12 +42,12 @@ from clipmamba.train.stylizer.pairs import (
     stored_split,
     write_store,
 )
-from clipmamba.train.stylizer.prepared import Prepared, list_photos, prepare, prepare_shards
+from clipmamba.train.stylizer.prepared import Prepared, prepare
 from clipmamba.train.stylizer.samples import sample_sheet
 from clipmamba.train.stylizer.task import LossWeights, StylizerTask
 from clipmamba.train.stylizer.validation import mean_losses
 
-VALIDATION = "validation"  # folder in a prepared one, of pictures that are not trained on
+VALIDATION = "validation"  # subfolder of a prepared folder, for pictures that are not trained on
 VALIDATION_STYLES = 200  # style pictures in it, at most
 VALIDATION_BATCHES = 16
 
@@ -59,51 +65,57 @@ def main() -> None:
 @main.command("prepare")
 @data_option
 @click.option("--clip", "clip_name", default="mini", show_default=True, help="open_clip model.")
-@click.option("--styles", default=6000, show_default=True, help="Style pictures to learn from.")
-@click.option("--painters", default=3000, show_default=True, help="Exact pairs to paint.")
-@click.option("--seed", default=0, show_default=True)
-@click.option("--output", type=Folder, required=True)
+@click.option(
+    "--prior", "prior_folder", type=ExistingFolder,
+    help="Style prior of that CLIP model, to train on the words for a look as well.",
+)  # fmt: skip
+@click.option(
+    "--styles", default=6000, show_default=True, help="Number of style pictures to train on."
+)
+@click.option(
+    "--chosen", type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="CSV file (look,file) of the style pictures to train on, instead of a random choice.",
+)  # fmt: skip
+@click.option("--painters", default=3000, show_default=True, help="Number of exact pairs to paint.")
+@click.option("--seed", default=0, show_default=True, help="Seed of the choice and the pairs.")
+@click.option("--output", type=Folder, required=True, help="Folder to write, for `train`.")
 def prepare_command(
-    data: Path, clip_name: str, styles: int, painters: int, seed: int, output: Path
+    data: Path,
+    clip_name: str,
+    prior_folder: Path | None,
+    styles: int,
+    chosen: Path | None,
+    painters: int,
+    seed: int,
+    output: Path,
 ) -> None:
     """Choose style pictures, encode them, and paint exact pairs.
 
-    A fiftieth of the pictures is set aside for validation, a tenth is held out for the judge.
+    10 % of the pictures are held out for the judge, 2 % of the others set aside for validation.
     """
-    if has_shards(data):
-        _prepare_shards(data, clip_name, styles, painters, seed, output)
-        return
     learned = [picture for picture in read_pictures(data) if not picture.held_out]
     pictures = [picture for picture in learned if not set_aside(picture)]
     aside = [picture for picture in learned if set_aside(picture)]
     photos = [picture for picture in pictures if picture.kind == "photo"]
-    _paint(photos, painters, seed, output)
-    clip = Clip.from_pretrained(clip_name)
-    if {picture.kind for picture in aside} >= {"style", "photo"}:
-        prepare(data, aside, clip, output / VALIDATION, VALIDATION_STYLES, seed)
-    prepare(data, pictures, clip, output, styles, seed)
-
-
-def _paint(photos: Sequence[Picture], count: int, seed: int, output: Path) -> None:
-    """Exact pairs of photos, unless they are there."""
     split = split_fingerprint(photo.path for photo in photos)
-    if count and stored_split(output / "painters") != split:
-        pairs = painter_pairs(photos, count, seed)
-        write_store(output / "painters", painter_styles(), pairs, count, split)
-
-
-def _prepare_shards(
-    data: Path, clip_name: str, styles: int, painters: int, seed: int, output: Path
-) -> None:
-    """The same from shards."""
-    photos = list_photos(data, output, "training")
-    some = photos[:: max(1, len(photos) // max(1, painters))]
-    _paint([Picture(data / name, "photo", "", (), "") for name in some], painters, seed, output)
+    if painters and stored_split(output / "painters") != split:
+        pairs = painter_pairs(photos, painters, seed)
+        write_store(output / "painters", painter_styles(), pairs, painters, split)
     clip = Clip.from_pretrained(clip_name)
-    prepare_shards(data, clip, output, styles, seed, "training")
-    aside = output / VALIDATION
-    if list_photos(data, aside, "validation"):
-        prepare_shards(data, clip, aside, VALIDATION_STYLES, seed, "validation")
+    prior = None if prior_folder is None else StylePrior.load(prior_folder, clip)
+    if {picture.kind for picture in aside} >= {"style", "photo"}:
+        drawn = draw_by_look(_styles(aside), VALIDATION_STYLES, seed)
+        aside_photos = [picture for picture in aside if picture.kind == "photo"]
+        prepare(data, drawn, aside_photos, clip, output / VALIDATION)
+    if chosen is not None:
+        drawn = chosen_by_look(_styles(pictures), chosen)
+    else:
+        drawn = draw_by_look(_styles(pictures), styles, seed)
+    prepare(data, drawn, photos, clip, output, prior)
+
+
+def _styles(pictures: Sequence[Picture]) -> list[Picture]:
+    return [picture for picture in pictures if picture.kind == "style"]
 
 
 @main.command("train")
@@ -113,21 +125,31 @@ def _prepare_shards(
     "--vgg", type=click.Path(exists=True, dir_okay=False, path_type=Path), required=True,
     help="safetensors file of VGG19 up to relu3_1.",
 )  # fmt: skip
-@click.option("--init", type=ExistingFolder, help="A stylizer to start from; else a new one.")
-@click.option("--batch", default=8, show_default=True, help="Samples a step, of all processes.")
-@click.option("--exact", default=1, show_default=True, help="Of them with an exact result.")
+@click.option("--init", type=ExistingFolder, help="Stylizer to start from; by default a new one.")
+@click.option("--batch", default=8, show_default=True, help="Samples per step, over all processes.")
+@click.option("--exact", default=1, show_default=True, help="How many of them are exact pairs.")
+@click.option(
+    "--painter", "painters", multiple=True,
+    help="Painter whose exact pairs to train on; repeat for several. By default all.",
+)  # fmt: skip
 @click.option(
     "--side", "sides", multiple=True, type=int, default=(128, 256), show_default=True,
-    help="Of the crops, in pixels. Given several times, steps differ; large ones are rare.",
+    help="Side of the crops in pixels. If repeated, each step draws one; large ones are rarer.",
 )  # fmt: skip
 @click.option(
     "--strokes", type=(float, float), default=(0.5, 5.0), show_default=True,
-    help="Smallest and largest size of strokes in the largest crops.",
+    help="Smallest and largest stroke size in the largest crops.",
 )  # fmt: skip
 @click.option(
-    "--mixer", type=click.Choice(["mamba", "attention", "conv"]), help="Of a new stylizer."
+    "--double-every",
+    default=500,
+    show_default=True,
+    help="Steps in which the number of style pictures doubles, from 6 to all; 0 for all at once.",
 )
-@click.option("--depth", type=int, help="Of a new stylizer: blocks at an eighth of the size.")
+@click.option(
+    "--mixer", type=click.Choice(["mamba", "attention", "conv"]), help="Mixer of a new stylizer."
+)
+@click.option("--depth", type=int, help="Blocks of a new stylizer at an eighth of the size.")
 @dataclass_options(LossWeights)
 @loop_options(steps=60_000, learning_rate=1e-3, workers=1, sample_every=2000, validate_every=1000)
 def train_command(
@@ -137,8 +159,10 @@ def train_command(
     init: Path | None,
     batch: int,
     exact: int,
+    painters: tuple[str, ...],
     sides: tuple[int, ...],
     strokes: tuple[float, float],
+    double_every: int,
     mixer: str | None,
     depth: int | None,
     weights: LossWeights,
@@ -153,12 +177,12 @@ def train_command(
         wanted = SecondConfig(style_dim=prepared.points.shape[2], clip=prepared.clip, **given)  # type: ignore[arg-type]
         stylizer = SecondStylizer(wanted)
     elif given:
-        raise InputError("--mixer and --depth are for a new stylizer; that of --init has its own")
+        raise InputError("--mixer and --depth are for a new stylizer; drop them, or drop --init")
     else:
         stylizer = SecondStylizer.from_pretrained(init)
     if stylizer.config.clip != prepared.clip:
         raise InputError(
-            f"the stylizer of --init reads style points of CLIP {stylizer.config.clip!r}, "
+            f"the stylizer of --init reads style embeddings of CLIP {stylizer.config.clip!r}, but "
             f"{folder} has those of {prepared.clip!r}; prepare with --clip {stylizer.config.clip}"
         )
     stylizer.to(memory_format=torch.channels_last)
@@ -168,7 +192,9 @@ def train_command(
     task = StylizerTask(stylizer, networks, weights)
     train(
         task,
-        StylizerBatches(data, prepared, batch, sides, strokes, exact, config.seed),
+        StylizerBatches(
+            data, prepared, batch, sides, strokes, exact, config.seed, double_every, painters
+        ),
         config,
         weights=dataclasses.asdict(weights),
         sample=sample_sheet(data, prepared),
@@ -182,9 +208,9 @@ def train_command(
 def _validation(
     data: Path, folder: Path, batch: int, sides: tuple[int, ...], strokes: tuple[float, float]
 ) -> Validation | None:
-    """What measures a task on the pictures set aside, where `prepare` found enough of them."""
+    """Return the validation on the pictures set aside, or None where `prepare` found too few."""
     if not folder.is_dir():
-        logging.info("no pictures are set aside in %s: the best weights are not kept", folder)
+        logging.info("no validation pictures in %s: the best weights are not kept", folder)
         return None
     batches = StylizerBatches(data, Prepared.load(folder), batch, sides, strokes, exact=0, seed=0)
 
@@ -197,30 +223,33 @@ def _validation(
 
 @main.command("export")
 @click.option(
-    "--model", type=ExistingFolder, required=True, help="A stylizer folder, such as RUN/stylizer."
+    "--model", type=ExistingFolder, required=True, help="Stylizer folder, such as RUN/stylizer."
 )
 @click.option(
-    "--prior", "prior_folder", type=ExistingFolder, help="Text-to-style prior; the shipped one."
+    "--prior", "prior_folder", type=ExistingFolder,
+    help="Folder of a text-to-style prior; by default the shipped one.",
+)  # fmt: skip
+@click.option(
+    "--output", type=Folder, required=True, help="Folder to write, for `clipmamba stylize --model`."
 )
-@click.option("--output", type=Folder, required=True, help="For `clipmamba stylize --model`.")
 @click.option(
     "--guidance", type=click.FloatRange(min=0, min_open=True), default=1.0, show_default=True,
-    help="How far styles are driven apart; 1 as trained.",
+    help="How strongly styles are exaggerated; 1 is as trained.",
 )  # fmt: skip
 def export_command(model: Path, prior_folder: Path | None, output: Path, guidance: float) -> None:
-    """Join a trained stylizer, in fp16, with its prior and the name of its CLIP."""
+    """Export a model: a trained stylizer in fp16, its prior, and the name of its CLIP."""
     stylizer = SecondStylizer.from_pretrained(model)
     clip = Clip.from_pretrained(stylizer.config.clip)
     prior = StylePrior.load(prior_folder, clip)
     if clip.embed_dim != stylizer.config.style_dim:
         raise InputError(
-            f"the stylizer in {model} reads style points of {stylizer.config.style_dim} numbers, "
-            f"CLIP {clip.name!r} gives {clip.embed_dim}"
+            f"the stylizer in {model} reads style embeddings of {stylizer.config.style_dim} "
+            f"numbers, but CLIP {clip.name!r} gives {clip.embed_dim}"
         )
     name = clip.name
-    if Path(name).is_dir():  # found from wherever the model is used
+    if Path(name).is_dir():  # absolute, so that it is found from any folder
         name = str(Path(name).resolve())
-        logging.warning("the model needs its CLIP, which stays in %s", name)
+        logging.warning("the CLIP is not part of the model, which loads it from %s", name)
     prior.clip_name = name
     stylizer.config = dataclasses.replace(stylizer.config, clip=name)
     stylizer.half().save_pretrained(output / "stylizer")

@@ -1,4 +1,4 @@
-"""Exact pairs to learn from: photos and what the procedural painters make of them, on disk."""
+"""Exact pairs to train on: photos and their renderings by the procedural painters, on disk."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ from clipmamba.train.painters import PAINTERS
 from clipmamba.train.pictures import Picture, open_picture
 
 SIZE = 256  # side of every stored photo and result, in pixels
-GRID = 16  # crops start at multiples of it
-_RENDER = 384  # whole photos are painted at this side
-_CROPS = 2  # pairs cut from one of them
+GRID = 16  # pixels; crops start at multiples of it
+_RENDER = 384  # side at which whole photos are painted, in pixels
+_CROPS = 2  # pairs cut from each
 
 Pixels = NDArray[np.uint8]
 
 
 @dataclasses.dataclass(frozen=True)
 class StyleEntry:
-    """One style that pairs refer to by its number.
+    """A style, to which pairs refer by number.
 
     Attributes:
-        name: For logs and sheets.
-        texts: Phrases that mean it; may be empty.
-        picture: File of a picture in it; "" where there is none.
-        family: Name that styles of one look share; "" for a look of its own.
+        name: Name for logs and sheets.
+        texts: Phrases that describe the style; may be empty.
+        picture: File of a picture in the style; "" if there is none.
+        family: Name shared by styles of one look; "" for a look of its own.
     """
 
     name: str
@@ -48,7 +48,7 @@ class StyleEntry:
 
 
 class PairStore:
-    """Folder of aligned (photo, result, style number), all `SIZE` squares, as memory maps.
+    """Folder of aligned (photo, result, style number), squares of `SIZE` pixels, memory-mapped.
 
     Raises:
         InputError: The folder holds no complete store.
@@ -65,15 +65,15 @@ class PairStore:
         return len(self.numbers)
 
     def __reduce__(self) -> tuple[type[PairStore], tuple[Path]]:
-        """Pickle the folder alone: a worker process maps the files, too, and copies nothing."""
+        """Pickle the folder's name only: a worker process maps the files itself."""
         return PairStore, (self.folder,)
 
 
 def read_styles(folder: Path) -> list[StyleEntry]:
-    """The styles of a store.
+    """Return the styles of a store.
 
     Raises:
-        InputError: There are none; they are written last, so the store is not complete.
+        InputError: There are none. They are written last, so the store is incomplete.
     """
     file = folder / "styles.json"
     if not file.is_file():
@@ -83,7 +83,7 @@ def read_styles(folder: Path) -> list[StyleEntry]:
 
 
 def write_styles(folder: Path, styles: Sequence[StyleEntry]) -> None:
-    """What `read_styles` reads."""
+    """Write the styles of a store, for `read_styles`."""
     write_json(folder / "styles.json", [dataclasses.asdict(style) for style in styles], None)
 
 
@@ -97,14 +97,17 @@ def write_store(
     """Write `count` pairs (photo, result, style number) as a `PairStore`.
 
     Args:
-        folder: Of the store.
-        styles: What the numbers mean.
+        folder: Folder of the store.
+        styles: The styles that the numbers refer to.
         pairs: The pairs.
-        count: How many they are.
-        split: Fingerprint of the photos that they are made of.
+        count: Number of pairs.
+        split: Fingerprint of the photos that they are made from.
+
+    Raises:
+        ValueError: `pairs` does not hold `count` pairs.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "styles.json").unlink(missing_ok=True)  # no complete store until it is back
+    (folder / "styles.json").unlink(missing_ok=True)  # incomplete until it is back
     shape = (count, SIZE, SIZE, 3)
     photos = np.lib.format.open_memmap(folder / "photos.npy", "w+", np.uint8, shape)
     results = np.lib.format.open_memmap(folder / "results.npy", "w+", np.uint8, shape)
@@ -121,14 +124,17 @@ def write_store(
 
 
 def stored_split(folder: Path) -> str | None:
-    """Fingerprint of the photos that a complete store is made of; None where there is none."""
+    """Return the fingerprint of the photos of a complete store, or None if there is none."""
     file = folder / "split.txt"
     complete = file.is_file() and (folder / "styles.json").is_file()
     return file.read_text(encoding="utf-8") if complete else None
 
 
 def load_square(path: Path, side: int, rng: random.Random | None = None) -> Pixels:
-    """A square of a picture at `side` px: the middle, or a random 70 to 100 % of it."""
+    """Load a square of a picture at `side` pixels: the middle, or with `rng` a random crop.
+
+    A random crop has 70 to 100 % of the picture's short side.
+    """
     image = open_picture(path)
     short = min(image.size)
     crop = short if rng is None else round(short * rng.uniform(0.7, 1.0))
@@ -140,14 +146,14 @@ def load_square(path: Path, side: int, rng: random.Random | None = None) -> Pixe
 
 
 def painter_styles() -> list[StyleEntry]:
-    """The painters as styles."""
+    """Return the painters as styles."""
     return [StyleEntry(name, painter.prompts, "", name) for name, painter in PAINTERS.items()]
 
 
 def painter_pairs(
     photos: Sequence[Picture], count: int, seed: int, workers: int = 2
 ) -> Iterator[tuple[Pixels, Pixels, int]]:
-    """Pairs of the procedural painters in turn."""
+    """Yield `count` pairs of the procedural painters, in turn."""
     jobs = [
         (photos[(row * 7919 + seed) % len(photos)].path, row, seed)
         for row in range(-(-count // _CROPS))
@@ -163,7 +169,7 @@ def _paint(job: tuple[Path, int, int]) -> list[tuple[Pixels, Pixels, int]]:
     photo = load_square(path, _RENDER, place)
     names = list(PAINTERS)
     number = row % len(names)
-    # One hand a style: with another palette and grain each time, a pixel loss learns their mean.
+    # one seed per style: if palette and grain varied, a pixel loss would learn their mean
     hand = np.random.default_rng((seed, number))
     painted = PAINTERS[names[number]](photo.astype(np.float32) / 255, hand)
     result = np.rint(painted * 255).astype(np.uint8)
@@ -173,7 +179,7 @@ def _paint(job: tuple[Path, int, int]) -> list[tuple[Pixels, Pixels, int]]:
 def _crops(
     photo: Pixels, result: Pixels, number: int, rng: random.Random
 ) -> Iterator[tuple[Pixels, Pixels, int]]:
-    """Cuts squares of `SIZE` at the same places of a photo and its result."""
+    """Cut squares of `SIZE` pixels at the same places of a photo and its result."""
     free = (_RENDER - SIZE) // GRID
     for _ in range(_CROPS):
         y, x = rng.randint(0, free) * GRID, rng.randint(0, free) * GRID
@@ -182,5 +188,5 @@ def _crops(
 
 
 def as_images(pixels: Sequence[Pixels]) -> Tensor:
-    """Pictures (H, W, 3) of bytes as (B, 3, H, W) in [0, 1]."""
+    """Convert B pictures (H, W, 3) of bytes to a tensor (B, 3, H, W) in [0, 1]."""
     return torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).float() / 255

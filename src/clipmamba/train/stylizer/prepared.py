@@ -1,17 +1,15 @@
-"""What training draws from: style pictures with their points, photos, painters' pairs.
+"""Prepared training data: style pictures with their embeddings, photos, painters' pairs.
 
-`prepare` writes it once; training then reads the pictures from the data folder as it goes. Names
-and points are memory-mapped, so the memory that a run takes hardly grows with their number.
+`prepare` writes it once. Training reads the pictures from the data folder as it goes, so the
+memory that it needs does not grow with their number.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
-import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,243 +23,167 @@ from tqdm import tqdm
 
 from clipmamba.clip import Clip
 from clipmamba.errors import InputError
-from clipmamba.evaluate.protocol import family_of
 from clipmamba.files import write_json
-from clipmamba.train.names import Names, write_names
-from clipmamba.train.pictures import (
-    FEW,
-    MEDIA,
-    Picture,
-    draw_by_look,
-    open_picture,
-    split_fingerprint,
-    split_of,
-)
-from clipmamba.train.shards import list_members
+from clipmamba.styles import Style, StylePrior
+from clipmamba.train.mini.looks import look_words, own_words
+from clipmamba.train.pictures import Picture, open_picture, split_fingerprint
 from clipmamba.train.stylizer.pairs import PairStore, as_images
 from clipmamba.weights import write_tensors
 
-VIEWS = (1.0, 0.75)  # of a style picture's short side: the whole of it, and its middle
-GREY_SHARE = 0.4  # how often a black and white picture is drawn, beside one in colour
-PHOTOS_SEEN = 300  # at most, to find out where photos lie
+VIEWS = (1.0, 0.75)  # sides of the central squares, as fractions of a picture's short side
+GRAY_SHARE = 0.4  # how often a black-and-white picture is drawn, relative to one in color
+PHOTOS_SEEN = 300  # photos whose embeddings are averaged, at most
 _SIDE = 224  # pixels at which pictures are encoded
-_LIST, _PAINTERS = "prepared.json", "painters"
-_TABLES, _POINTS = "points.safetensors", "points.npy"  # small tables; all styles' points
-_STYLES, _PHOTOS = "styles", "photos"  # lists of names
-_CHECKED = 100_000  # names of a list whose split is checked
+_LIST, _POINTS, _PAINTERS = "prepared.json", "points.safetensors", "painters"
 
 
 @dataclasses.dataclass(frozen=True)
 class Prepared:
-    """A prepared folder.
+    """The contents of a prepared folder.
 
     Attributes:
-        styles: Files of the style pictures, below the data folder.
-        points: Their unit style points, (N, views, E), in half precision, memory-mapped.
-        looks: Number of the look that each shares with others, (N,); -1 for none.
-        shares: How often each is drawn, (N,); they add up to 1.
-        photos: Files of the photos, below the data folder.
-        photo_point: Where photos lie in the CLIP's space, a unit point (E,): their mean.
-        clip: Name of the CLIP that gave the points.
-        painters: Exact pairs by the painters, if there are any.
-        painted: Unit style points of their results, (P, E).
+        styles: Files of the N style pictures, relative to the data folder.
+        points: Their unit style embeddings, (N, views, E).
+        looks: Number of the look of each, (N,); -1 for none.
+        shares: Probability that each is drawn, (N,).
+        photos: Files of the photos, relative to the data folder.
+        photo_point: Unit mean embedding of photos, (E,).
+        clip: Name of the CLIP that gave the embeddings.
+        painters: The P exact pairs by the painters, if there are any.
+        painted: Unit style embeddings of their results, (P, E).
+        words: Unit style embeddings of words, (W, E).
+        meant: What each of them means, (W,): the number of a look, or -1 - the number of a painter.
     """
 
-    styles: Sequence[str]
+    styles: tuple[str, ...]
     points: Tensor
     looks: Tensor
     shares: Tensor
-    photos: Sequence[str]
+    photos: tuple[str, ...]
     photo_point: Tensor
     clip: str
     painters: PairStore | None
     painted: Tensor
+    words: Tensor
+    meant: Tensor
 
     @classmethod
     def load(cls, folder: Path) -> Prepared:
         """Read what `prepare` wrote.
 
         Raises:
-            InputError: The folder is not complete, or was prepared under another split.
+            InputError: The folder is incomplete, or was prepared under another split.
         """
         file = folder / _LIST
         if not file.is_file():
             raise InputError(f"{folder} is not prepared; run the `prepare` command first")
         listed = json.loads(file.read_text(encoding="utf-8"))
-        # Folders of before names had files of their own have them in the list.
-        styles = listed["styles"] if "styles" in listed else Names(folder / _STYLES)
-        photos = listed["photos"] if "photos" in listed else Names(folder / _PHOTOS)
-        if listed.get("split") != _split(styles, photos):
+        if listed.get("split") != _split(listed["styles"], listed["photos"]):
             raise InputError(
                 f"{folder} was prepared when other pictures were held out; run `prepare` again"
             )
-        tensors = load_file(folder / _TABLES)
+        tensors = load_file(folder / _POINTS)
         painters = PairStore(folder / _PAINTERS) if (folder / _PAINTERS).is_dir() else None
         return cls(
-            styles,
-            tensors["points"] if "points" in tensors else _map_points(folder, len(styles)),
+            tuple(listed["styles"]),
+            tensors["points"].float(),
             tensors["looks"],
             tensors["shares"],
-            photos,
+            tuple(listed["photos"]),
             tensors["photo"].float(),
             listed["clip"],
             painters,
             tensors["painted"].float(),
+            tensors["words"].float(),
+            tensors["meant"],
         )
 
     def save(self, folder: Path) -> None:
-        """Write the rest of what `load` reads; stores of names, points, pairs are there already."""
+        """Write everything that `load` reads except the painters' pairs, already in the folder."""
+        folder.mkdir(parents=True, exist_ok=True)
         tensors = {
+            "points": self.points.half(),
             "looks": self.looks,
             "painted": self.painted.half(),
+            "words": self.words.half(),
+            "meant": self.meant,
             "shares": self.shares / self.shares.sum(),
             "photo": self.photo_point,
         }
-        write_tensors(folder / _TABLES, tensors, {})
-        split = _split(self.styles, self.photos)
-        write_json(folder / _LIST, {"clip": self.clip, "split": split})
+        write_tensors(folder / _POINTS, tensors, {})
+        listed = {
+            "clip": self.clip,
+            "split": _split(self.styles, self.photos),
+            "styles": self.styles,
+            "photos": self.photos,
+        }
+        write_json(folder / _LIST, listed)
 
 
 def prepare(
-    data: Path, pictures: Sequence[Picture], clip: Clip, output: Path, count: int, seed: int
+    data: Path,
+    drawn: Sequence[tuple[Picture, str]],
+    photos: Sequence[Picture],
+    clip: Clip,
+    output: Path,
+    prior: StylePrior | None = None,
 ) -> None:
-    """Choose style pictures, rare looks rather than common ones, and encode them.
+    """Encode style pictures, and the words for their looks.
 
     Args:
         data: The data folder.
-        pictures: Those of it that may be trained on.
-        clip: Encodes the style pictures and the results of the painters' pairs in `output`.
-        output: Folder; gets a list and a table of points.
-        count: Style pictures.
-        seed: Seed of the choice.
+        drawn: Style pictures with the names of their looks; "" for none.
+        photos: The photos.
+        clip: Encodes the style pictures, photos, and results of the painters' pairs in `output`.
+        output: Folder to write the lists and embeddings to.
+        prior: Maps the words for a look to style embeddings; without it no words are stored.
 
     Raises:
         InputError: There are no style pictures, or no photos.
     """
-    photos = [str(p.path.relative_to(data)) for p in pictures if p.kind == "photo"]
-    shown = [picture for picture in pictures if picture.kind == "style"]
-    _check_counts(data, len(shown), len(photos))
-    drawn = draw_by_look(shown, count, seed)
-    counted = Counter(look for _, look in drawn)
-    numbers = {look: number for number, look in enumerate(filter(None, counted))}
-    looks = np.array([numbers.get(look, -1) for _, look in drawn])
-    files = (str(picture.path.relative_to(data)) for picture, _ in drawn)
-    write_names(output / _STYLES, files)
-    write_names(output / _PHOTOS, photos)
-    _encode_all(data, looks, clip, output)
-
-
-def prepare_shards(data: Path, clip: Clip, output: Path, count: int, seed: int, split: str) -> None:
-    """The same of a folder of shards, however many pictures it has; see `list_members`.
-
-    Args:
-        data: The data folder.
-        clip: Encodes the style pictures and the results of the painters' pairs in `output`.
-        output: Folder; has the list of `list_photos` already.
-        count: Style pictures.
-        seed: Seed of the choice.
-        split: "training" or "validation"; see `split_of`.
-
-    Raises:
-        InputError: There are no style pictures, or no photos.
-    """
-    with tempfile.TemporaryDirectory(dir=output) as folder:
-        raw = Path(folder) / "looks"  # a hash of each, 8 bytes
-        with raw.open("wb") as hashes:
-
-            def candidates() -> Iterator[str]:
-                for place, words in list_members(data, "style"):
-                    if split_of(Path(place)) == split:
-                        hashes.write(_hash(_look(words)))
-                        yield place
-
-            shown = write_names(Path(folder) / _STYLES, candidates())
-        _check_counts(data, len(shown), len(Names(output / _PHOTOS)))
-        rows, looks = _draw(np.fromfile(raw, np.uint64), count, seed)
-        write_names(output / _STYLES, (shown[row] for row in rows))
-    _encode_all(data, looks, clip, output)
-
-
-def list_photos(data: Path, output: Path, split: str) -> Names:
-    """Write the list of a split's photos in the shards of a folder into a prepared one."""
-    places = (place for place, _ in list_members(data, "photo"))
-    return write_names(output / _PHOTOS, (p for p in places if split_of(Path(p)) == split))
-
-
-def _check_counts(data: Path, styles: int, photos: int) -> None:
-    if not styles or not photos:
-        raise InputError(f"{data} has {styles} style pictures and {photos} photos to use")
-
-
-def _look(words: str) -> str:
-    """Of a style's words, as `draw_by_look` has it; "" where they say none."""
-    look = family_of(words) or words.split(",")[0].strip().lower()
-    return "" if look in MEDIA else look
-
-
-def _hash(look: str) -> bytes:
-    return hashlib.blake2b(look.encode(), digest_size=8).digest()
-
-
-def _draw(
-    hashes: NDArray[np.uint64], count: int, seed: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows by the rule of `draw_by_look`, and the numbers of their looks, -1 for none."""
-    none = np.frombuffer(_hash(""), np.uint64)[0]
-    known, looks, sizes = np.unique(hashes, return_inverse=True, return_counts=True)
-    named = (sizes >= FEW) & (known != none)
-    size = np.where(named, sizes, sizes[~named].sum())
-    # The smallest of exponential times: a draw without replacement, by weight.
-    times = np.random.default_rng(seed).exponential(size=len(hashes)) * np.sqrt(size[looks])
-    rows = np.sort(np.argsort(times)[:count])
-    numbers = np.where(named, np.cumsum(named) - 1, -1)
-    return rows, numbers[looks[rows]]
-
-
-def _encode_all(data: Path, looks: NDArray[np.int64], clip: Clip, output: Path) -> None:
-    """Encode what the lists of names in `output` say, and write the rest of a prepared folder."""
-    styles, photos = Names(output / _STYLES), Names(output / _PHOTOS)
-    views = (view for name in styles for view in _views(data / name))
-    grey = _encode(views, clip, len(styles) * len(VIEWS), output / _POINTS)
-    sizes = np.bincount(looks + 1)
-    shares = torch.from_numpy(sizes[looks + 1] ** -0.5).float()
-    shares = torch.where(grey[:: len(VIEWS)], GREY_SHARE * shares, shares)
-    with tempfile.TemporaryDirectory(dir=output) as folder:
-        file = Path(folder) / _POINTS
-        seen = photos[:: -(-len(photos) // PHOTOS_SEEN)]
-        _encode((_views(data / name)[0] for name in seen), clip, len(seen), file)
-        photo_points = torch.from_numpy(np.load(file)).float()
-        painters = PairStore(output / _PAINTERS) if (output / _PAINTERS).is_dir() else None
-        painted = photo_points.new_zeros(0, photo_points.shape[1])
-        if painters is not None:
-            _encode(iter(painters.results), clip, len(painters), file)
-            painted = torch.from_numpy(np.load(file)).float()
+    if not drawn or not photos:
+        raise InputError(f"{data} has {len(drawn)} style pictures and {len(photos)} photos to use")
+    files = [str(picture.path.relative_to(data)) for picture, _ in drawn]
+    views = (view for picture, _ in drawn for view in _views(picture.path))
+    points, gray = _encode(views, clip, len(drawn) * len(VIEWS))
+    looks = Counter(look for _, look in drawn)
+    numbers = {look: number for number, look in enumerate(filter(None, looks))}
+    shares = torch.tensor([looks[look] ** -0.5 for _, look in drawn])
+    shares = torch.where(gray[:: len(VIEWS)], GRAY_SHARE * shares, shares)
+    painted = points.new_zeros(0, points.shape[1])
+    painters = PairStore(output / _PAINTERS) if (output / _PAINTERS).is_dir() else None
+    names = {number: look_words(look) for look, number in numbers.items()}
+    if painters is not None:
+        painted, _ = _encode(iter(painters.results), clip, len(painters))
+        names |= {-1 - number: own_words(s.texts) for number, s in enumerate(painters.styles)}
+    said = [(word, meant) for meant, words in names.items() for word in words]
+    words = points.new_zeros(0, points.shape[1])
+    if prior is not None:
+        words = torch.stack([Style.text(word, clip, prior).embedding.cpu() for word, _ in said])
+    seen = photos[:: -(-len(photos) // PHOTOS_SEEN)]
+    photo_points, _ = _encode((_views(photo.path)[0] for photo in seen), clip, len(seen))
     Prepared(
-        styles=styles,
-        points=_map_points(output, len(styles)),
-        looks=torch.from_numpy(looks),
+        styles=tuple(files),
+        points=points.view(-1, len(VIEWS), points.shape[1]),
+        looks=torch.tensor([numbers.get(look, -1) for _, look in drawn]),
         shares=shares,
-        photos=photos,
+        photos=tuple(str(photo.path.relative_to(data)) for photo in photos),
         photo_point=F.normalize(photo_points.mean(0), dim=0),
         clip=clip.name,
         painters=painters,
         painted=painted,
+        words=words,
+        meant=torch.tensor([meant for _, meant in said[: len(words)]], dtype=torch.int64),
     ).save(output)
 
 
-def _map_points(folder: Path, count: int) -> Tensor:
-    table = np.load(folder / _POINTS, mmap_mode="c")  # copied on write: torch wants it writable
-    return torch.from_numpy(table).view(count, len(VIEWS), table.shape[1])
-
-
-def _split(styles: Sequence[str], photos: Sequence[str]) -> str:
-    """Of the pictures that are listed, under today's rule; of long lists, of some evenly spaced."""
-    some = (name for names in (styles, photos) for name in names[:: 1 + len(names) // _CHECKED])
-    return split_fingerprint(map(Path, some))
+def _split(styles: Iterable[str], photos: Iterable[str]) -> str:
+    """Return the fingerprint of the listed pictures, under the current split."""
+    return split_fingerprint(map(Path, (*styles, *photos)))
 
 
 def _views(path: Path) -> list[NDArray[np.uint8]]:
-    """Squares (224, 224, 3) from the middle of a picture."""
+    """Cut squares (224, 224, 3) from the middle of a picture."""
     image = open_picture(path)
     squares = []
     for part in VIEWS:
@@ -274,17 +196,14 @@ def _views(path: Path) -> list[NDArray[np.uint8]]:
 
 
 @torch.no_grad()
-def _encode(squares: Iterable[NDArray[np.uint8]], clip: Clip, count: int, file: Path) -> Tensor:
-    """Write unit points (N, E) in half precision, and give which squares are grey, (N,)."""
-    table = np.lib.format.open_memmap(file, "w+", np.float16, (count, clip.embed_dim))
-    grey, batch = [], []
+def _encode(squares: Iterable[NDArray[np.uint8]], clip: Clip, count: int) -> tuple[Tensor, Tensor]:
+    """Return the unit embeddings (N, E) of squares, and which squares are gray, (N,)."""
+    points, gray, batch = [], [], []
     for number, square in enumerate(tqdm(squares, "points", count, mininterval=10), 1):
         batch.append(square)
         if len(batch) == 32 or number == count:
             images = as_images(batch)
-            points = clip.encode_image(images.to(clip.device)).half().cpu().numpy()
-            table[number - len(batch) : number] = points
-            grey.append((images.amax(1) - images.amin(1)).mean((1, 2)) < 0.06)
+            points.append(clip.encode_image(images.to(clip.device)).cpu())
+            gray.append((images.amax(1) - images.amin(1)).mean((1, 2)) < 0.06)
             batch = []
-    table.flush()
-    return torch.cat(grey)
+    return torch.cat(points), torch.cat(gray)

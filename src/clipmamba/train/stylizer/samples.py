@@ -1,4 +1,4 @@
-"""Contact sheets of a stylizer in training: a few photos in a few styles, two sizes of strokes."""
+"""Contact sheets of a stylizer in training: a few photos in a few styles and two stroke sizes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ STROKES = (1.0, 2.5)
 
 
 def sample_sheet(data: Path, prepared: Prepared) -> Callable[[nn.Module, Path], None]:
-    """What `train` calls: writes `sheet.png` of a task's stylizer and its weights into a folder."""
+    """Return a function, for `train`, that writes a stylizer's weights and `sheet.png`."""
     styles = range(0, len(prepared.styles), max(1, len(prepared.styles) // STYLES))[:STYLES]
     photos = prepared.photos[:: max(1, len(prepared.photos) // PHOTOS)][:PHOTOS]
 
@@ -49,7 +49,7 @@ def sample_sheet(data: Path, prepared: Prepared) -> Callable[[nn.Module, Path], 
                 row = [photo]
                 for number in styles:
                     size = torch.tensor([stroke], device=device)
-                    point = prepared.points[number, :1].float().to(device)
+                    point = prepared.points[number, :1].to(device)
                     made = into_gamut(stylizer(seen, point, stroke=size))
                     row.append(_image(made[0, :, margin:-margin, margin:-margin]))
                 rows.append(row)

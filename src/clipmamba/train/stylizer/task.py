@@ -1,4 +1,4 @@
-"""What the stylizer learns from: style pictures, the photo's content, exact pairs, and CLIP."""
+"""The losses of the stylizer: texture, content, exact pairs, and CLIP."""
 
 from __future__ import annotations
 
@@ -19,26 +19,30 @@ from clipmamba.losses.terms import Term, select_terms
 from clipmamba.losses.vgg import Moments, structure_loss, texture_loss, texture_moments
 from clipmamba.models.second_design import SecondStylizer
 
-LEVELS = 4  # of the picture's pyramid: looked at in full size, a half, a quarter, an eighth
-WINDOW = 128  # pixels; in full size only a square of this side is looked at
+LEVELS = 4  # of the picture's pyramid: full size, a half, a quarter, an eighth
+WINDOW = 128  # pixels; VGG sees a square of this side of a larger picture
 SMALLEST = 24  # pixels; smaller pictures show VGG no texture
-CLIP_SHARE = 0.25  # of the steps: what CLIP costs is half of all else
-CONTENT = (0.35, 1.0)  # of the first levels: edges may be redrawn, what is where may not
+CLIP_SHARE = 0.25  # of the steps use CLIP, which costs half as much as all other losses
+CONTENT = (0.35, 1.0)  # of the first levels: edges may be redrawn, the layout may not
 
 
 @dataclasses.dataclass(frozen=True)
 class LossWeights:
-    """Factor of each loss in `TERMS`; every field is a command line option.
+    """Weight of each loss in `TERMS`; every field is a command line option.
 
     Attributes:
-        texture: VGG's Gram matrices, means and deviations at all sizes, against a style picture
-            whose strokes have the size asked for, or an exact result.
-        content: The photo's VGG features after instance normalisation; not where a result is exact.
-        calm: Local contrast in flat parts of the photo, beyond that of calm parts of the style.
-        pixel: L1 to an exact result at several sizes, with gradients.
-        gamut: Mean square of what lies outside [0, 1].
-        directional: CLIP's move from photo to result, against that from photos to the style.
-        contrastive: That move among those to other styles, those of the batch and 63 more.
+        texture: Weight of the texture loss: VGG's Gram matrices, means and standard deviations at
+            several scales, compared with the style picture's or an exact result's.
+        content: Weight of the content loss: the photo's VGG features after instance
+            normalization. Exact pairs have none.
+        calm: Weight of the loss on local contrast in flat parts of the photo, as far as it exceeds
+            that of flat parts of the style picture.
+        pixel: Weight of the L1 loss to exact results, of pixels and gradients at several scales.
+        gamut: Weight of the mean square of values outside [0, 1].
+        directional: Weight of the directional loss: CLIP's direction from photo to result,
+            compared with the direction from photos to the style.
+        contrastive: Weight of the contrastive loss: that direction, compared with the directions
+            to the other styles of the batch and 63 more.
     """
 
     texture: float = 3.0
@@ -52,14 +56,14 @@ class LossWeights:
 
 @dataclasses.dataclass(frozen=True)
 class Level:
-    """What VGG sees at one size of the pictures.
+    """VGG features at one level of the pyramid.
 
     Attributes:
-        features: Last feature map of the outputs, with the moments of all maps.
-        moments: One per map.
-        photo_features: The same of the photos of free samples.
-        photo_moments: Of the last map only.
-        targets: Moments to reach, one per map.
+        features: Last feature map of the outputs.
+        moments: Moments of the outputs, one per feature map.
+        photo_features: Last feature map of the photos of free samples.
+        photo_moments: Moments of `photo_features`.
+        targets: Target moments of the outputs, one per feature map.
     """
 
     features: Tensor
@@ -71,20 +75,20 @@ class Level:
 
 @dataclasses.dataclass(frozen=True)
 class Step:
-    """What the losses look at: outputs beside the batch they are made from.
+    """The inputs of the losses: the stylizer's outputs and their batch.
 
     The first `free` samples have a style picture, the others an exact result.
 
     Attributes:
-        output: Of the stylizer, (B, 3, H, W), not cut to [0, 1].
-        photo: (B, 3, H, W).
+        output: Outputs of the stylizer, (B, 3, H, W), not clamped to [0, 1].
+        photo: Photos, (B, 3, H, W).
         picture: Style pictures of the free samples, (free, 3, H', W').
         result: Exact results of the others, (B - free, 3, H, W).
-        stroke: Size of the strokes.
-        style: Style points (B, E).
-        others: Those of more styles, (K, E).
-        source: Where photos lie among them, (E,).
-        rng: Draws which parts VGG looks at.
+        stroke: Stroke size.
+        style: Style embeddings, (B, E).
+        others: Embeddings of other styles, (K, E).
+        source: Mean embedding of photos, (E,).
+        rng: Draws the windows that VGG sees.
         networks: The frozen networks, by name.
     """
 
@@ -101,18 +105,18 @@ class Step:
 
     @property
     def free(self) -> int:
-        """Samples with a style picture."""
+        """Number of samples with a style picture."""
         return len(self.picture)
 
     @functools.cached_property
     def shown(self) -> Tensor:
-        """Outputs cut to [0, 1]; what is cut still has to be drawn back by the losses."""
+        """Outputs clamped to [0, 1], except for 2 % of the excess, which keeps a gradient."""
         inside = self.output.clamp(0, 1)
         return inside + 0.02 * (self.output - inside)
 
     @functools.cached_property
     def move(self) -> Tensor:
-        """From photos to outputs in CLIP's space, (B, E)."""
+        """Direction from photos to outputs in CLIP's space, (B, E)."""
         clip = self.networks["clip"]
         assert isinstance(clip, Clip)
         with torch.no_grad():
@@ -121,7 +125,7 @@ class Step:
 
     @functools.cached_property
     def levels(self) -> list[Level]:
-        """What VGG sees, from full size down."""
+        """Levels of the pyramid, from full size down."""
         sizes = [self.output.shape[2] >> level for level in range(LEVELS)]
         return [
             self._level(level, side)
@@ -142,7 +146,7 @@ class Step:
             kept = vgg(seen[len(self.output) :])
             kept_moments = [texture_moments(each) for each in kept]
             styles = self._style_moments(self.stroke / 2**level)
-        # exact results, which come last, say themselves what texture they want
+        # exact results, which come last, are their own texture targets
         targets = [
             Moments(*(torch.cat([a, b[free:]]) for a, b in zip(style, exact, strict=True)))
             for style, exact in zip(styles, kept_moments, strict=True)
@@ -151,9 +155,9 @@ class Step:
         return Level(maps[-1], moments, kept[-1][:free], photo_moments, targets)
 
     def _style_moments(self, scale: float) -> list[Moments]:
-        """Moments of style pictures seen at a scale; they are never enlarged.
+        """Return the moments of the style pictures at a scale; they are never enlarged.
 
-        Larger strokes are looked for in the coarser levels of the pyramid.
+        Coarser levels of the pyramid check larger strokes.
         """
         side = max(SMALLEST, round(self.picture.shape[2] * min(1, scale) / 8) * 8)
         seen = _reduced(self.picture, side)
@@ -165,7 +169,7 @@ class Step:
 
 def _texture(step: Step) -> Tensor:
     losses = [texture_loss(level.moments, level.targets, "none") for level in step.levels]
-    # the root lets no hard style rule the others
+    # the root keeps a hard style from dominating the batch
     return torch.stack(losses).sum(0).clamp(min=1e-6).sqrt()
 
 
@@ -218,13 +222,13 @@ TERMS: tuple[Term[Step], ...] = (
 
 
 class StylizerTask(nn.Module):
-    """Named losses of a batch of `StylizerBatches`, each the mean over the samples it is for.
+    """Named losses of a batch of `StylizerBatches`, each the mean over the samples it applies to.
 
     Args:
-        stylizer: The model that is trained.
-        networks: What looks at pictures, frozen, which moves with the task: "vgg", a
-            `VggFeatures`, and "clip", the `Clip` that the style points are from.
-        weights: Losses of weight 0 are not computed; the others are given without their weights.
+        stylizer: The model to train.
+        networks: The frozen networks, which move to devices with the task: "vgg", a
+            `VggFeatures`, and "clip", the `Clip` of the style embeddings.
+        weights: Losses of weight 0 are not computed; the others are returned unweighted.
 
     Raises:
         InputError: A loss with a weight needs a network that is not given.
@@ -238,11 +242,11 @@ class StylizerTask(nn.Module):
     ):
         super().__init__()
         self.stylizer = stylizer
-        self._frozen = dict(networks)  # no part of the trained state
+        self._frozen = dict(networks)  # a plain dict: not part of the trained state
         self.terms = select_terms(TERMS, dataclasses.asdict(weights), self._frozen)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """Move the frozen networks, too."""
+        """Apply `fn` to the frozen networks, too."""
         for network in self._frozen.values():
             network._apply(fn, recurse)  # type: ignore[no-untyped-call]
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
@@ -278,7 +282,7 @@ def _reduced(images: Tensor, side: int) -> Tensor:
 
 
 def pixel_loss(output: Tensor, target: Tensor, scales: int = 4) -> Tensor:
-    """L1 of pixels at `scales` halvings plus L1 of their gradients: (B, 3, H, W) to (B,)."""
+    """Return the L1 loss of pixels and gradients at `scales` scales: (B, 3, H, W) to (B,)."""
     output, target = output.float(), target.float()
     total = output.new_zeros(len(output))
     for scale in range(scales):

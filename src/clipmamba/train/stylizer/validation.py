@@ -1,4 +1,4 @@
-"""Losses of a stylizer on pictures that it is not trained on."""
+"""Validation losses of a stylizer, on pictures that it is not trained on."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from clipmamba.train.stylizer.batches import StylizerBatches
 
 
 def mean_losses(source: StylizerBatches, count: int) -> Callable[[nn.Module], dict[str, float]]:
-    """What gives the mean of each loss over the first batches of a source, always the same.
+    """Return a function that averages each loss of a task over the first batches of a source.
 
     Args:
-        source: Draws from the pictures set aside.
-        count: Batches.
+        source: Batches of the pictures set aside.
+        count: Number of batches.
     """
 
     @torch.no_grad()

@@ -1,1 +1,1 @@
-"""The ways to run the scan; `dispatch` chooses between them."""
+"""The scan's backends; `dispatch` chooses among them."""

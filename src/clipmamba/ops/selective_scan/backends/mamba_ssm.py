@@ -1,4 +1,4 @@
-"""The mamba-ssm package's CUDA kernels, where they are installed and really work."""
+"""The mamba-ssm package's CUDA kernels, if they are installed and work."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ _ELEMENTS = frozenset({torch.float32, torch.float16, torch.bfloat16})
 # Limits of its kernels: states in shared memory, channels in a CUDA grid, 32-bit offsets.
 _MOST_STATES = 256
 _MOST_CHANNELS = 65535
-_CHUNK = 2048  # steps, for each of which it keeps 2 N numbers per channel
+_CHUNK = 2048  # steps per chunk, for which it saves 2 N numbers per channel
 _INSTALLED = "mamba_ssm" in sys.modules or importlib.util.find_spec("mamba_ssm") is not None
 
 
 def _try(device: torch.device) -> tuple[Callable[..., Any] | None, str]:
-    """Its scan function after one tiny call, forward and backward, or why there is none.
+    """Return its scan function after a tiny forward and backward call, or None with the reason.
 
-    A wheel can be broken in two ways: the import dies for want of its extension, or, in newer
-    versions, only the first call does.
+    A wheel can be broken in two ways: the import fails because its extension is missing, or, in
+    newer versions, only the first call fails.
     """
     try:
         from mamba_ssm.ops.selective_scan_interface import selective_scan_fn
     except (ImportError, OSError, RuntimeError, AttributeError) as error:
-        return None, f"mamba_ssm does not import: {error}"
+        return None, f"mamba_ssm can't be imported: {error}"
     ones = functools.partial(torch.ones, device=device, dtype=torch.float32)
     try:
         u = ones(1, 2, 8, requires_grad=True)
@@ -67,7 +67,7 @@ def _supports(call: ScanCall) -> Verdict:
     if call.initial_state:
         return False, "starts from zeros only"
     if call.last_state_grad:
-        return False, "gives no gradient through the last state"
+        return False, "has no gradient through the last state"
     return True, "CUDA kernels"
 
 
@@ -75,9 +75,9 @@ def _scan(inputs: ScanInputs, needs_grad: bool) -> tuple[Tensor, Tensor]:
     function, reason = _probe()
     if function is None:
         raise RuntimeError(reason)
-    plain = inputs.resolved()  # its extension reads memory as it lies
+    plain = inputs.resolved()  # its extension reads raw memory
     delta, delta_bias, delta_softplus = plain.delta, plain.delta_bias, plain.delta_softplus
-    if plain.least_delta:  # its kernel has none: the whole step size is made here
+    if plain.least_delta:  # not supported by its kernel: compute the complete step size here
         delta = delta.float() if delta_bias is None else delta.float() + delta_bias[:, None]
         delta = (F.softplus(delta) if delta_softplus else delta) + plain.least_delta
         delta_bias, delta_softplus = None, False

@@ -1,4 +1,4 @@
-"""Trying whether a backend really works, once for the process."""
+"""Probes whether a backend really works, once per process."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ T = TypeVar("T")
 
 
 class Probe(Generic[T]):
-    """A trial of a CUDA backend that is made once and whose outcome is kept.
+    """A trial of a CUDA backend that runs once and whose outcome is cached.
 
-    The outcome holds for all later callers, so it must not hang on the state that the first one is
-    in: the trial runs on a thread of its own, where gradients are on and no inference mode,
-    autocast, other mode, function transform or default device is at work. Nothing is tried, or
-    kept, while a CUDA graph is being captured or torch.compile makes a graph.
+    The outcome holds for all later callers, so it must not depend on the first caller's context:
+    the trial runs in a thread of its own, with gradients enabled and without inference mode,
+    autocast, other modes, function transforms or a default device. It does not run while a CUDA
+    graph is being captured or torch.compile is tracing.
 
     Args:
-        trial: takes the CUDA device to run on; gives what works, or None, and the reason. It must
-            name every type that it needs: the default one is the process's.
+        trial: takes the CUDA device to run on; returns what works, or None, and the reason. It must
+            give every dtype explicitly, since the default dtype is global to the process.
     """
 
     def __init__(self, trial: Callable[[torch.device], tuple[T | None, str]]) -> None:
         self._trial = trial
         self._lock = Lock()
         self.outcome: tuple[T | None, str] | None = None
-        """What the trial gave, once it was made."""
+        """The cached result of the trial."""
 
     def __call__(self) -> tuple[T | None, str]:
-        """What works, or None, with the reason."""
+        """Return what works, or None, and the reason."""
         if self.outcome is not None:
             return self.outcome
         if torch.compiler.is_compiling():
-            return None, "not tried: torch.compile is at work"
+            return None, "not tried while torch.compile is tracing"
         if not torch.cuda.is_available():
             return None, "no CUDA device"
         if torch.cuda.is_current_stream_capturing():
-            return None, "not tried: a CUDA graph is being captured; scan once before that"
+            return None, "not tried while a CUDA graph is being captured; scan once before that"
         device = torch.device("cuda", torch.cuda.current_device())
         with self._lock:
             if self.outcome is None:

@@ -1,4 +1,4 @@
-"""The selective scan as a plain loop: the truth the other backends are held against."""
+"""The selective scan as a plain loop, the ground truth for the other backends."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from ..interface import Backend, ScanCall, ScanInputs, Verdict, compute_dtype
 
 
 def scan(inputs: ScanInputs, needs_grad: bool = True) -> tuple[Tensor, Tensor]:
-    """One step after the other, differentiable by autograd as often as wanted.
+    """Scan step by step; differentiable by autograd any number of times.
 
     Args:
-        inputs: of the scan.
-        needs_grad: not needed here, autograd knows.
+        inputs: the inputs of the scan.
+        needs_grad: unused.
 
     Returns:
-        out (B, D, L) in u's type and the last state (B, D, N).
+        out (B, D, L) of u's dtype and the last state (B, D, N).
     """
     u = inputs.u
     with torch.autocast(u.device.type, enabled=False):
@@ -37,7 +37,7 @@ def scan(inputs: ScanInputs, needs_grad: bool = True) -> tuple[Tensor, Tensor]:
         else:
             state = inputs.initial_state.to(dtype)
         y = []
-        # unbind, not indexing: the backward of an index makes a whole zero tensor per step.
+        # unbind, since the backward pass of indexing allocates a full zero tensor per step
         for d_t, x_t, B_t, C_t in zip(
             delta.unbind(2), x.unbind(2), B.unbind(3), C.unbind(3), strict=True
         ):

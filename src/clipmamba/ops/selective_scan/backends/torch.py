@@ -1,10 +1,10 @@
-"""The selective scan in plain torch: any device, any floating type, no compiler.
+"""The selective scan in plain torch, for any device and floating-point dtype, without a compiler.
 
-A linear recurrence h_t = a_t h_(t-1) + v_t over T steps is cut into about sqrt(T) pieces that run
-side by side, first from zero to learn where each piece ends, then from its true start. So a chunk
-takes about 3 sqrt(T) small torch calls instead of T. Chunks run one after the other and only their
-start states are saved; the backward makes everything else again, chunk by chunk, so memory stays
-linear in L.
+A linear recurrence h_t = a_t h_(t-1) + v_t over T steps is split into about sqrt(T) pieces that run
+in parallel, first from zero to find each piece's final state, then from its true initial state. So
+a chunk takes about 3 sqrt(T) small torch calls instead of T. Chunks run one after another, and only
+their initial states are saved; the backward pass recomputes everything else, chunk by chunk, so
+memory stays linear in L.
 """
 
 from __future__ import annotations
@@ -31,29 +31,29 @@ CHUNK = 256
 
 
 def available() -> Verdict:
-    """Always."""
+    """Tell whether it can run on this machine; it always can."""
     return True, "plain torch"
 
 
 def supports(call: ScanCall) -> Verdict:
-    """Every call but one that wants a forward-mode derivative."""
+    """Tell whether it can run a call; all but those with a forward-mode derivative."""
     reason = no_tangents(call)
     return reason is None, reason or "runs everything"
 
 
 def chunk_count(inputs: ScanInputs) -> int:
-    """How many chunk-start states `forward` saves."""
+    """Count the chunk-start states that `forward` saves."""
     return ceil_div(inputs.delta.shape[2], CHUNK)
 
 
 def linear_scan(log_decay: Tensor, decay: Tensor, drive: Tensor, start: Tensor) -> Tensor:
-    """States of h_t = decay_t * h_(t-1) + drive_t with h_0 = start.
+    """Compute the states of h_t = decay_t * h_(t-1) + drive_t with h_0 = start.
 
     Args:
-        log_decay: (T, ...). A piece's whole decay comes from the sum of these: a product of
+        log_decay: (T, ...). A piece's total decay is computed from their sum, since a product of
             rounded decays near 1 loses digits with every step.
-        decay: exp(log_decay).
-        drive: (T, ...), the same shape.
+        decay: exp(log_decay), (T, ...).
+        drive: (T, ...).
         start: (...).
 
     Returns:
@@ -84,7 +84,7 @@ def linear_scan(log_decay: Tensor, decay: Tensor, drive: Tensor, start: Tensor) 
 
 
 class _Chunk:
-    """One chunk of the inputs in the compute type, time first, channels split by group."""
+    """One chunk of the inputs in the compute dtype, time first, channels split by group."""
 
     def __init__(self, inputs: ScanInputs, steps: slice) -> None:
         dtype = compute_dtype(inputs.u)
@@ -107,12 +107,12 @@ class _Chunk:
 
 
 def split(x: Tensor, groups: int) -> Tensor:
-    """(B, D, T) to (T, B, G, D / G)."""
+    """Rearrange (B, D, T) to (T, B, G, D / G)."""
     return torch.unflatten(x, 1, (groups, -1)).permute(3, 0, 1, 2)
 
 
 def join(x: Tensor) -> Tensor:
-    """(T, B, G, P) to (B, G * P, T)."""
+    """Rearrange (T, B, G, P) to (B, G * P, T)."""
     return x.permute(1, 2, 3, 0).flatten(1, 2)
 
 
@@ -121,7 +121,7 @@ def _chunk_slices(length: int) -> list[slice]:
 
 
 def forward(inputs: ScanInputs, save_states: bool) -> Results:
-    """As `Kernel.forward`, for sequences of any type on any device."""
+    """Implement `Kernel.forward` for sequences of any dtype on any device."""
     u, D, z = inputs.u, inputs.D, inputs.z
     with torch.autocast(u.device.type, enabled=False):
         batch, channels, length = u.shape
@@ -151,7 +151,7 @@ def forward(inputs: ScanInputs, save_states: bool) -> Results:
 
 
 def backward(dout: Tensor, dlast: Tensor | None, saved: Tensor, inputs: ScanInputs) -> Gradients:
-    """As `Kernel.backward`, from the states that `forward` saved."""
+    """Implement `Kernel.backward` for sequences of any dtype on any device."""
     u, A, D, z = inputs.u, inputs.A, inputs.D, inputs.z
     with torch.autocast(u.device.type, enabled=False):
         groups = inputs.B.shape[1]
@@ -180,7 +180,7 @@ def backward(dout: Tensor, dlast: Tensor | None, saved: Tensor, inputs: ScanInpu
                 sigmoid = torch.sigmoid(gate)
                 dz[..., steps] = join(dy * y * sigmoid * (1 + gate * (1 - sigmoid)))
                 dy = dy * gate * sigmoid
-            # c_t = a_t dh_t obeys the same recurrence backwards: c_t = a_t c_(t+1) + a_t C_t dy_t.
+            # c_t = a_t dh_t follows the same recurrence in reverse: c_t = a_t (c_(t+1) + C_t dy_t).
             from_out = dy[..., None] * chunk.C[..., None, :]
             carries = linear_scan(
                 chunk.log_decay.flip(0),

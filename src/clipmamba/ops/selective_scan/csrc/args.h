@@ -1,4 +1,4 @@
-// A call as it comes from Python; backends/cpu/arguments.py has the same list.
+// The arguments of a call from Python, in the order of backends/cpu/arguments.py.
 #pragma once
 
 #include <stdint.h>
@@ -13,7 +13,7 @@ struct View {
 
 struct Args {
   int64_t batch, groups, rows, steps, states;  // rows: channels of one group
-  int64_t chunk, chunks;                 // steps of one; how many `starts` has room for
+  int64_t chunk, chunks;                 // steps per chunk; chunks that `starts` has room for
   int64_t slices, softplus;
   int64_t height, width;                 // of a picture; 0: sequences
   double least;                          // added to every step size

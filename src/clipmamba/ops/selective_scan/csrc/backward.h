@@ -3,8 +3,8 @@
 
 #include "walk.h"
 
-// Forward through a chunk again for K states, keeping a_t = exp(delta_t A) and every state: h[t] is
-// that before step t.
+// Recompute a chunk forward for K states, keeping a_t = exp(delta_t A) and every state: h[t] is the
+// state before step t.
 template <int K, bool CLAMP, bool NEEDS_Y>
 INLINE void recompute_states(Steps B, Steps C, int64_t n, int nt, const vf *RESTRICT A2,
                              const vf *RESTRICT start, const vf *RESTRICT delta,
@@ -99,7 +99,7 @@ static void backward_states(const Chunk &c, bool needs_y, int64_t N) {
   for (; n < N; n++) backward_states<1, CLAMP>(c, needs_y, n);
 }
 
-// A sum over the whole length: one vector of floats per chunk, added up in double.
+// A sum over the whole length: one vector of floats per chunk, added in double precision.
 struct LongSum {
   double lane[W];
   void add(vf v) {
@@ -111,7 +111,7 @@ struct LongSum {
 };
 constexpr int64_t SUM_VECTORS = sizeof(LongSum) / sizeof(vf);
 
-// What a task keeps in its scratch memory, for its blocks of channels (i) or for one at a time.
+// The scratch memory of a task, for all of its blocks of channels (i) or for one at a time.
 struct Backward {
   int64_t states, blocks, stride;  // stride: floats of a state's row of dBs and dCs
   vf *carry, *A, *A2, *steepest;   // of block i: states, and the largest |A2|
@@ -130,7 +130,7 @@ static int64_t backward_scratch(const Args &a) {
          3 * segment_vectors(a) + 2 * rows_vectors(a) + 2 * steps_vectors(a);
 }
 
-// Hands out the scratch memory, and begins from the last state's gradient.
+// Divide the scratch memory, and start from the gradient of the final state.
 static Backward begin_backward(const Args &a, const Task &task, Scratch scratch) {
   const int64_t N = a.states, channels = a.groups * a.rows, blocks = task.last - task.first;
   const int64_t segment = segment_vectors(a), tile = tile_vectors(a);
@@ -164,7 +164,7 @@ static Backward begin_backward(const Args &a, const Task &task, Scratch scratch)
   return m;
 }
 
-// Chunk c of block i: `nt` steps from t0 on of a segment that begins at step s0.
+// Differentiate chunk c of block i: `nt` steps from t0 on, in a segment that begins at step s0.
 static void backward_chunk(const Args &a, const Backward &m, Block k, int64_t i, int64_t c,
                            int64_t s0, int64_t t0, int nt) {
   const int64_t N = m.states, channels = a.groups * a.rows, d0 = first_channel(a, k);
@@ -218,7 +218,7 @@ static void backward_chunk(const Args &a, const Backward &m, Block k, int64_t i,
   }
 }
 
-// What was summed over the whole length.
+// Store the sums over the whole length.
 static void end_backward(const Args &a, const Task &task, const Backward &m) {
   const int64_t N = m.states, channels = a.groups * a.rows;
   for (int64_t i = 0; i < m.blocks; i++) {

@@ -3,11 +3,11 @@
 
 #include "walk.h"
 
-// What later chunks read, asked for while the loop over states keeps the processor busy: a load
-// goes through 16 rows at once, more than the processor foresees. The backward, whose loops need
-// the room in the caches, does not gain by it.
+// Prefetches what later chunks read, while the loop over states keeps the processor busy: a load
+// spans 16 rows, more than the hardware prefetches. The backward pass, whose loops need the room in
+// the caches, does not gain from it.
 struct Ahead {
-  static constexpr int STEPS = 16;  // asked for at once: a line of each row, or each step's line
+  static constexpr int STEPS = 16;  // prefetched at once: a line of each row, or each step's line
   int views = 0;
   const char *first[3];
   int64_t along[3], across[3];  // bytes to the next STEPS steps, and between their lines
@@ -27,8 +27,8 @@ struct Ahead {
   }
 };
 
-// At chunk `part` of a segment: the next chunk of delta and z, and a chunk's share of the u that the
-// next block of channels reads.
+// At chunk `part` of a segment, prefetch the next chunk of delta and z, and a part of the u that
+// the next block of channels reads.
 static Ahead ahead_of(const Args &a, const Task &task, int64_t block, Segment seg, int64_t part) {
   const bool last_block = block + 1 == task.last, last_part = (part + 1) * a.chunk >= seg.steps;
   const Block here = block_at(a, task, block);

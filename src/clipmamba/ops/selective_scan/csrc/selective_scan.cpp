@@ -6,18 +6,18 @@
 //   y_t     = <h_t, C_t> + D * u_t                            D optional
 //   out_t   = y_t * silu(z_t)                                 z optional
 //
-// Lanes of a vector are W neighbouring channels; time is walked step by step, in chunks. Per chunk
-// and block of W channels the inputs are turned (transposed in registers) into tiles of one vector
-// a step, and a few states at a time stay in registers while the loop runs over the tile. Nothing
-// of size (B, D, L, N) is ever made: only the state at each chunk's start is kept, and the backward
-// recomputes the rest of a chunk in cache. Every sum has one fixed order, so results repeat to the
-// byte. State and arithmetic are float32; sums over the whole length (dA, dD, dbias) are taken per
-// chunk and then added in double.
+// The lanes of a vector are W neighboring channels; time is processed step by step, in chunks. For
+// each chunk and block of W channels, the inputs are transposed in registers into tiles of one
+// vector per step, and a few states at a time stay in registers while the loop runs over the tile.
+// Nothing of size (B, D, L, N) is ever stored: only the state at each chunk's start is saved, and
+// the backward pass recomputes the rest of a chunk in cache. Every sum has one fixed order, so
+// results repeat to the byte. State and arithmetic are float32; sums over the whole length (dA, dD,
+// dbias) are taken per chunk and then added in double.
 //
-// A picture is read where it lies: the groups are its directions (rows, rows from the end, columns,
-// columns from the end), which take delta, B and C each in its own order but share u, and add their
-// results up. A block of channels goes through all directions before the next one, so that nothing
-// is added by two threads. Columns are read in strips as wide as a cache line.
+// A picture is read in place: the groups are its directions (rows, rows from the end, columns,
+// columns from the end). Each has its own delta, B and C, in its own order; they share u, and their
+// results are summed. A block of channels is scanned in all directions before the next one, so that
+// two threads never add to the same result. Columns are read in strips as wide as a cache line.
 //
 // The library has no dependency: threads come from the caller's OpenMP runtime through a pointer to
 // its GOMP_parallel, so that there is never a second runtime beside torch's.
@@ -60,7 +60,7 @@ static void work(void *data) {
 
 #define EXPORT extern "C" __attribute__((visibility("default")))
 
-// Size of Args: the caller checks that both sides speak of the same structure.
+// Size of Args, for the caller to check that both sides have the same structure.
 EXPORT int64_t clipmamba_scan_abi(void) { return sizeof(Args); }
 EXPORT int64_t clipmamba_scan_lanes(void) { return W; }
 

@@ -1,4 +1,4 @@
-// Vectors of W floats (GCC/Clang vector extensions) and the few functions the scan needs on them.
+// Vectors of W floats (GCC/Clang vector extensions), and functions on them that the scan needs.
 #pragma once
 
 #include <stdint.h>
@@ -34,7 +34,7 @@ typedef std::make_integer_sequence<int, W> Lanes;
 
 // x - 0 folds to a plain broadcast; x + 0 does not, because of -0.
 INLINE vf splat(float x) { return x - vf{}; }
-// Where an operand is NaN, both give the second one.
+// If an operand is NaN, both return the second one.
 #if defined(__AVX2__) && !defined(__AVX512F__)
 INLINE vf greater(vf x, vf y) { return (vf)_mm256_max_ps((__m256)x, (__m256)y); }
 INLINE vf smaller(vf x, vf y) { return (vf)_mm256_min_ps((__m256)x, (__m256)y); }
@@ -44,8 +44,8 @@ INLINE vf smaller(vf x, vf y) { return x < y ? x : y; }
 #endif
 INLINE vf magnitude(vf x) { return (vf)((vu)x & (vu{} + 0x7fffffffu)); }
 
-// The functions below take K vectors at once, step by step together: one chain of dependent
-// operations alone would leave the processor waiting.
+// The functions below process K vectors together, interleaved: a single chain of dependent
+// operations would leave the processor waiting.
 
 // 2^(x y), relative error 1e-7, for x y from -126 to 127, or any if CLAMP. The constant term is
 // exactly 1, so that 2^0 == 1: an error there would repeat at every step of a long sequence.
@@ -86,10 +86,10 @@ INLINE void exp2_products(const vf *x, const vf *y, vf *power) {
 #endif
 }
 
-// Whether products of vectors with these largest magnitudes need no CLAMP. NaNs don't matter.
+// Return whether products of vectors with these largest magnitudes need no CLAMP, except for NaNs.
 INLINE bool within_range([[maybe_unused]] vf x, [[maybe_unused]] vf y) {
 #if defined(__AVX512F__) && defined(__AVX512DQ__)
-  return true;  // the instructions do it
+  return true;  // the instructions clamp
 #else
   bool within = true;
   for (int i = 0; i < W; i++) within &= x[i] * y[i] <= 126.f;
@@ -119,7 +119,7 @@ INLINE void log1p_unit(const vf *e, vf *log) {
   UNROLL for (int k = 0; k < K; k++) log[k] *= e[k];
 }
 
-// softplus(x) in place of x, and its derivative sigmoid(x).
+// Replace x by softplus(x), and compute its derivative sigmoid(x).
 template <int K>
 INLINE void softplus_(vf *x, vf *slope) {
   vf e[K], log[K];
@@ -213,7 +213,7 @@ INLINE void store(bf16 *p, vf v) {
   const vu quiet = (x >> 16) | 0x40u;                         // rounding could carry a NaN to 0
   *(vh *)p = __builtin_convertvector(v == v ? rounded : quiet, vh);
 }
-// Past the caches, where a vector is a whole line of theirs; p is aligned to one.
+// Store past the caches, if a vector is a whole cache line; p is aligned to one.
 #if defined(__AVX512F__) && defined(__AVX512DQ__)
 INLINE void stream(float *p, vf v) { _mm512_stream_ps(p, (__m512)v); }
 INLINE void end_streams() { _mm_sfence(); }

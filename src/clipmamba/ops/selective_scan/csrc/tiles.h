@@ -1,4 +1,4 @@
-// Between tensors in memory and tiles: one vector of W neighbouring channels per step.
+// Between tensors in memory and tiles: one vector of W neighboring channels per step.
 #pragma once
 
 #include "args.h"
@@ -28,7 +28,7 @@ static void load_tile(const E *p, int64_t row, int64_t step, int rows, int nt, v
   }
 }
 
-// To memory, added to what is there, or past the caches.
+// How to store to memory: plainly, added to what is there, or past the caches.
 enum Put { SET, ADD, STREAM };
 template <Put PUT, class E>
 INLINE void put(E *p, vf v) {
@@ -125,7 +125,8 @@ static void load_tile(const View &v, Block at_, int64_t t0, int64_t nt, vf *tile
   else
     load_tile(at<float>(v, at_.b, at_.g, at_.row, t0), v.row, v.step, at_.rows, nt, tile);
 }
-// A result that no cache holds until it is read goes past them: else each line would first be read.
+// A result too large to stay in the caches is stored past them: otherwise each line would first be
+// read.
 INLINE bool beyond_caches(const Args &a) {
   return sizeof(float) * a.batch * a.groups * a.rows * a.steps >= 8 << 20;
 }
@@ -143,8 +144,8 @@ static void store_tile(const Args &a, const View &v, Block at_, int64_t t0, int6
     store_tile<SET>(p, v.row, v.step, at_.rows, nt, tile);
 }
 
-// B or C of one segment as floats, the states of a step side by side: a loop over the steps walks
-// one pointer for all the states that it has in registers. More than W states lie in blocks of W.
+// B or C of one segment as floats, the states of a step side by side, so that a loop over the steps
+// needs one pointer for all states in registers. More than W states are stored in blocks of W.
 // B and C of a call have the same width and room.
 struct Steps {
   float *data;

@@ -1,11 +1,11 @@
-// The way through a sequence or picture: segments of its steps, tasks for threads, their scratch.
+// Traversal of a sequence or picture: segments of its steps, tasks for threads, their scratch.
 #pragma once
 
 #include "tiles.h"
 
-// A segment is what is read of u, and written of its like, at once: some chunks, or of columns a
-// strip of 16. Long runs of one row suit the processor's prefetch. B and C of a segment stay in
-// cache for all blocks of channels.
+// A segment is the part of u, and of tensors of its shape, that is read or written at once: some
+// chunks, or a strip of 16 columns. Long runs of a row suit the hardware's prefetch. B and C of a
+// segment stay in cache for all blocks of channels.
 constexpr int64_t RUN = 4, STRIP = 16;
 struct Segment {
   int64_t index, t0, steps;
@@ -25,11 +25,11 @@ INLINE Segment segment_at(const Args &a, int64_t g, int64_t index) {
   return {index, t0, min_(most, a.steps - t0)};
 }
 
-// u, or what has its shape, for a segment of direction g.
+// Load u, or a tensor of its shape, for a segment of direction g.
 static void load_segment(const Args &a, const View &v, Block k, Segment s, vf *tile) {
   if (!is_picture(a)) return load_tile(v, k, s.t0, s.steps, tile);
   const bool back = from_end(a, k.g);
-  const int64_t t0 = back ? a.steps - s.t0 - s.steps : s.t0;  // where its places begin
+  const int64_t t0 = back ? a.steps - s.t0 - s.steps : s.t0;  // its first position
   Block shared = k;
   shared.g = 0;
   if (!by_columns(a, k.g)) {
@@ -47,7 +47,7 @@ static void load_segment(const Args &a, const View &v, Block k, Segment s, vf *t
   if (back) reverse(tile, s.steps);
 }
 
-// Stores a segment; of a picture, float only, the directions after the first are added. Spoils it.
+// Store a segment; overwrites the tile. A picture's later directions are added, in float.
 static void store_segment(const Args &a, const View &v, Block k, Segment s, vf *tile) {
   if (!is_picture(a)) return store_tile(a, v, k, s.t0, s.steps, tile);
   const bool back = from_end(a, k.g);
@@ -84,7 +84,7 @@ INLINE Block block_at(const Args &a, const Task &task, int64_t index) {
 }
 INLINE int64_t first_channel(const Args &a, const Block &k) { return k.g * a.rows + k.row; }
 
-// Scratch memory of one worker, handed out in vectors.
+// Scratch memory of one worker, allocated in vectors.
 struct Scratch {
   vf *next;
   vf *vectors(int64_t n) {
@@ -111,8 +111,8 @@ INLINE int64_t most_blocks(const Args &a) { return blocks_per_group(a) / a.slice
 
 constexpr int GROUP = 4;  // states, or steps, in registers at a time; tiles have room for 3 more
 
-// Raw delta to step sizes, in place, with softplus's derivative; returns the longest of each lane.
-// `use(t)` follows while a step's size is in a register.
+// Convert raw delta to step sizes in place, with softplus's derivative; return each lane's largest.
+// `use(t)` is called while a step's size is in a register.
 template <class Use>
 static vf steps_(const Args &a, vf bias, int nt, vf *RESTRICT delta, vf *RESTRICT sigma, Use use) {
   const vf least = splat((float)a.least);

@@ -1,1 +1,1 @@
-"""The scan in other programs: ONNX, and other packages' Mamba."""
+"""Interoperability of the scan: ONNX, and other packages' Mamba."""

@@ -1,4 +1,4 @@
-"""Other packages' Mamba on this package's scan, where they have none of their own: on the CPU.
+"""Run other packages' Mamba on this package's scan on the CPU, where they have none of their own.
 
     from clipmamba.ops import compat
 
@@ -6,8 +6,8 @@
         mamba_ssm.Mamba(64)(hidden_states)
         MambaModel(config)(input_ids)
 
-Nothing is touched before `enable` is called, tensors on other devices go where they always went,
-and leaving the block, or `.close()` on what `enable` returned, puts everything back.
+Nothing is patched before `enable` is called. Tensors on other devices are handled as before.
+Leaving the block, or calling `.close()` on the result of `enable`, restores everything.
 """
 
 from __future__ import annotations
@@ -40,29 +40,29 @@ _EXTENSION = "selective_scan_cuda"  # mamba-ssm's compiled module
 def enable(*packages: str) -> ExitStack:
     """Let unmodified Mamba blocks of other packages run on this scan, on the CPU only.
 
-    What is replaced, all of it looked up by those packages at every call, so that models which are
-    already built follow too:
+    The following names are replaced. The packages look them up at every call, so existing models
+    are affected too:
 
-    - `mamba_ssm`: the name `selective_scan_cuda` in `mamba_ssm.ops.selective_scan_interface` (an
-      object with the extension's `fwd` and `bwd`) and `selective_state_update` in
-      `mamba_ssm.modules.mamba_simple`. Where the extension is not installed an empty module of its
+    - `mamba_ssm`: `selective_scan_cuda` in `mamba_ssm.ops.selective_scan_interface` (by an object
+      with the extension's `fwd` and `bwd`) and `selective_state_update` in
+      `mamba_ssm.modules.mamba_simple`. If the extension is not installed, an empty module of its
       name lets `import mamba_ssm` succeed.
-    - `transformers`: `mamba_selective_scan` in its modules of Mamba and FalconMamba; and there
+    - `transformers`: `mamba_selective_scan` in its Mamba and FalconMamba modules. Also
       `mamba_inner_fn` and `mamba_selective_state_update`, which it takes from an importable
-      mamba_ssm without asking for the device, go back to its own torch code on the CPU.
+      mamba_ssm whatever the device; on the CPU they fall back to its own torch code.
 
-    Calling it again changes nothing. Gradients flow as they do through those packages' own code.
+    Calling it again has no effect. Gradients work as with those packages' own code.
 
     Args:
-        packages: "mamba_ssm", "transformers" or both; those that are installed where none is named.
+        packages: "mamba_ssm", "transformers" or both; by default those that are installed.
 
     Returns:
-        A context manager; its end, or its `close()`, undoes what this very call replaced.
+        A context manager; its end, or its `close()`, undoes what this call replaced.
 
     Raises:
-        InputError: no such name.
-        BackendError: a package is not installed, does not import, or is of a version that holds
-            its scan elsewhere. Nothing is replaced then.
+        InputError: a package is unknown.
+        BackendError: a package is not installed, can't be imported, or its version has its scan
+            elsewhere. Nothing is replaced then.
     """
     for name in packages:
         if name not in _PACKAGES:
@@ -78,8 +78,8 @@ def enable(*packages: str) -> ExitStack:
                 _PACKAGES[name](done)
             except (ImportError, AttributeError) as error:
                 raise BackendError(
-                    f"this {name} can't be helped: {error} (it must import, and hold its scan as "
-                    "mamba-ssm 2.3 or transformers 5 do)"
+                    f"this {name} can't be patched: {error} (it must import, and have its scan "
+                    "where mamba-ssm 2.3 or transformers 5 have it)"
                 ) from error
         return done.pop_all()
 
@@ -89,22 +89,22 @@ def _installed(name: str) -> bool:
 
 
 def _replace(done: ExitStack, module: ModuleType, name: str, make: Callable[[Any], Any]) -> None:
-    """Put `make(what is there)` in its place, once, until `done` ends."""
-    there = getattr(module, name)
-    if not getattr(there, "is_clipmamba", False):
-        new = make(there)
+    """Replace an attribute by `make(original)`, once, until `done` ends."""
+    original = getattr(module, name)
+    if not getattr(original, "is_clipmamba", False):
+        new = make(original)
         new.is_clipmamba = True
         setattr(module, name, new)
-        done.callback(setattr, module, name, there)
+        done.callback(setattr, module, name, original)
 
 
 def _on_cpu(ours: Callable[..., Any]) -> Callable[[Any], Any]:
-    """Make a function that takes `ours` for CPU tensors and what was there for all others."""
+    """Make a wrapper that calls `ours` for CPU tensors and the original for all others."""
 
-    def make(there: Any) -> Any:
-        @functools.wraps(there)
+    def make(original: Any) -> Any:
+        @functools.wraps(original)
         def choose(first: Tensor, *args: Any, **kwargs: Any) -> Any:
-            return (ours if first.device.type == "cpu" else there)(first, *args, **kwargs)
+            return (ours if first.device.type == "cpu" else original)(first, *args, **kwargs)
 
         return choose
 
@@ -115,7 +115,7 @@ def _on_cpu(ours: Callable[..., Any]) -> Callable[[Any], Any]:
 
 
 class _Extension:
-    """mamba-ssm's compiled module, with a CPU."""
+    """mamba-ssm's compiled module, extended to the CPU."""
 
     def __init__(self, original: Any) -> None:
         self.original = original
@@ -124,25 +124,25 @@ class _Extension:
         return getattr(self.original, name)
 
     def fwd(self, u: Tensor, *rest: Any) -> list[Tensor]:
-        """As the extension's `fwd`, for `u` on the CPU; see `_forward`."""
+        """Run the extension's `fwd`, or `_forward` for `u` on the CPU."""
         on_cpu = u.device.type == "cpu"
         found: list[Tensor] = (_forward if on_cpu else self.original.fwd)(u, *rest)
         return found
 
     def bwd(self, u: Tensor, *rest: Any) -> list[Tensor]:
-        """As the extension's `bwd`, for `u` on the CPU; see `_backward`."""
+        """Run the extension's `bwd`, or `_backward` for `u` on the CPU."""
         on_cpu = u.device.type == "cpu"
         found: list[Tensor] = (_backward if on_cpu else self.original.bwd)(u, *rest)
         return found
 
 
 def _forward(*given: Any) -> list[Tensor]:
-    """The extension's `fwd` on (u, delta, A, B, C, D, z, delta_bias, delta_softplus).
+    """Emulate the extension's `fwd` on (u, delta, A, B, C, D, z, delta_bias, delta_softplus).
 
     Returns:
         out (B, D, L) and x (B, D, chunks, 2 N), whose odd columns hold the state after each chunk.
-        With a gate out is an empty tensor, as only the extension's own `bwd` needs it, and a third
-        tensor is the gated output.
+        With a gate, out is an empty tensor, since only the extension's own `bwd` needs it, and a
+        third tensor is the gated output.
     """
     inputs = _inputs(given)
     out, last, starts = run_forward(_kernel(inputs), inputs, save_states=True)
@@ -152,11 +152,11 @@ def _forward(*given: Any) -> list[Tensor]:
 
 
 def _backward(*given: Any) -> list[Tensor]:
-    """The extension's `bwd`: `fwd`'s tensors, then dout, x, out, dz, softplus, whether out_z too.
+    """Emulate `bwd` on `fwd`'s tensors, dout, x, out, dz, softplus, and whether out_z is needed.
 
     Returns:
         du, ddelta, dA, dB, dC, dD, ddelta_bias (empty for an absent input), with a gate dz, and
-        the gated output if asked for.
+        the gated output if requested.
     """
     *tensors, dout, x, _, dz, delta_softplus, with_output = given
     inputs = _inputs((*tensors, delta_softplus))
@@ -182,7 +182,7 @@ def _inputs(given: tuple[Any, ...]) -> ScanInputs:
 
 
 def _kernel(inputs: ScanInputs) -> str:
-    """The first kernel that can."""
+    """Choose the first kernel that supports the inputs."""
     call = inputs.call(last_state=False)
     fits = KERNELS["cpu"].available()[0] and KERNELS["cpu"].supports(call)[0]
     return "cpu" if fits else "torch"
@@ -200,28 +200,28 @@ def _state_update(
     dt_bias: Tensor | None = None,
     dt_softplus: bool = False,
 ) -> Tensor:
-    """mamba-ssm's `selective_state_update`: one step that changes the state where it is."""
+    """Emulate mamba-ssm's `selective_state_update`: one step that updates the state in place."""
     out, after = selective_scan_step(state, x, dt, A, B, C, D, z, dt_bias, dt_softplus)
     state.copy_(after)
     return out
 
 
 def _absent(*_: Any) -> Any:
-    raise RuntimeError("mamba-ssm is installed without its CUDA extension: only the CPU scan runs")
+    raise RuntimeError("mamba-ssm is installed without its CUDA extension; only the CPU scan runs")
 
 
 def _enable_mamba_ssm(done: ExitStack) -> None:
     try:
         importlib.import_module(_EXTENSION)
     except ImportError:
-        empty = ModuleType(_EXTENSION, "Stands for mamba-ssm's absent CUDA extension.")
+        empty = ModuleType(_EXTENSION, "Replaces mamba-ssm's missing CUDA extension.")
         empty.fwd = empty.bwd = _absent  # type: ignore[attr-defined]
         sys.modules[_EXTENSION] = empty
         done.callback(sys.modules.pop, _EXTENSION, None)
     interface = importlib.import_module("mamba_ssm.ops.selective_scan_interface")
     _replace(done, interface, _EXTENSION, _Extension)
     block = importlib.import_module("mamba_ssm.modules.mamba_simple")
-    if block.selective_state_update is not None:  # where Triton is
+    if block.selective_state_update is not None:  # with Triton only
         _replace(done, block, "selective_state_update", _on_cpu(_state_update))
 
 
@@ -241,17 +241,17 @@ def _transformers_scan(
     return_last_state: bool = False,
     **rest: Any,
 ) -> Tensor | tuple[Tensor, Tensor]:
-    """As transformers' `mamba_selective_scan`; its choice of a slow path does not matter here."""
+    """Emulate transformers' `mamba_selective_scan`, without its slow path."""
     if any(rest.get(name) is not None for name in ("seq_idx", "cu_seqlens")):
-        raise InputError("packed sequences can't be kept apart by this scan; pad them instead")
+        raise InputError("this scan does not support packed sequences; pad them instead")
     return selective_scan(
         hidden_states, dt, A, B, C, D, z, delta_bias, delta_softplus, return_last_state
     )
 
 
-def _own_torch_code(there: Any) -> Any:
-    """The torch code behind a function that it may have taken from mamba_ssm."""
-    return _on_cpu(there.__wrapped__)(there)
+def _own_torch_code(original: Any) -> Any:
+    """Use transformers' torch code on the CPU for a function that may come from mamba_ssm."""
+    return _on_cpu(original.__wrapped__)(original)
 
 
 def _enable_transformers(done: ExitStack) -> None:
@@ -263,7 +263,7 @@ def _enable_transformers(done: ExitStack) -> None:
 
 
 _PACKAGES: dict[str, Callable[[ExitStack], None]] = {
-    # First, or it would take from mamba_ssm, once that imports, what only runs on CUDA.
+    # First, or it would take CUDA-only functions from mamba_ssm as soon as that imports.
     "transformers": _enable_transformers,
     "mamba_ssm": _enable_mamba_ssm,
 }

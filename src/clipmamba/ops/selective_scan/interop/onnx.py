@@ -1,20 +1,25 @@
-"""The scan in ONNX, of any length, in standard operators. Needs onnxscript.
+"""The scan in ONNX, for any length, in standard operators. Needs onnxscript.
 
-A loop over L steps would spend its time between the steps. So L steps are cut into about √L chunks
-of about √L steps: one loop takes the first step of all chunks at once, then the second, …; a loop
-over the chunks hands on what each leaves; a last loop starts every chunk from there. That is 3 √L
-rounds, exact, at the price of two exponentials a step.
+`scan_lines` has many short lines: one loop over the steps processes all lines in parallel.
+
+`selective_scan` has one long sequence: a loop over L steps would spend its time on overhead. So L
+steps are split into about √L chunks of about √L steps. The first loop processes all chunks in
+parallel, step by step; the second carries states from chunk to chunk; the third restarts every
+chunk from its initial state. This takes 3 √L iterations and is exact, with two exponentials per
+step.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from onnxscript import FLOAT, graph, script
 from onnxscript import opset18 as op
 from onnxscript.values import Opset
+
+from clipmamba.ops.selective_scan import lines
 
 _FUNCTIONS = Opset("clipmamba", 1)
 
@@ -23,10 +28,10 @@ _FUNCTIONS = Opset("clipmamba", 1)
 def chunked_scan(
     start: FLOAT, A: FLOAT, delta: FLOAT, drive: FLOAT, B: FLOAT, C: FLOAT
 ) -> tuple[FLOAT, FLOAT]:
-    """K chunks of T steps; a function of the ONNX file, not of Python.
+    """Scan K chunks of T steps; a function in the ONNX file, not in Python.
 
     Args:
-        start: State (B, G, N, P), P channels a group.
+        start: State (B, G, N, P), P channels per group.
         A: (G, 1, N, P).
         delta: (T, B, G, K, 1, P).
         drive: delta * u, (T, B, G, K, 1, P).
@@ -84,7 +89,7 @@ def _translate(
     save_states: bool,
     kernel: str,
 ) -> tuple[Any, Any, Any]:
-    """The operator's arguments, as values of an ONNX graph, to its three results; float32 only."""
+    """Translate the operator, from ONNX values of its arguments to its results; float32 only."""
     groups, states = int(B.shape[1]), int(A.shape[1])
     channels = int(A.shape[0]) // groups
 
@@ -96,7 +101,7 @@ def _translate(
     root = op.Sqrt(op.Cast(length, to=1))
     steps = op.Cast(op.Ceil(root), to=7)
     chunks = op.Div(op.Sub(op.Add(length, steps), one), steps)
-    # A step of size 0 changes nothing: with such ones the last chunk is filled up.
+    # Steps of size 0 change nothing, and pad the last chunk.
     missing = op.Sub(op.Mul(steps, chunks), length)
 
     def steps_first(x: Any, rows: int) -> Any:  # (B, G * rows, L) to (T, B, G, K, rows)
@@ -142,7 +147,87 @@ def _translate(
     return y, last, op.Identity(last)  # nothing reads the saved states of an exported graph
 
 
+@script(_FUNCTIONS, default_opset=op)  # type: ignore[untyped-decorator]
+def line_scan(
+    A: FLOAT,
+    delta: FLOAT,
+    drive: FLOAT,
+    B: FLOAT,
+    C: FLOAT,
+    ways: Sequence[int],
+    way: Sequence[int],
+) -> FLOAT:
+    """Scan M lines of T steps; a function in the ONNX file, not in Python.
+
+    Args:
+        A: (N, P).
+        delta: (T, M, 1, P).
+        drive: delta * u, (T, M, 1, P).
+        B: (T, M, N, 1).
+        C: (T, M, 1, N).
+        ways: 0 for forward or 1 for backward, for each of the four inputs.
+        way: The same, for the output.
+
+    Returns:
+        (T, M, 1, P).
+    """
+
+    @graph()
+    def step(h, delta_t, drive_t, B_t, C_t):  # type: ignore[no-untyped-def]
+        h_t = op.Exp(delta_t * A) * h + drive_t * B_t
+        y_t = op.MatMul(C_t, h_t)
+        return h_t, y_t
+
+    count = op.Shape(delta, start=1, end=2)
+    start = op.Expand(op.Constant(value_float=0.0), op.Concat(count, op.Shape(A), axis=0))
+    _, y = op.Scan(
+        start,
+        delta,
+        drive,
+        B,
+        C,
+        body=step,
+        num_scan_inputs=4,
+        scan_input_directions=ways,
+        scan_output_directions=way,
+    )
+    return y
+
+
+def _translate_lines(
+    u: Any,
+    delta: Any,
+    A: Any,
+    B: Any,
+    C: Any,
+    delta_bias: Any,
+    least_delta: float,
+    backwards: bool,
+) -> Any:
+    """Translate `scan_lines`, from ONNX values of its arguments to its result; float32 only."""
+    two, three = (op.Constant(value_ints=[axis]) for axis in (2, 3))
+    delta = op.Add(delta, delta_bias)
+    # Runtimes vectorize Exp but not Softplus.
+    grown = op.Log(
+        op.Add(op.Exp(op.Min(delta, op.Constant(value_float=60.0))), op.Constant(value_float=1.0))
+    )
+    delta = op.Max(grown, delta)
+    if least_delta:
+        delta = op.Add(delta, op.Constant(value_float=least_delta))
+    y = line_scan(
+        op.Transpose(A, perm=[1, 0]),
+        op.Unsqueeze(delta, two),
+        op.Unsqueeze(op.Mul(delta, u), two),
+        op.Unsqueeze(B, three),
+        op.Unsqueeze(C, two),
+        ways=[int(backwards)] * 4,
+        way=[int(backwards)],
+    )
+    return op.Squeeze(y, two)
+
+
 TRANSLATIONS: dict[Callable[..., Any], Callable[..., Any]] = {
-    torch.ops.clipmamba.selective_scan.default: _translate
+    torch.ops.clipmamba.selective_scan.default: _translate,
+    lines.OPERATOR: _translate_lines,
 }
-"""For `custom_translation_table=` of `torch.onnx.export`; trace with `scan_backend("torch")`."""
+"""For `custom_translation_table` of `torch.onnx.export`; trace with `scan_backend("torch")`."""

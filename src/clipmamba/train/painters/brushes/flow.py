@@ -13,17 +13,17 @@ from clipmamba.train.painters.brushes.smoothing import blur
 from clipmamba.train.painters.brushes.tone import Array, Index
 
 
-def tangent(grey: Array, sigma: float) -> tuple[Array, Array]:
-    """Direction along edges from the smoothed structure tensor.
+def tangent(gray: Array, sigma: float) -> tuple[Array, Array]:
+    """Estimate the direction along edges from the smoothed structure tensor.
 
     Returns:
         (angle, coherence): angle (H, W) of the edge in radians (0 is along x, y down), and
-        coherence (H, W) in [0, 1], 1 where one direction rules.
+        coherence (H, W) in [0, 1], 1 where one direction dominates.
     """
-    smooth = blur(grey, 0.8)
+    smooth = blur(gray, 0.8)
     gx = ndimage.sobel(smooth, axis=1, mode="nearest")
     gy = ndimage.sobel(smooth, axis=0, mode="nearest")
-    # Normalized by the root of the strength: strong edges should not silence everything near.
+    # normalized by the root of the strength: strong edges should not dominate all around them
     strength = np.sqrt(gx * gx + gy * gy) + 1e-4
     xx, yy, xy = (
         blur(product, sigma)
@@ -35,7 +35,7 @@ def tangent(grey: Array, sigma: float) -> tuple[Array, Array]:
 
 
 def blend_angles(a: Array, b: Array | float, weight: Array | float) -> Array:
-    """Mean of two direction fields (directions are mod pi); `weight` 0 gives a."""
+    """Blend two direction fields (mod pi): `weight` 0 gives a, 1 gives b."""
     cos = (1 - weight) * np.cos(2 * a) + weight * np.cos(2 * np.asarray(b))
     sin = (1 - weight) * np.sin(2 * a) + weight * np.sin(2 * np.asarray(b))
     return np.asarray(0.5 * np.arctan2(sin, cos), dtype=np.float32)
@@ -70,7 +70,7 @@ class Flow:
         self._at: Index = np.stack(lines)
 
     def smooth(self, picture: Array) -> Array:
-        """Mean along the streamline through each pixel, of a field or picture."""
+        """Average a field or picture along the streamline through each pixel."""
         if picture.ndim == 3:
             channels = [self.smooth(picture[..., c]) for c in range(picture.shape[2])]
             return np.stack(channels, axis=2)
@@ -81,9 +81,9 @@ class Flow:
         return (total / np.float32(len(self._at))).reshape(picture.shape)
 
 
-def edge_flow(grey: Array, scale: float, length: float = 4.0, sigma: float = 2.0) -> Flow:
-    """Streamlines along the edges of a luminance field."""
-    angle, _ = tangent(grey, sigma * scale)
+def edge_flow(gray: Array, scale: float, length: float = 4.0, sigma: float = 2.0) -> Flow:
+    """Return streamlines along the edges of a luminance field."""
+    angle, _ = tangent(gray, sigma * scale)
     return Flow(angle, max(2, round(length * scale)))
 
 
@@ -107,7 +107,7 @@ def hatching(
 
 
 def _row(table: Array, row: Index, at: Array) -> Array:
-    """Linear look-up at column `at` of the rows `row` of a table."""
+    """Interpolate a table linearly at columns `at` of rows `row`."""
     low = at.astype(np.intp)
     first, second = table[row, low], table[row, low + 1]
     return first + (second - first) * (at - low)

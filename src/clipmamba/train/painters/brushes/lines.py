@@ -14,18 +14,18 @@ from clipmamba.train.painters.brushes.tone import Array, luma, smoothstep, stret
 
 
 def outlines(
-    grey: Array, sigma: float, low: float = 0.006, high: float = 0.03, flow: Flow | None = None
+    gray: Array, sigma: float, low: float = 0.006, high: float = 0.03, flow: Flow | None = None
 ) -> Array:
     """Ink along edges (H, W) in [0, 1]: difference of Gaussians on the darker side, made soft.
 
     Args:
-        grey: luminance in [0, 1].
+        gray: luminance in [0, 1].
         sigma: half the line width in pixels.
         low: difference where ink begins.
         high: difference where ink is full.
         flow: streamlines along edges; with them broken lines join (flow-based DoG).
     """
-    difference: Array = blur(grey, 1.6 * sigma) - blur(grey, sigma)
+    difference: Array = blur(gray, 1.6 * sigma) - blur(gray, sigma)
     if flow is not None:
         difference = flow.smooth(difference)
     return smoothstep(low, high, difference)
@@ -40,23 +40,23 @@ def line_drawing(photo: Array, scale: float, width: float, flow: Flow) -> Array:
         width: line width in units.
         flow: streamlines along edges.
     """
-    grey = stretch(luma(kuwahara(photo, max(1.0, 0.9 * scale))))
-    fine = outlines(grey, 0.55 * width * scale, 0.016, 0.050, flow)
-    broad = outlines(grey, 0.95 * width * scale, 0.030, 0.075, flow)
+    gray = stretch(luma(kuwahara(photo, max(1.0, 0.9 * scale))))
+    fine = outlines(gray, 0.55 * width * scale, 0.016, 0.050, flow)
+    broad = outlines(gray, 0.95 * width * scale, 0.030, 0.075, flow)
     return np.maximum(fine, broad)
 
 
-def contours(grey: Array, sigma: float, flow: Flow, low: float = 0.25, high: float = 0.7) -> Array:
+def contours(gray: Array, sigma: float, flow: Flow, low: float = 0.25, high: float = 0.7) -> Array:
     """One line on each edge (H, W) in [0, 1]: ridges of the gradient, even in strength.
 
     Args:
-        grey: luminance in [0, 1].
+        gray: luminance in [0, 1].
         sigma: half the line width in pixels.
         flow: streamlines along edges, to join broken lines.
         low: relative ridge height where the line begins.
         high: relative ridge height where the line is full.
     """
-    smooth = blur(grey, sigma)
+    smooth = blur(gray, sigma)
     gx = ndimage.sobel(smooth, axis=1, mode="nearest")
     gy = ndimage.sobel(smooth, axis=0, mode="nearest")
     slope = flow.smooth(np.sqrt(gx * gx + gy * gy))

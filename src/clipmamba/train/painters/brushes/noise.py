@@ -12,9 +12,9 @@ from clipmamba.train.painters.brushes.tone import Array, smoothstep
 
 
 def noise(shape: tuple[int, int], rng: np.random.Generator, size: float = 1.0) -> Array:
-    """Gaussian noise (H, W) with elements of `size` pixels, zero mean and unit deviation."""
+    """Make Gaussian noise (H, W) with grains of `size` pixels, mean 0, standard deviation 1."""
     height, width = shape
-    # Slow noise is made on a coarse grid and enlarged: a wide blur at full size is dear.
+    # coarse noise is made on a coarse grid and enlarged: a wide blur at full size is slow
     step = max(1.0, size / 3.0)
     coarse_shape = (int(np.ceil(height / step)) + 1, int(np.ceil(width / step)) + 1)
     field: Array = rng.standard_normal(coarse_shape, dtype=np.float32)
@@ -48,14 +48,14 @@ def _lerp(field: Array, at: Array, axis: int) -> Array:
 
 
 def shifted(field: Array, down: int, right: int) -> Array:
-    """Field or picture moved by whole pixels; the border repeats, nothing wraps around."""
+    """Shift a field or picture by whole pixels; the border repeats, nothing wraps around."""
     rows = np.clip(np.arange(field.shape[0]) - down, 0, field.shape[0] - 1)
     columns = np.clip(np.arange(field.shape[1]) - right, 0, field.shape[1] - 1)
     return field[rows[:, None], columns]
 
 
 def paper(shape: tuple[int, int], rng: np.random.Generator, scale: float) -> Array:
-    """Paper tooth (H, W), about zero mean and deviation 1: fine grain over soft clouds."""
+    """Make paper tooth (H, W), about mean 0 and standard deviation 1: fine grain, soft clouds."""
     return 0.8 * noise(shape, rng, 1.3 * scale) + 0.45 * noise(shape, rng, 4.0 * scale)
 
 

@@ -11,27 +11,27 @@ from clipmamba.train.painters.brushes.tone import LUMA, Array, Index
 
 
 def learn_palette(photo: Array, size: int, rng: np.random.Generator, rounds: int = 6) -> Array:
-    """Palette (size, 3) of a picture by a few rounds of k-means on a sample."""
+    """Find a picture's palette (size, 3) by a few rounds of k-means on a sample."""
     pixels = photo.reshape(-1, 3)
     sample = pixels[rng.integers(0, len(pixels), 1200)]
     # Farthest-first from a random start: small bright accents get an entry of their own.
-    centres = np.empty((size, 3), dtype=np.float32)
-    centres[0] = sample[0]
-    distance = ((sample - centres[0]) ** 2).sum(axis=1)
+    centers = np.empty((size, 3), dtype=np.float32)
+    centers[0] = sample[0]
+    distance = ((sample - centers[0]) ** 2).sum(axis=1)
     for k in range(1, size):
-        centres[k] = sample[np.argmax(distance)]
-        distance = np.minimum(distance, ((sample - centres[k]) ** 2).sum(axis=1))
+        centers[k] = sample[np.argmax(distance)]
+        distance = np.minimum(distance, ((sample - centers[k]) ** 2).sum(axis=1))
     for _ in range(rounds):
-        label = nearest(sample, centres)
+        label = nearest(sample, centers)
         count = np.bincount(label, minlength=size)
         for c in range(3):
             total = np.bincount(label, weights=sample[:, c], minlength=size)
-            centres[:, c] = np.where(count > 0, total / np.maximum(count, 1), centres[:, c])
-    return centres
+            centers[:, c] = np.where(count > 0, total / np.maximum(count, 1), centers[:, c])
+    return centers
 
 
 def nearest(pixels: Array, palette: Array) -> Index:
-    """Index (N,) of the palette color nearest to each pixel (N, 3)."""
+    """Return the index (N,) of the palette color nearest to each pixel (N, 3)."""
     distance = (palette * palette).sum(axis=1) - 2.0 * (pixels @ palette.T)
     return np.argmin(distance, axis=1)
 
@@ -46,10 +46,10 @@ def to_palette(photo: Array, palette: Array, temperature: float = 0.0, tone: flo
         tone: weight of luminance against chroma in the comparison.
     """
     weights = _opponent(tone)
-    pixels, colours = photo.reshape(-1, 3) @ weights, palette @ weights
+    pixels, colors = photo.reshape(-1, 3) @ weights, palette @ weights
     if temperature == 0.0:
-        return palette[nearest(pixels, colours)].reshape(photo.shape)
-    distance = (colours * colours).sum(axis=1) - 2.0 * (pixels @ colours.T)
+        return palette[nearest(pixels, colors)].reshape(photo.shape)
+    distance = (colors * colors).sum(axis=1) - 2.0 * (pixels @ colors.T)
     distance -= distance.min(axis=1, keepdims=True)
     share = np.exp(-distance / temperature)
     return ((share @ palette) / share.sum(axis=1, keepdims=True)).reshape(photo.shape)

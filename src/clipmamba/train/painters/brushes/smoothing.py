@@ -14,7 +14,7 @@ _SECTORS = tuple((np.sin(a), np.cos(a)) for a in np.arange(8) * (np.pi / 4))
 
 
 def blur(picture: Array, sigma: float) -> Array:
-    """Gaussian blur of a field or picture."""
+    """Apply a Gaussian blur to a field or picture."""
     if sigma < 0.2:
         return picture
     sigmas = (sigma, sigma, 0.0) if picture.ndim == 3 else (sigma, sigma)
@@ -22,9 +22,9 @@ def blur(picture: Array, sigma: float) -> Array:
 
 
 def kuwahara(photo: Array, radius: float) -> Array:
-    """Edge-keeping smoothing: each pixel takes the calmest of eight round windows beside it."""
-    grey = luma(photo)
-    stack = np.concatenate([photo, grey[..., None], (grey * grey)[..., None]], axis=2)
+    """Smooth but keep edges (Kuwahara): each pixel is the mean of the calmest of eight windows."""
+    gray = luma(photo)
+    stack = np.concatenate([photo, gray[..., None], (gray * gray)[..., None]], axis=2)
     pad = int(np.ceil(radius))
     mean = blur(stack, 0.5 * radius)
     variance = np.maximum(mean[..., 4] - mean[..., 3] ** 2, 0.0) + 2e-4
@@ -32,7 +32,7 @@ def kuwahara(photo: Array, radius: float) -> Array:
     # Weighted colors first: a window is then one shifted slice.
     stack = np.concatenate([mean[..., :3] * weight[..., None], weight[..., None]], axis=2)
     stack = np.pad(stack, ((pad, pad), (pad, pad), (0, 0)), mode="edge")
-    height, width = grey.shape
+    height, width = gray.shape
     total = 0.6 * stack[pad : pad + height, pad : pad + width]
     for dy, dx in _SECTORS:
         top, left = pad + round(radius * dy), pad + round(radius * dx)
@@ -48,7 +48,7 @@ def simplify(photo: Array, scale: float, passes: int = 2, radius: float = 1.4) -
 
 
 def posterise(field: Array, levels: int, softness: float = 0.15) -> Array:
-    """Quantise a field in [0, 1] to `levels` steps with short soft ramps between."""
+    """Quantize a field in [0, 1] to `levels` steps with short soft ramps between."""
     x = field * (levels - 1)
     base = np.floor(x)
     t = np.clip((x - base - 0.5) / max(softness, 1e-3) + 0.5, 0.0, 1.0)

@@ -19,30 +19,30 @@ LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # Rec. 601: of the sto
 
 
 def scale_of(photo: Array) -> float:
-    """Pixels a unit of texture takes: 1 for a picture with a short side of 160."""
+    """Return the pixels per unit of texture: 1 for a picture with a short side of 160."""
     return min(photo.shape[:2]) / 160.0
 
 
 def grid_step(scale: float, units: float) -> int:
-    """Pixels of a regular grid's cell: 8, the stylizer's own grid, where that many are wanted.
+    """Return the side of a regular grid's cells: 8 pixels, the stylizer's own grid, from 6 up.
 
-    The stylizer goes down to an eighth of the size and does not know odd places there from even
-    ones: cells of 16 pixels, which might begin at either, it can only blur. Below 6 pixels a cell
-    is as small as asked for, at least 2.
+    The stylizer works at an eighth of the size and can't tell odd from even positions there, so it
+    could only blur cells of 16 pixels, which might begin at either. Below 6 pixels, a cell is as
+    small as requested, but at least 2.
     """
     size = units * scale
     return 8 if size >= 6 else max(2, round(size))
 
 
 def finish(picture: npt.NDArray[np.floating]) -> Array:
-    """Clip to [0, 1] and return float32 (H, W, 3); a field (H, W) becomes grey."""
+    """Clip to [0, 1] and return float32 (H, W, 3); a field (H, W) becomes gray."""
     if picture.ndim == 2:
         picture = np.repeat(picture[..., None], 3, axis=2)
     return np.clip(picture, 0.0, 1.0).astype(np.float32, copy=False)
 
 
 def luma(photo: Array) -> Array:
-    """Luminance (H, W) of a picture (H, W, 3)."""
+    """Return the luminance (H, W) of a picture (H, W, 3)."""
     return photo @ LUMA
 
 
@@ -66,18 +66,18 @@ def with_luma(photo: Array, target: Array) -> Array:
 
 
 def saturate(photo: Array, amount: float) -> Array:
-    """Scale chroma around grey: 0 is grey, 1 is the photo, more is stronger."""
-    grey = luma(photo)[..., None]
-    return np.clip(grey + (photo - grey) * np.float32(amount), 0.0, 1.0)
+    """Scale chroma around gray: 0 is gray, 1 is the photo, more is stronger."""
+    gray = luma(photo)[..., None]
+    return np.clip(gray + (photo - gray) * np.float32(amount), 0.0, 1.0)
 
 
 def vibrance(photo: Array, floor: float) -> Array:
-    """Raise weak chroma towards `floor` (a channel spread), leave greys and strong colors."""
-    grey = luma(photo)[..., None]
-    chroma = photo - grey
+    """Raise weak chroma toward `floor` (a channel spread), leave grays and strong colors."""
+    gray = luma(photo)[..., None]
+    chroma = photo - gray
     spread = photo.max(axis=2) - photo.min(axis=2)
     gain = 1.0 + np.maximum(floor - spread, 0.0) / (spread + 0.06) * smoothstep(0.01, 0.07, spread)
-    return np.clip(grey + chroma * gain[..., None], 0.0, 1.0)
+    return np.clip(gray + chroma * gain[..., None], 0.0, 1.0)
 
 
 def mix(a: Array, b: Array | Sequence[float], weight: Array | float) -> Array:
@@ -88,19 +88,19 @@ def mix(a: Array, b: Array | Sequence[float], weight: Array | float) -> Array:
     return a + (other - a) * weight
 
 
-def ramp(field: Array, stops: Sequence[float], colours: Array | Sequence[Sequence[float]]) -> Array:
-    """Map a field (H, W) through a color gradient given by `stops` and `colours`."""
-    table = np.asarray(colours, dtype=np.float32)
+def ramp(field: Array, stops: Sequence[float], colors: Array | Sequence[Sequence[float]]) -> Array:
+    """Map a field (H, W) through a color gradient given by `stops` and `colors`."""
+    table = np.asarray(colors, dtype=np.float32)
     return np.stack([np.interp(field, stops, table[:, c]) for c in range(3)], axis=2).astype(
         np.float32
     )
 
 
 def rgb(code: str) -> tuple[float, float, float]:
-    """Color of a six digit hex code."""
+    """Convert a six-digit hex code to a color."""
     return tuple(int(code[i : i + 2], 16) / 255.0 for i in (0, 2, 4))  # type: ignore[return-value]
 
 
 def rgbs(codes: str) -> Array:
-    """Palette (K, 3) of blank-separated hex codes."""
+    """Convert blank-separated hex codes to a palette (K, 3)."""
     return np.array([rgb(code) for code in codes.split()], dtype=np.float32)

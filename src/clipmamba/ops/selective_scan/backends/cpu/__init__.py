@@ -1,8 +1,8 @@
-"""The fused CPU kernels: a small C++ library, built with the package and called by ctypes.
+"""The fused CPU kernels: a small C++ library, built with the package and called through ctypes.
 
-The library has no dependency, not even OpenMP: it is handed the address of `GOMP_parallel` of the
-runtime that torch has already loaded, so one pool of threads serves both. Which of the shipped
-libraries is loaded follows the instruction set that torch itself found.
+The library has no dependencies, not even OpenMP: it receives the address of `GOMP_parallel` in the
+runtime that torch has already loaded, so both share one thread pool. The library is chosen by the
+instruction set that torch detects.
 """
 
 from __future__ import annotations
@@ -30,28 +30,28 @@ from .memory import empty, empty_like
 _ELEMENTS = frozenset({torch.float32, torch.bfloat16})
 _CHUNK = 256  # steps between two saved states
 _STRIP = 16  # columns of a picture that are read together, as in csrc/walk.h
-# Below this many (b, d, l, n) cells waking a second thread costs more than it saves.
+# Below this many (b, d, l, n) cells, waking a second thread costs more than it saves.
 _WORTH_THREADS = 1 << 16
 
-# Loaded with the module (10 ms), so that torch.compile meets two constants and no loading.
+# Loaded on import (10 ms), so that torch.compile sees two constants.
 LIBRARY, REASON = load(isas())
 
 
 def available() -> Verdict:
-    """Whether a library for this processor was built and loads."""
+    """Tell whether a library for this processor was built and can be loaded."""
     return LIBRARY is not None, REASON
 
 
 def supports(call: ScanCall) -> Verdict:
-    """float32 and bfloat16 tensors on the CPU."""
+    """Tell whether it can run a call: float32 and bfloat16 tensors on the CPU."""
     reason = decline(call, "cpu", _ELEMENTS)
     return reason is None, reason or "float32 state"
 
 
 def chunk_count(inputs: ScanInputs) -> int:
-    """How many chunk-start states `forward` saves, of a picture for its longest direction.
+    """Count the chunk-start states that `forward` saves; for a picture, the largest direction's.
 
-    Rows are one sequence; columns go in strips, each of which begins a chunk.
+    Rows are one sequence; columns are processed in strips, each of which starts a chunk.
     """
     whole = ceil_div(inputs.delta.shape[2], _CHUNK)
     if inputs.picture is None:
@@ -62,9 +62,10 @@ def chunk_count(inputs: ScanInputs) -> int:
 
 @lru_cache(maxsize=256)
 def _slices(pairs: int, blocks: int, threads: int) -> int:
-    """Into how many tasks to cut each (batch, group) pair's channel blocks.
+    """Choose the number of tasks per (batch, group) pair.
 
-    The fewest that give the shortest finish: every slice beyond the first costs its own dB and dC.
+    This is the smallest number with the shortest run time, since every further slice needs its own
+    dB and dC.
     """
     if threads == 1:
         return 1
@@ -76,7 +77,7 @@ def _slices(pairs: int, blocks: int, threads: int) -> int:
 
 
 def _plan(inputs: ScanInputs, library: Library) -> tuple[Sizes, int]:
-    """Sizes of the call, and how many threads to use."""
+    """Compute the sizes of a call and the number of threads."""
     batch, channels, length = inputs.delta.shape
     groups, states = inputs.B.shape[1], inputs.A.shape[1]
     rows, pairs = channels // groups, batch * (1 if inputs.picture else groups)
@@ -93,7 +94,7 @@ def _plan(inputs: ScanInputs, library: Library) -> tuple[Sizes, int]:
 
 
 def _parameters(inputs: ScanInputs) -> dict[str, Tensor | None]:
-    """A, D, bias and the initial state as contiguous float32, by the names of `Args`."""
+    """Convert A, D, bias and initial state to contiguous float32, by the names of `Args`."""
     return {
         "A": _floats(inputs.A),
         "D": _floats(inputs.D),
@@ -109,7 +110,7 @@ def _floats(t: Tensor | None) -> Tensor | None:
 
 
 def _library() -> Library:
-    if LIBRARY is None:  # only reached by calling an operator directly
+    if LIBRARY is None:  # reached only by calling an operator directly
         raise RuntimeError(f"the fused CPU scan can't run: {REASON}")
     return LIBRARY
 
@@ -123,7 +124,7 @@ def _run(
 
 
 def forward(inputs: ScanInputs, save_states: bool) -> Results:
-    """As `Kernel.forward`, for float32 and bfloat16 tensors of any strides on the CPU."""
+    """Implement `Kernel.forward` for float32 and bfloat16 CPU tensors of any strides."""
     library = _library()
     sizes, threads = _plan(inputs, library)
     batch, (channels, states) = sizes.batch, inputs.A.shape
@@ -148,7 +149,7 @@ def forward(inputs: ScanInputs, save_states: bool) -> Results:
 
 
 def backward(dout: Tensor, dlast: Tensor | None, saved: Tensor, inputs: ScanInputs) -> Gradients:
-    """As `Kernel.backward`, for float32 and bfloat16 tensors of any strides on the CPU."""
+    """Implement `Kernel.backward` for float32 and bfloat16 CPU tensors of any strides."""
     library = _library()
     sizes, threads = _plan(inputs, library)
     batch, slices = sizes.batch, sizes.slices
@@ -158,8 +159,8 @@ def backward(dout: Tensor, dlast: Tensor | None, saved: Tensor, inputs: ScanInpu
     ddelta = empty(delta.shape, delta.dtype)
     dz = None if z is None else empty(z.shape, z.dtype)
     dfirst = None if tensors["first"] is None else empty(tensors["first"].shape)
-    # Parameters get one row per batch element, B and C one tensor per slice; each sum has a fixed
-    # order. Few tensor operations: each is as dear here as a hundred steps.
+    # Parameters get one row per batch element, B and C one tensor per slice; sums have a fixed
+    # order. Tensor operations are kept few: each costs as much as a hundred steps.
     rows, parts = (batch,) * (batch > 1), (slices,) * (slices > 1)
     dA = empty((*rows, *inputs.A.shape))
     dD, dbias = empty(dA.shape[:-1]), empty(dA.shape[:-1])
@@ -171,7 +172,7 @@ def backward(dout: Tensor, dlast: Tensor | None, saved: Tensor, inputs: ScanInpu
     _run(library, sizes, tensors, True, threads)
     if rows:
         dA, dD, dbias = dA.sum(0), dD.sum(0), dbias.sum(0)
-    if slices == 2:  # `sum` takes 20 us to begin
+    if slices == 2:  # `sum` has an overhead of 20 us
         dB, dC = torch.add(*dB), torch.add(*dC)
     elif parts:
         dB, dC = dB.sum(0), dC.sum(0)

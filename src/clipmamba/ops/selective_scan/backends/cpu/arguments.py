@@ -1,7 +1,7 @@
-"""A call as the library takes it, and the one place where tensors become pointers.
+"""The library's arguments; the only place where tensors become pointers.
 
-The library trusts what it is handed: a pointer to memory of another type, size or order than it
-expects would be read and written all the same. So every tensor is checked here, whoever made it.
+The library trusts its arguments: it would read and write through a pointer to memory of the wrong
+dtype, size or layout. So every tensor is checked here, wherever it comes from.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from torch import Tensor
 
 
 class Sizes(NamedTuple):
-    """`Args` of csrc/args.h up to its views, in its order.
+    """The fields of `Args` in csrc/args.h before its views, in order.
 
     Attributes:
         batch: B. groups: G. rows: channels of a group. steps: L. states: N.
-        chunk: steps between saved states. chunks: how many are saved at most.
-        slices: tasks for each batch element and group.
-        softplus: 1 if delta + bias goes through it.
-        height: of a picture, 0 for sequences. width: likewise.
-        least: least step size, a double.
+        chunk: steps between saved states. chunks: maximum number of saved states.
+        slices: tasks per batch element and group.
+        softplus: 1 if delta + bias goes through softplus.
+        height: height of a picture, 0 for sequences. width: likewise.
+        least: minimum step size, a double.
     """
 
     batch: int
@@ -40,7 +40,7 @@ class Sizes(NamedTuple):
     least: float
 
 
-# Then come the views, six words each, and the pointers, one each. Everything has 8 bytes.
+# The views follow, six words each, and the pointers, one word each. Every word has 8 bytes.
 _VIEWS = ("u", "delta", "z", "B", "C", "out", "dout", "du", "ddelta", "dz")
 _POINTERS = (
     *("A", "D", "bias", "starts", "first", "last", "dlast", "dfirst"),
@@ -52,7 +52,7 @@ _LAST = _FIRST + len(_VIEWS) * _VIEW
 
 FORMAT = f"{_FIRST - 1}qd{_LAST - _FIRST + len(_POINTERS)}q"
 ADDRESSES = (*range(_FIRST, _LAST, _VIEW), *range(_LAST, _LAST + len(_POINTERS)))
-"""Places among the words that hold an address, or 0."""
+"""Indices of the words that hold an address, or 0."""
 
 _ARGS = struct.Struct(FORMAT)
 SIZE = _ARGS.size
@@ -62,9 +62,9 @@ _ACTIVATIONS = frozenset({torch.float32, torch.bfloat16})
 
 
 class _View(NamedTuple):
-    """Shape and types of a tensor that is read or written with its strides.
+    """Shape and dtypes of a tensor that is accessed with its strides.
 
-    Its channels are groups of `rows`, unless it is (B, G, N, L) itself: rows is 0 then.
+    Its channels are groups of `rows`; for (B, G, N, L) tensors, rows is 0.
     """
 
     name: str
@@ -75,10 +75,10 @@ class _View(NamedTuple):
 
 @lru_cache(maxsize=256)
 def _expected(sizes: Sizes) -> tuple[list[_View], dict[str, int]]:
-    """What each view must be, and how many elements each pointer must have."""
+    """Compute what each view must be, and the number of elements of each pointer."""
     batch, groups, rows, steps, states = sizes[:5]
     channels = groups * rows
-    shared = 1 if sizes.height else groups  # of u and its like: a picture's directions share it
+    shared = 1 if sizes.height else groups  # groups of u and similar; directions share a picture
     views = []
     for name in _VIEWS:
         if name in ("B", "C"):
@@ -97,15 +97,15 @@ def _expected(sizes: Sizes) -> tuple[list[_View], dict[str, int]]:
 
 
 def pack(sizes: Sizes, tensors: dict[str, Tensor | None]) -> bytes:
-    """The library's arguments.
+    """Pack the library's arguments.
 
     Args:
-        sizes: of the call.
-        tensors: by the names of `Args`; those that are missing or None are absent. A picture is
-            (B, D, H * W), and what is written for it is float32.
+        sizes: the sizes of the call.
+        tensors: tensors by the names of `Args`; missing ones or None are absent. A picture is
+            (B, D, H * W), and its outputs are float32.
 
     Raises:
-        ValueError: a tensor is not what the library would take it for.
+        ValueError: a tensor differs from what the library expects.
     """
     views, pointers = _expected(sizes)
     words: list[float] = [*sizes]

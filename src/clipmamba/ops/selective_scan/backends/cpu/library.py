@@ -1,4 +1,4 @@
-"""Finding and loading the compiled library, and the threads that it runs on."""
+"""Finding and loading of the compiled library, and its threads."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def _mark_forked() -> None:
     _forked = True
 
 
-# GNU OpenMP's threads do not survive a fork, and a parallel region in the child waits for them for
-# ever: a forked child (a DataLoader worker, say) scans on its own thread only.
+# GNU OpenMP's threads do not survive a fork, and a parallel region in the child would wait for them
+# forever. So a forked child, such as a DataLoader worker, scans on its own thread only.
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_mark_forked)
 
@@ -38,8 +38,8 @@ class Library:
 
     Attributes:
         isa: the instruction set that it was compiled for.
-        lanes: channels in a vector of it.
-        scan: its function: arguments as bytes, whether backward, `parallel`, threads.
+        lanes: channels per vector.
+        scan: its function, called with the packed arguments, whether backward, `parallel`, threads.
         parallel: `GOMP_parallel` of torch's OpenMP runtime, or None.
     """
 
@@ -49,12 +49,12 @@ class Library:
     parallel: Any
 
     def threads(self) -> int:
-        """How many a scan may use."""
+        """Return the number of threads that a scan may use."""
         return torch.get_num_threads() if self.parallel and not _forked else 1
 
 
 def isas() -> list[str]:
-    """Builds that this machine can run, best first."""
+    """List the builds that this machine can run, best first."""
     machine = platform.machine().lower()
     if machine in ("x86_64", "amd64"):
         best = torch.backends.cpu.get_cpu_capability()
@@ -63,7 +63,7 @@ def isas() -> list[str]:
 
 
 def load(builds: list[str]) -> tuple[Library | None, str]:
-    """The first of these builds that is there and loads, or None, with the reason."""
+    """Load the first of these builds that exists and loads; return it or None, and the reason."""
     if not builds:
         return None, f"no build for this processor ({platform.machine()} without AVX2)"
     reason = (
@@ -77,7 +77,7 @@ def load(builds: list[str]) -> tuple[Library | None, str]:
         try:
             library = ctypes.CDLL(str(path))
         except OSError as error:
-            reason = f"{path.name} does not load: {error}"
+            reason = f"{path.name} can't be loaded: {error}"
             continue
         library.clipmamba_scan_abi.restype = c_int64
         if library.clipmamba_scan_abi() != SIZE:
@@ -95,7 +95,7 @@ def load(builds: list[str]) -> tuple[Library | None, str]:
 
 
 def _find_parallel() -> Any:
-    """`GOMP_parallel` of the OpenMP runtime that torch uses, or None."""
+    """Find `GOMP_parallel` in the OpenMP runtime that torch uses, or None."""
     torch_folder = Path(torch.__file__).parent
     names: list[str | None] = [None] if sys.platform != "win32" else []
     for folder in (torch_folder / "lib", torch_folder.parent / "torch.libs"):

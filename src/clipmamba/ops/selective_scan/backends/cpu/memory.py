@@ -1,6 +1,6 @@
-"""Memory for results: torch's own, so that they are tensors like any others, but on huge pages.
+"""Memory for results: ordinary torch tensors, but on huge pages.
 
-Fresh memory costs a page fault for every 4 KB, up to half as much as the scan that fills it.
+Fresh memory costs a page fault per 4 KB, which can take half as long as the scan that fills it.
 """
 
 from __future__ import annotations
@@ -12,29 +12,29 @@ import sys
 import torch
 from torch import Tensor
 
-_LARGE = 8 << 20  # bytes from which on huge pages are asked for
+_LARGE = 8 << 20  # bytes from which huge pages are requested
 _HUGE_PAGE = 2 << 20
 _LINUX = sys.platform == "linux"
 _LIBC = ctypes.CDLL(None) if _LINUX else None
 
-# glibc trims its heap, at times with every free, until it has seen a large mapping freed; then it
-# lets up to twice as much lie (mallopt(3), M_MMAP_THRESHOLD, at most 32 MB). No page is touched.
+# glibc trims its heap, sometimes on every free, until it has seen a large mapping freed; then it
+# retains up to twice as much (mallopt(3), M_MMAP_THRESHOLD, at most 32 MB). No page is touched.
 if _LINUX:
     torch.empty(31 << 20, dtype=torch.uint8, device="cpu")
 
 
 def empty(shape: tuple[int, ...] | torch.Size, dtype: torch.dtype = torch.float32) -> Tensor:
-    """A dense tensor on the CPU with any values in it, whatever torch's defaults are."""
+    """Allocate an uninitialized dense tensor on the CPU, whatever torch's defaults are."""
     return _on_huge_pages(torch.empty(shape, dtype=dtype, device="cpu"))
 
 
 def empty_like(tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    """The same with a tensor's shape and order of axes in memory."""
+    """Allocate a tensor with the shape and memory format of another."""
     return _on_huge_pages(torch.empty_like(tensor, dtype=dtype, device="cpu"))
 
 
 def _on_huge_pages(tensor: Tensor) -> Tensor:
-    """Asks for them; whether the system grants it changes no result."""
+    """Request huge pages; results do not depend on whether the system grants them."""
     if _LIBC is not None and tensor.nbytes >= _LARGE:
         begin = tensor.data_ptr()
         first = -(-begin // _HUGE_PAGE) * _HUGE_PAGE

@@ -1,8 +1,8 @@
-"""Our own kernels in Triton, for CUDA devices: the scan of sequences and of pictures.
+"""Our own Triton kernels for CUDA devices: the scan of sequences and of pictures.
 
-Triton comes with torch's CUDA builds on Linux and nothing here imports it before it is needed. With
-TRITON_INTERPRET=1 the kernels run in Triton's interpreter on CPU tensors, slowly: that is how the
-tests hold them against the reference without a GPU. docs/kernels.md says how they work.
+Triton comes with torch's CUDA builds on Linux, and is imported only when it is needed. With
+TRITON_INTERPRET=1 the kernels run slowly in Triton's interpreter on CPU tensors, which is how tests
+compare them with the reference without a GPU. docs/kernels.md describes how they work.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from .. import torch as plain
 from ..probe import Probe
 
 CHUNK = 64
-"""Steps of a chunk: each is a program of its own, and the state at its start is saved."""
+"""Steps per chunk: each chunk is a program of its own, and the state at its start is saved."""
 
 _ELEMENTS = frozenset({torch.float32, torch.float16, torch.bfloat16})
 _MOST_OF_A_GRID = 65535  # CUDA's limit for all axes of a grid but the first
@@ -36,7 +36,7 @@ _INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 
 
 def available() -> Verdict:
-    """Whether the kernels compile here and are right: a small scan is held against plain torch."""
+    """Tell whether the kernels compile here and agree with plain torch on a small scan."""
     if not _INSTALLED:
         return False, "triton is not installed; it comes with torch's CUDA builds on Linux"
     if _INTERPRETED:
@@ -44,13 +44,13 @@ def available() -> Verdict:
     if not torch.cuda.is_available():
         return False, "no CUDA device"
     if _probe.outcome is None and torch.compiler.is_compiling():
-        return True, "not tried: torch.compile is at work"  # it can't run anything, yet must choose
+        return True, "not tried while torch.compile is tracing"  # which can't run a probe
     works, reason = _probe()
     return bool(works), reason
 
 
 def supports(call: ScanCall) -> Verdict:
-    """float32, float16 and bfloat16 tensors on a CUDA device, within what 32 bits can address."""
+    """Tell whether it can run a call: float32, float16 and bfloat16 on CUDA, in 32-bit range."""
     if reason := decline(call, "cpu" if _INTERPRETED else "cuda", _ELEMENTS):
         return False, reason
     grids = {"batch elements": call.batch, "groups": call.groups, "states": call.states}
@@ -58,28 +58,28 @@ def supports(call: ScanCall) -> Verdict:
         if size > _MOST_OF_A_GRID:
             return False, f"takes at most {_MOST_OF_A_GRID} {name}, not {size}"
     if call.reach(1) >= MOST_REACH:
-        return False, "takes fewer than 2^31 elements of a tensor for each batch element"
+        return False, "takes fewer than 2^31 elements of a tensor per batch element"
     return True, "float32 state"
 
 
 MOST_REACH = 2**31
-"""Offsets within a batch element are 32-bit; those of a batch element are 64-bit."""
+"""Limit on elements: offsets within a batch element are 32-bit, those of batch elements 64-bit."""
 
 
 def chunk_count(inputs: ScanInputs) -> int:
-    """How many chunk-start states `forward` saves, for a sequence or each of four directions."""
+    """Count the chunk-start states that `forward` saves, per sequence or direction."""
     return ceil_div(inputs.delta.shape[2], CHUNK)
 
 
 def _try(device: torch.device) -> tuple[bool, str]:
-    """One tiny scan, forward and backward, compiled and compared.
+    """Compile a tiny scan, forward and backward, and compare it with plain torch.
 
-    A Triton that imports can still lack a compiler for its launcher or know nothing of the device.
+    Triton may import and still lack a compiler for its launcher, or not support the device.
     """
     try:
         from triton.errors import TritonError
     except ImportError as failure:
-        return False, f"triton does not import: {failure}"
+        return False, f"triton can't be imported: {failure}"
     try:
         error = _tiny_error(device)
     except (
@@ -96,7 +96,7 @@ _probe = Probe(_try)
 
 
 def _tiny_error(device: torch.device) -> float:
-    """Largest error of any result or gradient, relative to its largest value."""
+    """Compute the largest error of any result or gradient, relative to its largest value."""
     generator = torch.Generator().manual_seed(0)
 
     def normal(*shape: int) -> Tensor:
@@ -123,18 +123,18 @@ def _tiny_error(device: torch.device) -> float:
     return float("nan") if any(error != error for error in errors) else max(errors)
 
 
-# The kernels' module imports triton, which takes a while, and need not be there.
+# The kernels' module imports triton, which is slow to import and may be missing.
 
 
 def forward(inputs: ScanInputs, save_states: bool) -> Results:
-    """As `Kernel.forward`, for tensors of any strides."""
+    """Implement `Kernel.forward` for tensors of any strides."""
     from . import launch
 
     return launch.forward(inputs, save_states)
 
 
 def backward(dout: Tensor, dlast: Tensor | None, saved: Tensor, inputs: ScanInputs) -> Gradients:
-    """As `Kernel.backward`, for tensors of any strides."""
+    """Implement `Kernel.backward` for tensors of any strides."""
     from . import launch
 
     return launch.backward(dout, dlast, saved, inputs)

@@ -1,9 +1,9 @@
-"""The kernels themselves; `launch` calls them and says what each is for.
+"""The Triton kernels; `launch` calls them and describes their order.
 
-A program owns BD channels of one group and BT steps, one chunk. Directions of a picture (WAY) are
-walked two at a time, forth (k = 0) and back (k = 1) along the rows, or along the columns, over one
-chunk of pixels; one at a time by `differentiate_chunks`. A tile is (channels, steps), its steps in
-the order of its own direction.
+A program handles BD channels of one group and BT steps, one chunk. A picture's directions (WAY) are
+scanned two at a time over one chunk of pixels, forward (k = 0) and backward (k = 1) along the rows
+or the columns; `differentiate_chunks` scans one at a time. A tile is (channels, steps), its steps
+in the order of its own direction.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ LOG2_E = tl.constexpr(1.4426950408889634)  # exp(x) is exp2(x log2(e)), one inst
 
 @triton.jit
 def _follow(decay, state, next_decay, next_state):
-    """One step after another: h -> a h + v twice is once again of that form."""
+    """Compose two steps h -> a h + v into one."""
     return decay * next_decay, next_decay * state + next_state
 
 
 @triton.jit
 def _softplus(x):
-    """log(1 + exp(x)) without the digits that 1 + exp(x) loses (Kahan's log1p)."""
+    """Compute log(1 + exp(x)) without the rounding error of 1 + exp(x) (Kahan's log1p)."""
     small = tl.exp(-tl.abs(x))
     near = 1.0 + small
     log = tl.where(
@@ -38,9 +38,9 @@ def _softplus(x):
 def _tile(
     pointer, batch, channel, first, at, batch_stride, channel_stride, step, BD: tl.constexpr
 ):  # fmt: skip
-    """Addresses (BD, BT): channels from `channel` on, steps `first` + `at`.
+    """Return addresses (BD, BT): channels from `channel` on, steps `first` + `at`.
 
-    What all elements share is added in 64 bits, the rest in 32: it saves registers.
+    The common offset is 64-bit, those of the elements are 32-bit, which saves registers.
     """
     start = pointer + batch.to(tl.int64) * batch_stride + channel.to(tl.int64) * channel_stride
     start += first.to(tl.int64) * step
@@ -52,7 +52,7 @@ def _pixels(
     pointer, batch, channel, chunk, at, height, width, batch_stride, channel_stride, step,
     WAY: tl.constexpr, BD: tl.constexpr, BT: tl.constexpr,
 ):  # fmt: skip
-    """Addresses (BD, BT) of a chunk's pixels `at` (BT), or of a sequence's steps."""
+    """Return addresses (BD, BT) of a chunk's pixels `at` (BT), or of a sequence's steps."""
     if WAY == COLUMNS:
         t = chunk * BT + at
         start = pointer + batch.to(tl.int64) * batch_stride
@@ -64,7 +64,7 @@ def _pixels(
 
 @triton.jit
 def _step_sizes(addresses, mask, bias, SOFTPLUS: tl.constexpr, LEAST: tl.constexpr):
-    """Delta + bias before softplus, and the step sizes, zero where masked: such a step is none."""
+    """Return delta + bias, before softplus, and the step sizes, 0 where masked (no step)."""
     raw = tl.load(addresses, mask=mask, other=0.0).to(tl.float32) + bias[:, None]
     size = _softplus(raw) if SOFTPLUS else raw
     return raw, tl.where(mask, size + LEAST, 0.0)
@@ -72,7 +72,7 @@ def _step_sizes(addresses, mask, bias, SOFTPLUS: tl.constexpr, LEAST: tl.constex
 
 @triton.jit
 def _row(pointer, channel, live):
-    """(BD) of a parameter that may be missing."""
+    """Load the values (BD) of an optional parameter."""
     if pointer is None:
         return tl.zeros_like(channel).to(tl.float32)
     return tl.load(pointer + channel, mask=live, other=0.0).to(tl.float32)
@@ -89,11 +89,11 @@ def chunk_ends(
     WAY: tl.constexpr, BACKWARD: tl.constexpr, SOFTPLUS: tl.constexpr, LEAST: tl.constexpr,
     BD: tl.constexpr, BT: tl.constexpr,
 ):  # fmt: skip
-    """What each chunk alone adds to the state that leaves it, and the sum of its step sizes.
+    """Compute each chunk's final state from a zero initial state, and the sum of its step sizes.
 
-    From zero, h_end = sum_t exp(A (delta_(t+1) + ... + delta_end)) delta_t u_t B_t: no scan, since
-    the exponents are sums of step sizes. Backwards the same holds for a_t dh_t, with C_t dy_t and
-    the sums from the chunk's start to t.
+    h_end = sum_t exp(A (delta_(t+1) + ... + delta_end)) delta_t u_t B_t needs no scan, since the
+    exponents are sums of step sizes. In the backward pass, the same holds for a_t dh_t, with
+    C_t dy_t and the sums from the chunk's start to t.
     """
     blocks = tl.cdiv(rows, BD)
     block, chunk = tl.program_id(0) % blocks, tl.program_id(0) // blocks
@@ -107,7 +107,7 @@ def chunk_ends(
         first += tl.program_id(1) * rows
     for k in tl.static_range(1 if WAY == SEQUENCE else 2):
         group = tl.program_id(1) + k + (0 if WAY == SEQUENCE else 2 * (WAY - 1))
-        # The way back ends where the way there begins: step i of the chunk is pixel `at`.
+        # backward, the last step is the first pixel: step i of the chunk is pixel `at`
         at = BT - 1 - i if k == 1 else i
         origin = steps - (chunk + 1) * BT if k == 1 else chunk * BT
         inside = chunk * BT + at < steps
@@ -133,7 +133,7 @@ def chunk_ends(
             until = tl.cumsum(size, 1)
         else:
             drive = value * size
-            # Sums of the steps after each: taken from those with each, they would lose digits.
+            # suffix sums without the step itself; subtracting it from the full ones loses digits
             followed = inside & (i < BT - 1)
             if k == 0:
                 followed = followed & (chunk * BT + at + 1 < steps)
@@ -162,9 +162,9 @@ def carry_states(
     channels, rows, states, chunks,
     BACKWARD: tl.constexpr, ALTERNATE: tl.constexpr, BD: tl.constexpr, BC: tl.constexpr,
 ):  # fmt: skip
-    """From what each chunk adds to the state that arrives at each, and the state after the last.
+    """Compute each chunk's initial state and the final state, from what `chunk_ends` computed.
 
-    Every second group of a picture (ALTERNATE) is walked from its end.
+    Every second group of a picture (ALTERNATE) is scanned from its end.
     """
     blocks = tl.cdiv(rows, BD)
     group, block = tl.program_id(0) // blocks, tl.program_id(0) % blocks
@@ -213,7 +213,7 @@ def scan_chunks(
     WAY: tl.constexpr, SOFTPLUS: tl.constexpr, LEAST: tl.constexpr,
     BD: tl.constexpr, BT: tl.constexpr,
 ):  # fmt: skip
-    """The output, each chunk from the state that arrives at it; plus `add`, laid out as `out`."""
+    """Compute the output of each chunk from its initial state; plus `add`, laid out as `out`."""
     blocks = tl.cdiv(rows, BD)
     block, chunk = tl.program_id(0) % blocks, tl.program_id(0) // blocks
     batch = tl.program_id(2)
@@ -227,7 +227,7 @@ def scan_chunks(
     total = tl.zeros((BD, BT), tl.float32)
     for k in tl.static_range(1 if WAY == SEQUENCE else 2):
         group = tl.program_id(1) + k + (0 if WAY == SEQUENCE else 2 * (WAY - 1))
-        # The way back ends where the way there begins: step i of the chunk is pixel `at`.
+        # backward, the last step is the first pixel: step i of the chunk is pixel `at`
         at = BT - 1 - i if k == 1 else i
         origin = steps - (chunk + 1) * BT if k == 1 else chunk * BT
         inside = chunk * BT + at < steps
@@ -299,12 +299,13 @@ def differentiate_chunks(
     WAY: tl.constexpr, TURNED: tl.constexpr, SOFTPLUS: tl.constexpr, LEAST: tl.constexpr,
     BD: tl.constexpr, BT: tl.constexpr,
 ):  # fmt: skip
-    """Gradients, each chunk from the state and the state's gradient that arrive at it.
+    """Compute gradients of each chunk from its initial state and its final state's gradient.
 
-    One direction of a picture at a time, forth or TURNED: two would not fit the registers.
+    A picture's directions are scanned one at a time, forward or TURNED: two do not fit the
+    registers.
 
-    dA, dD and dbias are per chunk, dB and dC per block of channels; `launch` adds them up. These,
-    ddelta (`volume` elements a batch element) and dz are contiguous. `add`, laid out as du, is
+    dA, dD and dbias are per chunk, dB and dC per block of channels; `launch` sums them. These,
+    ddelta (`volume` elements per batch element) and dz are contiguous. `add`, laid out as du, is
     added to it.
     """
     blocks = tl.cdiv(rows, BD)
@@ -322,11 +323,11 @@ def differentiate_chunks(
     if WAY != SEQUENCE:
         group += 2 * (WAY - 1) + TURNED
         groups *= 4
-    # The way back ends where the way there begins: step i of the chunk is pixel `at`.
+    # backward, the last step is the first pixel: step i of the chunk is pixel `at`
     at = BT - 1 - i if TURNED else i
     origin = steps - (chunk + 1) * BT if TURNED else chunk * BT
-    # The gradients' scan runs the other way, on tiles read from their end: names in _back. With
-    # associative_scan(reverse=True) Triton would turn all that goes in and out, 66 shuffles.
+    # The gradients' scan runs in reverse, on tiles read from their end (names in _back). With
+    # associative_scan(reverse=True), Triton would reverse all inputs and outputs: 66 shuffles.
     back = BT - 1 - i
     inside = chunk * BT + at < steps
     inside_back = chunk * BT + (BT - 1 - at) < steps
@@ -358,7 +359,7 @@ def differentiate_chunks(
     top = group * rows + block * BD
     delta_at = _tile(delta, batch, top, origin, i, delta_batch, delta_channel, delta_step, BD)
     raw, size = _step_sizes(delta_at, mask, shift, SOFTPLUS, LEAST)
-    # The step after the chunk's last is none here: what `arriving` holds has gone through it.
+    # no step follows the chunk's last one here: `arriving` already includes it
     next_at = _tile(delta, batch, top, origin + 1, back, delta_batch, delta_channel, delta_step, BD)
     followed = inside_back & (i > 0)
     if not TURNED:
@@ -379,7 +380,7 @@ def differentiate_chunks(
     slab = slab * states * steps + origin + i
     dx = tl.zeros((BD, BT), tl.float32)
     dsize = tl.zeros((BD, BT), tl.float32)
-    y = _row(D, mine, live)[:, None] * value  # of interest to z only
+    y = _row(D, mine, live)[:, None] * value  # needed for dz only
     for n in range(states):
         rate = tl.load(A + mine * states + n, mask=live, other=0.0).to(tl.float32)
         b = tl.load(B_at + n * B_state, mask=inside, other=0.0).to(tl.float32)

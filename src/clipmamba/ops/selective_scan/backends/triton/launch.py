@@ -1,10 +1,10 @@
-"""The order in which the kernels run, and the memory between them.
+"""Launches of the kernels, and the memory that they share.
 
-A scan is three launches: `chunk_ends` (each chunk from zero), `carry_states` (what arrives at each
-chunk), `scan_chunks` (the output). The way back is the same three in reverse, the third one being
-`differentiate_chunks`. So every chunk of every channel block is its own program, and one picture
-fills a GPU. A picture's directions go in pairs, rows and then columns, which add to the rows' sum;
-`differentiate_chunks` takes one at a time.
+A scan is three launches: `chunk_ends` (final states from zero), `carry_states` (each chunk's
+initial state), `scan_chunks` (the output). The backward pass runs them in reverse time, with
+`differentiate_chunks` in place of `scan_chunks`. Every chunk of every channel block is a program of
+its own, so a single picture fills a GPU. A picture's directions are scanned in pairs, rows first;
+columns are added to the rows' sum. `differentiate_chunks` takes one direction at a time.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ...interface import Gradients, Results, ScanInputs, ceil_div, from_line, re
 from . import CHUNK, MOST_REACH, kernels
 
 Launch = Callable[[Any, tuple[int, int, int], dict[str, Any], int], None]
-"""Runs a kernel: kernel, grid, arguments by name, warps a program."""
+"""Launches a kernel: kernel, grid, arguments by name, warps per program."""
 
 
 @dataclass(frozen=True)
@@ -29,10 +29,10 @@ class Tiles:
     """Sizes of the blocks, powers of two.
 
     Attributes:
-        channels: channels a program owns. Sums over channels (dB, dC) are halved by doubling it.
-        steps: steps of a chunk; a state is saved for each.
-        chunks: chunks that `carry_states` takes at once.
-        warps: warps a program.
+        channels: Channels per program. Doubling it halves the partial sums over channels (dB, dC).
+        steps: Steps per chunk; a state is saved for each chunk.
+        chunks: Chunks that `carry_states` processes at once.
+        warps: Warps per program.
     """
 
     channels: int = 16
@@ -44,16 +44,16 @@ class Tiles:
 TILES = Tiles()
 
 REGISTERS = 128
-"""Most registers a thread: two programs of 8 warps at a time on a multiprocessor."""
+"""Limit on registers per thread: a multiprocessor then holds two programs of 8 warps."""
 
 
 def run(kernel: Any, grid: tuple[int, int, int], arguments: dict[str, Any], warps: int) -> None:
-    """Compile the kernel for these arguments, if it is their first time, and launch it."""
+    """Launch the kernel, compiled for these arguments at their first use."""
     kernel[grid](**arguments, num_warps=warps, maxnreg=REGISTERS)
 
 
 class _Scan:
-    """One call: its sizes, and its launches."""
+    """One call of the scan: its sizes and its launches."""
 
     def __init__(self, inputs: ScanInputs, tiles: Tiles, launch: Launch) -> None:
         picture = inputs.picture
@@ -78,7 +78,7 @@ class _Scan:
         return torch.empty(shape, dtype=torch.float32, device=self.inputs.u.device)
 
     def result(self) -> Tensor:
-        """Memory for out or du, laid out as `interface.result_like` says."""
+        """Allocate out or du, laid out as by `interface.result_like`."""
         u = self.inputs.u
         if self.height:
             return torch.empty_like(u)
@@ -88,7 +88,7 @@ class _Scan:
         return self.empty(self.batch, self.chunks, self.states, self.channels)
 
     def _run(self, kernel: Any, way: Any, arguments: dict[str, Any]) -> None:
-        """A launch with one program a channel block and chunk."""
+        """Launch a kernel with one program per channel block and chunk."""
         groups = self.groups if way == kernels.SEQUENCE else 1
         sizes = {
             name: getattr(self, name)
@@ -104,12 +104,13 @@ class _Scan:
         self.launch(kernel, grid, arguments | sizes | {"WAY": way} | blocks, self.tiles.warps)
 
     def arrivals(self, dout: Tensor | None, first: Tensor | None, last: Tensor) -> Tensor:
-        """What arrives at each chunk, (B, chunks, N, D).
+        """Compute each chunk's initial state, or its final state's gradient: (B, chunks, N, D).
 
         Args:
-            dout: the output's gradient, on the way back.
-            first: (B, D, N) what arrives at the first chunk (on the way back the last), or zeros.
-            last: (B, D, N) is filled with what leaves the last chunk (the first).
+            dout: Gradient of the output, in the backward pass.
+            first: Initial state, or in the backward pass gradient of the final state, (B, D, N);
+                zeros if missing.
+            last: Filled with the final state, or with the initial state's gradient, (B, D, N).
         """
         inputs = self.inputs
         ends, sums = self.states_at_chunks(), self.empty(self.batch, self.chunks, self.channels)
@@ -145,7 +146,7 @@ class _Scan:
         return arriving
 
     def common(self) -> dict[str, Any]:
-        """Arguments that `scan_chunks` and `differentiate_chunks` share."""
+        """Return the arguments that `scan_chunks` and `differentiate_chunks` share."""
         inputs = self.inputs
         tensors = {name: getattr(inputs, name) for name in ("u", "delta", "A", "B", "C", "D", "z")}
         strides: dict[str, int] = {}
@@ -154,13 +155,13 @@ class _Scan:
         return tensors | {"bias": inputs.delta_bias} | strides
 
     def out(self, starts: Tensor, out: Tensor) -> None:
-        """Fill out (B, D, L) from the chunks' starts."""
+        """Fill `out` (B, D, L) from the chunks' initial states."""
         for way, to, add in zip(self.ways, *_sums(out, len(self.ways)), strict=True):
             arguments = {"starts": starts, "add": add, "out": to} | _strides("out", to)
             self._run(kernels.scan_chunks, way, self.common() | arguments)
 
     def differentiate(self, dout: Tensor, saved: Tensor, arriving: Tensor, du: Tensor) -> Gradients:
-        """Fill du, make the other gradients but the initial state's."""
+        """Fill `du`, and return all gradients except the initial state's."""
         inputs = self.inputs
         ddelta, dz = (
             None if t is None else torch.empty(t.shape, dtype=t.dtype, device=t.device)
@@ -180,7 +181,7 @@ class _Scan:
         for (way, turned), to, add in zip(passes, *_sums(du, len(passes)), strict=True):
             own = {"du": to, "add": add, "TURNED": turned} | _strides("du", to)
             self._run(kernels.differentiate_chunks, way, arguments | own)
-        # Sums over chunks in float64, or they would lose digits at a million steps.
+        # sums over chunks are in float64, or they would lose digits at a million steps
         dA, dD, dbias = (t.sum((0, 1), dtype=torch.float64) for t in (dA, dD, dbias))
         dB, dC = (t[0] if len(t) == 1 else t.sum(0) for t in (dB, dC))
         grads = {"u": du, "delta": ddelta, "A": dA.T.contiguous(), "B": dB, "C": dC}
@@ -188,7 +189,7 @@ class _Scan:
 
 
 def _sums(result: Tensor, launches: int) -> tuple[list[Tensor], list[Tensor | None]]:
-    """Where each of several launches writes, and what it adds to it; sums are in float32."""
+    """Yield where each of several launches writes, and what it adds; sums are in float32."""
     half = result
     if launches > 1 and result.dtype != torch.float32:
         half = torch.empty_like(result, dtype=torch.float32)
@@ -201,26 +202,26 @@ _STATE = ("batch", "channel", "state")
 
 
 def _strides(name: str, tensor: Tensor | None, axes: tuple[str, ...] = ()) -> dict[str, int]:
-    """A kernel's arguments `name_axis`; zeros for a tensor that is missing."""
+    """Return a kernel's stride arguments `name_axis`; zeros for a missing tensor."""
     axes = axes or (_TIME if tensor is None or tensor.ndim == 3 else _ROWS)
     strides = (0,) * len(axes) if tensor is None else tensor.stride()
     return {f"{name}_{axis}": stride for axis, stride in zip(axes, strides, strict=True)}
 
 
 def _near(gradient: Tensor) -> Tensor:
-    """What comes back may be a view of anything, which no `supports` has seen: see MOST_REACH."""
+    """Copy a gradient of too large a reach: `supports` did not see it, and it may be any view."""
     return gradient.contiguous() if reach(gradient, 1) >= MOST_REACH else gradient
 
 
 def _device(t: Tensor) -> AbstractContextManager[None]:
-    """Triton launches on the current device, not on the tensors'."""
+    """Return a context with the tensor's device current: Triton launches on the current one."""
     return torch.cuda.device(t.device) if t.is_cuda else nullcontext()
 
 
 def forward(
     inputs: ScanInputs, save_states: bool, tiles: Tiles = TILES, launch: Launch = run
 ) -> Results:
-    """As `Kernel.forward`, for tensors of any strides; states are saved every `tiles.steps`."""
+    """Implement `Kernel.forward` for any strides; states are saved every `tiles.steps` steps."""
     u = inputs.u
     with _device(u):
         scan = _Scan(inputs, tiles, launch)
@@ -239,7 +240,7 @@ def backward(
     tiles: Tiles = TILES,
     launch: Launch = run,
 ) -> Gradients:
-    """As `Kernel.backward`, from what `forward` saved with the same tiles."""
+    """Implement `Kernel.backward`, from the states that `forward` saved with the same tiles."""
     u = inputs.u
     with _device(u):
         scan = _Scan(inputs, tiles, launch)

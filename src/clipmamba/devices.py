@@ -1,4 +1,4 @@
-"""Devices by name; torch is imported only to look for one."""
+"""Look up devices by name; torch is imported only to resolve one."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ _DEVICE = re.compile(r"auto|cpu|mps|(cuda|xpu)(:\d+)?")
 
 
 def check_device(name: str | torch.device) -> None:
-    """Refuse a device name that no machine has; needs no torch.
+    """Refuse an invalid device name, without importing torch.
 
     Raises:
-        InputError: not one of auto, cpu, cuda, cuda:N, xpu, mps.
+        InputError: the name is not auto, cpu, cuda, cuda:N, xpu, xpu:N or mps.
     """
     if not _DEVICE.fullmatch(str(name)):
-        raise InputError(f"unknown device {str(name)!r}; use auto, cpu, cuda, cuda:1 or mps")
+        raise InputError(f"unknown device {str(name)!r}; use auto, cpu, cuda, cuda:1, xpu or mps")
 
 
 def resolve_device(name: str | torch.device = "auto") -> torch.device:
-    """Find the device of that name on this machine.
+    """Resolve a device name to a device of this machine.
 
     Args:
-        name: "auto" is CUDA if there is one, else the CPU.
+        name: a device name; "auto" means CUDA if available, else the CPU.
 
     Returns:
         A device that exists.
 
     Raises:
-        InputError: an unknown name, or a device that is not here.
+        InputError: the name is invalid, or this machine has no such device.
     """
     check_device(name)
     import torch
@@ -45,5 +45,5 @@ def resolve_device(name: str | torch.device = "auto") -> torch.device:
         backend = getattr(torch, device.type)
         count = backend.device_count() if backend.is_available() else 0
         if (device.index or 0) >= count:
-            raise InputError(f"there is no device {str(name)!r} here; use cpu or auto")
+            raise InputError(f"this machine has no device {str(name)!r}; use cpu or auto")
     return device

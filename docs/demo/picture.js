@@ -1,0 +1,174 @@
+// The command line's processing around the network, on planes of numbers: noise, sizes, gamut.
+
+const WORKING_SIDE = 1280; // as pipelines/options.py
+const LEAST_WORKING_SIDE = 256;
+
+/** Python's round(): halves are rounded to even. */
+function round(x) {
+  const below = Math.floor(x);
+  if (x - below !== 0.5) return Math.round(x);
+  return below % 2 ? below + 1 : below;
+}
+
+/** The size at which the network sees a photo. */
+export function workingSize(width, height, stroke, sized) {
+  const longest = Math.max(width, height);
+  const scale = sized
+    ? Math.max(Math.min(longest, WORKING_SIDE), LEAST_WORKING_SIDE / stroke) / longest
+    : 1 / stroke;
+  return [width, height].map((side) => Math.max(1, round(side * scale)));
+}
+
+/** MT19937, as torch's generator on the CPU (Matsumoto and Nishimura, 1998). */
+class Twister {
+  constructor(seed) {
+    this.state = new Uint32Array(624);
+    this.state[0] = seed;
+    for (let i = 1; i < 624; i++) {
+      const last = this.state[i - 1] ^ (this.state[i - 1] >>> 30);
+      this.state[i] = Math.imul(1812433253, last) + i;
+    }
+    this.at = 624;
+  }
+
+  next() {
+    const s = this.state;
+    if (this.at === 624) {
+      for (let i = 0; i < 624; i++) {
+        const y = (s[i] & 0x80000000) | (s[(i + 1) % 624] & 0x7fffffff);
+        s[i] = s[(i + 397) % 624] ^ (y >>> 1) ^ (y & 1 ? 0x9908b0df : 0);
+      }
+      this.at = 0;
+    }
+    let y = s[this.at++];
+    y ^= y >>> 11;
+    y ^= (y << 7) & 0x9d2c5680;
+    y ^= (y << 15) & 0xefc60000;
+    return (y ^ (y >>> 18)) >>> 0;
+  }
+
+  uniform() {
+    return (this.next() & 0xffffff) / 0x1000000;
+  }
+}
+
+/** torch.randn(count) of a seed: Box and Muller over blocks of 16; count of at least 16. */
+export function normals(count, seed = 0) {
+  const random = new Twister(seed);
+  const x = new Float32Array(count);
+  for (let i = 0; i < count; i++) x[i] = random.uniform();
+  const turn = (start) => {
+    for (let i = start; i < start + 8; i++) {
+      const radius = Math.sqrt(-2 * Math.log(1 - x[i]));
+      const angle = 2 * Math.PI * x[i + 8];
+      x[i] = radius * Math.cos(angle);
+      x[i + 8] = radius * Math.sin(angle);
+    }
+  };
+  for (let start = 0; start + 16 <= count; start += 16) turn(start);
+  if (count % 16) {
+    for (let i = count - 16; i < count; i++) x[i] = random.uniform();
+    turn(count - 16);
+  }
+  return x;
+}
+
+/** Weights of each new place: torch's bicubic interpolation with antialiasing. */
+function weights(from, to) {
+  const scale = from / to;
+  const stretch = Math.max(scale, 1);
+  const cubic = (x) => {
+    x = Math.abs(x);
+    if (x < 1) return (1.5 * x - 2.5) * x * x + 1;
+    return x < 2 ? ((-0.5 * x + 2.5) * x - 4) * x + 2 : 0;
+  };
+  return Array.from({ length: to }, (_, place) => {
+    const center = scale * (place + 0.5);
+    const first = Math.max(Math.trunc(center - 2 * stretch + 0.5), 0);
+    const end = Math.min(Math.trunc(center + 2 * stretch + 0.5), from);
+    const values = [];
+    for (let i = first; i < end; i++) values.push(cubic((i - center + 0.5) / stretch));
+    const sum = values.reduce((a, b) => a + b, 0);
+    return { first, values: values.map((value) => value / sum) };
+  });
+}
+
+/** Three planes in another size. */
+export function resize(planes, width, height, newWidth, newHeight) {
+  if (width === newWidth && height === newHeight) return planes;
+  const columns = weights(width, newWidth);
+  const rows = weights(height, newHeight);
+  const narrow = new Float32Array(3 * height * newWidth);
+  for (let row = 0; row < 3 * height; row++) {
+    for (let x = 0; x < newWidth; x++) {
+      const { first, values } = columns[x];
+      let sum = 0;
+      for (let i = 0; i < values.length; i++) sum += values[i] * planes[row * width + first + i];
+      narrow[row * newWidth + x] = sum;
+    }
+  }
+  const out = new Float32Array(3 * newHeight * newWidth);
+  for (let plane = 0; plane < 3; plane++) {
+    for (let y = 0; y < newHeight; y++) {
+      const { first, values } = rows[y];
+      const line = (plane * newHeight + y) * newWidth;
+      for (let i = 0; i < values.length; i++) {
+        const source = (plane * height + first + i) * newWidth;
+        for (let x = 0; x < newWidth; x++) out[line + x] += values[i] * narrow[source + x];
+      }
+    }
+  }
+  return out;
+}
+
+const TOE = 0.03; // as models/gamut.py, where the numbers are explained
+const KNEE = 0.9;
+const WHITE = 253.4 / 255;
+
+/** Draws colors from outside into sRGB, in place: models/gamut.py's into_gamut. */
+export function intoGamut(planes) {
+  const size = planes.length / 3;
+  for (let i = 0; i < size; i++) {
+    const pixel = [planes[i], planes[i + size], planes[i + 2 * size]];
+    const bright = (pixel[0] + pixel[1] + pixel[2]) / 3;
+    const toe = TOE ** 2 / (2 * TOE - Math.min(bright, TOE));
+    const light = Math.min(toe + Math.max(bright - TOE, 0), 1);
+    let part = 0;
+    for (const value of pixel) {
+      const color = value - bright;
+      const room = Math.max(color > 0 ? Math.max(WHITE - light, 0) : light, 1e-4);
+      part = Math.max(part, Math.abs(color) / room);
+    }
+    const beyond = Math.max(part - KNEE, 0);
+    const compressed = Math.min(part, KNEE) + ((1 - KNEE) * beyond) / (beyond + 1 - KNEE);
+    const factor = compressed / Math.max(part, 1e-6);
+    for (let plane = 0; plane < 3; plane++) {
+      const value = light + (pixel[plane] - bright) * factor;
+      planes[i + plane * size] = Math.min(Math.max(value, 0), 1);
+    }
+  }
+  return planes;
+}
+
+/** RGBA bytes to three planes in [0, 1]. */
+export function toPlanes(bytes) {
+  const size = bytes.length / 4;
+  const planes = new Float32Array(3 * size);
+  for (let i = 0; i < size; i++) {
+    for (let plane = 0; plane < 3; plane++) planes[plane * size + i] = bytes[4 * i + plane] / 255;
+  }
+  return planes;
+}
+
+/** RGBA bytes of photo + strength (picture - photo), with the photo's transparency. */
+export function blend(bytes, picture, strength) {
+  const size = bytes.length / 4;
+  const out = new Uint8ClampedArray(bytes);
+  for (let i = 0; i < size; i++) {
+    for (let plane = 0; plane < 3; plane++) {
+      const before = bytes[4 * i + plane];
+      out[4 * i + plane] = before + strength * (255 * picture[plane * size + i] - before);
+    }
+  }
+  return out;
+}

@@ -1,0 +1,286 @@
+"""Optional models around the pipeline: captioner, painter of style pictures, finisher, segmenter.
+
+Captions and drawn pictures become part of the style request, so that the pipeline itself does not
+know these models. They are given by name or as functions; none is imported before it is needed,
+and this module does not import torch.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from clipmamba.errors import InputError
+from clipmamba.pipelines.parts import PartPlacer, PlacedStyle, check_parts
+from clipmamba.styles.request import AUTO, StyleRequest, split_weight
+
+if TYPE_CHECKING:
+    import torch
+    from PIL import Image
+    from torch import Tensor
+
+    from clipmamba.pipelines.photo import Picture
+    from clipmamba.regions.find import Segmenter
+    from clipmamba.styles.resolve import ResolvedStyle
+
+    Name = str | os.PathLike[str]
+    Prepare = Callable[[StyleRequest, Sequence[int | None]], ResolvedStyle]
+    Captioner = Callable[[Image.Image], str]
+    StylePainter = Callable[[str, int | None], Image.Image]
+    Finish = Callable[[Tensor, Tensor, int | None, str], Tensor]
+
+
+@dataclass(frozen=True)
+class Companions:
+    """The optional models of one run.
+
+    Attributes:
+        captioner: Describes a picture; None without `source="auto"`.
+        style_from: Draws a style picture from words and a seed; None lets CLIP read the words.
+        finish: Repaints the result, given (photo, picture, seed, words) with tensors
+            (B, 3, H, W) in [0, 1]; None leaves the result as it is.
+        segmenter: Finds parts by any words; None leaves the few that are found offline.
+    """
+
+    captioner: Captioner | None = None
+    style_from: StylePainter | None = None
+    finish: Finish | None = None
+    segmenter: Segmenter | None = None
+
+    @property
+    def read_nothing(self) -> bool:
+        """True if neither captioner nor painter changes the style request."""
+        return self.captioner is None and self.style_from is None
+
+    @classmethod
+    def of(
+        cls,
+        asked: StyleRequest | ResolvedStyle,
+        captioner: Name | Captioner | None = None,
+        style_from: Name | StylePainter | None = None,
+        finish: Name | Finish | None = None,
+        device: str | torch.device = "auto",
+        segmenter: Name | Segmenter | None = None,
+    ) -> Companions:
+        """Make companions from names or functions; no model is loaded yet.
+
+        Args:
+            asked: The style, as requested or as prepared.
+            captioner: A captioner as a folder, a Hub name or a function; None for the default.
+            style_from: A text-to-image model, in the same ways.
+            finish: An image-to-image model, in the same ways; "NAME:0.3" carries its strength.
+            device: Where named models run.
+            segmenter: A segmenter, in the same ways.
+
+        Raises:
+            InputError: A package is missing, a part can't be found, or a model has no effect.
+            WeightsError: A model's name is invalid.
+        """
+        auto = isinstance(asked, StyleRequest) and AUTO in asked.sources
+        if captioner is not None and not auto:
+            raise InputError("a captioner has no effect without source='auto'")
+        if style_from is not None and not (isinstance(asked, StyleRequest) and asked.words):
+            raise InputError("a style picture is drawn from words: add a prompt")
+        if captioner is None and auto:
+            captioner = _captioner(None, device)
+        elif isinstance(captioner, str | os.PathLike):
+            captioner = _captioner(os.fspath(captioner), device)
+        if isinstance(style_from, str | os.PathLike):
+            style_from = _painter(os.fspath(style_from), device)
+        if isinstance(finish, str | os.PathLike):
+            finish = _finisher(os.fspath(finish), device)
+        if segmenter is not None and all(part.offline for part in asked.parts):
+            raise InputError(
+                "a segmenter has no effect without a part to find, such as mask='boat'"
+            )
+        check_parts(asked.parts, segmenter)
+        if isinstance(segmenter, str | os.PathLike):
+            segmenter = _segmenter(os.fspath(segmenter), device)
+        return cls(captioner, style_from, finish, segmenter)
+
+
+@dataclass(frozen=True)
+class FoundStyle(PlacedStyle):
+    """The style for one photo and one seed.
+
+    Attributes:
+        source: The caption of what is shown; None without one.
+    """
+
+    source: str | None = None
+
+
+class StyleFinder:
+    """Finds the style for each photo and seed, and does shared work once.
+
+    Args:
+        prepare: Resolves a style for some seeds; see `StylizePipeline.prepare`.
+        asked: The style, as requested or as prepared.
+        seeds: The seeds of the run; [None] takes all seeds of a prepared style.
+        companions: The optional models; style pictures are drawn immediately.
+
+    Attributes:
+        seeds: One seed per variant.
+
+    Raises:
+        InputError: A companion fails, or see `StylizePipeline.prepare`.
+        WeightsError: A companion can't be loaded.
+    """
+
+    def __init__(
+        self,
+        prepare: Prepare,
+        asked: StyleRequest | ResolvedStyle,
+        seeds: Sequence[int | None],
+        companions: Companions,
+    ) -> None:
+        self._prepare = prepare
+        self._companions = companions
+        self.seeds = tuple(seeds)
+        check_parts(asked.parts, companions.segmenter)
+        self._place = PartPlacer(companions.segmenter)
+        self._plain: dict[int | None, FoundStyle] | None = None
+        if not isinstance(asked, StyleRequest):
+            if self.seeds == (None,):
+                self.seeds = asked.seeds
+            self._plain = {seed: FoundStyle(asked.only(seed)) for seed in self.seeds}
+            return
+        self._request = request = asked
+        if companions.read_nothing:
+            plain, source = prepare(request, seeds), self._sources(request)
+            self._plain = {seed: FoundStyle(plain.only(seed), source=source) for seed in self.seeds}
+        # Keeps the pictures alive, so that their ids are not reused.
+        self._captions: dict[int, tuple[Any, str]] = {}
+        self._drawn: dict[int | None, StyleRequest] = {}
+        if companions.style_from is not None:
+            self._drawn = {seed: draw_words(request, companions.style_from, seed) for seed in seeds}
+        self._photo: tuple[Any, str] = (None, "")
+        self._last: dict[int | None, tuple[list[str | None], ResolvedStyle]] = {}
+
+    def __call__(self, photo: Picture | None, seed: int | None) -> FoundStyle:
+        """Find the style for a photo and a seed.
+
+        Args:
+            photo: The photo to restyle; None if there is none, as for `clipmamba embed`. Then a
+                captioner needs a style picture to describe.
+            seed: One of the run's seeds.
+
+        Raises:
+            InputError: A companion fails, or see `StylizePipeline.prepare`.
+            WeightsError: A companion can't be loaded.
+        """
+        if self._plain is not None:
+            found = self._plain[seed]
+        else:
+            request = self._drawn.get(seed, self._request)
+            if self._companions.captioner is not None:
+                request = fill_source(request, self._caption, lambda: self._caption_of_photo(photo))
+            found = FoundStyle(self._resolve(request, seed), source=self._sources(request))
+        placed = self._place(found.style, photo)
+        return FoundStyle(placed.style, placed.masks, placed.missing, found.source)
+
+    def _resolve(self, request: StyleRequest, seed: int | None) -> ResolvedStyle:
+        """Resolve a request, reusing the seed's last style if the captions are the same."""
+        sources = [layer.source for layer in request.layers]
+        if seed not in self._last or self._last[seed][0] != sources:
+            asked = self._request  # drawn pictures have neither name nor words
+            style = self._prepare(request, [seed])
+            style = replace(style, label=asked.label, words=asked.words)
+            self._last[seed] = (sources, style)
+        return self._last[seed][1]
+
+    @staticmethod
+    def _sources(request: StyleRequest) -> str | None:
+        return "; ".join(request.sources) or None
+
+    def _caption(self, picture: Picture) -> str:
+        key = id(picture)
+        if key not in self._captions:
+            self._captions[key] = (picture, self._say(picture))
+        return self._captions[key][1]
+
+    def _caption_of_photo(self, photo: Picture | None) -> str:
+        if photo is None:
+            raise InputError("source 'auto' needs a style picture to describe")
+        if self._photo[0] is not photo:  # only the last photo's caption is cached
+            self._photo = (photo, self._say(photo))
+        return self._photo[1]
+
+    def _say(self, picture: Picture) -> str:
+        import numpy as np
+
+        from clipmamba.io import from_srgb
+        from clipmamba.io.convert import tensor_to_array
+        from clipmamba.pipelines.photo import Photo
+
+        tensor = Photo.open(picture).tensor
+        if len(tensor) > 1:
+            raise InputError("source 'auto' describes single pictures: give a list, not a batch")
+        assert self._companions.captioner is not None
+        return self._companions.captioner(from_srgb(tensor_to_array(tensor, np.dtype(np.float32))))
+
+
+def draw_words(request: StyleRequest, painter: StylePainter, seed: int | None) -> StyleRequest:
+    """Replace a request's words by drawn pictures of the same weights."""
+    drawn = tuple((painter(text.strip(), seed), weight) for text, weight in request.prompts)
+    return replace(
+        request,
+        prompts=(),
+        pictures=(*request.pictures, *drawn),
+        regions=tuple(draw_words(region, painter, seed) for region in request.regions),
+    )
+
+
+def fill_source(
+    request: StyleRequest, caption: Callable[[Any], str], photo: Callable[[], str]
+) -> StyleRequest:
+    """Replace `AUTO` in a request by captions.
+
+    Args:
+        request: The request.
+        caption: Describes a style picture.
+        photo: Describes the photo; called if there is no style picture.
+    """
+    regions = tuple(fill_source(region, caption, photo) for region in request.regions)
+    source = request.source
+    if source == AUTO and not (request.prompts or request.pictures or request.styles):
+        source = None  # regions only
+    if source == AUTO:
+        said = list(dict.fromkeys(caption(picture) for picture, _ in request.pictures))
+        source = " and ".join(said) or photo()
+    return replace(request, source=source, regions=regions)
+
+
+# A model stays loaded for the next call, like the pipeline itself.
+
+
+@functools.lru_cache(maxsize=1)
+def _captioner(name: str | None, device: str | torch.device) -> Captioner:
+    from clipmamba.integrations.captions import DEFAULT_CAPTIONER, Captioner
+
+    return Captioner(name or DEFAULT_CAPTIONER, device)
+
+
+@functools.lru_cache(maxsize=1)
+def _painter(name: str, device: str | torch.device) -> StylePainter:
+    from clipmamba.integrations.diffusion import StylePainter
+
+    return StylePainter(name, device)
+
+
+@functools.lru_cache(maxsize=1)
+def _finisher(text: str, device: str | torch.device) -> Finish:
+    from clipmamba.integrations.diffusion import FINISH_STRENGTH, Finisher
+
+    name, strength = split_weight(text, FINISH_STRENGTH)
+    return Finisher(name, strength, device)
+
+
+@functools.lru_cache(maxsize=1)
+def _segmenter(name: str, device: str | torch.device) -> Segmenter:
+    from clipmamba.integrations.segmenter import Segmenter
+
+    return Segmenter(name, device)

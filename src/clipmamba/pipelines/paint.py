@@ -1,0 +1,96 @@
+"""Run the network at its working size, and carry its change over to the photo's size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+from torch import Tensor
+from torch.nn import functional
+
+from clipmamba.io.convert import rescale, resize
+from clipmamba.models.second_design import SecondStylizer
+from clipmamba.pipelines.compose import within_gamut
+from clipmamba.pipelines.options import StylizeOptions
+from clipmamba.pipelines.tiles import restyle_in_tiles
+from clipmamba.styles.resolve import StyleLayer
+
+if TYPE_CHECKING:
+    import torch
+
+    from clipmamba.clip import Clip
+    from clipmamba.models import Stylizer
+    from clipmamba.models.second_design import SecondView
+    from clipmamba.styles import StylePrior
+
+    Painter = Callable[
+        ["PaintingPipeline", Tensor, StyleLayer, StylizeOptions, Callable[[float], None]], Tensor
+    ]
+
+
+class PaintingPipeline(Protocol):
+    """What painting and refinement need of a `StylizePipeline`."""
+
+    @property
+    def stylizer(self) -> Stylizer | SecondStylizer:
+        """The network."""
+
+    @property
+    def clip(self) -> Clip:
+        """The CLIP model of the style embeddings."""
+
+    @property
+    def prior(self) -> StylePrior | None:
+        """Maps text embeddings to style embeddings."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network computes."""
+
+    def network_for(self, side: int, stroke: float = 1.0) -> Stylizer | SecondView:
+        """Return the network for pictures of a longest side, and strokes of a size."""
+
+    def with_stylizer(self, stylizer: Stylizer | SecondStylizer) -> PaintingPipeline:
+        """Return a pipeline with other parameters."""
+
+
+def paint(
+    pipeline: PaintingPipeline,
+    photo: Tensor,
+    layer: StyleLayer,
+    options: StylizeOptions,
+    tell: Callable[[float], None] = lambda part: None,
+) -> Tensor:
+    """Restyle photos completely; strength, colors and masks are applied later.
+
+    Args:
+        pipeline: The pipeline whose network paints.
+        photo: sRGB in [0, 1], (B, 3, H, W).
+        layer: A style with one variant, whose seed is also that of the noise.
+        options: Stroke size, grain, tiles.
+        tell: Called with the progress, 0 to 1.
+
+    Returns:
+        Pictures (B, 3, H, W) in [0, 1]; differentiable.
+    """
+    [(seed, style)] = layer.styles.items()
+    stylizer = pipeline.stylizer
+    height, width = photo.shape[2:]
+    scale = options.working_scale(width, height, isinstance(stylizer, SecondStylizer))
+    small = rescale(photo, scale)
+    # Not wider than the photo itself: a margin must not multiply a thin one.
+    rows, columns = (min(stylizer.margin, side) for side in small.shape[2:])
+    seen = functional.pad(small, (columns, columns, rows, rows), mode="replicate")
+    points = style.embedding.to(seen).expand(len(seen), -1)
+    noise = stylizer.draw_noise(seen.shape[2], seen.shape[3], seed or 0) * options.grain
+    side = max(small.shape[2:])
+    network = pipeline.network_for(side, options.stroke_for(side))
+    tile = options.tile_side(small.shape[3], small.shape[2], scale)
+    if tile is None:
+        restyled = network(seen, points, noise)
+    else:
+        restyled = restyle_in_tiles(network, seen, points, noise, tile, tell)
+    restyled = restyled[..., rows:-rows, columns:-columns]
+    if small.shape != photo.shape:
+        restyled = photo + resize(restyled - small, height, width)
+    return within_gamut(restyled)
