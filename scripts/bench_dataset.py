@@ -47,7 +47,7 @@ def main() -> None:
     options = parser.parse_args()
     os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - the priority of the processes
     os.environ["OMP_NUM_THREADS"] = "1"  # Ray sets it for its workers
-    import ray
+    import ray.data
 
     ray.init(num_cpus=options.workers, include_dashboard=False)
     ray.data.DataContext.get_current().enable_progress_bars = False
