@@ -227,6 +227,48 @@ def test_batches_of_bytes(tiny_pipeline_folder: Path):
     assert done["id"].tolist() == [0, 1]
 
 
+RAY_DATA = """
+import sys
+import ray.data
+from clipmamba.integrations.ray import RestyleBatch, RestyleSettings
+from clipmamba.styles.request import StyleRequest
+
+ray.init(num_cpus=2, include_dashboard=False)
+settings = RestyleSettings(StyleRequest.parse("ukiyo-e"), model=sys.argv[2])
+ray.data.read_binary_files(sys.argv[1], include_paths=True).map_batches(
+    RestyleBatch,
+    fn_constructor_kwargs={"settings": settings, "column": "bytes", "threads": 1},
+    batch_size=2,
+    compute=ray.data.ActorPoolStrategy(size=1),
+    num_cpus=1,
+).write_parquet(sys.argv[3])
+"""
+
+
+@pytest.mark.slow
+def test_the_actor_in_a_data_set_of_ray(tmp_path: Path, tiny_pipeline_folder: Path):
+    pytest.importorskip("ray")
+    import pyarrow.parquet
+
+    folder = write_folder(tmp_path / "in", 5)
+    (folder / "0/broken.png").write_bytes(b"no picture")
+    done = subprocess.run(
+        [sys.executable, "-c", RAY_DATA, folder, tiny_pipeline_folder, tmp_path / "out"],
+        capture_output=True, text=True, check=False, timeout=240,
+        env={**os.environ, "RAY_worker_niceness": "0"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    rows = pyarrow.parquet.read_table(tmp_path / "out").to_pylist()
+    assert len({row["path"] for row in rows}) == len(rows) == 6
+    for row in rows:
+        if "broken" in row["path"]:
+            assert row["restyled"] == b""
+            assert row["error"]
+        else:
+            assert Image.open(io.BytesIO(row["restyled"])).size == (24, 16)
+            assert row["error"] == ""
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
