@@ -19,6 +19,7 @@ from PIL import Image
 
 from clipmamba.errors import InputError
 from clipmamba.integrations.dataset import (
+    TRIES,
     Part,
     begin_run,
     finish_run,
@@ -139,11 +140,36 @@ def test_a_killed_part_leaves_no_shard_and_a_whole_one_is_not_done_again(tmp_pat
 
     with pytest.raises(KeyboardInterrupt):
         restyle_part(part, tmp_path, dies, "png")
-    assert not list(tmp_path.glob("*part-*"))
+    assert not [*tmp_path.glob("part-*"), *tmp_path.glob(".clipmamba-*")]
     assert finish_run(tmp_path, [part]) == (1, 0)
     assert restyle_part(part, tmp_path, lambda _: b"x", "png") == (3, 0)
     assert restyle_part(part, tmp_path, dies, "png") == (0, 0)
     assert len(calls) == 2
+
+
+def test_a_part_that_kills_its_worker_again_and_again_is_left_out(tmp_path: Path):
+    first, deadly, last = list_parts(write_folder(tmp_path / "in", 3), files_per_part=1)
+    output = tmp_path / "out"
+    calls = []
+
+    def dies(data: object) -> bytes:
+        calls.append(data)
+        raise KeyboardInterrupt
+
+    for _ in range(2):  # a new run tries again
+        begin_run(output, [first, deadly, last], {})
+        for _ in range(TRIES):
+            with pytest.raises(KeyboardInterrupt):
+                restyle_part(deadly, output, dies, "png")
+        assert restyle_part(deadly, output, dies, "png") == (0, 0)
+        for part in (first, last):
+            restyle_part(part, output, lambda _: b"x", "png")
+        assert finish_run(output, [first, deadly, last]) == (1, 0)
+    assert len(calls) == 2 * TRIES
+    begin_run(output, [first, deadly, last], {})
+    assert restyle_part(deadly, output, lambda _: b"x", "png") == (1, 0)
+    assert finish_run(output, [first, deadly, last]) == (0, 0)
+    assert not list(output.glob(".*"))
 
 
 def test_failures_are_listed_and_the_rest_goes_on(tmp_path: Path):
@@ -339,7 +365,7 @@ def test_one_of_two_workers_is_killed_and_nothing_is_lost_or_doubled(
     assert len(results(output)) == 16
     failed = [json.loads(s) for f in output.glob("*.jsonl") for s in f.read_text().splitlines()]
     assert [failure["source"] for failure in failed] == ["0/broken.png"]
-    assert not list(output.glob(".clipmamba-*"))
+    assert not list(output.glob(".*"))
 
     # One process gives the same bytes, and the same command has nothing to do.
     shards = {file: file.read_bytes() for file in output.glob("part-*.tar")}

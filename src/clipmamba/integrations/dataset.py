@@ -20,6 +20,7 @@ from clipmamba.errors import ClipmambaError, InputError
 from clipmamba.files import one_line, write_json, write_whole
 
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".avif", ".heic", ".bmp", ".gif")
+TRIES = 4  # of a part, per run; it may hold a picture that kills its worker
 EXTENSIONS = {"jpeg": "jpg", "png": "png", "webp": "webp"}  # of the results, by format
 
 
@@ -180,10 +181,12 @@ def restyle_part(
         extension: Extension of the results, without a dot.
 
     Returns:
-        The numbers of pictures restyled and failed; zeros if the shard exists.
+        The numbers of pictures restyled and failed; zeros if the shard exists, or if the worker
+        was killed in each of `TRIES` tries.
     """
     target = output / f"{part.name}.tar"
-    if target.exists():
+    tries = output / f".{part.name}.tries"
+    if target.exists() or not _count_try(tries):
         return 0, 0
     done, failures = 0, []
     with write_whole(target) as hidden, tarfile.open(hidden, "w") as archive:
@@ -203,7 +206,17 @@ def restyle_part(
         if not (done or failures):
             failures.append({"source": part.files[0], "error": "there are no pictures in it"})
         _write_failures(output / f"{part.name}.failures.jsonl", failures)
+    tries.unlink(missing_ok=True)
     return done, len(failures)
+
+
+def _count_try(tries: Path) -> bool:
+    """Count a try in a file, one byte each; return whether it may be made."""
+    with tries.open("ab") as file:
+        if file.tell() >= TRIES:
+            return False
+        file.write(b".")
+    return True
 
 
 def _add(archive: tarfile.TarFile, name: str, data: bytes) -> None:
@@ -247,6 +260,7 @@ def begin_run(output: Path, parts: Sequence[Part], settings: dict[str, Any]) -> 
             )
     else:
         write_json(record, wanted)
+    _remove(output, ".part-*.tries")
     return missing_parts(output, parts)
 
 
@@ -264,9 +278,14 @@ def finish_run(output: Path, parts: Sequence[Part]) -> tuple[int, int]:
     """
     missing = len(missing_parts(output, parts))
     if not missing:
-        for hidden in output.glob(".clipmamba-*"):
-            hidden.unlink(missing_ok=True)
+        _remove(output, ".clipmamba-*")
+        _remove(output, ".part-*.tries")
     failed = 0
     for file in output.glob("part-*.failures.jsonl"):
         failed += len(file.read_text(encoding="utf-8").splitlines())
     return missing, failed
+
+
+def _remove(folder: Path, pattern: str) -> None:
+    for file in folder.glob(pattern):
+        file.unlink(missing_ok=True)

@@ -25,7 +25,6 @@ from clipmamba.styles.request import StyleRequest
 
 CORES = 2  # of an actor without a GPU
 TASKS = 10_000  # at most; each has one part or several
-TRIES = 4  # of a task whose worker dies
 
 
 @dataclasses.dataclass(frozen=True)
@@ -208,8 +207,8 @@ def restyle_dataset(
 ) -> list[PartReport]:
     """Restyle parts on the running Ray cluster.
 
-    When a worker dies, Ray starts it again with the part that it was at. A part that kills its
-    worker `TRIES` times, or raises an error, is left out; see `finish_run`.
+    When a worker dies, Ray starts it again with the part that it was at; see `restyle_part`. A part
+    that raises an error is left out; see `finish_run`.
 
     Args:
         parts: Parts to restyle, such as those that `begin_run` returns.
@@ -238,7 +237,6 @@ def restyle_dataset(
         ),
         num_cpus=actors.cores,
         num_gpus=actors.gpus,
-        max_task_retries=TRIES - 1,
     )  # fmt: skip
     return [PartReport(**row) for row in reports.iter_rows()]
 
