@@ -43,6 +43,8 @@ ALLOWED = {
     | {"regions", "integrations/captions", "integrations/diffusion", "integrations/segmenter"},
     "video": {"nn", "styles", "io", "pipelines"},
     "integrations/diffusers": _MODEL | _BESIDE | {"pipelines"},
+    "integrations/dataset": set(),
+    "integrations/ray": {"styles", "io", "pipelines", "integrations/dataset"},
     "page": {"styles", "io", "pipelines"},
     "cli": _MODEL | _BESIDE | {"pipelines", "evaluate", "video", "page", "integrations/diffusion"},
     "__main__": {"cli"},
@@ -105,6 +107,7 @@ def test_every_folder_is_a_known_layer():
         "import clipmamba",
         "import clipmamba.cli",
         "import clipmamba.integrations.captions, clipmamba.integrations.diffusion",
+        "import clipmamba.integrations.dataset, clipmamba.integrations.ray",
         "import clipmamba.io",
         "import clipmamba.page",
         "import clipmamba.pipelines",
@@ -114,7 +117,7 @@ def test_every_folder_is_a_known_layer():
     ],
 )
 def test_import_is_light_and_silent(statement):
-    heavy = "{'torch', 'diffusers', 'transformers', 'open_clip', 'gradio'}"
+    heavy = "{'torch', 'diffusers', 'transformers', 'open_clip', 'gradio', 'ray'}"
     code = f"{statement}; import sys; print({heavy} & {{*sys.modules}})"
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True

@@ -25,7 +25,8 @@ data_option = click.option(
     "--data",
     type=ExistingFolder,
     required=True,
-    help="Folder with style.csv, pairs.csv, content.csv and the pictures they name.",
+    help="Folder with style.csv, pairs.csv, content.csv and the pictures they name; for the "
+    "stylizer, it may hold webdataset shards instead, style-*.tar and content-*.tar.",
 )
 
 _TYPES: dict[str, Any] = {

@@ -24,6 +24,7 @@ from clipmamba.errors import InputError
 from clipmamba.evaluate.protocol import family_of
 from clipmamba.io import read_picture
 from clipmamba.io.color import as_srgb
+from clipmamba.train.shards import read_member
 
 MOVEMENTS = (
     "impressionism", "post-impressionism", "symbolism", "baroque", "art nouveau", "romanticism",
@@ -169,12 +170,14 @@ def chosen_by_look(pictures: Sequence[Picture], listed: Path) -> list[tuple[Pict
 
 
 def open_picture(path: Path) -> Image.Image:
-    """Read a training picture: upright, in sRGB, as RGB.
+    """Read a training picture, a file or a member of a shard: upright, in sRGB, as RGB.
 
     Raises:
         InputError: It can't be read.
     """
-    return as_srgb(read_picture(path)).convert("RGB")
+    member = read_member(path)
+    picture = read_picture(path if member is None else member, name=str(path))
+    return as_srgb(picture).convert("RGB")
 
 
 def difference_hash(path: Path) -> NDArray[np.uint64]:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import csv
+import json
+import tarfile
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from PIL import Image
 from torch import nn
 
@@ -14,6 +19,7 @@ from clipmamba.clip import Clip
 from clipmamba.losses.vgg import VggFeatures
 from clipmamba.models import Stylizer
 from clipmamba.train.pictures import Picture, draw_by_look, read_pictures, set_aside
+from clipmamba.train.stylizer import commands
 from clipmamba.train.stylizer.pairs import SIZE, StyleEntry, write_store
 from clipmamba.train.stylizer.prepared import Prepared, prepare
 from clipmamba.train.stylizer.task import StylizerTask
@@ -78,6 +84,43 @@ def prepared_folder(
         some = [picture for picture in pictures if set_aside(picture) == aside]
         drawn = draw_by_look([picture for picture in some if picture.kind == "style"], 8, 0)
         prepare(data, drawn, [p for p in some if p.kind == "photo"], clip, output)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def sharded(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The pictures of the data folder in webdataset shards of five."""
+    folder = tmp_path_factory.mktemp("shards")
+    for kind, column in (("content", "what"), ("style", "style_words")):
+        with (data / f"{kind}.csv").open() as file:
+            rows = list(csv.DictReader(file))
+        for start in range(0, len(rows), 5):
+            with tarfile.open(folder / f"{kind}-{start:04d}.tar", "w") as archive:
+                for row in rows[start : start + 5]:
+                    note = json.dumps({column: row[column]}).encode()
+                    picture = (data / row["file"]).read_bytes()
+                    for name, content in (
+                        (row["file"], picture),
+                        (row["file"][:-3] + "json", note),
+                    ):
+                        member = tarfile.TarInfo(name)
+                        member.size = len(content)
+                        archive.addfile(member, BytesIO(content))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def prepared_shards(
+    sharded: Path, tiny_clip_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """What the command `prepare` makes of the shards."""
+    folder = tmp_path_factory.mktemp("prepared-shards")
+    done = CliRunner().invoke(
+        commands.main,
+        ["prepare", "--data", str(sharded), "--clip", str(tiny_clip_folder),
+         "--styles", "8", "--painters", "2", "--output", str(folder)],
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
     return folder
 
 

@@ -100,7 +100,7 @@ def test_small_and_large_crops_take_the_same_time_in_the_end(make):
 def test_points_are_those_of_the_pictures(make, prepared: Prepared):
     for step in range(5):
         batch = make().batch(step, 0, 1)
-        cosine = batch["style"] @ prepared.points.flatten(0, 1).T
+        cosine = batch["style"] @ prepared.points.float().flatten(0, 1).T
         painted = batch["style"] @ prepared.painted.T
         assert (cosine[:4].amax(1) > 0.95).all()
         assert (painted[4:].amax(1) > 0.95).all()

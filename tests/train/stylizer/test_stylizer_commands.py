@@ -155,9 +155,13 @@ def test_a_clip_given_by_a_relative_path_is_found_from_elsewhere(
         assert config["clip"] == str(tiny_clip_folder.resolve()), file
 
 
+@pytest.mark.parametrize("kind", ["files", "shards"])
 def test_a_killed_run_resumes_with_the_same_batches_and_losses(
-    options: dict[str, object], tmp_path: Path
+    kind: str, options: dict[str, object], tmp_path: Path, request: pytest.FixtureRequest
 ):
+    if kind == "shards":
+        options["data"] = request.getfixturevalue("sharded")
+        options["prepared"] = request.getfixturevalue("prepared_shards")
     whole = run("train", *words(options | {"output": tmp_path / "whole"}))
     assert whole.exit_code == 0, whole.output
     for _ in range(3):  # each call ends after a step and a checkpoint

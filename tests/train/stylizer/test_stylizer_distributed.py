@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 
 from clipmamba.losses.vgg import VggFeatures
@@ -50,9 +51,12 @@ def two_processes_equal_one(data: str, prepared: str, vgg: str) -> None:
     accelerator.end_training()
 
 
+@pytest.mark.parametrize("kind", ["files", "shards"])
 def test_two_processes_give_the_gradient_of_both_batches(
-    data: Path, prepared_folder: Path, vgg_weights: Path
+    kind: str, request: pytest.FixtureRequest, vgg_weights: Path
 ):
+    names = {"files": ("data", "prepared_folder"), "shards": ("sharded", "prepared_shards")}
+    data, prepared_folder = map(request.getfixturevalue, names[kind])
     # in a process of its own: the launcher forks, which a pytest full of threads would not survive
     command = [sys.executable, __file__, str(data), str(prepared_folder), str(vgg_weights)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import random
-from collections import Counter, defaultdict
+from array import array
+from collections import defaultdict
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ from torch import Tensor
 
 from clipmamba.errors import InputError
 from clipmamba.train.pictures import open_picture
+from clipmamba.train.shards import missing_pictures
 from clipmamba.train.stylizer.pairs import SIZE, PairStore, as_images
 from clipmamba.train.stylizer.prepared import Prepared
 
@@ -76,9 +79,7 @@ class StylizerBatches:
                 "--exact needs exact pairs, and none are prepared; "
                 "give --exact 0, or run `prepare` with --painters"
             )
-        missing = [
-            name for name in (*prepared.styles, *prepared.photos) if not (data / name).is_file()
-        ]
+        missing = missing_pictures(data, chain(prepared.styles, prepared.photos))
         if missing:
             raise InputError(
                 f"{data} lacks {len(missing)} prepared pictures, such as {missing[0]}; "
@@ -90,10 +91,8 @@ class StylizerBatches:
         self.double_every = double_every
         self._pairs = _pairs_of(prepared.painters, painters) if exact else []
         self._shares = prepared.shares.double().cumsum(0).numpy()
-        self._alike: dict[int, list[int]] = defaultdict(list)  # rows of the pictures of each look
-        for row, look in enumerate(prepared.looks.tolist()):
-            self._alike[look].append(row)
-        self._order = _order(prepared.looks.tolist(), seed)
+        self._alike = _by_look(prepared.looks.numpy())
+        self._order = _order(self._alike, seed)
         self._words: dict[int, list[int]] = defaultdict(list)  # of each look and painter
         for row, meant in enumerate(prepared.meant.tolist()):
             self._words[meant].append(row)
@@ -143,7 +142,7 @@ class StylizerBatches:
             "weights": torch.tensor(shares),
             "picture": as_images([sample[1] for sample in free]),
             "result": torch.cat(results) if results else torch.zeros(0, 3, side, side),
-            "others": torch.stack([self.prepared.points[self._row(rng), 0] for _ in range(OTHERS)]),
+            "others": self._points([self._row(rng) for _ in range(OTHERS)]),
             "source": self.prepared.photo_point,
             "seed": torch.tensor(rng.getrandbits(62)),
         }
@@ -163,18 +162,22 @@ class StylizerBatches:
         if point is None:
             point = self._point(row, look, rng)
         else:
-            row = self._alike[look][0]
+            row = int(self._alike[look][0])
         picture = _crop(self.data / self.prepared.styles[row], STYLE_SIDE, STYLE_ZOOM, rng)
         return photo, picture, point
 
     def _point(self, row: int, look: int, rng: random.Random) -> Tensor:
         """Draw an embedding for a style picture: of its views, or of its look."""
-        views = self.prepared.points[row]
+        views = self.prepared.points[row].float()
         point = torch.lerp(views[0], views[1], 0.6 * rng.random())
         if look >= 0 and rng.random() < MIXED:
             alike = rng.choices(self._alike[look], k=rng.randint(1, MOST_MIXED - 1))
-            point = torch.cat([point[None], self.prepared.points[alike, 0]]).mean(0)
+            point = torch.cat([point[None], self._points(alike)]).mean(0)
         return F.normalize(point, dim=0)
+
+    def _points(self, rows: list[int]) -> Tensor:
+        """Return the embeddings (N, E) of whole style pictures."""
+        return self.prepared.points[torch.tensor(rows), 0].float()
 
     def _spoken(self, meant: int, rng: random.Random) -> Tensor | None:
         """Draw the embedding of words, in `WORDS` of the cases, if there are any."""
@@ -224,16 +227,23 @@ def _pairs_of(store: PairStore | None, painters: tuple[str, ...]) -> list[int]:
     ]
 
 
-def _order(looks: list[int], seed: int) -> list[int]:
+def _by_look(looks: NDArray[np.int64]) -> dict[int, NDArray[np.int64]]:
+    """Return the rows of the pictures of each look, in order."""
+    rows = looks.argsort(kind="stable")
+    known, starts = np.unique(looks[rows], return_index=True)
+    return dict(zip(known.tolist(), np.split(rows, starts[1:]), strict=True))
+
+
+def _order(alike: dict[int, NDArray[np.int64]], seed: int) -> NDArray[np.int64]:
     """Order rows such that the first of each look comes first, then the second, and so on."""
-    shuffled = list(range(len(looks)))
-    random.Random(seed).shuffle(shuffled)
-    seen: Counter[int] = Counter()
-    turns: list[tuple[int, int, int]] = []
-    for row, (look, place) in enumerate(zip(looks, shuffled, strict=True)):
-        turns.append((seen[look] if look >= 0 else 0, place, row))
-        seen[look] += 1
-    return [row for _, _, row in sorted(turns)]
+    count = sum(map(len, alike.values()))
+    places = array("q", range(count))
+    random.Random(seed).shuffle(places)
+    turns = np.zeros(count, np.int64)
+    for look, rows in alike.items():
+        if look >= 0:
+            turns[rows] = np.arange(len(rows))
+    return np.lexsort((np.frombuffer(places, np.int64), turns))
 
 
 def _crop(

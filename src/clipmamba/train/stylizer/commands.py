@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -35,14 +36,16 @@ from clipmamba.train.pictures import (
     set_aside,
     split_fingerprint,
 )
+from clipmamba.train.shards import has_shards
 from clipmamba.train.stylizer.batches import StylizerBatches
+from clipmamba.train.stylizer.listing import draw_styles, list_photos
 from clipmamba.train.stylizer.pairs import (
     painter_pairs,
     painter_styles,
     stored_split,
     write_store,
 )
-from clipmamba.train.stylizer.prepared import Prepared, prepare
+from clipmamba.train.stylizer.prepared import PHOTOS, STYLES, Prepared, prepare, prepare_listed
 from clipmamba.train.stylizer.samples import sample_sheet
 from clipmamba.train.stylizer.task import LossWeights, StylizerTask
 from clipmamba.train.stylizer.validation import mean_losses
@@ -93,14 +96,16 @@ def prepare_command(
 
     10 % of the pictures are held out for the judge, 2 % of the others set aside for validation.
     """
+    if has_shards(data):
+        if chosen is not None:
+            raise InputError("--chosen is for picture lists; leave it out for shards")
+        _prepare_shards(data, clip_name, prior_folder, (styles, painters, seed), output)
+        return
     learned = [picture for picture in read_pictures(data) if not picture.held_out]
     pictures = [picture for picture in learned if not set_aside(picture)]
     aside = [picture for picture in learned if set_aside(picture)]
     photos = [picture for picture in pictures if picture.kind == "photo"]
-    split = split_fingerprint(photo.path for photo in photos)
-    if painters and stored_split(output / "painters") != split:
-        pairs = painter_pairs(photos, painters, seed)
-        write_store(output / "painters", painter_styles(), pairs, painters, split)
+    _paint(photos, painters, seed, output)
     clip = Clip.from_pretrained(clip_name)
     prior = None if prior_folder is None else StylePrior.load(prior_folder, clip)
     if {picture.kind for picture in aside} >= {"style", "photo"}:
@@ -112,6 +117,48 @@ def prepare_command(
     else:
         drawn = draw_by_look(_styles(pictures), styles, seed)
     prepare(data, drawn, photos, clip, output, prior)
+
+
+def _prepare_shards(
+    data: Path,
+    clip_name: str,
+    prior_folder: Path | None,
+    choice: tuple[int, int, int],
+    output: Path,
+) -> None:
+    """Do the same with shards, in bounded memory.
+
+    Args:
+        data: Folder with the shards.
+        clip_name: Name of the CLIP model.
+        prior_folder: Folder of the style prior.
+        choice: Number of styles and of painters' pairs, and the seed.
+        output: Folder to write.
+    """
+    styles, painters, seed = choice
+    photos = list_photos(data, output / PHOTOS, "training")
+    if not photos:
+        raise InputError(f"{data} has no photos to train on; they come in content-*.tar")
+    some = photos[:: -(-len(photos) // max(1, painters))]
+    _paint([Picture(data / name, "photo", "", (), "") for name in some], painters, seed, output)
+    clip = Clip.from_pretrained(clip_name)
+    prior = None if prior_folder is None else StylePrior.load(prior_folder, clip)
+    aside = output / VALIDATION
+    looks, names = draw_styles(data, aside / STYLES, "validation", VALIDATION_STYLES, seed)
+    if list_photos(data, aside / PHOTOS, "validation") and len(looks):
+        prepare_listed(data, looks, names, clip, aside)
+    else:
+        shutil.rmtree(aside)
+    looks, names = draw_styles(data, output / STYLES, "training", styles, seed)
+    prepare_listed(data, looks, names, clip, output, prior)
+
+
+def _paint(photos: Sequence[Picture], count: int, seed: int, output: Path) -> None:
+    """Paint exact pairs of photos, unless `output` has them."""
+    split = split_fingerprint(photo.path for photo in photos)
+    if count and stored_split(output / "painters") != split:
+        pairs = painter_pairs(photos, count, seed)
+        write_store(output / "painters", painter_styles(), pairs, count, split)
 
 
 def _styles(pictures: Sequence[Picture]) -> list[Picture]:

@@ -1,16 +1,16 @@
 """Prepared training data: style pictures with their embeddings, photos, painters' pairs.
 
-`prepare` writes it once. Training reads the pictures from the data folder as it goes, so the
-memory that it needs does not grow with their number.
+`prepare` writes it once. Training reads the pictures from the data folder as it goes, and maps
+names and embeddings, so the memory that it needs hardly grows with their number.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,9 +23,10 @@ from tqdm import tqdm
 
 from clipmamba.clip import Clip
 from clipmamba.errors import InputError
-from clipmamba.files import write_json
+from clipmamba.files import write_json, write_whole
 from clipmamba.styles import Style, StylePrior
 from clipmamba.train.mini.looks import look_words, own_words
+from clipmamba.train.names import Names, write_names
 from clipmamba.train.pictures import Picture, open_picture, split_fingerprint
 from clipmamba.train.stylizer.pairs import PairStore, as_images
 from clipmamba.weights import write_tensors
@@ -34,7 +35,10 @@ VIEWS = (1.0, 0.75)  # sides of the central squares, as fractions of a picture's
 GRAY_SHARE = 0.4  # how often a black-and-white picture is drawn, relative to one in color
 PHOTOS_SEEN = 300  # photos whose embeddings are averaged, at most
 _SIDE = 224  # pixels at which pictures are encoded
-_LIST, _POINTS, _PAINTERS = "prepared.json", "points.safetensors", "painters"
+STYLES, PHOTOS = "styles", "photos"  # lists of names in a prepared folder
+_LIST, _PAINTERS = "prepared.json", "painters"
+_POINTS, _TABLES = "points.npy", "points.safetensors"  # embeddings of the styles; the rest
+_CHECKED = 100_000  # names of a list whose split is checked, about
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +47,7 @@ class Prepared:
 
     Attributes:
         styles: Files of the N style pictures, relative to the data folder.
-        points: Their unit style embeddings, (N, views, E).
+        points: Their unit style embeddings, (N, views, E), in half precision, memory-mapped.
         looks: Number of the look of each, (N,); -1 for none.
         shares: Probability that each is drawn, (N,).
         photos: Files of the photos, relative to the data folder.
@@ -55,11 +59,11 @@ class Prepared:
         meant: What each of them means, (W,): the number of a look, or -1 - the number of a painter.
     """
 
-    styles: tuple[str, ...]
+    styles: Sequence[str]
     points: Tensor
     looks: Tensor
     shares: Tensor
-    photos: tuple[str, ...]
+    photos: Sequence[str]
     photo_point: Tensor
     clip: str
     painters: PairStore | None
@@ -78,18 +82,21 @@ class Prepared:
         if not file.is_file():
             raise InputError(f"{folder} is not prepared; run the `prepare` command first")
         listed = json.loads(file.read_text(encoding="utf-8"))
-        if listed.get("split") != _split(listed["styles"], listed["photos"]):
+        # Older folders have the names in this list, and the points among the tables.
+        styles = listed["styles"] if "styles" in listed else Names(folder / STYLES)
+        photos = listed["photos"] if "photos" in listed else Names(folder / PHOTOS)
+        if listed.get("split") != _split(styles, photos):
             raise InputError(
                 f"{folder} was prepared when other pictures were held out; run `prepare` again"
             )
-        tensors = load_file(folder / _POINTS)
+        tensors = load_file(folder / _TABLES)
         painters = PairStore(folder / _PAINTERS) if (folder / _PAINTERS).is_dir() else None
         return cls(
-            tuple(listed["styles"]),
-            tensors["points"].float(),
+            styles,
+            tensors["points"] if "points" in tensors else _map_points(folder, len(styles)),
             tensors["looks"],
             tensors["shares"],
-            tuple(listed["photos"]),
+            photos,
             tensors["photo"].float(),
             listed["clip"],
             painters,
@@ -100,9 +107,15 @@ class Prepared:
 
     def save(self, folder: Path) -> None:
         """Write everything that `load` reads except the painters' pairs, already in the folder."""
-        folder.mkdir(parents=True, exist_ok=True)
+        write_names(folder / STYLES, self.styles)
+        write_names(folder / PHOTOS, self.photos)
+        with write_whole(folder / _POINTS) as part:
+            np.save(part, self.points.half().flatten(0, 1).numpy())
+        self.save_tables(folder)
+
+    def save_tables(self, folder: Path) -> None:
+        """Write what `load` reads besides the names, the styles' points and the pairs."""
         tensors = {
-            "points": self.points.half(),
             "looks": self.looks,
             "painted": self.painted.half(),
             "words": self.words.half(),
@@ -110,14 +123,9 @@ class Prepared:
             "shares": self.shares / self.shares.sum(),
             "photo": self.photo_point,
         }
-        write_tensors(folder / _POINTS, tensors, {})
-        listed = {
-            "clip": self.clip,
-            "split": _split(self.styles, self.photos),
-            "styles": self.styles,
-            "photos": self.photos,
-        }
-        write_json(folder / _LIST, listed)
+        write_tensors(folder / _TABLES, tensors, {})
+        split = _split(self.styles, self.photos)
+        write_json(folder / _LIST, {"clip": self.clip, "split": split})
 
 
 def prepare(
@@ -141,45 +149,84 @@ def prepare(
     Raises:
         InputError: There are no style pictures, or no photos.
     """
-    if not drawn or not photos:
-        raise InputError(f"{data} has {len(drawn)} style pictures and {len(photos)} photos to use")
-    files = [str(picture.path.relative_to(data)) for picture, _ in drawn]
-    views = (view for picture, _ in drawn for view in _views(picture.path))
-    points, gray = _encode(views, clip, len(drawn) * len(VIEWS))
-    looks = Counter(look for _, look in drawn)
-    numbers = {look: number for number, look in enumerate(filter(None, looks))}
-    shares = torch.tensor([looks[look] ** -0.5 for _, look in drawn])
+    write_names(output / STYLES, (str(picture.path.relative_to(data)) for picture, _ in drawn))
+    write_names(output / PHOTOS, (str(photo.path.relative_to(data)) for photo in photos))
+    names = list(dict.fromkeys(look for _, look in drawn if look))
+    numbers = {look: number for number, look in enumerate(names)}
+    looks = np.array([numbers.get(look, -1) for _, look in drawn], np.int64)
+    prepare_listed(data, looks, names, clip, output, prior)
+
+
+def prepare_listed(
+    data: Path,
+    looks: NDArray[np.int64],
+    names: Sequence[str],
+    clip: Clip,
+    output: Path,
+    prior: StylePrior | None = None,
+) -> None:
+    """Encode the style pictures and photos whose names were written, in bounded memory.
+
+    Args:
+        data: The data folder.
+        looks: Number of the look of each style picture, (N,); -1 for none.
+        names: Names of the looks.
+        clip: See `prepare`.
+        output: Folder with the lists `STYLES` and `PHOTOS`.
+        prior: See `prepare`.
+
+    Raises:
+        InputError: There are no style pictures, or no photos.
+    """
+    styles, photos = Names(output / STYLES), Names(output / PHOTOS)
+    if not styles or not photos:
+        raise InputError(f"{data} has {len(styles)} style pictures and {len(photos)} photos to use")
+    (output / _LIST).unlink(missing_ok=True)  # incomplete until it is back
+    shape = (len(styles) * len(VIEWS), clip.embed_dim)
+    views = (view for name in styles for view in _views(data / name))
+    with write_whole(output / _POINTS) as part:
+        points = np.lib.format.open_memmap(part, "w+", np.float16, shape)
+        gray = _encode(views, clip, points)
+        points.flush()
+    shares = torch.from_numpy(np.bincount(looks + 1)[looks + 1] ** -0.5).float()
     shares = torch.where(gray[:: len(VIEWS)], GRAY_SHARE * shares, shares)
-    painted = points.new_zeros(0, points.shape[1])
     painters = PairStore(output / _PAINTERS) if (output / _PAINTERS).is_dir() else None
-    names = {number: look_words(look) for look, number in numbers.items()}
+    painted = np.empty((0 if painters is None else len(painters), clip.embed_dim), np.float32)
+    meanings = {number: look_words(look) for number, look in enumerate(names)}
     if painters is not None:
-        painted, _ = _encode(iter(painters.results), clip, len(painters))
-        names |= {-1 - number: own_words(s.texts) for number, s in enumerate(painters.styles)}
-    said = [(word, meant) for meant, words in names.items() for word in words]
-    words = points.new_zeros(0, points.shape[1])
+        _encode(iter(painters.results), clip, painted)
+        meanings |= {-1 - number: own_words(s.texts) for number, s in enumerate(painters.styles)}
+    said = [(word, meant) for meant, words in meanings.items() for word in words]
+    words = torch.zeros(0, clip.embed_dim)
     if prior is not None:
         words = torch.stack([Style.text(word, clip, prior).embedding.cpu() for word, _ in said])
     seen = photos[:: -(-len(photos) // PHOTOS_SEEN)]
-    photo_points, _ = _encode((_views(photo.path)[0] for photo in seen), clip, len(seen))
+    photo_points = np.empty((len(seen), clip.embed_dim), np.float32)
+    _encode((_views(data / name)[0] for name in seen), clip, photo_points)
     Prepared(
-        styles=tuple(files),
-        points=points.view(-1, len(VIEWS), points.shape[1]),
-        looks=torch.tensor([numbers.get(look, -1) for _, look in drawn]),
+        styles=styles,
+        points=_map_points(output, len(styles)),
+        looks=torch.from_numpy(looks),
         shares=shares,
-        photos=tuple(str(photo.path.relative_to(data)) for photo in photos),
-        photo_point=F.normalize(photo_points.mean(0), dim=0),
+        photos=photos,
+        photo_point=F.normalize(torch.from_numpy(photo_points).mean(0), dim=0),
         clip=clip.name,
         painters=painters,
-        painted=painted,
+        painted=torch.from_numpy(painted),
         words=words,
         meant=torch.tensor([meant for _, meant in said[: len(words)]], dtype=torch.int64),
-    ).save(output)
+    ).save_tables(output)
 
 
-def _split(styles: Iterable[str], photos: Iterable[str]) -> str:
-    """Return the fingerprint of the listed pictures, under the current split."""
-    return split_fingerprint(map(Path, (*styles, *photos)))
+def _map_points(folder: Path, count: int) -> Tensor:
+    table = np.load(folder / _POINTS, mmap_mode="c")  # copied on write: torch needs it writable
+    return torch.from_numpy(table).view(count, len(VIEWS), table.shape[1])
+
+
+def _split(styles: Sequence[str], photos: Sequence[str]) -> str:
+    """Return the fingerprint of the listed pictures, or of an even choice, under today's split."""
+    some = (name for names in (styles, photos) for name in names[:: 1 + len(names) // _CHECKED])
+    return split_fingerprint(map(Path, some))
 
 
 def _views(path: Path) -> list[NDArray[np.uint8]]:
@@ -196,14 +243,15 @@ def _views(path: Path) -> list[NDArray[np.uint8]]:
 
 
 @torch.no_grad()
-def _encode(squares: Iterable[NDArray[np.uint8]], clip: Clip, count: int) -> tuple[Tensor, Tensor]:
-    """Return the unit embeddings (N, E) of squares, and which squares are gray, (N,)."""
-    points, gray, batch = [], [], []
+def _encode(squares: Iterable[NDArray[np.uint8]], clip: Clip, table: NDArray[Any]) -> Tensor:
+    """Write the unit embeddings of N squares into a table (N, E), and return which are gray."""
+    gray, batch, count = [], [], len(table)
     for number, square in enumerate(tqdm(squares, "points", count, mininterval=10), 1):
         batch.append(square)
         if len(batch) == 32 or number == count:
             images = as_images(batch)
-            points.append(clip.encode_image(images.to(clip.device)).cpu())
+            points = clip.encode_image(images.to(clip.device))
+            table[number - len(batch) : number] = points.cpu().numpy()
             gray.append((images.amax(1) - images.amin(1)).mean((1, 2)) < 0.06)
             batch = []
-    return torch.cat(points), torch.cat(gray)
+    return torch.cat(gray)

@@ -49,7 +49,7 @@ def sample_sheet(data: Path, prepared: Prepared) -> Callable[[nn.Module, Path], 
                 row = [photo]
                 for number in styles:
                     size = torch.tensor([stroke], device=device)
-                    point = prepared.points[number, :1].to(device)
+                    point = prepared.points[number, :1].float().to(device)
                     made = into_gamut(stylizer(seen, point, stroke=size))
                     row.append(_image(made[0, :, margin:-margin, margin:-margin]))
                 rows.append(row)

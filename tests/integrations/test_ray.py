@@ -1,0 +1,381 @@
+"""Data sets restyled in parts, by two Ray workers of which one is killed."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from clipmamba.errors import InputError
+from clipmamba.integrations.dataset import (
+    TRIES,
+    Part,
+    begin_run,
+    finish_run,
+    list_parts,
+    read_part,
+    restyle_part,
+)
+from clipmamba.integrations.ray import (
+    PartReport,
+    RestyleBatch,
+    RestyleSettings,
+    pictures_per_second,
+)
+from clipmamba.pipelines import StylizeOptions
+from clipmamba.styles.request import StyleRequest
+
+SCRIPT = Path(__file__).parents[2] / "scripts/stylize_dataset.py"
+
+
+def encoded(number: int, size: tuple[int, int] = (24, 16)) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", size, (number % 256, 99, 7)).save(file, "PNG")
+    return file.getvalue()
+
+
+def write_folder(folder: Path, count: int, size: tuple[int, int] = (24, 16)) -> Path:
+    for number in range(count):
+        file = folder / f"{number % 3}" / f"{number}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(encoded(number, size))
+    return folder
+
+
+def write_shards(folder: Path, count: int) -> Path:
+    webdataset = pytest.importorskip("webdataset")
+    folder.mkdir()
+    with webdataset.ShardWriter(f"{folder}/in-%03d.tar", maxcount=4, verbose=0) as writer:
+        for number in range(count):
+            writer.write({"__key__": f"k{number}", "png": encoded(number), "txt": "a caption"})
+    return folder
+
+
+def write_parquet(folder: Path, count: int) -> Path:
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet
+
+    folder.mkdir()
+    table = pa.table({"image": [encoded(number) for number in range(count)]})
+    pyarrow.parquet.write_table(table, folder / "a.parquet", row_group_size=4)
+    return folder
+
+
+def results(output: Path) -> dict[str, list[str]]:
+    """Names in each shard; each picture must be one that opens."""
+    found = {}
+    for shard in sorted(output.glob("part-*.tar")):
+        with tarfile.open(shard) as archive:
+            found[shard.name] = archive.getnames()
+            for member in archive:
+                if not member.name.endswith(".json"):
+                    Image.open(archive.extractfile(member)).load()
+    return found
+
+
+def sources(output: Path) -> list[str]:
+    """Where the restyled pictures came from."""
+    listed = []
+    for shard in output.glob("part-*.tar"):
+        with tarfile.open(shard) as archive:
+            notes = [m for m in archive if m.name.endswith(".json")]
+            listed += [json.load(archive.extractfile(note))["source"] for note in notes]
+    return sorted(listed)
+
+
+@pytest.mark.parametrize("write", [write_folder, write_shards, write_parquet])
+def test_every_picture_comes_once_from_each_kind_of_set(write, tmp_path: Path):
+    parts = list_parts(write(tmp_path / "in", 10), files_per_part=4)
+    assert [Part.from_json(part.to_json()) for part in parts] == parts
+    assert [len(list(read_part(part))) for part in parts] == [4, 4, 2]
+    output = tmp_path / "out"
+    assert begin_run(output, parts, {}) == parts
+    for part in parts:
+        restyle_part(part, output, lambda d: d if isinstance(d, bytes) else d.read_bytes(), "png")
+    assert begin_run(output, parts, {}) == []
+    assert len(set(sources(output))) == len(sources(output)) == 10
+    names = [name for names in results(output).values() for name in names]
+    assert len(set(names)) == 20
+    assert finish_run(output, parts) == (0, 0)
+    red = set()
+    for shard in output.glob("*.tar"):
+        with tarfile.open(shard) as archive:
+            for member in archive:
+                if member.name.endswith(".png"):
+                    red.add(Image.open(archive.extractfile(member)).getpixel((0, 0))[0])
+    assert red == set(range(10))
+
+
+def test_results_are_what_webdataset_reads(tmp_path: Path):
+    webdataset = pytest.importorskip("webdataset")
+    [part] = list_parts(write_folder(tmp_path / "in", 3))
+    restyle_part(part, tmp_path, lambda d: Path(d).read_bytes(), "png")
+    read = list(webdataset.WebDataset(str(tmp_path / "part-0000000.tar"), shardshuffle=False))
+    assert [json.loads(sample["json"])["source"] for sample in read] == [
+        "0/0.png", "1/1.png", "2/2.png",
+    ]  # fmt: skip
+    assert [sample["png"] for sample in read] == [encoded(number) for number in range(3)]
+
+
+def test_a_killed_part_leaves_no_shard_and_a_whole_one_is_not_done_again(tmp_path: Path):
+    [part] = list_parts(write_folder(tmp_path / "in", 3))
+    calls = []
+
+    def dies(data: object) -> bytes:
+        calls.append(data)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return b"x"
+
+    with pytest.raises(KeyboardInterrupt):
+        restyle_part(part, tmp_path, dies, "png")
+    assert not [*tmp_path.glob("part-*"), *tmp_path.glob(".clipmamba-*")]
+    assert finish_run(tmp_path, [part]) == (1, 0)
+    assert restyle_part(part, tmp_path, lambda _: b"x", "png") == (3, 0)
+    assert restyle_part(part, tmp_path, dies, "png") == (0, 0)
+    assert len(calls) == 2
+
+
+def test_a_part_that_kills_its_worker_again_and_again_is_left_out(tmp_path: Path):
+    first, deadly, last = list_parts(write_folder(tmp_path / "in", 3), files_per_part=1)
+    output = tmp_path / "out"
+    calls = []
+
+    def dies(data: object) -> bytes:
+        calls.append(data)
+        raise KeyboardInterrupt
+
+    for _ in range(2):  # a new run tries again
+        begin_run(output, [first, deadly, last], {})
+        for _ in range(TRIES):
+            with pytest.raises(KeyboardInterrupt):
+                restyle_part(deadly, output, dies, "png")
+        assert restyle_part(deadly, output, dies, "png") == (0, 0)
+        for part in (first, last):
+            restyle_part(part, output, lambda _: b"x", "png")
+        assert finish_run(output, [first, deadly, last]) == (1, 0)
+    assert len(calls) == 2 * TRIES
+    begin_run(output, [first, deadly, last], {})
+    assert restyle_part(deadly, output, lambda _: b"x", "png") == (1, 0)
+    assert finish_run(output, [first, deadly, last]) == (0, 0)
+    assert not list(output.glob(".*"))
+
+
+def test_failures_are_listed_and_the_rest_goes_on(tmp_path: Path):
+    folder = write_shards(tmp_path / "in", 4)
+    whole = (folder / "in-000.tar").read_bytes()
+    (folder / "in-000.tar").write_bytes(whole[:3000])  # ends in its second sample
+    [part] = list_parts(folder)
+    assert restyle_part(part, tmp_path, lambda data: data, "png")[1] == 1
+    [failure] = (tmp_path / "part-0000000.failures.jsonl").read_text().splitlines()
+    assert "in-000.tar" in json.loads(failure)["source"]
+    assert len(sources(tmp_path)) >= 1
+    assert finish_run(tmp_path, [part]) == (0, 1)
+
+
+def test_failures_of_a_killed_try_are_forgotten(tmp_path: Path):
+    [part] = list_parts(write_folder(tmp_path / "in", 3))
+    (tmp_path / "part-0000000.failures.jsonl").write_text("{}\n")
+    restyle_part(part, tmp_path, lambda _: b"x", "png")
+    assert finish_run(tmp_path, [part]) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("names", "sources_of"),
+    [
+        (["a.PNG", "a.seg.png", "a.json", "b/c.png"], ["a.PNG", "b/c.png"]),
+        (["a.txt"], []),
+        ([], []),
+    ],
+)
+def test_a_shard_gives_one_picture_per_sample_and_none_is_a_failure(
+    tmp_path: Path, names: list[str], sources_of: list[str]
+):
+    (tmp_path / "in").mkdir()
+    with tarfile.open(tmp_path / "in/x.tar", "w") as archive:
+        for name in names:
+            member = tarfile.TarInfo(name)
+            member.size = len(encoded(1))
+            archive.addfile(member, io.BytesIO(encoded(1)))
+    [part] = list_parts(tmp_path / "in")
+    restyle_part(part, tmp_path, lambda data: data, "jpg")
+    assert sources(tmp_path) == [f"x.tar/{name}" for name in sources_of]
+    assert finish_run(tmp_path, [part]) == (0, not names or not sources_of)
+
+
+def test_what_no_set_is_made_of_is_refused(tmp_path: Path):
+    (tmp_path / "a.parquet").write_bytes(b"no table")
+    with pytest.raises(InputError, match=r"can't read .*a\.parquet"):
+        list_parts(tmp_path)
+    (tmp_path / "none").mkdir()
+    write_parquet(tmp_path / "in", 4)
+    with pytest.raises(InputError, match="--column names one of: image"):
+        list_parts(tmp_path / "in", column="photo")
+    with pytest.raises(InputError, match="no pictures, tar or parquet"):
+        list_parts(tmp_path / "none")
+
+
+def test_a_run_with_other_settings_or_files_is_refused(tmp_path: Path):
+    folder = write_folder(tmp_path / "in", 3)
+    settings = {"prompt": ("a", "b"), "seed": None}
+    begin_run(tmp_path / "out", list_parts(folder), settings)
+    assert len(begin_run(tmp_path / "out", list_parts(folder), settings)) == 1
+    with pytest.raises(InputError, match="other prompt"):
+        begin_run(tmp_path / "out", list_parts(folder), settings | {"prompt": ("b",)})
+    (folder / "new.png").write_bytes(encoded(9))
+    with pytest.raises(InputError, match="other files"):
+        begin_run(tmp_path / "out", list_parts(folder), settings)
+    (folder / "more.tar").write_bytes(b"")
+    with pytest.raises(InputError, match="several kinds"):
+        list_parts(folder)
+
+
+def test_batches_of_bytes(tiny_pipeline_folder: Path):
+    style = StyleRequest.parse("ukiyo-e")
+    settings = RestyleSettings(style, model=str(tiny_pipeline_folder), file_format="png")
+    batch = {"image": np.array([encoded(1), b"no picture"], object), "id": np.arange(2)}
+    done = RestyleBatch(settings, device="cpu")(batch)
+    assert Image.open(io.BytesIO(done["restyled"][0])).size == (24, 16)
+    assert done["restyled"][1] == b""
+    assert done["error"][0] == ""
+    assert done["error"][1]
+    assert done["id"].tolist() == [0, 1]
+
+
+RAY_DATA = """
+import sys
+import ray.data
+from clipmamba.integrations.ray import RestyleBatch, RestyleSettings
+from clipmamba.styles.request import StyleRequest
+
+ray.init(num_cpus=2, include_dashboard=False)
+settings = RestyleSettings(StyleRequest.parse("ukiyo-e"), model=sys.argv[2])
+ray.data.read_binary_files(sys.argv[1], include_paths=True).map_batches(
+    RestyleBatch,
+    fn_constructor_kwargs={"settings": settings, "column": "bytes", "threads": 1},
+    batch_size=2,
+    compute=ray.data.ActorPoolStrategy(size=1),
+    num_cpus=1,
+).write_parquet(sys.argv[3])
+"""
+
+
+@pytest.mark.slow
+def test_the_actor_in_a_data_set_of_ray(tmp_path: Path, tiny_pipeline_folder: Path):
+    pytest.importorskip("ray")
+    import pyarrow.parquet
+
+    folder = write_folder(tmp_path / "in", 5)
+    (folder / "0/broken.png").write_bytes(b"no picture")
+    done = subprocess.run(
+        [sys.executable, "-c", RAY_DATA, folder, tiny_pipeline_folder, tmp_path / "out"],
+        capture_output=True, text=True, check=False, timeout=240,
+        env={**os.environ, "RAY_worker_niceness": "0"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    rows = pyarrow.parquet.read_table(tmp_path / "out").to_pylist()
+    assert len({row["path"] for row in rows}) == len(rows) == 6
+    for row in rows:
+        if "broken" in row["path"]:
+            assert row["restyled"] == b""
+            assert row["error"]
+        else:
+            assert Image.open(io.BytesIO(row["restyled"])).size == (24, 16)
+            assert row["error"] == ""
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"file_format": "raw"}, "format"),
+        ({"quality": 0}, "quality"),
+        ({"options": StylizeOptions(variants=2)}, "one variant"),
+    ],
+)
+def test_settings_that_can_not_be_used_are_refused_before_any_worker(options, message):
+    with pytest.raises(InputError, match=message):
+        RestyleSettings(StyleRequest.parse("ukiyo-e"), **options)
+
+
+def test_throughput_is_that_of_the_workers_without_their_start():
+    reports = [
+        PartReport(0, 10, 0, "a", 0, 5), PartReport(1, 10, 0, "a", 5, 10),
+        PartReport(2, 12, 1, "b", 6, 10), PartReport(3, 0, 0, "c", 9, 9),
+    ]  # fmt: skip
+    assert pictures_per_second(reports) == pytest.approx(2 + 3)
+
+
+def workers_at(output: Path) -> list[int]:
+    """Processes that are writing a part."""
+    psutil = pytest.importorskip("psutil")
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if any(Path(file.path).parent == output for file in process.open_files()):
+                found.append(process.pid)
+    return found
+
+
+@pytest.mark.slow
+def test_one_of_two_workers_is_killed_and_nothing_is_lost_or_doubled(
+    tmp_path: Path, tiny_pipeline_folder: Path
+):
+    pytest.importorskip("ray")
+    folder = write_folder(tmp_path / "in", 60, (320, 240))
+    (folder / "0/broken.png").write_bytes(b"no picture")
+    output = tmp_path / "out"
+    command = [sys.executable, str(SCRIPT), "--data", str(folder), "--output", str(output)]
+    command += ["-p", "ukiyo-e", "--model", str(tiny_pipeline_folder), "--files-per-part", "4"]
+    command += ["--num-cpus", "2", "--cores", "1", "--format", "png"]
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "RAY_worker_niceness": "0"},  # else a busy machine starves them
+    )
+    deadline = time.monotonic() + 240
+    try:
+        while len(workers := workers_at(output)) < 2 and process.poll() is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        before = len(list(output.glob("part-*.tar")))
+        if process.poll() is None:
+            os.kill(workers[0], signal.SIGKILL)
+        log, _ = process.communicate(timeout=240)
+    finally:
+        process.kill()
+    assert len(workers) == 2, log
+    assert before < 14, "the kill came too late to say anything"
+    assert process.returncode == 1, log  # for the broken one
+    assert "actors: 2, each with 1 cores and 0 GPUs" in log
+    assert "1 pictures failed" in log
+    assert sources(output) == sorted(f"{n % 3}/{n}.png" for n in range(60))
+    assert len(results(output)) == 16
+    failed = [json.loads(s) for f in output.glob("*.jsonl") for s in f.read_text().splitlines()]
+    assert [failure["source"] for failure in failed] == ["0/broken.png"]
+    assert not list(output.glob(".*"))
+
+    # One process gives the same bytes, and the same command has nothing to do.
+    shards = {file: file.read_bytes() for file in output.glob("part-*.tar")}
+    style = StyleRequest.parse("ukiyo-e")
+    settings = RestyleSettings(style, model=str(tiny_pipeline_folder), file_format="png")
+    (tmp_path / "alone").mkdir()
+    part = list_parts(folder, 4)[0]
+    restyle_part(part, tmp_path / "alone", RestyleBatch(settings, device="cpu").restyle, "png")
+    name = f"{part.name}.tar"
+    assert (tmp_path / "alone" / name).read_bytes() == shards[output / name]
+    again = subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)
+    assert "0 of 16 parts to restyle" in again.stdout
+    assert {file: file.read_bytes() for file in output.glob("part-*.tar")} == shards
