@@ -68,7 +68,6 @@ def paint(source: str, photos: list[Image.Image]) -> list[Image.Image]:
     if folder and not (folder / "model_index.json").is_file():
         raise InputError(f"{folder}: neither a saved pipeline nor pictures {file_name(1)}, …")
     pipeline = StylizePipeline.from_pretrained(folder)
-    pipeline.set_progress_bar_config(disable=True)
     return [
         pipeline(photos[photo], prompt=prompt).images[0].convert("RGB") for prompt, photo in asked()
     ]

@@ -193,7 +193,6 @@ def by_pipeline(folder: Path | None) -> Method:
 
     def method(photos: Sequence[Image.Image], cases: Sequence[Case]) -> Pictures:
         pipeline = StylizePipeline.from_pretrained(folder)
-        pipeline.set_progress_bar_config(disable=True)
         return paint(pipeline, photos, cases)
 
     return method
