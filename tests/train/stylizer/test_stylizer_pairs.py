@@ -71,7 +71,7 @@ def test_a_painted_pair_is_two_aligned_crops(tmp_path: Path):
     noise = Image.fromarray(rng.integers(0, 256, (20, 20, 3), np.uint8))
     noise.resize((300, 260), Image.Resampling.BICUBIC).save(tmp_path / "photo.png")
     number = list(PAINTERS).index("sepia") if "sepia" in PAINTERS else 0
-    job = (str(tmp_path / "photo.png"), number, 0)
+    job = (tmp_path / "photo.png", number, 0)
     pairs = _paint(job)
     assert len(pairs) == 2
     for photo, result, style in pairs:
