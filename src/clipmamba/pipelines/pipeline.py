@@ -153,7 +153,7 @@ class StylizePipeline:
             prior = StylePrior.load(root / "prior", clip)
             # Resolved, since a path like "my-model/stylizer" could be the name of a Hub repository.
             stylizer = Stylizer.from_pretrained((root / "stylizer").resolve()).to(target)
-            return cls(stylizer.eval().requires_grad_(False), clip, prior, guidance)
+            return cls(stylizer.requires_grad_(False), clip, prior, guidance)
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Save ``stylizer/``, ``prior/`` and ``model_index.json`` (CLIP name and guidance).
