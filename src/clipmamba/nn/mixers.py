@@ -118,26 +118,30 @@ class MambaMixer(nn.Module):
         sizes = [self.rank, self.state, self.state]
         into = self.x_proj.weight.chunk(DIRECTIONS)
         A = (-torch.exp(self.A_log.float())).chunk(DIRECTIONS)
-        D, delta_bias = (t.float().view(DIRECTIONS, -1) for t in (self.D, self.delta_bias))
+        D, delta_bias = (t.float().chunk(DIRECTIONS) for t in (self.D, self.delta_bias))
         bend = None
         if self.bend is not None:
             bend = self.bend(code).view(len(code), DIRECTIONS, 1, -1).unbind(1)  # (B, 1, R + N)
+        # (B, H, W, C), by way of (B, H * W, C): ONNX Runtime would fuse a direct transposition with
+        # the next one, and run the result four times as slowly
+        pixels = inner.flatten(2).transpose(1, 2).reshape(-1, *inner.shape[2:], self.dim)
         both: list[Tensor] = []
-        for order in ((3, 0, 2, 1), (2, 0, 3, 1)):  # steps along a row, then along a column
-            lines = inner.permute(order)  # (steps, B, lines, C)
+        for order in ((2, 0, 1, 3), (1, 0, 2, 3)):  # steps along a row, then along a column
+            lines = pixels.permute(order)  # (steps, B, lines, C)
             first = 2 * len(both)
             y = lines * (D[first] + D[first + 1])
+            ways = []
             for way in (first, first + 1):
                 delta_code, B, C = torch.split(F.linear(lines, into[way]), sizes, dim=-1)
                 if bend is not None:
                     bend_delta, bend_C = torch.split(bend[way], sizes[:2], dim=-1)
                     delta_code, C = delta_code + bend_delta, C * (1 + bend_C)
-                flat = (lines, F.linear(delta_code, self.delta_weight[way]), B, C)
-                u, delta, B, C = (t.flatten(1, 2) for t in flat)
-                found = scan_lines(
-                    u, delta, A[way], B, C, delta_bias[way], self.least_step, way % 2 == 1
-                )
-                y = y + found.view_as(y)
+                found = (F.linear(delta_code, self.delta_weight[way]), B, C)
+                ways.append([t.flatten(1, 2) for t in found])
+            u, own = lines.flatten(1, 2), slice(first, first + 2)
+            deltas, Bs, Cs = zip(*ways, strict=True)
+            scanned = scan_lines(u, deltas, A[own], Bs, Cs, delta_bias[own], self.least_step)
+            y = y + scanned.view_as(y)
             both.append(y)
         return both[0].permute(1, 2, 0, 3) + both[1].permute(1, 0, 2, 3)
 

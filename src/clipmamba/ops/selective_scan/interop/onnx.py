@@ -154,76 +154,93 @@ def line_scan(
     drive: FLOAT,
     B: FLOAT,
     C: FLOAT,
-    ways: Sequence[int],
-    way: Sequence[int],
+    delta_back: FLOAT,
+    drive_back: FLOAT,
+    B_back: FLOAT,
+    C_back: FLOAT,
 ) -> FLOAT:
-    """Scan M lines of T steps; a function in the ONNX file, not in Python.
+    """Scan M lines of T steps forward and backward; a function in the ONNX file, not in Python.
+
+    One state has both ways, which halves the iterations.
 
     Args:
-        A: (N, P).
-        delta: (T, M, 1, P).
-        drive: delta * u, (T, M, 1, P).
-        B: (T, M, N, 1).
-        C: (T, M, 1, N).
-        ways: 0 for forward or 1 for backward, for each of the four inputs.
-        way: The same, for the output.
+        A: (2, 1, N, P).
+        delta: (T, 1, M, 1, P).
+        drive: delta * u, (T, 1, M, 1, P).
+        B: (T, 1, M, N, 1).
+        C: (T, 1, M, 1, N).
+        delta_back: `delta` of the backward scan, in the order of the forward one.
+        drive_back: The same for `drive`.
+        B_back: The same for `B`.
+        C_back: The same for `C`.
 
     Returns:
-        (T, M, 1, P).
+        Sum of both, (T, 1, M, 1, P).
     """
 
     @graph()
-    def step(h, delta_t, drive_t, B_t, C_t):  # type: ignore[no-untyped-def]
-        h_t = op.Exp(delta_t * A) * h + drive_t * B_t
-        y_t = op.MatMul(C_t, h_t)
-        return h_t, y_t
+    def step(  # type: ignore[no-untyped-def]
+        h, delta_t, drive_t, B_t, C_t, delta_s, drive_s, B_s, C_s
+    ):
+        size = op.Concat(delta_t, delta_s, axis=0)
+        added = op.Concat(drive_t, drive_s, axis=0) * op.Concat(B_t, B_s, axis=0)
+        h_t = op.Exp(size * A) * h + added
+        y_t, y_s = op.Split(op.MatMul(op.Concat(C_t, C_s, axis=0), h_t), num_outputs=2, axis=0)
+        return h_t, y_t, y_s
 
-    count = op.Shape(delta, start=1, end=2)
-    start = op.Expand(op.Constant(value_float=0.0), op.Concat(count, op.Shape(A), axis=0))
-    _, y = op.Scan(
+    lines = op.Shape(delta, start=2, end=3)
+    states = op.Shape(A, start=2, end=4)
+    two = op.Constant(value_ints=[2])
+    start = op.Expand(op.Constant(value_float=0.0), op.Concat(two, lines, states, axis=0))
+    _, y, y_back = op.Scan(
         start,
         delta,
         drive,
         B,
         C,
+        delta_back,
+        drive_back,
+        B_back,
+        C_back,
         body=step,
-        num_scan_inputs=4,
-        scan_input_directions=ways,
-        scan_output_directions=way,
+        num_scan_inputs=8,
+        scan_input_directions=[0, 0, 0, 0, 1, 1, 1, 1],
+        scan_output_directions=[0, 1],
     )
-    return y
+    return y + y_back
 
 
 def _translate_lines(
     u: Any,
-    delta: Any,
-    A: Any,
-    B: Any,
-    C: Any,
-    delta_bias: Any,
+    delta: Sequence[Any],
+    A: Sequence[Any],
+    B: Sequence[Any],
+    C: Sequence[Any],
+    delta_bias: Sequence[Any],
     least_delta: float,
-    backwards: bool,
 ) -> Any:
     """Translate `scan_lines`, from ONNX values of its arguments to its result; float32 only."""
-    two, three = (op.Constant(value_ints=[axis]) for axis in (2, 3))
-    delta = op.Add(delta, delta_bias)
-    # Runtimes vectorize Exp but not Softplus.
-    grown = op.Log(
-        op.Add(op.Exp(op.Min(delta, op.Constant(value_float=60.0))), op.Constant(value_float=1.0))
-    )
-    delta = op.Max(grown, delta)
-    if least_delta:
-        delta = op.Add(delta, op.Constant(value_float=least_delta))
-    y = line_scan(
-        op.Transpose(A, perm=[1, 0]),
-        op.Unsqueeze(delta, two),
-        op.Unsqueeze(op.Mul(delta, u), two),
-        op.Unsqueeze(B, three),
-        op.Unsqueeze(C, two),
-        ways=[int(backwards)] * 4,
-        way=[int(backwards)],
-    )
-    return op.Squeeze(y, two)
+
+    def axes(*places: int) -> Any:
+        return op.Constant(value_ints=list(places))
+
+    inputs = []
+    for way in range(2):
+        size = op.Add(delta[way], delta_bias[way])
+        # Runtimes vectorize Exp but not Softplus.
+        small = op.Min(size, op.Constant(value_float=60.0))
+        grown = op.Log(op.Add(op.Exp(small), op.Constant(value_float=1.0)))
+        size = op.Max(grown, size)
+        if least_delta:
+            size = op.Add(size, op.Constant(value_float=least_delta))
+        inputs += [
+            op.Unsqueeze(size, axes(1, 3)),
+            op.Unsqueeze(op.Mul(size, u), axes(1, 3)),
+            op.Unsqueeze(B[way], axes(1, 4)),
+            op.Unsqueeze(C[way], axes(1, 3)),
+        ]
+    both = [op.Unsqueeze(op.Transpose(a, perm=[1, 0]), axes(0, 1)) for a in A]
+    return op.Squeeze(line_scan(op.Concat(*both, axis=0), *inputs), axes(1, 3))
 
 
 TRANSLATIONS: dict[Callable[..., Any], Callable[..., Any]] = {
