@@ -1,8 +1,8 @@
 """Compare the throughput of Ray workers with that of as many plain processes.
 
-    python scripts/bench_dataset.py [--workers 2] [--photos 48] [--side 512] [--rounds 3]
+    python scripts/bench_dataset.py [--workers 2] [--photos 96] [--part 16] [--side 512]
 
-All have one core and restyle the same photos, in parts of 4, with the default weights. The start
+All have one core and restyle the same photos, part by part, with the default weights. The start
 of the workers is not counted. Run it on an idle machine. The exit code is 1 if Ray's throughput is
 below 0.9 of that of the processes.
 """
@@ -41,7 +41,8 @@ def main() -> None:
     """Run the rounds, print them and their medians."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--photos", type=int, default=48)
+    parser.add_argument("--photos", type=int, default=96)
+    parser.add_argument("--part", type=int, default=16, help="photos per part")
     parser.add_argument("--side", type=int, default=512, help="of the square photos")
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
@@ -53,7 +54,8 @@ def main() -> None:
     ray.data.DataContext.get_current().enable_progress_bars = False
     rates: dict[str, list[float]] = {"processes": [], "ray": []}
     with tempfile.TemporaryDirectory() as folder:
-        parts = list_parts(write_photos(Path(folder, "in"), options.photos, options.side), 4)
+        photos = write_photos(Path(folder, "in"), options.photos, options.side)
+        parts = list_parts(photos, options.part)
         for turn in range(options.rounds):
             for name, run in (("processes", run_processes), ("ray", run_ray)):
                 output = Path(folder, f"{name}-{turn}")
