@@ -188,7 +188,8 @@ def test_words_lie_where_the_prior_says(
     data: Path, prepared_folder: Path, tiny_clip_folder: Path, tmp_path: Path
 ):
     pictures = read_pictures(data)
-    drawn = [(picture, "mosaic") for picture in pictures if picture.kind == "style"][:3]
+    styles = [picture for picture in pictures if picture.kind == "style"]
+    drawn = list(zip(styles, ("mosaic", "mosaic", ""), strict=False))
     photos = [picture for picture in pictures if picture.kind == "photo"]
     clip = Clip.from_pretrained(str(tiny_clip_folder))
     generator = torch.Generator().manual_seed(0)
@@ -202,6 +203,20 @@ def test_words_lie_where_the_prior_says(
     assert len(names) > 3
     expected = torch.stack([Style.text(name, clip, prior).embedding for name in names])
     torch.testing.assert_close(made.words[made.meant == 0], expected, rtol=0, atol=1e-3)
+
+    prepare(data, drawn, photos, clip, tmp_path, prior, {"mosaic": "mosaic"})
+    painted = Prepared.load(tmp_path)
+    assert painted.meant.unique().tolist() == [-2, -1]
+    mosaic = -1 - [style.name for style in painted.painters.styles].index("mosaic")
+    own = (made.meant == mosaic).sum()
+    assert (painted.meant == mosaic).sum() == own + len(names)
+    of_mosaics, others = made.looks == 0, made.looks != 0
+    ratio = painted.shares / made.shares
+    assert (ratio[of_mosaics].mean() / ratio[others].mean()).item() == pytest.approx(0.3, 1e-3)
+    with pytest.raises(InputError, match="no look 'fresco'; known are mosaic"):
+        prepare(data, drawn, photos, clip, tmp_path, prior, {"fresco": "mosaic"})
+    with pytest.raises(InputError, match="no painter 'fresco'; known are mosaic, woodcut"):
+        prepare(data, drawn, photos, clip, tmp_path, prior, {"mosaic": "fresco"})
 
 
 def test_a_list_chooses_the_pictures(data: Path, tmp_path: Path):

@@ -80,6 +80,10 @@ def main() -> None:
     help="CSV file (look,file) of the style pictures to train on, instead of a random choice.",
 )  # fmt: skip
 @click.option("--painters", default=3000, show_default=True, help="Number of exact pairs to paint.")
+@click.option(
+    "--technique", "techniques", type=(str, str), multiple=True, metavar="LOOK PAINTER",
+    help="Let the words for LOOK mean PAINTER's exact pairs, not its first picture; repeatable.",
+)  # fmt: skip
 @click.option("--seed", default=0, show_default=True, help="Seed of the choice and the pairs.")
 @click.option("--output", type=Folder, required=True, help="Folder to write, for `train`.")
 def prepare_command(
@@ -89,6 +93,7 @@ def prepare_command(
     styles: int,
     chosen: Path | None,
     painters: int,
+    techniques: tuple[tuple[str, str], ...],
     seed: int,
     output: Path,
 ) -> None:
@@ -97,8 +102,9 @@ def prepare_command(
     10 % of the pictures are held out for the judge, 2 % of the others set aside for validation.
     """
     if has_shards(data):
-        if chosen is not None:
-            raise InputError("--chosen is for picture lists; leave it out for shards")
+        if chosen is not None or techniques:
+            option = "--technique" if chosen is None else "--chosen"
+            raise InputError(f"{option} is for picture lists; leave it out for shards")
         _prepare_shards(data, clip_name, prior_folder, (styles, painters, seed), output)
         return
     learned = [picture for picture in read_pictures(data) if not picture.held_out]
@@ -116,7 +122,7 @@ def prepare_command(
         drawn = chosen_by_look(_styles(pictures), chosen)
     else:
         drawn = draw_by_look(_styles(pictures), styles, seed)
-    prepare(data, drawn, photos, clip, output, prior)
+    prepare(data, drawn, photos, clip, output, prior, dict(techniques))
 
 
 def _prepare_shards(

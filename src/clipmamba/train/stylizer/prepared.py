@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,7 @@ from clipmamba.weights import write_tensors
 
 VIEWS = (1.0, 0.75)  # sides of the central squares, as fractions of a picture's short side
 GRAY_SHARE = 0.4  # how often a black-and-white picture is drawn, relative to one in color
+PAINTED_SHARE = 0.3  # the same for pictures of looks whose words mean a painter's exact pairs
 PHOTOS_SEEN = 300  # photos whose embeddings are averaged, at most
 _SIDE = 224  # pixels at which pictures are encoded
 STYLES, PHOTOS = "styles", "photos"  # lists of names in a prepared folder
@@ -135,6 +137,7 @@ def prepare(
     clip: Clip,
     output: Path,
     prior: StylePrior | None = None,
+    techniques: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
     """Encode style pictures, and the words for their looks.
 
@@ -145,16 +148,18 @@ def prepare(
         clip: Encodes the style pictures, photos, and results of the painters' pairs in `output`.
         output: Folder to write the lists and embeddings to.
         prior: Maps the words for a look to style embeddings; without it no words are stored.
+        techniques: Painters of looks whose words mean that painter's exact pairs, not a picture.
 
     Raises:
-        InputError: There are no style pictures, or no photos.
+        InputError: There are no style pictures, or no photos, or a technique's look or painter is
+            unknown.
     """
     write_names(output / STYLES, (str(picture.path.relative_to(data)) for picture, _ in drawn))
     write_names(output / PHOTOS, (str(photo.path.relative_to(data)) for photo in photos))
     names = list(dict.fromkeys(look for _, look in drawn if look))
     numbers = {look: number for number, look in enumerate(names)}
     looks = np.array([numbers.get(look, -1) for _, look in drawn], np.int64)
-    prepare_listed(data, looks, names, clip, output, prior)
+    prepare_listed(data, looks, names, clip, output, prior, techniques)
 
 
 def prepare_listed(
@@ -164,6 +169,7 @@ def prepare_listed(
     clip: Clip,
     output: Path,
     prior: StylePrior | None = None,
+    techniques: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
     """Encode the style pictures and photos whose names were written, in bounded memory.
 
@@ -174,13 +180,16 @@ def prepare_listed(
         clip: See `prepare`.
         output: Folder with the lists `STYLES` and `PHOTOS`.
         prior: See `prepare`.
+        techniques: See `prepare`.
 
     Raises:
-        InputError: There are no style pictures, or no photos.
+        InputError: See `prepare`.
     """
     styles, photos = Names(output / STYLES), Names(output / PHOTOS)
     if not styles or not photos:
         raise InputError(f"{data} has {len(styles)} style pictures and {len(photos)} photos to use")
+    painters = PairStore(output / _PAINTERS) if (output / _PAINTERS).is_dir() else None
+    painted_looks = _painted_looks(techniques, names, painters)
     (output / _LIST).unlink(missing_ok=True)  # incomplete until it is back
     shape = (len(styles) * len(VIEWS), clip.embed_dim)
     views = (view for name in styles for view in _views(data / name))
@@ -190,13 +199,18 @@ def prepare_listed(
         points.flush()
     shares = torch.from_numpy(np.bincount(looks + 1)[looks + 1] ** -0.5).float()
     shares = torch.where(gray[:: len(VIEWS)], GRAY_SHARE * shares, shares)
-    painters = PairStore(output / _PAINTERS) if (output / _PAINTERS).is_dir() else None
+    rarer = torch.from_numpy(np.isin(looks, list(painted_looks)))
+    shares = torch.where(rarer, PAINTED_SHARE * shares, shares)
     painted = np.empty((0 if painters is None else len(painters), clip.embed_dim), np.float32)
-    meanings = {number: look_words(look) for number, look in enumerate(names)}
+    said = [
+        (word, painted_looks.get(number, number))
+        for number, look in enumerate(names)
+        for word in look_words(look)
+    ]
     if painters is not None:
         _encode(iter(painters.results), clip, painted)
-        meanings |= {-1 - number: own_words(s.texts) for number, s in enumerate(painters.styles)}
-    said = [(word, meant) for meant, words in meanings.items() for word in words]
+        for number, style in enumerate(painters.styles):
+            said += [(word, -1 - number) for word in own_words(style.texts)]
     words = torch.zeros(0, clip.embed_dim)
     if prior is not None:
         words = torch.stack([Style.text(word, clip, prior).embedding.cpu() for word, _ in said])
@@ -216,6 +230,18 @@ def prepare_listed(
         words=words,
         meant=torch.tensor([meant for _, meant in said[: len(words)]], dtype=torch.int64),
     ).save_tables(output)
+
+
+def _painted_looks(
+    techniques: Mapping[str, str], looks: Sequence[str], painters: PairStore | None
+) -> dict[int, int]:
+    """Map the numbers of looks to what their words mean instead: -1 - the number of a painter."""
+    names = [] if painters is None else [style.name for style in painters.styles]
+    checks = (("look", list(techniques), looks), ("painter", list(techniques.values()), names))
+    for kind, given, known in checks:
+        if unknown := set(given) - set(known):
+            raise InputError(f"no {kind} {min(unknown)!r}; known are {', '.join(known) or 'none'}")
+    return {looks.index(look): -1 - names.index(name) for look, name in techniques.items()}
 
 
 def _map_points(folder: Path, count: int) -> Tensor:
