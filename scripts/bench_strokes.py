@@ -21,7 +21,8 @@ from clipmamba import StylizePipeline
 from clipmamba.evaluate.marks import Ground, stroke_size
 from clipmamba.evaluate.metrics import Array, edge_similarity, palette
 from clipmamba.evaluate.ruler import fit
-from clipmamba.io import read_picture, to_srgb
+from clipmamba.io import read_picture
+from clipmamba.io.color import as_srgb
 
 ASSETS = Path(__file__).parents[1] / "assets" / "photos"
 PROMPTS = ("van gogh", "watercolor", "pencil sketch", "mosaic", "impressionism", "ukiyo-e")
@@ -64,7 +65,7 @@ def compare_sizes(pipeline: StylizePipeline, files: tuple[str, ...]) -> None:
     """Print the distances between large photos and their reductions, restyled."""
     print("| photo | megapixels | style | palette | texture |\n|---|---|---|---|---|")
     for file in files:
-        photo = to_srgb(read_picture(file)).convert("RGB")
+        photo = as_srgb(read_picture(file)).convert("RGB")
         pixels = photo.width * photo.height
         if pixels < LARGE:
             raise click.BadParameter(f"{file} has fewer than {LARGE / 1e6:.0f} megapixels")
