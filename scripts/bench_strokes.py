@@ -11,6 +11,7 @@ distances between their palettes and textures are relative to those between two 
 from __future__ import annotations
 
 import statistics
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
@@ -19,7 +20,7 @@ from PIL import Image
 
 from clipmamba import StylizePipeline
 from clipmamba.evaluate.marks import Ground, stroke_size
-from clipmamba.evaluate.metrics import Array, edge_similarity, palette
+from clipmamba.evaluate.metrics import Array, edge_similarity, palette, palette_distance
 from clipmamba.evaluate.ruler import fit
 from clipmamba.io import read_picture
 from clipmamba.io.color import as_srgb
@@ -38,10 +39,14 @@ LARGE = 12e6  # pixels of a large photo, at least
 )
 def main(files: tuple[str, ...], model: str | None) -> None:
     """Print both tables."""
+    photos = {Path(file).stem: as_srgb(read_picture(file)).convert("RGB") for file in files}
+    for name, photo in photos.items():
+        if photo.width * photo.height < LARGE:
+            raise click.BadParameter(f"{name} has fewer than {LARGE / 1e6:.0f} megapixels")
     pipeline = StylizePipeline.from_pretrained(model, device="cpu")
     compare_strokes(pipeline)
-    if files:
-        compare_sizes(pipeline, files)
+    if photos:
+        compare_sizes(pipeline, photos)
 
 
 def compare_strokes(pipeline: StylizePipeline) -> None:
@@ -61,34 +66,24 @@ def compare_strokes(pipeline: StylizePipeline) -> None:
         )
 
 
-def compare_sizes(pipeline: StylizePipeline, files: tuple[str, ...]) -> None:
+def compare_sizes(pipeline: StylizePipeline, photos: Mapping[str, Image.Image]) -> None:
     """Print the distances between large photos and their reductions, restyled."""
     print("| photo | megapixels | style | palette | texture |\n|---|---|---|---|---|")
-    for file in files:
-        photo = as_srgb(read_picture(file)).convert("RGB")
-        pixels = photo.width * photo.height
-        if pixels < LARGE:
-            raise click.BadParameter(f"{file} has fewer than {LARGE / 1e6:.0f} megapixels")
+    for name, photo in photos.items():
+        megapixels = photo.width * photo.height / 1e6
         small = fit(photo, SIDE)
         ground = Ground(small)
         for prompt in PROMPTS:
             first, second = (pipeline(small, prompt=prompt, seed=s).images[0] for s in (0, 1))
             large = fit(pipeline(photo, prompt=prompt).images[0], SIDE)
-            ratios = [
-                distance(first, large, ground) / max(distance(first, second, ground), 1e-6)
-                for distance in (palette_distance, texture_distance)
-            ]
+            own = palette(first)[None]
+            colors = [palette_distance(picture, own) for picture in (large, second)]
+            textures = [texture_distance(picture, first, ground) for picture in (large, second)]
+            ratios = [to_large / max(to_second, 1e-6) for to_large, to_second in (colors, textures)]
             print(
-                f"| {Path(file).stem} | {pixels / 1e6:.0f} | {prompt} "
-                f"| {ratios[0]:.2f} | {ratios[1]:.2f} |",
+                f"| {name} | {megapixels:.0f} | {prompt} | {ratios[0]:.2f} | {ratios[1]:.2f} |",
                 flush=True,
             )
-
-
-def palette_distance(first: Image.Image, second: Image.Image, _ground: Ground) -> float:
-    """Compute the Hellinger distance between the palettes of two pictures, in [0, 1]."""
-    overlap = np.sqrt(palette(first) * palette(second)).sum()
-    return float(np.sqrt(max(0.0, 1 - overlap)))
 
 
 def texture_distance(first: Image.Image, second: Image.Image, ground: Ground) -> float:

@@ -70,8 +70,8 @@ LARGE_HEAD = """
 ## A large photo at 1:1
 
 Details of a photo of {width} × {height} pixels, not reduced: {prompts}.
-Strokes keep their proportion to the picture, so at 1:1 they are large. Photo: "Picos de Europa" by
-Aitzol Berasategi, CC BY 4.0.
+The network works at 1280 pixels and its changes are enlarged, so at 1:1 strokes are large and soft.
+Photo: "Picos de Europa" by Aitzol Berasategi, CC BY 4.0.
 """
 
 
@@ -82,6 +82,9 @@ Aitzol Berasategi, CC BY 4.0.
 @click.option("--quality", default=80, show_default=True, help="Of the strips.")
 def main(large: str, quality: int) -> None:
     """Restyle the photos in every style and write page and strips."""
+    photo = read_picture(large)
+    if max(photo.size) < LARGE:
+        raise click.BadParameter(f"{large} must have {LARGE} pixels on its longest side")
     pipeline = StylizePipeline.from_pretrained()
     folder = ROOT / "docs/gallery"
     folder.mkdir(exist_ok=True)
@@ -90,7 +93,7 @@ def main(large: str, quality: int) -> None:
         strip(cells).save(folder / f"{name}.jpg", quality=quality, optimize=True)
         click.echo(name, err=True)
 
-    page = styles(pipeline, save) + strokes(pipeline, save) + details(pipeline, large, save)
+    page = styles(pipeline, save) + strokes(pipeline, save) + details(pipeline, photo, save)
     (ROOT / "docs/gallery.md").write_text(page, encoding="utf-8")
 
 
@@ -118,11 +121,8 @@ def strokes(pipeline: StylizePipeline, save: Save) -> str:
     return page
 
 
-def details(pipeline: StylizePipeline, file: str, save: Save) -> str:
+def details(pipeline: StylizePipeline, photo: Image.Image, save: Save) -> str:
     """Restyle a large photo and cut details; return this part of the page."""
-    photo = read_picture(file)
-    if max(photo.size) < LARGE:
-        raise click.BadParameter(f"{file} must have {LARGE} pixels on its longest side")
     left, top = (
         round(place * side - part / 2)
         for place, side, part in zip(WHERE, photo.size, DETAIL, strict=True)

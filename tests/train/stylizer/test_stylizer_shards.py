@@ -152,15 +152,27 @@ def test_without_pictures_of_a_kind_nothing_is_prepared(
     assert not (tmp_path / "prepared" / "validation").exists()
 
 
-def test_chosen_pictures_are_for_lists(sharded: Path, tmp_path: Path):
+@pytest.mark.parametrize("option", ["--chosen", "--technique"])
+def test_chosen_pictures_and_techniques_are_for_lists(sharded: Path, tmp_path: Path, option: str):
     (tmp_path / "chosen.csv").write_text("look,file\n")
+    given = {"--chosen": [str(tmp_path / "chosen.csv")], "--technique": ["mosaic", "mosaic"]}
     done = CliRunner().invoke(
         commands.main,
-        ["prepare", "--data", str(sharded), "--chosen", str(tmp_path / "chosen.csv"),
+        ["prepare", "--data", str(sharded), option, *given[option],
          "--output", str(tmp_path / "prepared")],
     )  # fmt: skip
     assert done.exit_code == 2
-    assert "--chosen is for picture lists" in done.output.splitlines()[-1]
+    assert f"{option} is for picture lists" in done.output.splitlines()[-1]
+
+
+def test_techniques_need_a_prior(data: Path, tmp_path: Path):
+    done = CliRunner().invoke(
+        commands.main,
+        ["prepare", "--data", str(data), "--technique", "mosaic", "mosaic",
+         "--output", str(tmp_path / "prepared")],
+    )  # fmt: skip
+    assert done.exit_code == 2
+    assert "give --prior" in done.output.splitlines()[-1]
 
 
 def test_a_shard_that_became_shorter_is_found_at_the_start(

@@ -107,6 +107,8 @@ def prepare_command(
             raise InputError(f"{option} is for picture lists; leave it out for shards")
         _prepare_shards(data, clip_name, prior_folder, (styles, painters, seed), output)
         return
+    if techniques and prior_folder is None:
+        raise InputError("--technique is about words, which need a prior; give --prior")
     learned = [picture for picture in read_pictures(data) if not picture.held_out]
     pictures = [picture for picture in learned if not set_aside(picture)]
     aside = [picture for picture in learned if set_aside(picture)]
