@@ -70,7 +70,7 @@ LARGE_HEAD = """
 ## A large photo at 1:1
 
 Details of a photo of {width} × {height} pixels, not reduced: {prompts}.
-The network works at 1280 pixels and its changes are enlarged, so at 1:1 strokes are large and soft.
+The network works at 512 pixels and its picture is enlarged, so at 1:1 strokes are large and soft.
 Photo: "Picos de Europa" by Aitzol Berasategi, CC BY 4.0.
 """
 

@@ -1,6 +1,6 @@
 // The command line's processing around the network, on planes of numbers: noise, sizes, gamut.
 
-const WORKING_SIDE = 1280; // as pipelines/options.py
+const WORKING_SIDE = 512; // as pipelines/options.py
 const LEAST_WORKING_SIDE = 256;
 
 /** Python's round(): halves are rounded to even. */
@@ -13,8 +13,8 @@ function round(x) {
 /** The size at which the network sees a photo. */
 export function workingSize(width, height, stroke) {
   const longest = Math.max(width, height);
-  const side = Math.max(Math.min(longest, WORKING_SIDE), LEAST_WORKING_SIDE / stroke);
-  const scale = side / longest;
+  const side = Math.min(Math.max(longest, LEAST_WORKING_SIDE), WORKING_SIDE);
+  const scale = side / stroke / longest;
   return [width, height].map((side) => Math.max(1, round(side * scale)));
 }
 
@@ -92,13 +92,14 @@ function weights(from, to) {
   });
 }
 
-/** Three planes in another size. */
+/** Planes in another size. */
 export function resize(planes, width, height, newWidth, newHeight) {
   if (width === newWidth && height === newHeight) return planes;
+  const count = planes.length / (width * height);
   const columns = weights(width, newWidth);
   const rows = weights(height, newHeight);
-  const narrow = new Float32Array(3 * height * newWidth);
-  for (let row = 0; row < 3 * height; row++) {
+  const narrow = new Float32Array(count * height * newWidth);
+  for (let row = 0; row < count * height; row++) {
     for (let x = 0; x < newWidth; x++) {
       const { first, values } = columns[x];
       let sum = 0;
@@ -106,8 +107,8 @@ export function resize(planes, width, height, newWidth, newHeight) {
       narrow[row * newWidth + x] = sum;
     }
   }
-  const out = new Float32Array(3 * newHeight * newWidth);
-  for (let plane = 0; plane < 3; plane++) {
+  const out = new Float32Array(count * newHeight * newWidth);
+  for (let plane = 0; plane < count; plane++) {
     for (let y = 0; y < newHeight; y++) {
       const { first, values } = rows[y];
       const line = (plane * newHeight + y) * newWidth;
@@ -118,6 +119,55 @@ export function resize(planes, width, height, newWidth, newHeight) {
     }
   }
   return out;
+}
+
+/** Rec. 709 luma of three planes. */
+function luma(planes) {
+  const size = planes.length / 3;
+  const red = planes.subarray(0, size);
+  return red.map((r, i) => 0.2126 * r + 0.7152 * planes[i + size] + 0.0722 * planes[i + 2 * size]);
+}
+
+const RADIUS = 3; // as pipelines/enlarge.py, where the numbers are explained
+const EPSILON = 1e-3;
+const STEEPEST = 1.5;
+
+/** Means over windows of a plane. */
+function means(plane, width, height) {
+  const out = new Float32Array(plane.length);
+  for (let y = 0; y < height; y++) {
+    const [top, bottom] = [Math.max(y - RADIUS, 0), Math.min(y + RADIUS, height - 1)];
+    for (let x = 0; x < width; x++) {
+      const [left, right] = [Math.max(x - RADIUS, 0), Math.min(x + RADIUS, width - 1)];
+      let sum = 0;
+      for (let v = top; v <= bottom; v++) {
+        for (let u = left; u <= right; u++) sum += plane[v * width + u];
+      }
+      out[y * width + x] = sum / ((bottom - top + 1) * (right - left + 1));
+    }
+  }
+  return out;
+}
+
+/** A picture at the photo's size, with the photo's details: pipelines/enlarge.py's enlarge. */
+export function enlarge(picture, small, w, h, photo, width, height) {
+  const [seen, painted] = [luma(small), luma(picture)];
+  const mean = (values) => means(values, w, h);
+  const [level, paint, together, square] = [
+    mean(seen),
+    mean(painted),
+    mean(seen.map((value, i) => value * painted[i])),
+    mean(seen.map((value) => value * value)),
+  ];
+  const slopes = level.map((value, i) => {
+    const spread = Math.max(square[i] - value * value, 0);
+    const slope = (together[i] - value * paint[i]) / (spread + EPSILON);
+    return Math.min(Math.max(slope, -STEEPEST), STEEPEST);
+  });
+  const gain = resize(slopes, w, h, width, height);
+  const blurred = resize(seen, w, h, width, height);
+  const details = luma(photo).map((value, i) => (value - blurred[i]) * gain[i]);
+  return resize(picture, w, h, width, height).map((value, i) => value + details[i % details.length]);
 }
 
 const TOE = 0.03; // as models/gamut.py, where the numbers are explained

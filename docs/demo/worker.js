@@ -1,6 +1,6 @@
 // The network, on a thread of its own: the page stays responsive. Messages in: {photo}, {paint}.
 
-import { blend, intoGamut, normals, resize, toPlanes, workingSize } from "./picture.js";
+import { blend, enlarge, intoGamut, normals, resize, toPlanes, workingSize } from "./picture.js";
 
 const model = await (await fetch("model.json")).json();
 const points = new Float32Array(await (await fetch("styles.bin")).arrayBuffer());
@@ -69,8 +69,7 @@ async function paint(opened, { style, stroke, strength }) {
     const small = resize(planes, width, height, w, h);
     let picture = await run(opened.ort, opened.session, small, w, h, style, stroke);
     if (w !== width || h !== height) {
-      const change = picture.map((value, i) => value - small[i]);
-      picture = resize(change, w, h, width, height).map((value, i) => value + planes[i]);
+      picture = enlarge(picture, small, w, h, planes, width, height);
     }
     painted = { key, picture: intoGamut(picture) };
   }

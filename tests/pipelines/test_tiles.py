@@ -11,8 +11,10 @@ from PIL import Image
 
 from clipmamba.errors import InputError
 from clipmamba.pipelines import StylizePipeline
-from clipmamba.pipelines.options import StylizeOptions
+from clipmamba.pipelines.options import WORKING_SIDE, StylizeOptions
 from clipmamba.pipelines.tiles import spans
+
+WHOLE = 720 / WORKING_SIDE  # level of detail at which the network sees all pixels of `landscape`
 
 
 @pytest.fixture(scope="module")
@@ -42,14 +44,14 @@ def test_spans_cover_every_pixel_once(length: int, tile: int) -> None:
 def test_tiles_give_the_picture_of_the_whole(
     tiny_pipeline: StylizePipeline, landscape: torch.Tensor, tile: int
 ) -> None:
-    whole = tiny_pipeline(landscape, prompt="ukiyo-e", tile=None).images
-    tiled = tiny_pipeline(landscape, prompt="ukiyo-e", tile=tile).images
+    whole = tiny_pipeline(landscape, prompt="ukiyo-e", detail=WHOLE, tile=None).images
+    tiled = tiny_pipeline(landscape, prompt="ukiyo-e", detail=WHOLE, tile=tile).images
     change = (whole - landscape).abs().mean()
     assert (tiled - whole).abs().mean() < 0.1 * change
 
 
 def test_no_seam_where_tiles_meet(tiny_pipeline: StylizePipeline, landscape: torch.Tensor) -> None:
-    tiled = tiny_pipeline(landscape, prompt="ukiyo-e", tile=256).images
+    tiled = tiny_pipeline(landscape, prompt="ukiyo-e", detail=WHOLE, tile=256).images
     steps = tiled.diff(dim=3).abs().mean(dim=(0, 1, 2))
     inner = [span.start for span in spans(720, 256)[1:]]
     overlap = 32
@@ -63,8 +65,8 @@ def test_every_tile_sees_its_part_of_one_noise_field(
 ) -> None:
     # on an even picture nothing but the noise differs between the tiles
     even = torch.full_like(landscape, 0.5)
-    whole = tiny_pipeline(even, prompt="ukiyo-e", tile=None, seed=4).images
-    tiled = tiny_pipeline(even, prompt="ukiyo-e", tile=256, seed=4).images
+    whole = tiny_pipeline(even, prompt="ukiyo-e", detail=WHOLE, tile=None, seed=4).images
+    tiled = tiny_pipeline(even, prompt="ukiyo-e", detail=WHOLE, tile=256, seed=4).images
     grain = [picture - picture.mean(dim=(2, 3), keepdim=True) for picture in (whole, tiled)]
     alike = torch.cosine_similarity(grain[0].flatten(), grain[1].flatten(), dim=0)
     assert alike > 0.95
@@ -77,7 +79,7 @@ def test_large_pictures_are_tiled_unasked() -> None:
     assert StylizeOptions(tile=None).tile_side(9000, 6700) is None
     assert StylizeOptions(tile=500).tile_side(1600, 1200) == 512
     assert StylizeOptions(tile=500).tile_side(400, 300) is None
-    enlarged = StylizeOptions(detail=2)
+    enlarged = StylizeOptions(detail=4)
     assert enlarged.tile_side(2048, 1536, enlarged.working_scale(640, 480)) == 1024
     assert enlarged.tile_side(1600, 1200, scale=1.0) is None
 
@@ -102,7 +104,7 @@ def test_progress_is_told_tile_by_tile(
     tiny_pipeline: StylizePipeline, landscape: torch.Tensor
 ) -> None:
     told: list[float] = []
-    tiny_pipeline([landscape, landscape], prompt="mosaic", tile=256,
+    tiny_pipeline([landscape, landscape], prompt="mosaic", detail=WHOLE, tile=256,
                   callback=lambda done, total: told.append(done / total))  # fmt: skip
     assert told == sorted(told)
     tiles = len(spans(400, 256)) * len(spans(720, 256))

@@ -168,9 +168,8 @@ LOOK = section(
         type=float,
         metavar="F",
         default=StylizeOptions.detail,
-        help="Level of detail, independent of the photo's size: 1 draws strokes as on a picture "
-        "of 1024 pixels, 2 half as large, 0.5 twice as large.  [default: strokes in proportion to "
-        "the picture]",
+        help="Level of detail, whatever the photo's size: 1 draws strokes as by default on photos "
+        "of 512 pixels and more, 2 half as large, 4 a quarter as large.",
     ),
     option(
         "--no-grain",

@@ -11,9 +11,8 @@ from clipmamba.errors import InputError
 
 MAX_STRENGTH = 1.5
 MIN_STROKE, MAX_STROKE = 0.5, 2.0
-DETAIL_SIDE = 1024  # pixels of the long side at detail 1
-WORKING_SIDE = 1280  # longest side in pixels of the network's input
-LEAST_WORKING_SIDE = 256  # the same at least, for its finest strokes
+WORKING_SIDE = 512  # longest side in pixels of the network's input; of smaller photos, their own,
+LEAST_WORKING_SIDE = 256  # but at least this; strokes of half the size need twice as many pixels
 AUTO_TILE = 1024  # tile side for large pictures, in pixels
 AUTO_PIXELS = 2048 * 2048  # pictures with more pixels are large,
 AUTO_ENLARGED = 1024 * 1024  # as are those that `detail` enlarges to more than this
@@ -31,9 +30,9 @@ class StylizeOptions:
         strength: 0 returns the photo unchanged, 1 is the full style, up to 1.5 exaggerates.
         preserve_color: Keep the photo's colors and take only light and shade from the style.
         stroke: Size of strokes and texture relative to the default, 0.5 to 2.
-        detail: Level of detail, independent of the photo's size, 0.1 to 8: 1 draws strokes as on a
-            picture of 1024 pixels, 2 half as large, 0.5 twice as large. None keeps strokes in
-            proportion to the picture.
+        detail: Level of detail, whatever the photo's size, 0.1 to 8: 1 draws strokes as by default
+            on photos of 512 pixels and more, 2 half as large, 4 a quarter as large. None is 1, but
+            less for smaller photos, which the network sees at their own size.
         grain: Feed the network the noise that grain and strokes grow from. Without it empty skies
             stay smooth, and a seed only chooses the variant of the words.
         max_size: Longest side of the result in pixels; a smaller photo is not enlarged.
@@ -108,13 +107,16 @@ class StylizeOptions:
             height: Height of the photo, in pixels.
         """
         longest = max(width, height)
-        if self.detail is not None:
-            return self.detail * DETAIL_SIDE / longest
-        return max(min(longest, WORKING_SIDE), LEAST_WORKING_SIDE / self.stroke) / longest
+        if self.detail is None:
+            side: float = min(max(longest, LEAST_WORKING_SIDE), WORKING_SIDE)
+        else:
+            side = self.detail * WORKING_SIDE
+        return side / self.stroke / longest
 
-    def stroke_for(self, side: int) -> float:
-        """Compute the relative stroke size for an input with a longest side of `side` pixels."""
-        return self.stroke if self.detail is None else self.stroke * DETAIL_SIDE / side
+    @property
+    def relative_stroke(self) -> float:
+        """Size of strokes relative to those on the whole photo by default."""
+        return self.stroke / (self.detail or 1)
 
     def tile_side(self, width: int, height: int, scale: float = 1.0) -> int | None:
         """Compute the longest side of the tiles, in pixels; None to process the picture whole.

@@ -1,4 +1,4 @@
-"""Run the network at its working size, and carry its change over to the photo's size."""
+"""Run the network at its working size, and enlarge its picture to the photo's size."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Protocol
 from torch import Tensor
 from torch.nn import functional
 
-from clipmamba.io.convert import rescale, resize
+from clipmamba.io.convert import rescale
 from clipmamba.pipelines.compose import within_gamut
+from clipmamba.pipelines.enlarge import enlarge
 from clipmamba.pipelines.options import StylizeOptions
 from clipmamba.pipelines.tiles import restyle_in_tiles
 from clipmamba.styles.resolve import StyleLayer
@@ -83,7 +84,7 @@ def paint(
     points = style.embedding.to(seen).expand(len(seen), -1)
     noise = stylizer.draw_noise(seen.shape[2], seen.shape[3], seed or 0) * options.grain
     side = max(small.shape[2:])
-    network = pipeline.network_for(side, options.stroke_for(side))
+    network = pipeline.network_for(side, options.relative_stroke)
     tile = options.tile_side(small.shape[3], small.shape[2], scale)
     if tile is None:
         restyled = network(seen, points, noise)
@@ -91,5 +92,5 @@ def paint(
         restyled = restyle_in_tiles(network, seen, points, noise, tile, tell)
     restyled = restyled[..., rows:-rows, columns:-columns]
     if small.shape != photo.shape:
-        restyled = photo + resize(restyled - small, height, width)
+        restyled = enlarge(restyled, small, photo)
     return within_gamut(restyled)

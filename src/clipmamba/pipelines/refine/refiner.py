@@ -20,7 +20,7 @@ from clipmamba.clip import Clip
 from clipmamba.errors import InputError
 from clipmamba.io.convert import rescale, resize
 from clipmamba.nn.overlay import with_parameters
-from clipmamba.pipelines.options import DETAIL_SIDE, StylizeOptions
+from clipmamba.pipelines.options import WORKING_SIDE, StylizeOptions
 from clipmamba.pipelines.paint import PaintingPipeline, paint
 from clipmamba.pipelines.photo import Photo, Picture
 from clipmamba.pipelines.refine.goal import Goal
@@ -120,7 +120,7 @@ class Refiner:
         settings = self.settings
         small = rescale(photo.detach(), min(1.0, settings.side / max(photo.shape[2:])))
         small = small.clamp(0, 1).clone()  # inference tensors can't take part in autograd
-        detail = options.detail and min(options.detail, max(0.1, settings.side / DETAIL_SIDE))
+        detail = options.detail and min(options.detail, max(0.1, settings.side / WORKING_SIDE))
         options = dataclasses.replace(options, detail=detail, tile=None)
         target, source = self._ends(pipeline, layer)
         [(seed, style)] = layer.styles.items()
