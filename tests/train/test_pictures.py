@@ -21,6 +21,7 @@ from clipmamba.train.pictures import (
     open_picture,
     read_pictures,
     split_fingerprint,
+    without_bars,
 )
 
 STYLE = ("file", "title", "artist", "style_words", "genre", "kind", "caption")
@@ -247,3 +248,35 @@ def test_every_trainer_opens_pictures_by_the_one_function():
     folder = Path(clipmamba.train.__file__).parent
     openers = [file.name for file in folder.rglob("*.py") if "Image.open(" in file.read_text()]
     assert openers == []
+
+
+def framed(picture: Image.Image, bars: tuple[int, int, int, int]) -> Image.Image:
+    """Put black bars, with the noise of a JPEG, left of, above, right of and below a picture."""
+    left, top, right, bottom = bars
+    size = picture.width + left + right, picture.height + top + bottom
+    noise = np.random.default_rng(0).integers(0, 12, (size[1], size[0], 3), np.uint8)
+    frame = Image.fromarray(noise)
+    frame.paste(picture, (left, top))
+    return frame
+
+
+@pytest.mark.parametrize(
+    "bars", [(9, 0, 0, 0), (0, 7, 0, 0), (0, 0, 30, 0), (0, 0, 0, 1), (5, 6, 7, 8)]
+)
+def test_black_bars_are_cropped(bars: tuple[int, int, int, int]) -> None:
+    picture = scene(5)
+    cropped = without_bars(framed(picture, bars))
+    lost = (2 if bars[0] else 0, 2 if bars[1] else 0, 2 if bars[2] else 0, 2 if bars[3] else 0)
+    expected = picture.crop((lost[0], lost[1], 200 - lost[2], 200 - lost[3]))
+    assert cropped.size == expected.size
+    assert cropped.tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize("level", [0, 20, 255])
+def test_a_picture_without_bars_stays_whole(level: int) -> None:
+    """Night scenes are dark to the edge and beyond, and drawings have white margins."""
+    even = Image.new("RGB", (120, 80), (level,) * 3)
+    assert without_bars(even) is even
+    night = framed(scene(5), (90, 90, 90, 90))
+    assert without_bars(night) is night
+    assert without_bars(scene(6)).size == (200, 200)

@@ -5,7 +5,6 @@ import math
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -24,8 +23,6 @@ SHAPES = {
     "photo": (6, 3, 64, 64), "style": (6, 16), "stroke": (6,), "picture": (4, 3, 256, 256),
     "result": (2, 3, 64, 64), "seed": (), "weights": (2,), "others": (63, 16), "source": (16,),
 }  # fmt: skip
-
-PIXELS = {side: np.zeros((side, side, 3), np.uint8) for side in (64, 256)}
 
 
 @pytest.fixture
@@ -277,9 +274,8 @@ def test_words_for_a_look_have_its_first_picture_as_their_target(
 ):
     monkeypatch.setattr(batches, "WORDS", 1.0)
     opened = []
-    monkeypatch.setattr(
-        batches, "_crop", lambda path, side, *_: opened.append(path) or PIXELS[side]
-    )
+    reading = batches.open_picture
+    monkeypatch.setattr(batches, "open_picture", lambda path: opened.append(path) or reading(path))
     count = len(prepared.styles)
     words = F.normalize(torch.randn(3, 16, generator=torch.Generator().manual_seed(0)), dim=1)
     spoken = dataclasses.replace(

@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from clipmamba.errors import InputError
-from clipmamba.train.pictures import open_picture
+from clipmamba.train.pictures import open_picture, without_bars
 from clipmamba.train.shards import missing_pictures
 from clipmamba.train.stylizer.pairs import SIZE, PairStore, as_images
 from clipmamba.train.stylizer.prepared import Prepared
@@ -155,7 +155,7 @@ class StylizerBatches:
         Words for a look mean its first picture. With a random one as the target, the network would
         learn the mean of the look, which is a tint.
         """
-        photo = _crop(self.data / rng.choice(self.prepared.photos), side, PHOTO_ZOOM, rng)
+        photo = open_picture(self.data / rng.choice(self.prepared.photos))
         row = self._row(rng) if styles == len(self._order) else rng.choice(self._order[:styles])
         look = int(self.prepared.looks[row])
         point = self._spoken(look, rng)
@@ -163,8 +163,9 @@ class StylizerBatches:
             point = self._point(row, look, rng)
         else:
             row = int(self._alike[look][0])
-        picture = _crop(self.data / self.prepared.styles[row], STYLE_SIDE, STYLE_ZOOM, rng)
-        return photo, picture, point
+        picture = without_bars(open_picture(self.data / self.prepared.styles[row]))
+        crop = _crop(photo, side, PHOTO_ZOOM, rng)
+        return crop, _crop(picture, STYLE_SIDE, STYLE_ZOOM, rng), point
 
     def _point(self, row: int, look: int, rng: random.Random) -> Tensor:
         """Draw an embedding for a style picture: of its views, or of its look."""
@@ -247,10 +248,9 @@ def _order(alike: dict[int, NDArray[np.int64]], seed: int) -> NDArray[np.int64]:
 
 
 def _crop(
-    path: Path, side: int, zoom: tuple[float, float], rng: random.Random
+    image: Image.Image, side: int, zoom: tuple[float, float], rng: random.Random
 ) -> NDArray[np.uint8]:
     """Cut a random square of `side` pixels from a picture, first scaled to `zoom` times that."""
-    image = open_picture(path)
     part = min(image.size) / rng.uniform(*zoom)
     left, top = rng.uniform(0, image.width - part), rng.uniform(0, image.height - part)
     box = (left, top, left + part, top + part)

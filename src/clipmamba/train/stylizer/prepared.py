@@ -28,7 +28,7 @@ from clipmamba.files import write_json, write_whole
 from clipmamba.styles import Style, StylePrior
 from clipmamba.train.mini.looks import look_words, own_words
 from clipmamba.train.names import Names, write_names
-from clipmamba.train.pictures import Picture, open_picture, split_fingerprint
+from clipmamba.train.pictures import Picture, open_picture, split_fingerprint, without_bars
 from clipmamba.train.stylizer.pairs import PairStore, as_images
 from clipmamba.weights import write_tensors
 
@@ -257,7 +257,7 @@ def _split(styles: Sequence[str], photos: Sequence[str]) -> str:
 
 def _views(path: Path) -> list[NDArray[np.uint8]]:
     """Cut squares (224, 224, 3) from the middle of a picture."""
-    image = open_picture(path)
+    image = without_bars(open_picture(path))
     squares = []
     for part in VIEWS:
         side = part * min(image.size)
