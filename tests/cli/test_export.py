@@ -94,11 +94,13 @@ def test_a_prompt_is_baked_in(files, tiny_pipeline):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stroke", [0.8, 2.0])
-def test_a_file_alone_draws_the_pipelines_picture(files, tiny_pipeline, stroke):
-    """Whoever runs the file adds no margin and cuts none off."""
-    photo = torch.rand(1, 3, 340, 251)
-    noise = noise_for(tiny_pipeline.stylizer, 340, 251)
+@pytest.mark.parametrize(
+    ("size", "stroke"), [((640, 251), 0.8), ((340, 251), 1.0), ((97, 128), 2.0)]
+)
+def test_a_file_alone_draws_the_pipelines_picture(files, tiny_pipeline, size, stroke):
+    """Whoever runs the file at the working size adds no margin and cuts none off."""
+    photo = torch.rand(1, 3, *size)
+    noise = noise_for(tiny_pipeline.stylizer, *size)
     strokes = torch.tensor([stroke])
     found = run(files / "ukiyo-e.onnx", photo=photo, noise=noise, stroke=strokes)
     style = Style(tiny_pipeline.encode_style("ukiyo-e")[0], clip=tiny_pipeline.clip.name)

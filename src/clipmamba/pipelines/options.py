@@ -11,8 +11,8 @@ from clipmamba.errors import InputError
 
 MAX_STRENGTH = 1.5
 MIN_STROKE, MAX_STROKE = 0.5, 2.0
-WORKING_SIDE = 512  # longest side in pixels of the network's input; of smaller photos, their own,
-LEAST_WORKING_SIDE = 256  # but at least this; strokes of half the size need twice as many pixels
+WORKING_SIDE = 512  # longest side of the network's input at most, in pixels, for strokes of size 1
+LEAST_WORKING_SIDE = 256  # the same at least, for small photos
 AUTO_TILE = 1024  # tile side for large pictures, in pixels
 AUTO_PIXELS = 2048 * 2048  # pictures with more pixels are large,
 AUTO_ENLARGED = 1024 * 1024  # as are those that `detail` enlarges to more than this
