@@ -266,8 +266,8 @@ def framed(picture: Image.Image, bars: tuple[int, int, int, int]) -> Image.Image
 def test_black_bars_are_cropped(bars: tuple[int, int, int, int]) -> None:
     picture = scene(5)
     cropped = without_bars(framed(picture, bars))
-    lost = (2 if bars[0] else 0, 2 if bars[1] else 0, 2 if bars[2] else 0, 2 if bars[3] else 0)
-    expected = picture.crop((lost[0], lost[1], 200 - lost[2], 200 - lost[3]))
+    left, top, right, bottom = (2 * (bar > 0) for bar in bars)  # the lines beside a bar
+    expected = picture.crop((left, top, 200 - right, 200 - bottom))
     assert cropped.size == expected.size
     assert cropped.tobytes() == expected.tobytes()
 

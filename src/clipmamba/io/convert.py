@@ -72,6 +72,13 @@ def rescale(pictures: torch.Tensor, factor: float) -> torch.Tensor:
     return resize(pictures, height, width)
 
 
+def window_means(pictures: torch.Tensor, radius: int) -> torch.Tensor:
+    """Average pictures (B, C, H, W) over the square window around each place, cut at the edges."""
+    return torch.nn.functional.avg_pool2d(
+        pictures, 2 * radius + 1, 1, radius, count_include_pad=False
+    )
+
+
 def luma(pictures: torch.Tensor) -> torch.Tensor:
     """Compute the Rec. 709 luma (B, 1, H, W) of sRGB pictures (B, 3, H, W), without linearizing."""
     weights = torch.tensor(LUMA, device=pictures.device, dtype=pictures.dtype)[:, None, None]

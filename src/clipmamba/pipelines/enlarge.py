@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from torch import Tensor
-from torch.nn import functional
 
-from clipmamba.io.convert import luma, resize
+from clipmamba.io.convert import luma, resize, window_means
 
 _RADIUS = 3  # of the windows, in pixels of the small picture
 _EPSILON = 1e-3  # variance of luma in [0, 1] below which a window counts as uniform
@@ -37,12 +36,7 @@ def enlarge(restyled: Tensor, small: Tensor, photo: Tensor) -> Tensor:
 
 def _slope(seen: Tensor, painted: Tensor) -> Tensor:
     """Fit the slope of `painted` over `seen` around each place, both (B, 1, h, w)."""
-    level = _mean(seen)
-    together = _mean(seen * painted) - level * _mean(painted)
-    spread = _mean(seen.square()) - level.square()
+    level = window_means(seen, _RADIUS)
+    together = window_means(seen * painted, _RADIUS) - level * window_means(painted, _RADIUS)
+    spread = window_means(seen.square(), _RADIUS) - level.square()
     return (together / (spread.clamp(min=0) + _EPSILON)).clamp(-_STEEPEST, _STEEPEST)
-
-
-def _mean(values: Tensor) -> Tensor:
-    side = 2 * _RADIUS + 1
-    return functional.avg_pool2d(values, side, 1, _RADIUS, count_include_pad=False)

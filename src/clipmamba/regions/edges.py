@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from clipmamba.io.convert import rescale
+from clipmamba.io.convert import rescale, window_means
 
 WORKING_SIDE = 512  # the coefficients are smooth: large photos need no more
 _REACH = 24  # radius as a fraction of the longest side: as far as a rough edge may be off
@@ -41,8 +41,7 @@ def _fit(photo: Tensor, mask: Tensor, radius: int) -> tuple[Tensor, Tensor]:
     """Fit a linear map from color to mask around each place: (1, 3, h, w) and (1, 1, h, w)."""
 
     def mean(values: Tensor) -> Tensor:
-        side = 2 * radius + 1
-        return functional.avg_pool2d(values, side, 1, radius, count_include_pad=False)
+        return window_means(values, radius)
 
     colors, level = mean(photo), mean(mask)
     together = mean(photo * mask) - colors * level  # (1, 3, h, w)

@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from clipmamba.clip import Clip
 from clipmamba.errors import InputError
 from clipmamba.styles import Style, StylePrior
 from clipmamba.train.mini.looks import look_words
-from clipmamba.train.pictures import chosen_by_look, read_pictures
+from clipmamba.train.pictures import chosen_by_look, draw_by_look, read_pictures
 from clipmamba.train.stylizer import batches
 from clipmamba.train.stylizer.batches import StylizerBatches
 from clipmamba.train.stylizer.prepared import Prepared, prepare
@@ -287,3 +288,26 @@ def test_words_for_a_look_have_its_first_picture_as_their_target(
             source.batch(step, 0, 1)
     shown = {path for path in opened if path.name in {Path(n).name for n in prepared.styles}}
     assert shown == {data / prepared.styles[0], data / prepared.styles[1]}
+
+
+def test_black_bars_of_style_pictures_are_neither_embedded_nor_shown(
+    data: Path, tiny_clip_folder: Path, tmp_path: Path
+):
+    clip = Clip.from_pretrained(str(tiny_clip_folder))
+    made = []
+    for name in ("cropped", "barred"):
+        folder = shutil.copytree(data, tmp_path / name)
+        pictures = [picture for picture in read_pictures(folder) if not picture.held_out]
+        styles = [picture for picture in pictures if picture.kind == "style"]
+        for style in styles:
+            with Image.open(style.path) as image:  # the two lines beside a bar go with it
+                changed = ImageOps.expand(image, 7) if name == "barred" else ImageOps.crop(image, 2)
+            changed.save(style.path)
+        output = folder / "prepared"
+        drawn = draw_by_look(styles, 8, 0)
+        prepare(folder, drawn, [p for p in pictures if p.kind == "photo"], clip, output)
+        prepared = Prepared.load(output)
+        source = StylizerBatches(folder, prepared, 4, (64,), (1.0, 1.0), exact=0, seed=3)
+        made.append((prepared.points, source.batch(0, 0, 1)["picture"]))
+    for cropped, barred in zip(*made, strict=True):
+        assert torch.equal(cropped, barred)
