@@ -79,12 +79,12 @@ def default_dtype(dtype: torch.dtype) -> Iterator[None]:
 
 @contextlib.contextmanager
 def default_device(name: str) -> Iterator[None]:
-    before = torch.get_default_device()
     torch.set_default_device(name)
     try:
         yield
     finally:
-        torch.set_default_device(before)
+        # Not the device from before: that leaves a mode on, under which networks round otherwise.
+        torch.set_default_device(None)
 
 
 CONTEXTS: dict[str, Callable[[], AbstractContextManager[object]]] = {
