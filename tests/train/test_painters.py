@@ -181,6 +181,22 @@ def test_grey_media_are_grey(name: str, photos: list[Array]) -> None:
     assert picture.std() > 0.1
 
 
+def test_a_pencil_sketch_is_lines_on_white_paper(photos: list[Array]) -> None:
+    """Half of the sheet stays empty, and the lines are those of the photo."""
+    for photo in photos:
+        tone = grey(paint("pencil sketch", photo))
+        assert (tone > 0.85).mean() > 0.5
+        assert (tone < 0.6).mean() > 0.03
+
+
+def test_a_cartoon_is_flat_and_bright_between_its_outlines(photos: list[Array]) -> None:
+    for photo in photos:
+        picture = paint("cartoon", photo)
+        flat = np.abs(np.diff(grey(picture), axis=1)) < 0.01
+        assert flat.mean() > 1.15 * (np.abs(np.diff(grey(photo), axis=1)) < 0.01).mean()
+        assert np.ptp(picture, axis=2).mean() > 1.15 * np.ptp(photo, axis=2).mean()
+
+
 def test_pixel_art_is_constant_blocks_of_few_colours(photos: list[Array]) -> None:
     picture = paint("pixel art", photos[0])
     assert len(np.unique(picture.reshape(-1, 3), axis=0)) <= 22
@@ -254,7 +270,7 @@ def test_halftone_dots_stand_on_a_screen(photos: list[Array]) -> None:
 
 
 def test_ink_outlines_are_darker_than_the_flat_colour(photos: list[Array]) -> None:
-    for name in ("comic book", "art nouveau", "anime", "ukiyo-e"):
+    for name in ("comic book", "art nouveau", "anime", "cartoon", "ukiyo-e"):
         picture = paint(name, photos[0])
         assert (grey(picture) < 0.22).mean() > (0.02 if name != "ukiyo-e" else 0.01), name
 

@@ -104,6 +104,7 @@ _FUNCTIONS: dict[str, Callable[[Array, np.random.Generator], Array]] = {
     "film noir": light.noir,
     "neon": light.neon,
     "anime": light.anime,
+    "cartoon": light.cartoon,
     "gold relief": light.gold_relief,
     "vaporwave": light.vaporwave,
     "paper cut": craft.paper_cut,

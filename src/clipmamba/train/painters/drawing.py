@@ -25,28 +25,29 @@ from clipmamba.train.painters.brushes.tone import (
 
 
 def pencil_sketch(photo: Array, rng: np.random.Generator) -> Array:
-    """Graphite on paper: searching lines, hatched shade, white left white."""
+    """Graphite on paper: lines that swell and fade, hatched shadows, white left white."""
     shape = photo.shape[:2]
     scale = scale_of(photo)
     gray = stretch(luma(photo))
     gray = np.clip(gray + 0.5 * (gray - blur(gray, 8 * scale)), 0, 1)
-    soft = blur(gray, 1.0 * scale)
+    soft = blur(gray, 1.5 * scale)
     angle = rng.uniform(0.6, 1.0) + np.pi / 2
     tooth = paper(shape, rng, scale)
     graphite = np.zeros(shape, np.float32)
-    # Each darker tone adds a layer of hatching in another direction.
-    for start, turn, weight in ((0.12, 0.0, 0.42), (0.42, 0.35, 0.40), (0.68, 1.5, 0.42)):
-        strokes = hatching(shape, rng, angle + turn, 1.1 * scale, round(15 * scale))
-        darkness = smoothstep(start, start + 0.45, 1 - soft)
-        mark = smoothstep(-0.9, 1.3, strokes + 0.25 * tooth + 2.0 * darkness - 1.0)
+    # Only shadows are hatched, the deepest twice.
+    for start, turn, weight in ((0.6, 0.0, 0.36), (0.8, 0.35, 0.40)):
+        strokes = hatching(shape, rng, angle + turn, 0.8 * scale, round(13 * scale))
+        darkness = smoothstep(start, start + 0.35, 1 - soft)
+        mark = smoothstep(-0.4, 1.2, strokes + 0.3 * tooth + 1.6 * darkness - 1.0)
         graphite += weight * darkness * mark
-    flow = edge_flow(gray, scale, length=5)
-    fine = outlines(gray, 0.6 * scale, 0.006, 0.045, flow)
-    loose = outlines(gray, 1.5 * scale, 0.02, 0.09, flow)
-    graphite = graphite + 0.85 * fine + 0.22 * loose
-    graphite = graphite * (1 - 0.14 * tooth)
+    flow = edge_flow(gray, scale, length=6)
+    fine = outlines(gray, 0.45 * scale, 0.008, 0.04, flow)
+    loose = outlines(gray, 1.0 * scale, 0.02, 0.09, flow)
+    pressure = 0.5 + 0.5 * smoothstep(-1.8, 0.8, noise(shape, rng, 10 * scale))
+    graphite = graphite + pressure * (fine + 0.5 * loose)
+    graphite = graphite * (1 - 0.25 * np.clip(tooth, -1.5, 1.5))
     # Graphite never gets black, and the sheet is a little warm in tone but gray here.
-    return finish(0.965 - 0.012 * tooth - 0.80 * (1 - np.exp(-1.25 * np.maximum(graphite, 0))))
+    return finish(0.975 - 0.008 * tooth - 0.82 * (1 - np.exp(-1.3 * np.maximum(graphite, 0))))
 
 
 def coloured_pencil(photo: Array, rng: np.random.Generator) -> Array:
