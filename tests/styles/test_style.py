@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 
 from clipmamba.clip import Clip, encode_picture, encode_prompt
@@ -135,6 +136,7 @@ def test_load_is_strict(tmp_path: Path) -> None:
 
 def test_a_picture_may_be_a_file_an_image_or_a_tensor(tmp_path, tiny_clip_folder, photo):
     clip = Clip.from_pretrained(str(tiny_clip_folder))
+    photo = photo.point(lambda level: 60 + level // 2)  # a dark edge would be cropped
     photo.save(tmp_path / "photo.png")
     pixels = torch.from_numpy(np.array(photo)).permute(2, 0, 1) / 255
     styles = [Style.image(picture, clip) for picture in (tmp_path / "photo.png", photo, pixels)]
@@ -142,3 +144,12 @@ def test_a_picture_may_be_a_file_an_image_or_a_tensor(tmp_path, tiny_clip_folder
         assert torch.allclose(style.embedding, styles[0].embedding, atol=1e-5)
     with pytest.raises(InputError, match="no such file"):
         Style.image(tmp_path / "missing.png", clip)
+
+
+def test_a_pictures_black_bars_are_not_its_style(clip: Clip, photo: Image.Image) -> None:
+    still = photo.resize((96, 64))
+    letterbox = Image.new("RGB", (96, 80))
+    letterbox.paste(still, (0, 8))
+    inside = still.crop((0, 2, 96, 62))  # without the lines beside the bars
+    expected = Style.image(inside, clip).embedding
+    assert torch.allclose(Style.image(letterbox, clip).embedding, expected, atol=1e-5)

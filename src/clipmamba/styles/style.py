@@ -14,6 +14,7 @@ from torch import Tensor
 
 from clipmamba.errors import InputError, WeightsError
 from clipmamba.io import read_picture, to_srgb
+from clipmamba.io.color import LUMA
 from clipmamba.io.convert import array_to_tensor
 from clipmamba.styles.known import lookup_style
 from clipmamba.styles.style_file import STYLE_FORMAT
@@ -113,7 +114,8 @@ class Style:
     ) -> Style:
         """Make a style from a picture, as the mean over its views (`clipmamba.clip.VIEWS`).
 
-        Differentiable in a tensor's pixels.
+        Black bars at a file's or PIL image's edges are cropped first. Differentiable in a tensor's
+        pixels.
 
         Args:
             image: A path, a PIL image, or a float tensor (3, H, W) or (B, 3, H, W) in [0, 1]; B
@@ -125,11 +127,15 @@ class Style:
             InputError: The picture can't be read, or the tensor has another dtype or shape.
             WeightsError: The default weights are missing.
         """
+        import numpy as np
+
         from clipmamba.clip import Clip, encode_picture
+        from clipmamba.io.bars import inside_bars
 
         if not isinstance(image, Tensor):
             pixels, _ = to_srgb(read_picture(image))
-            image = array_to_tensor(pixels)
+            left, top, right, bottom = inside_bars(255 * pixels @ np.array(LUMA))
+            image = array_to_tensor(pixels[top:bottom, left:right])
         if clip is None:
             clip = Clip.from_pretrained()
         rows = encode_picture(clip, image[None] if image.ndim == 3 else image)

@@ -23,6 +23,7 @@ from PIL import Image
 from clipmamba.errors import InputError
 from clipmamba.evaluate.protocol import family_of
 from clipmamba.io import read_picture
+from clipmamba.io.bars import inside_bars
 from clipmamba.io.color import as_srgb
 from clipmamba.train.shards import read_member
 
@@ -37,9 +38,6 @@ _COLUMNS = {  # of each list: required, optional
     "content.csv": (("file", "what"), ()),
 }
 FEW = 12  # pictures that a look needs to count as one
-_DARK, _EVEN = 24, 14  # mean and standard deviation of a line's levels, 0 to 255, in a black bar
-_WIDEST = 0.2  # of the picture's side; what is dark farther in belongs to the picture
-_SOFT = 2  # lines beside a bar that it has darkened
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,24 +182,8 @@ def open_picture(path: Path) -> Image.Image:
 
 
 def without_bars(image: Image.Image) -> Image.Image:
-    """Crop the black bars that photos of paintings often have at their edges.
-
-    In a style picture they would teach black lines, and darken its colors.
-    """
-    levels = np.asarray(image.convert("L"), np.float32)
-    sides = levels, levels[::-1], levels.T, levels.T[::-1]
-    top, bottom, left, right = map(_bar, sides)
-    if not any((top, bottom, left, right)):
-        return image
-    return image.crop((left, top, image.width - right, image.height - bottom))
-
-
-def _bar(lines: NDArray[np.float32]) -> int:
-    """Return how many of the first lines belong to a black bar."""
-    most = int(_WIDEST * len(lines))
-    bright = (lines[: most + 1].mean(1) >= _DARK) | (lines[: most + 1].std(1) >= _EVEN)
-    width = int(bright.argmax())
-    return width + _SOFT if bright.any() and width else 0
+    """Crop the black bars at the edges of a style picture."""
+    return image.crop(inside_bars(np.asarray(image.convert("L"), np.float32)))
 
 
 def difference_hash(path: Path) -> NDArray[np.uint64]:
