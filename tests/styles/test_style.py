@@ -153,3 +153,10 @@ def test_a_pictures_black_bars_are_not_its_style(clip: Clip, photo: Image.Image)
     inside = still.crop((0, 2, 96, 62))  # without the lines beside the bars
     expected = Style.image(inside, clip).embedding
     assert torch.allclose(Style.image(letterbox, clip).embedding, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("side", range(3, 16))
+def test_something_is_left_of_a_tiny_picture_in_a_black_frame(clip: Clip, side: int) -> None:
+    framed = Image.new("RGB", (side, side))
+    framed.paste((200, 120, 40), (1, 1, side - 1, side - 1))
+    assert torch.isfinite(Style.image(framed, clip).embedding).all()

@@ -33,4 +33,4 @@ def _bar(lines: NDArray[np.floating[Any]]) -> int:
     most = int(_WIDEST * len(lines))
     bright = (lines[: most + 1].mean(1) >= _DARK) | (lines[: most + 1].std(1) >= _EVEN)
     width = int(bright.argmax())
-    return width + _SOFT if bright.any() and width else 0
+    return min(width + _SOFT, len(lines) // 3) if bright.any() and width else 0  # never all

@@ -14,8 +14,7 @@ from torch import Tensor
 
 from clipmamba.errors import InputError, WeightsError
 from clipmamba.io import read_picture, to_srgb
-from clipmamba.io.color import LUMA
-from clipmamba.io.convert import array_to_tensor
+from clipmamba.io.convert import array_to_tensor, luma
 from clipmamba.styles.known import lookup_style
 from clipmamba.styles.style_file import STYLE_FORMAT
 from clipmamba.weights import read_tensors, write_tensors
@@ -127,15 +126,15 @@ class Style:
             InputError: The picture can't be read, or the tensor has another dtype or shape.
             WeightsError: The default weights are missing.
         """
-        import numpy as np
-
         from clipmamba.clip import Clip, encode_picture
         from clipmamba.io.bars import inside_bars
 
         if not isinstance(image, Tensor):
             pixels, _ = to_srgb(read_picture(image))
-            left, top, right, bottom = inside_bars(255 * pixels @ np.array(LUMA))
-            image = array_to_tensor(pixels[top:bottom, left:right])
+            image = array_to_tensor(pixels)
+            gray = 255 * luma(image)[0, 0]
+            left, top, right, bottom = inside_bars(gray.numpy())
+            image = image[..., top:bottom, left:right]
         if clip is None:
             clip = Clip.from_pretrained()
         rows = encode_picture(clip, image[None] if image.ndim == 3 else image)

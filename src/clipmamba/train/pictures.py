@@ -183,7 +183,8 @@ def open_picture(path: Path) -> Image.Image:
 
 def without_bars(image: Image.Image) -> Image.Image:
     """Crop the black bars at the edges of a style picture."""
-    return image.crop(inside_bars(np.asarray(image.convert("L"), np.float32)))
+    box = inside_bars(np.asarray(image.convert("L"), np.float32))
+    return image if box == (0, 0, *image.size) else image.crop(box)
 
 
 def difference_hash(path: Path) -> NDArray[np.uint64]:
