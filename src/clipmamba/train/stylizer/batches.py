@@ -29,8 +29,12 @@ OTHERS = 63  # styles beside those of the batch, for the contrastive loss
 WORDS = 0.4  # of the samples have words for the look or the painter, if there are any
 MIXED = 0.3  # of the others are means of pictures of one look, like those of words
 MOST_MIXED = 5  # pictures in such a mean, at most
+FACES = 0.2  # of the photos are drawn for a face that was found in them, and cropped around it
 FIRST = 6  # style pictures to begin with, if their number grows
+NO_FACE = (0.0, 0.0, 0.0, 0.0)
 BLUR = 0.01  # standard deviation of the noise on each number of a style embedding
+
+Box = tuple[float, float, float, float]  # left, top, right, bottom
 
 
 class StylizerBatches:
@@ -102,12 +106,13 @@ class StylizerBatches:
 
         Returns:
             `photo` (B, 3, S, S) in [0, 1], `style` (B, E), `stroke` (B,), `seed` (), then
-            `picture` (B - X, 3, 256, 256), style pictures of the first samples, and `result`
-            (X, 3, S, S), exact results of the last X. All strokes have one size, except in exact
-            results that can't be scaled that far. `others` (63, E) are embeddings of other styles,
-            and `source` (E,) is the mean embedding of photos. `weights` (2,) are the weights of
-            the means over the first and over the last samples: with them, the mean over the
-            processes is the mean over all samples.
+            `picture` (B - X, 3, 256, 256), style pictures of the first samples, `face` (B - X, 4),
+            left, top, right, bottom of a face in their photos, in pixels, 0 without one, and
+            `result` (X, 3, S, S), exact results of the last X. All strokes have one size, except
+            in exact results that can't be scaled that far. `others` (63, E) are embeddings of
+            other styles, and `source` (E,) is the mean embedding of photos. `weights` (2,) are the
+            weights of the means over the first and over the last samples: with them, the mean over
+            the processes is the mean over all samples.
 
         Raises:
             InputError: The processes can't share the batch evenly.
@@ -141,6 +146,7 @@ class StylizerBatches:
             "stroke": torch.tensor([stroke] * len(free) + [sample[3] for sample in painted]),
             "weights": torch.tensor(shares),
             "picture": as_images([sample[1] for sample in free]),
+            "face": torch.tensor([sample[3] for sample in free]),
             "result": torch.cat(results) if results else torch.zeros(0, 3, side, side),
             "others": self._points([self._row(rng) for _ in range(OTHERS)]),
             "source": self.prepared.photo_point,
@@ -149,13 +155,14 @@ class StylizerBatches:
 
     def _free(
         self, side: int, styles: int, rng: random.Random
-    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8], Tensor]:
-        """Draw a photo, a style picture, and an embedding for it.
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8], Tensor, Box]:
+        """Draw a photo, a style picture, an embedding for it, and a face of the photo.
 
         Words for a look mean its first picture. With a random one as the target, the network would
         learn the mean of the look, which is a tint.
         """
-        photo = open_picture(self.data / rng.choice(self.prepared.photos))
+        name, face = self._photo(rng)
+        photo = open_picture(self.data / name)
         row = self._row(rng) if styles == len(self._order) else rng.choice(self._order[:styles])
         look = int(self.prepared.looks[row])
         point = self._spoken(look, rng)
@@ -164,8 +171,16 @@ class StylizerBatches:
         else:
             row = int(self._alike[look][0])
         picture = without_bars(open_picture(self.data / self.prepared.styles[row]))
-        crop = _crop(photo, side, PHOTO_ZOOM, rng)
-        return crop, _crop(picture, STYLE_SIDE, STYLE_ZOOM, rng), point
+        crop, face = _crop_around(photo, face, side, PHOTO_ZOOM, rng)
+        return crop, _crop(picture, STYLE_SIDE, STYLE_ZOOM, rng), point, face
+
+    def _photo(self, rng: random.Random) -> tuple[str, Box]:
+        """Draw a photo, and a face in it, as fractions of its width and height."""
+        faces = self.prepared.faces
+        if not len(faces) or rng.random() >= FACES:
+            return rng.choice(self.prepared.photos), NO_FACE
+        row, left, top, right, bottom = faces[rng.randrange(len(faces))].tolist()
+        return self.prepared.photos[int(row)], (left, top, right, bottom)
 
     def _point(self, row: int, look: int, rng: random.Random) -> Tensor:
         """Draw an embedding for a style picture: of its views, or of its look."""
@@ -251,7 +266,29 @@ def _crop(
     image: Image.Image, side: int, zoom: tuple[float, float], rng: random.Random
 ) -> NDArray[np.uint8]:
     """Cut a random square of `side` pixels from a picture, first scaled to `zoom` times that."""
+    return _crop_around(image, NO_FACE, side, zoom, rng)[0]
+
+
+def _crop_around(
+    image: Image.Image, face: Box, side: int, zoom: tuple[float, float], rng: random.Random
+) -> tuple[NDArray[np.uint8], Box]:
+    """Do the same, but keep a face inside; return its place in the square, in pixels.
+
+    A face that is too large for the square is cut; without one, its place is `NO_FACE`.
+    """
     part = min(image.size) / rng.uniform(*zoom)
-    left, top = rng.uniform(0, image.width - part), rng.uniform(0, image.height - part)
+    low, high = face[:2], face[2:]
+    left, top = (
+        min(max(0, rng.uniform(size * end - part, size * start)), size - part)
+        if face != NO_FACE
+        else rng.uniform(0, size - part)
+        for size, start, end in zip(image.size, low, high, strict=True)
+    )
     box = (left, top, left + part, top + part)
-    return np.asarray(image.resize((side, side), Image.Resampling.BICUBIC, box=box))
+    pixels = np.asarray(image.resize((side, side), Image.Resampling.BICUBIC, box=box))
+    if face == NO_FACE:
+        return pixels, face
+    scale = side / part
+    x0, x1 = (min(max(0.0, scale * (image.width * x - left)), side) for x in face[::2])
+    y0, y1 = (min(max(0.0, scale * (image.height * y - top)), side) for y in face[1::2])
+    return pixels, (x0, y0, x1, y1)

@@ -84,6 +84,10 @@ def main() -> None:
     "--technique", "techniques", type=(str, str), multiple=True, metavar="LOOK PAINTER",
     help="Let the words for LOOK mean PAINTER's exact pairs, not its first picture; repeatable.",
 )  # fmt: skip
+@click.option(
+    "--faces", is_flag=True,
+    help="Find the faces of the photos, for the loss --face; needs clipmamba[regions].",
+)  # fmt: skip
 @click.option("--seed", default=0, show_default=True, help="Seed of the choice and the pairs.")
 @click.option("--output", type=Folder, required=True, help="Folder to write, for `train`.")
 def prepare_command(
@@ -94,6 +98,7 @@ def prepare_command(
     chosen: Path | None,
     painters: int,
     techniques: tuple[tuple[str, str], ...],
+    faces: bool,
     seed: int,
     output: Path,
 ) -> None:
@@ -102,10 +107,13 @@ def prepare_command(
     10 % of the pictures are held out for the judge, 2 % of the others set aside for validation.
     """
     if has_shards(data):
-        if chosen is not None or techniques:
-            option = "--technique" if chosen is None else "--chosen"
+        if chosen is not None or techniques or faces:
+            option = (
+                "--chosen" if chosen is not None else "--technique" if techniques else "--faces"
+            )
             raise InputError(f"{option} is for picture lists; leave it out for shards")
-        _prepare_shards(data, clip_name, prior_folder, (styles, painters, seed), output)
+        choice = styles, painters, seed
+        _prepare_shards(data, clip_name, prior_folder, choice, output, faces=faces)
         return
     if techniques and prior_folder is None:
         raise InputError("--technique is about words, which need a prior; give --prior")
@@ -124,7 +132,7 @@ def prepare_command(
         drawn = chosen_by_look(_styles(pictures), chosen)
     else:
         drawn = draw_by_look(_styles(pictures), styles, seed)
-    prepare(data, drawn, photos, clip, output, prior, dict(techniques))
+    prepare(data, drawn, photos, clip, output, prior, dict(techniques), faces=faces)
 
 
 def _prepare_shards(
@@ -133,6 +141,8 @@ def _prepare_shards(
     prior_folder: Path | None,
     choice: tuple[int, int, int],
     output: Path,
+    *,
+    faces: bool,
 ) -> None:
     """Do the same with shards, in bounded memory.
 
@@ -142,6 +152,7 @@ def _prepare_shards(
         prior_folder: Folder of the style prior.
         choice: Number of styles and of painters' pairs, and the seed.
         output: Folder to write.
+        faces: Whether to find the faces of the photos.
     """
     styles, painters, seed = choice
     photos = list_photos(data, output / PHOTOS, "training")
@@ -158,7 +169,7 @@ def _prepare_shards(
     else:
         shutil.rmtree(aside)
     looks, names = draw_styles(data, output / STYLES, "training", styles, seed)
-    prepare_listed(data, looks, names, clip, output, prior)
+    prepare_listed(data, looks, names, clip, output, prior, faces=faces)
 
 
 def _paint(photos: Sequence[Picture], count: int, seed: int, output: Path) -> None:

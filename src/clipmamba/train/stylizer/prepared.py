@@ -25,6 +25,7 @@ from tqdm import tqdm
 from clipmamba.clip import Clip
 from clipmamba.errors import InputError
 from clipmamba.files import write_json, write_whole
+from clipmamba.regions.faces import find_faces
 from clipmamba.styles import Style, StylePrior
 from clipmamba.train.mini.looks import look_words, own_words
 from clipmamba.train.names import Names, write_names
@@ -59,6 +60,8 @@ class Prepared:
         painted: Unit style embeddings of their results, (P, E).
         words: Unit style embeddings of words, (W, E).
         meant: What each of them means, (W,): the number of a look, or -1 - the number of a painter.
+        faces: Row of a photo and left, top, right, bottom of a face in it, as fractions of its
+            width and height, (F, 5).
     """
 
     styles: Sequence[str]
@@ -72,6 +75,7 @@ class Prepared:
     painted: Tensor
     words: Tensor
     meant: Tensor
+    faces: Tensor
 
     @classmethod
     def load(cls, folder: Path) -> Prepared:
@@ -105,6 +109,7 @@ class Prepared:
             tensors["painted"].float(),
             tensors["words"].float(),
             tensors["meant"],
+            tensors.get("faces", torch.zeros(0, 5)),
         )
 
     def save(self, folder: Path) -> None:
@@ -124,6 +129,7 @@ class Prepared:
             "meant": self.meant,
             "shares": self.shares / self.shares.sum(),
             "photo": self.photo_point,
+            "faces": self.faces,
         }
         write_tensors(folder / _TABLES, tensors, {})
         split = _split(self.styles, self.photos)
@@ -138,6 +144,8 @@ def prepare(
     output: Path,
     prior: StylePrior | None = None,
     techniques: Mapping[str, str] = MappingProxyType({}),
+    *,
+    faces: bool = False,
 ) -> None:
     """Encode style pictures, and the words for their looks.
 
@@ -149,17 +157,19 @@ def prepare(
         output: Folder to write the lists and embeddings to.
         prior: Maps the words for a look to style embeddings; without it no words are stored.
         techniques: Painters of looks whose words mean that painter's exact pairs, not a picture.
+        faces: Whether to find the faces of the photos, which needs the package `mtcnn`.
 
     Raises:
         InputError: There are no style pictures, or no photos, or a technique's look or painter is
             unknown.
+        WeightsError: The package `mtcnn` is missing.
     """
     write_names(output / STYLES, (str(picture.path.relative_to(data)) for picture, _ in drawn))
     write_names(output / PHOTOS, (str(photo.path.relative_to(data)) for photo in photos))
     names = list(dict.fromkeys(look for _, look in drawn if look))
     numbers = {look: number for number, look in enumerate(names)}
     looks = np.array([numbers.get(look, -1) for _, look in drawn], np.int64)
-    prepare_listed(data, looks, names, clip, output, prior, techniques)
+    prepare_listed(data, looks, names, clip, output, prior, techniques, faces=faces)
 
 
 def prepare_listed(
@@ -170,6 +180,8 @@ def prepare_listed(
     output: Path,
     prior: StylePrior | None = None,
     techniques: Mapping[str, str] = MappingProxyType({}),
+    *,
+    faces: bool = False,
 ) -> None:
     """Encode the style pictures and photos whose names were written, in bounded memory.
 
@@ -181,9 +193,11 @@ def prepare_listed(
         output: Folder with the lists `STYLES` and `PHOTOS`.
         prior: See `prepare`.
         techniques: See `prepare`.
+        faces: See `prepare`.
 
     Raises:
         InputError: See `prepare`.
+        WeightsError: See `prepare`.
     """
     styles, photos = Names(output / STYLES), Names(output / PHOTOS)
     if not styles or not photos:
@@ -229,7 +243,19 @@ def prepare_listed(
         painted=torch.from_numpy(painted),
         words=words,
         meant=torch.tensor([meant for _, meant in said[: len(words)]], dtype=torch.int64),
+        faces=_faces(data, photos) if faces else torch.zeros(0, 5),
     ).save_tables(output)
+
+
+def _faces(data: Path, photos: Sequence[str]) -> Tensor:
+    """Find the faces of photos, (F, 5), as in `Prepared`."""
+    found = [torch.zeros(0, 5)]
+    for row, name in enumerate(tqdm(photos, "faces", mininterval=10)):
+        photo = as_images([np.asarray(open_picture(data / name))])
+        height, width = photo.shape[2:]
+        boxes = find_faces(photo) / torch.tensor([width, height, width, height])
+        found.append(torch.cat([torch.full((len(boxes), 1), float(row)), boxes], 1))
+    return torch.cat(found)
 
 
 def _painted_looks(

@@ -22,6 +22,8 @@ from clipmamba.models import Stylizer
 LEVELS = 4  # of the picture's pyramid: full size, a half, a quarter, an eighth
 WINDOW = 128  # pixels; VGG sees a square of this side of a larger picture
 SMALLEST = 24  # pixels; smaller pictures show VGG no texture
+FACE = 64  # pixels; side at which faces are compared
+SMALLEST_FACE = 16  # pixels
 CLIP_SHARE = 0.25  # of the steps use CLIP, which costs half as much as all other losses
 CONTENT = (0.35, 1.0)  # of the first levels: edges may be redrawn, the layout may not
 
@@ -35,6 +37,8 @@ class LossWeights:
             several scales, compared with the style picture's or an exact result's.
         content: Weight of the content loss: the photo's VGG features after instance
             normalization. Exact pairs have none.
+        face: Weight of the content loss inside a face, which the other one hardly sees; needs
+            faces in the prepared folder.
         calm: Weight of the loss on local contrast in flat parts of the photo, as far as it exceeds
             that of flat parts of the style picture.
         pixel: Weight of the L1 loss to exact results, of pixels and gradients at several scales.
@@ -47,6 +51,7 @@ class LossWeights:
 
     texture: float = 3.0
     content: float = 0.2
+    face: float = 0.1
     calm: float = 1.0
     pixel: float = 1.0
     gamut: float = 5.0
@@ -83,6 +88,7 @@ class Step:
         output: Outputs of the stylizer, (B, 3, H, W), not clamped to [0, 1].
         photo: Photos, (B, 3, H, W).
         picture: Style pictures of the free samples, (free, 3, H', W').
+        face: Left, top, right, bottom of a face in their photos, in pixels, (free, 4); 0 without.
         result: Exact results of the others, (B - free, 3, H, W).
         stroke: Stroke size.
         style: Style embeddings, (B, E).
@@ -95,6 +101,7 @@ class Step:
     output: Tensor
     photo: Tensor
     picture: Tensor
+    face: Tensor
     result: Tensor
     stroke: float
     style: Tensor
@@ -188,6 +195,33 @@ def _content(step: Step) -> Tensor:
     return torch.stack(losses).sum(0)
 
 
+def _face(step: Step) -> Tensor:
+    """Compare each face with the photo's at one size; one that is too small has no loss."""
+    losses = step.output.new_zeros(step.free)
+    boxes = step.face.tolist()
+    places = [
+        (row, tuple(map(round, box)))
+        for row, box in enumerate(boxes)
+        if min(box[2] - box[0], box[3] - box[1]) >= SMALLEST_FACE
+    ]
+    if not places:
+        return losses[:0]
+    seen = [
+        _reduced(images[row : row + 1, :, top:bottom, left:right], FACE)
+        for images in (step.shown, step.photo)
+        for row, (left, top, right, bottom) in places
+    ]
+    total = step.output.new_zeros(len(places))
+    for maps in step.networks["vgg"](torch.cat(seen))[1:]:
+        own, photo = maps.chunk(2)
+        with torch.no_grad():
+            kept = texture_moments(photo)
+        total = total + structure_loss(own, texture_moments(own), photo, kept)
+    return losses.index_put(
+        (torch.tensor([row for row, _ in places], device=losses.device),), total
+    )
+
+
 def _calm(step: Step) -> Tensor:
     return calm_loss(step.shown[: step.free], step.photo[: step.free], step.picture, "none")
 
@@ -213,6 +247,7 @@ TERMS: tuple[Term[Step], ...] = (
     Term("gamut", _gamut),
     Term("texture", _texture, needs=("vgg",)),
     Term("content", _content, needs=("vgg",), applies_to="free"),
+    Term("face", _face, needs=("vgg",), applies_to="free"),
     Term("calm", _calm, applies_to="free"),
     Term("pixel", _pixel, applies_to="exact"),
     Term("directional", _directional, needs=("clip",), share=CLIP_SHARE),
@@ -259,7 +294,7 @@ class StylizerTask(nn.Module):
         height, width = photo.shape[2:]
         noise = self.stylizer.draw_noise(height, width, rng.getrandbits(62), len(photo))
         output = self.stylizer(photo, batch["style"], noise.to(photo.device), stroke=stroke)
-        pictures = (output.float(), photo, batch["picture"], batch["result"])
+        pictures = (output.float(), photo, batch["picture"], batch["face"], batch["result"])
         points = (batch["style"], batch["others"], batch["source"])
         drawn = rng.random()
         step = Step(*pictures, float(stroke[0]), *points, rng, self._frozen)
@@ -276,7 +311,7 @@ class StylizerTask(nn.Module):
 
 
 def _reduced(images: Tensor, side: int) -> Tensor:
-    if images.shape[2] == side:
+    if images.shape[2:] == (side, side):
         return images
     return F.interpolate(images, (side, side), mode="bilinear", antialias=True)
 
