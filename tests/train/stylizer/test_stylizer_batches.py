@@ -22,7 +22,7 @@ from clipmamba.train.stylizer.prepared import Prepared, prepare
 
 SHAPES = {
     "photo": (6, 3, 64, 64), "style": (6, 16), "stroke": (6,), "picture": (4, 3, 256, 256),
-    "result": (2, 3, 64, 64), "seed": (), "weights": (2,), "others": (63, 16), "source": (16,),
+    "face": (4, 4), "result": (2, 3, 64, 64), "seed": (), "weights": (2,), "others": (63, 16), "source": (16,),
 }  # fmt: skip
 
 
@@ -311,3 +311,33 @@ def test_black_bars_of_style_pictures_are_neither_embedded_nor_shown(
         made.append((prepared.points, source.batch(0, 0, 1)["picture"]))
     for cropped, barred in zip(*made, strict=True):
         assert torch.equal(cropped, barred)
+
+
+def test_a_face_is_where_the_batch_says(make, prepared: Prepared, monkeypatch):
+    """Every photo is gray, with a red square in place of a face."""
+    box = (0.25, 0.25, 0.5, 0.5)  # left, top, right, bottom
+    photo = Image.new("RGB", (96, 72), "gray")
+    photo.paste("red", (24, 18, 48, 36))
+    with_faces = dataclasses.replace(prepared, faces=torch.tensor([[0.0, *box], [3.0, *box]]))
+    monkeypatch.setattr(batches, "open_picture", lambda path: photo)
+    found = 0
+    for step in range(20):
+        source = make()
+        source.prepared = with_faces
+        batch = source.batch(step, 0, 1)
+        for crop, face in zip(batch["photo"], batch["face"].tolist(), strict=False):
+            if not any(face):
+                continue
+            found += 1
+            left, top, right, bottom = map(round, face)
+            assert (right - left) * 3 == pytest.approx((bottom - top) * 4, abs=6)  # 24 × 18
+            red = crop[0] - crop[1] > 0.4
+            inside = torch.zeros_like(red)
+            inside[top:bottom, left:right] = True
+            assert (red == inside).float().mean() > 0.93
+            assert red.sum() > 0.8 * inside.sum() > 0
+    assert found == pytest.approx(batches.FACES * 20 * 4, abs=10)
+
+
+def test_without_faces_no_photo_has_one(make):
+    assert not make().batch(0, 0, 1)["face"].any()

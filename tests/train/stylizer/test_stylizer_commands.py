@@ -20,6 +20,7 @@ from clipmamba.styles import StylePrior
 from clipmamba.train.checkpoints import latest_checkpoint
 from clipmamba.train.log import read_log
 from clipmamba.train.stylizer import commands, samples
+from clipmamba.train.stylizer import prepared as prepared_module
 from clipmamba.train.stylizer.prepared import Prepared
 
 
@@ -111,6 +112,23 @@ def test_from_pictures_to_a_folder_that_ships(
     assert index == {"_class_name": "StylizePipeline", "clip": str(tiny_clip_folder.resolve()),
                      "guidance": 1.2}  # fmt: skip
     assert StylePrior.load(tmp_path / "ship" / "prior").clip_name == index["clip"]
+
+
+def test_prepare_finds_faces_if_asked(
+    data: Path, tiny_clip_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The photos are 96 × 72 pixels."""
+
+    def find(photo: torch.Tensor) -> torch.Tensor:
+        assert photo.shape == (1, 3, 72, 96)
+        return torch.tensor([[24.0, 18.0, 48.0, 72.0]])
+
+    monkeypatch.setattr(prepared_module, "find_faces", find)
+    done = run("prepare", "--data", str(data), "--clip", str(tiny_clip_folder), "--styles", "2",
+               "--painters", "0", "--faces", "--output", str(tmp_path))  # fmt: skip
+    assert done.exit_code == 0, done.output
+    faces = Prepared.load(tmp_path).faces
+    assert faces.tolist() == [[float(row), 0.25, 0.25, 0.5, 1.0] for row in range(10)]
 
 
 def test_pictures_prepared_under_another_split_are_refused(

@@ -36,7 +36,8 @@ class Fixed(nn.Module):
 @pytest.fixture
 def batch(data: Path, prepared: Prepared) -> dict[str, Tensor]:
     source = StylizerBatches(data, prepared, 4, (64,), (0.5, 5.0), exact=1, seed=0)
-    return source.batch(0, 0, 1) | {"seed": torch.tensor(CLIP_LOOKS)}
+    face = torch.tensor([[8.0, 4.0, 40.0, 48.0], [0.0] * 4, [0.0, 0.0, 9.0, 40.0]])
+    return source.batch(0, 0, 1) | {"seed": torch.tensor(CLIP_LOOKS), "face": face}
 
 
 @pytest.fixture
@@ -108,6 +109,25 @@ def test_larger_strokes_are_wanted_where_they_are_asked_for(batch, losses_of):
         assert textures[right] < textures[wrong]
 
 
+def test_a_face_keeps_its_features_in_any_color(batch, losses_of):
+    """The first sample has a face, the second has none, that of the third is too small."""
+    photo = batch["photo"]
+    kept = losses_of(photo)["face"]  # not 0: channels that see nothing count as different
+    melted = photo.clone()
+    melted[0, :, 4:48, 8:40] = photo[0, :, 4:48, 8:40].flip(-1)
+    lost = losses_of(melted)["face"]
+    assert lost > 2 * kept
+    assert losses_of(0.2 + 0.6 * photo)["face"] < 0.3 * kept + 0.7 * lost
+    elsewhere = photo.clone()
+    elsewhere[1:] = photo[1:].flip(-1)
+    elsewhere[0, :, 52:] = 0
+    assert losses_of(elsewhere)["face"] == pytest.approx(kept)
+
+
+def test_without_a_face_there_is_no_such_loss(batch, losses_of):
+    assert "face" not in losses_of(batch["photo"], face=torch.zeros(3, 4))
+
+
 def test_flecks_in_a_sky_cost(batch, losses_of):
     grain = batch["photo"].clone()
     sky = torch.full_like(grain, 0.5)
@@ -129,7 +149,7 @@ def test_shares_of_unlike_processes_are_together_the_joint_batch(stylizer, netwo
     with torch.no_grad():
         task.stylizer.grain.mix.weight.zero_()  # each draws its own noise
     batch |= {"stroke": torch.full((4,), 1.5), "picture": batch["picture"][..., :64, :64]}
-    rows = {"photo": 4, "style": 4, "stroke": 4, "picture": 3, "result": 1}
+    rows = {"photo": 4, "style": 4, "stroke": 4, "picture": 3, "face": 3, "result": 1}
     parts = []
     for some, free in ((slice(0, 2), 2), (slice(2, 4), 1)):
         part = {name: batch[name][some] for name in rows}

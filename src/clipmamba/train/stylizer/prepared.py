@@ -75,7 +75,7 @@ class Prepared:
     painted: Tensor
     words: Tensor
     meant: Tensor
-    faces: Tensor
+    faces: Tensor = dataclasses.field(default_factory=lambda: torch.zeros(0, 5))
 
     @classmethod
     def load(cls, folder: Path) -> Prepared:
@@ -109,7 +109,7 @@ class Prepared:
             tensors["painted"].float(),
             tensors["words"].float(),
             tensors["meant"],
-            tensors.get("faces", torch.zeros(0, 5)),
+            tensors.get("faces", torch.zeros(0, 5)),  # older folders have none
         )
 
     def save(self, folder: Path) -> None:
