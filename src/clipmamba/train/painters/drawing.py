@@ -33,10 +33,10 @@ def pencil_sketch(photo: Array, rng: np.random.Generator) -> Array:
     soft = blur(gray, 1.5 * scale)
     angle = rng.uniform(0.6, 1.0) + np.pi / 2
     tooth = paper(shape, rng, scale)
-    rubbed = 0.3 * smoothstep(0.15, 1.1, 1 - blur(gray, 0.8 * scale))
+    rubbed = 0.15 * smoothstep(0.15, 1.1, 1 - blur(gray, 0.8 * scale))
     graphite = rubbed * (1 + 0.15 * tooth)
     # Only shadows are hatched, the deepest twice.
-    for start, turn, weight in ((0.45, 0.0, 0.36), (0.75, 0.35, 0.45)):
+    for start, turn, weight in ((0.6, 0.0, 0.3), (0.8, 0.35, 0.4)):
         strokes = hatching(shape, rng, angle + turn, 0.8 * scale, round(13 * scale))
         darkness = smoothstep(start, start + 0.35, 1 - soft)
         mark = smoothstep(-0.4, 1.2, strokes + 0.3 * tooth + 1.6 * darkness - 1.0)
@@ -44,7 +44,7 @@ def pencil_sketch(photo: Array, rng: np.random.Generator) -> Array:
     flow = edge_flow(gray, scale, length=6)
     fine = outlines(gray, 0.45 * scale, 0.008, 0.04, flow)
     loose = outlines(gray, 1.0 * scale, 0.02, 0.09, flow)
-    pressure = 0.72 + 0.6 * smoothstep(-1.8, 0.8, noise(shape, rng, 10 * scale))
+    pressure = 0.6 + 0.5 * smoothstep(-1.8, 0.8, noise(shape, rng, 10 * scale))
     graphite = graphite + pressure * (fine + 0.6 * loose)
     graphite = graphite * (1 - 0.25 * np.clip(tooth, -1.5, 1.5))
     # Graphite never gets black, and the sheet is a little warm in tone but gray here.
