@@ -91,19 +91,10 @@ def pack(
     """Pack pictures, embeddings, exact pairs and VGG into parts that can be sent one by one."""
     prepared, rng = Prepared.load(prepared_folder), random.Random(0)
     rows = sorted(rng.sample(range(len(prepared.styles)), min(styles, len(prepared.styles))))
-    shown = sorted(rng.sample(prepared.photos, min(photos, len(prepared.photos))))
+    shown = sorted(rng.sample(range(len(prepared.photos)), min(photos, len(prepared.photos))))
     stored = 0 if prepared.painters is None else min(pairs, len(prepared.painters))
     chosen = sorted(rng.sample(range(len(prepared.painted)), stored))
-    files = [prepared.styles[row] for row in rows]
-    part = dataclasses.replace(
-        prepared,
-        styles=tuple(files),
-        points=prepared.points[rows],
-        looks=prepared.looks[rows],
-        shares=prepared.shares[rows],
-        photos=tuple(shown),
-        painted=prepared.painted[chosen],
-    )
+    part = prepared.part(rows, shown, chosen)
 
     def members() -> Iterator[tuple[str, bytes]]:
         with tempfile.TemporaryDirectory() as folder:
@@ -111,7 +102,7 @@ def pack(
             for file in sorted(Path(folder).iterdir()):
                 yield f"prepared/{file.name}", file.read_bytes()
         yield "vgg.safetensors", vgg.read_bytes()
-        for name in (*files, *shown):
+        for name in (*part.styles, *part.photos):
             with Image.open(data / name) as opened:
                 yield f"data/{name}", _webp(opened.convert("RGB"), side)
         for number, row in enumerate(chosen):

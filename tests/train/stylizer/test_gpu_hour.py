@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -34,12 +36,21 @@ def run(*words: object) -> str:
     return done.stdout
 
 
+@pytest.fixture
+def with_faces(prepared_folder: Path, tmp_path: Path) -> Path:
+    """The prepared folder with a face in every other photo, whose right end is the photo's row."""
+    folder = tmp_path / "with-faces"
+    shutil.copytree(prepared_folder, folder)
+    prepared = Prepared.load(folder)
+    faces = torch.tensor([[row, 0, 0, row / 100, 1] for row in range(0, len(prepared.photos), 2)])
+    dataclasses.replace(prepared, faces=faces).save_tables(folder)
+    return folder
+
+
 @pytest.mark.slow
-def test_half_an_hour_in_small(
-    data: Path, prepared_folder: Path, vgg_weights: Path, tmp_path: Path
-):
+def test_half_an_hour_in_small(data: Path, with_faces: Path, vgg_weights: Path, tmp_path: Path):
     packed, output = tmp_path / "packed", tmp_path / "out"
-    run("pack", "--data", data, "--prepared", prepared_folder, "--vgg", vgg_weights,
+    run("pack", "--data", data, "--prepared", with_faces, "--vgg", vgg_weights,
         "--output", packed, "--styles", 5, "--photos", 4, "--pairs", 3, "--part", 1.3)  # fmt: skip
     parts = sorted(packed.glob("*.tar"))
     assert len(parts) > 1
@@ -74,6 +85,10 @@ def test_half_an_hour_in_small(
     )
     prepared = Prepared.load(packed / "unpacked" / "prepared")
     assert (len(prepared.styles), len(prepared.photos), len(prepared.painters)) == (5, 4, 3)
+    before = Prepared.load(with_faces)
+    assert len(prepared.faces) > 0
+    for row, *box in prepared.faces.tolist():
+        assert before.photos[round(100 * box[2])] == prepared.photos[int(row)]
     assert all(file.stat().st_size < 16 << 20 for file in output.rglob("*") if file.is_file())
 
     run("sheet", "--packed", packed, "--output", output, "--device", "cpu")

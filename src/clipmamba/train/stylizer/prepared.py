@@ -112,6 +112,23 @@ class Prepared:
             tensors.get("faces", torch.zeros(0, 5)),  # older folders have none
         )
 
+    def part(
+        self, styles: Sequence[int], photos: Sequence[int], painted: Sequence[int]
+    ) -> Prepared:
+        """Select rows of the style pictures, photos and painters' results; the pairs stay whole."""
+        rows = {row: number for number, row in enumerate(photos)}
+        faces = [[rows[row], *box] for row, *box in self.faces.tolist() if row in rows]
+        return dataclasses.replace(
+            self,
+            styles=tuple(self.styles[row] for row in styles),
+            points=self.points[styles],
+            looks=self.looks[styles],
+            shares=self.shares[styles],
+            photos=tuple(self.photos[row] for row in photos),
+            painted=self.painted[painted],
+            faces=torch.tensor(faces).reshape(-1, 5),
+        )
+
     def save(self, folder: Path) -> None:
         """Write everything that `load` reads except the painters' pairs, already in the folder."""
         write_names(folder / STYLES, self.styles)
