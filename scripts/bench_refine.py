@@ -42,7 +42,7 @@ from clipmamba.train.options import PoliteCommand
 ASSETS = Path(__file__).parents[1] / "assets" / "photos"
 EDGES_KEPT = 0.95  # of those of the start: the bar
 FLECKS = 1.05  # times those of the start, or of the photo where the start has fewer: none new
-LOOK_EVERY = 10  # steps of the network from scratch
+LOOK_EVERY = 5  # steps of the network from scratch
 
 Judge = Callable[[Image.Image, str, Family], float]
 
