@@ -48,7 +48,7 @@ ALLOWED = {
     "page": {"styles", "io", "pipelines"},
     "cli": _MODEL | _BESIDE | {"pipelines", "evaluate", "video", "page", "integrations/diffusion"},
     "__main__": {"cli"},
-    "train": _MODEL | _BESIDE | {"pipelines", "evaluate"},
+    "train": _MODEL | _BESIDE | {"regions", "pipelines", "evaluate"},
     "evaluate": _MODEL | _BESIDE | {"pipelines"},
 }
 

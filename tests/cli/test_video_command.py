@@ -111,6 +111,8 @@ def test_a_signal_leaves_what_was_done_or_nothing(clip, tiny_pipeline_folder, nu
         [sys.executable, "-m", "clipmamba", "video", "long.gif", "out.mp4", "-p", "x",
          "--device", "cpu", "--model", tiny_pipeline_folder],
         stderr=subprocess.PIPE, text=True,
+        # A background shell starts its commands with SIGINT ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     while process.poll() is None and not list(clip.parent.glob(".clipmamba-*")):
         time.sleep(0.05)
