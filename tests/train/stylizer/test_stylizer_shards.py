@@ -152,10 +152,13 @@ def test_without_pictures_of_a_kind_nothing_is_prepared(
     assert not (tmp_path / "prepared" / "validation").exists()
 
 
-@pytest.mark.parametrize("option", ["--chosen", "--technique"])
-def test_chosen_pictures_and_techniques_are_for_lists(sharded: Path, tmp_path: Path, option: str):
+@pytest.mark.parametrize("option", ["--chosen", "--technique", "--faces"])
+def test_chosen_pictures_techniques_and_faces_are_for_lists(
+    sharded: Path, tmp_path: Path, option: str
+):
     (tmp_path / "chosen.csv").write_text("look,file\n")
     given = {"--chosen": [str(tmp_path / "chosen.csv")], "--technique": ["mosaic", "mosaic"]}
+    given["--faces"] = []
     done = CliRunner().invoke(
         commands.main,
         ["prepare", "--data", str(sharded), option, *given[option],

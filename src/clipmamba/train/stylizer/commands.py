@@ -107,13 +107,11 @@ def prepare_command(
     10 % of the pictures are held out for the judge, 2 % of the others set aside for validation.
     """
     if has_shards(data):
-        if chosen is not None or techniques or faces:
-            option = (
-                "--chosen" if chosen is not None else "--technique" if techniques else "--faces"
-            )
-            raise InputError(f"{option} is for picture lists; leave it out for shards")
-        choice = styles, painters, seed
-        _prepare_shards(data, clip_name, prior_folder, choice, output, faces=faces)
+        options = {"--chosen": chosen, "--technique": techniques, "--faces": faces}
+        for option, value in options.items():
+            if value:
+                raise InputError(f"{option} is for picture lists; leave it out for shards")
+        _prepare_shards(data, clip_name, prior_folder, (styles, painters, seed), output)
         return
     if techniques and prior_folder is None:
         raise InputError("--technique is about words, which need a prior; give --prior")
@@ -141,8 +139,6 @@ def _prepare_shards(
     prior_folder: Path | None,
     choice: tuple[int, int, int],
     output: Path,
-    *,
-    faces: bool,
 ) -> None:
     """Do the same with shards, in bounded memory.
 
@@ -152,7 +148,6 @@ def _prepare_shards(
         prior_folder: Folder of the style prior.
         choice: Number of styles and of painters' pairs, and the seed.
         output: Folder to write.
-        faces: Whether to find the faces of the photos.
     """
     styles, painters, seed = choice
     photos = list_photos(data, output / PHOTOS, "training")
@@ -169,7 +164,7 @@ def _prepare_shards(
     else:
         shutil.rmtree(aside)
     looks, names = draw_styles(data, output / STYLES, "training", styles, seed)
-    prepare_listed(data, looks, names, clip, output, prior, faces=faces)
+    prepare_listed(data, looks, names, clip, output, prior)
 
 
 def _paint(photos: Sequence[Picture], count: int, seed: int, output: Path) -> None:

@@ -198,10 +198,9 @@ def _content(step: Step) -> Tensor:
 def _face(step: Step) -> Tensor:
     """Compare each face with the photo's at one size; one that is too small has no loss."""
     losses = step.output.new_zeros(step.free)
-    boxes = step.face.tolist()
     places = [
         (row, tuple(map(round, box)))
-        for row, box in enumerate(boxes)
+        for row, box in enumerate(step.face.tolist())
         if min(box[2] - box[0], box[3] - box[1]) >= SMALLEST_FACE
     ]
     if not places:
@@ -217,9 +216,8 @@ def _face(step: Step) -> Tensor:
         with torch.no_grad():
             kept = texture_moments(photo)
         total = total + structure_loss(own, texture_moments(own), photo, kept)
-    return losses.index_put(
-        (torch.tensor([row for row, _ in places], device=losses.device),), total
-    )
+    losses[[row for row, _ in places]] = total
+    return losses
 
 
 def _calm(step: Step) -> Tensor:
