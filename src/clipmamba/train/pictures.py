@@ -187,6 +187,14 @@ def without_bars(image: Image.Image) -> Image.Image:
     return image if box == (0, 0, *image.size) else image.crop(box)
 
 
+def middle_square(image: Image.Image, side: int, part: float = 1.0) -> Image.Image:
+    """Cut a square of `part` of the short side from the middle, at `side` pixels."""
+    cut = part * min(image.size)
+    left, top = (image.width - cut) / 2, (image.height - cut) / 2
+    box = (left, top, left + cut, top + cut)
+    return image.resize((side, side), Image.Resampling.BICUBIC, box=box)
+
+
 def difference_hash(path: Path) -> NDArray[np.uint64]:
     """Return the 256-bit difference hash of a picture, as 4 words.
 

@@ -1,4 +1,4 @@
-"""The steps of `scripts/train_stylizer.py`: prepare, train, export."""
+"""The steps of `scripts/train_stylizer.py`: preview, prepare, train, export."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ import torch
 
 from clipmamba.clip import Clip
 from clipmamba.errors import InputError
-from clipmamba.files import write_json
+from clipmamba.evaluate.sheet import contact_sheet
+from clipmamba.files import write_json, write_whole
 from clipmamba.losses.vgg import VggFeatures
 from clipmamba.models import Stylizer
 from clipmamba.styles import StylePrior
@@ -21,6 +22,7 @@ from clipmamba.train.accelerator import make_accelerator
 from clipmamba.train.best import Validation
 from clipmamba.train.loop import LoopConfig, train
 from clipmamba.train.options import (
+    ExistingFile,
     ExistingFolder,
     Folder,
     PoliteGroup,
@@ -32,12 +34,15 @@ from clipmamba.train.pictures import (
     Picture,
     chosen_by_look,
     draw_by_look,
+    middle_square,
+    open_picture,
     read_pictures,
     set_aside,
     split_fingerprint,
+    without_bars,
 )
 from clipmamba.train.shards import has_shards
-from clipmamba.train.stylizer.batches import StylizerBatches
+from clipmamba.train.stylizer.batches import STYLE_SIDE, StylizerBatches
 from clipmamba.train.stylizer.listing import draw_styles, list_photos
 from clipmamba.train.stylizer.pairs import (
     painter_pairs,
@@ -46,6 +51,7 @@ from clipmamba.train.stylizer.pairs import (
     write_store,
 )
 from clipmamba.train.stylizer.prepared import PHOTOS, STYLES, Prepared, prepare, prepare_listed
+from clipmamba.train.stylizer.preview import preview
 from clipmamba.train.stylizer.samples import sample_sheet
 from clipmamba.train.stylizer.task import LossWeights, StylizerTask
 from clipmamba.train.stylizer.validation import mean_losses
@@ -56,6 +62,9 @@ VALIDATION_BATCHES = 16
 
 prepared_option = click.option(
     "--prepared", "folder", type=ExistingFolder, required=True, help="Output of `prepare`."
+)
+vgg_option = click.option(
+    "--vgg", type=ExistingFile, required=True, help="safetensors file of VGG19 up to relu3_1."
 )
 
 
@@ -76,7 +85,7 @@ def main() -> None:
     "--styles", default=6000, show_default=True, help="Number of style pictures to train on."
 )
 @click.option(
-    "--chosen", type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    "--chosen", type=ExistingFile,
     help="CSV file (look,file) of the style pictures to train on, instead of a random choice.",
 )  # fmt: skip
 @click.option("--painters", default=3000, show_default=True, help="Number of exact pairs to paint.")
@@ -182,10 +191,7 @@ def _styles(pictures: Sequence[Picture]) -> list[Picture]:
 @main.command("train")
 @data_option
 @prepared_option
-@click.option(
-    "--vgg", type=click.Path(exists=True, dir_okay=False, path_type=Path), required=True,
-    help="safetensors file of VGG19 up to relu3_1.",
-)  # fmt: skip
+@vgg_option
 @click.option("--init", type=ExistingFolder, help="Stylizer to start from; by default a new one.")
 @click.option("--batch", default=8, show_default=True, help="Samples per step, over all processes.")
 @click.option("--exact", default=1, show_default=True, help="How many of them are exact pairs.")
@@ -316,3 +322,56 @@ def export_command(model: Path, prior_folder: Path | None, output: Path, guidanc
     prior.save(output / "prior")
     index = {"_class_name": "StylizePipeline", "clip": name, "guidance": guidance}
     write_json(output / "model_index.json", index)
+
+
+@main.command("preview")
+@click.option(
+    "--photo", type=ExistingFile, required=True, help="A photo; its middle square is used."
+)
+@click.option(
+    "--picture", "pictures", type=ExistingFile, multiple=True, required=True,
+    help="Style picture; repeat for several.",
+)  # fmt: skip
+@vgg_option
+@click.option(
+    "--stroke", type=click.FloatRange(0.25, 5), default=1.0, show_default=True,
+    help="Stroke size, as for --strokes of `train`.",
+)  # fmt: skip
+@click.option(
+    "--steps", type=click.IntRange(1), default=40, show_default=True, help="Optimizer steps."
+)
+@click.option(
+    "--content", default=LossWeights.content, show_default=True, help="Weight of the content loss."
+)
+@click.option("--calm", default=LossWeights.calm, show_default=True, help="Weight of calm.")
+@click.option(
+    "--output", type=click.Path(dir_okay=False, path_type=Path), required=True,
+    help="Sheet to write: each style picture, and the photo with its texture.",
+)  # fmt: skip
+def preview_command(
+    photo: Path,
+    pictures: tuple[Path, ...],
+    vgg: Path,
+    stroke: float,
+    steps: int,
+    content: float,
+    calm: float,
+    output: Path,
+) -> None:
+    """Show what style pictures can teach at best, before training.
+
+    The pixels of the photo are optimized for the losses of `train`. If the result does not look
+    like the style, choose another picture: a network can only come near it.
+    """
+    features, weights = VggFeatures(vgg), LossWeights(content=content, calm=calm)
+    seen = middle_square(open_picture(photo), STYLE_SIDE)
+    rows = []
+    for name in pictures:
+        picture = middle_square(without_bars(open_picture(name)), STYLE_SIDE)
+        made, losses = preview(seen, picture, features, weights, stroke, steps)
+        values = ", ".join(f"{loss} {value:.3g}" for loss, value in losses.items())
+        logging.info("%s: %s", name, values)
+        rows.append([picture, made])
+    sheet = contact_sheet(rows, ["style picture", "result"])
+    with write_whole(output) as part:
+        sheet.save(part, format="PNG")

@@ -17,7 +17,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
 from tqdm import tqdm
@@ -29,7 +28,13 @@ from clipmamba.regions.faces import find_faces
 from clipmamba.styles import Style, StylePrior
 from clipmamba.train.mini.looks import look_words, own_words
 from clipmamba.train.names import Names, write_names
-from clipmamba.train.pictures import Picture, open_picture, split_fingerprint, without_bars
+from clipmamba.train.pictures import (
+    Picture,
+    middle_square,
+    open_picture,
+    split_fingerprint,
+    without_bars,
+)
 from clipmamba.train.stylizer.pairs import PairStore, as_images
 from clipmamba.weights import write_tensors
 
@@ -301,14 +306,7 @@ def _split(styles: Sequence[str], photos: Sequence[str]) -> str:
 def _views(path: Path) -> list[NDArray[np.uint8]]:
     """Cut squares (224, 224, 3) from the middle of a picture."""
     image = without_bars(open_picture(path))
-    squares = []
-    for part in VIEWS:
-        side = part * min(image.size)
-        left, top = (image.width - side) / 2, (image.height - side) / 2
-        box = (left, top, left + side, top + side)
-        square = image.resize((_SIDE, _SIDE), Image.Resampling.BICUBIC, box=box)
-        squares.append(np.asarray(square))
-    return squares
+    return [np.asarray(middle_square(image, _SIDE, part)) for part in VIEWS]
 
 
 @torch.no_grad()

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from clipmamba.evaluate.sheet import contact_sheet
 from clipmamba.models import Stylizer
 from clipmamba.models.gamut import into_gamut
-from clipmamba.train.pictures import open_picture
+from clipmamba.train.pictures import middle_square, open_picture
 from clipmamba.train.stylizer.pairs import as_images
 from clipmamba.train.stylizer.prepared import Prepared
 
@@ -37,11 +37,11 @@ def sample_sheet(data: Path, prepared: Prepared) -> Callable[[nn.Module, Path], 
         rows = [
             [
                 Image.new("RGB", (8, 8), "white"),
-                *(_square(data / prepared.styles[n]) for n in styles),
+                *(middle_square(open_picture(data / prepared.styles[n]), SIDE) for n in styles),
             ]
         ]
         for name in photos:
-            photo = _square(data / name)
+            photo = middle_square(open_picture(data / name), SIDE)
             seen = as_images([np.asarray(photo)]).to(device)
             margin = stylizer.margin
             seen = F.pad(seen, (margin,) * 4, mode="replicate")
@@ -58,14 +58,6 @@ def sample_sheet(data: Path, prepared: Prepared) -> Callable[[nn.Module, Path], 
         stylizer.save_pretrained(folder / "stylizer")
 
     return sample
-
-
-def _square(path: Path) -> Image.Image:
-    image = open_picture(path)
-    side = min(image.size)
-    left, top = (image.width - side) // 2, (image.height - side) // 2
-    box = (left, top, left + side, top + side)
-    return image.resize((SIDE, SIDE), Image.Resampling.BICUBIC, box=box)
 
 
 def _image(picture: Tensor) -> Image.Image:
