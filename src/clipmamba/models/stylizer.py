@@ -26,6 +26,7 @@ from clipmamba.nn import (
 STRIDE = 8  # pixels of the photo per position of the deepest feature map
 NATIVE_SIDE = 512  # longest side in pixels at which the network's stroke size is 1
 LEAST_STROKE, LARGEST_STROKE = 0.5, 5.0  # range of stroke sizes in training
+SHARPNESS = 20.0  # of the softmax over cosine similarities to the anchors
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Guidance:
 
     Attributes:
         factor: Factor on a code's distance from the mean; 1 leaves it as trained.
-        middle: Mean style code, (code_dim,).
+        middle: Mean style code, (code_dim + anchors,).
     """
 
     factor: float
@@ -61,7 +62,9 @@ class Stylizer(Pretrained):
         half_depth: Convolutions at 1/2, in the decoder.
         state: States per channel of the scan.
         expand: Width of the feed-forward nets in channels.
-        code_dim: Width of the style code.
+        code_dim: Width of the style code, without the anchors' part.
+        anchors: Style embeddings that have a number of their own in the code, close to 1 near the
+            anchor and 0 elsewhere, so that each can be learned without changing the others.
         noise: Channels of noise, the source of dabs and grain.
         mixer: "mamba", "attention" or "conv".
         bend: Whether the style modulates the scan's parameters (mixer "mamba").
@@ -94,6 +97,7 @@ class Stylizer(Pretrained):
         state: int = 8,
         expand: int = 2,
         code_dim: int = 256,
+        anchors: int = 0,
         noise: int = 4,
         mixer: Literal["mamba", "attention", "conv"] = "mamba",
         bend: bool = True,
@@ -101,9 +105,12 @@ class Stylizer(Pretrained):
     ):
         super().__init__()
         half, quarter, eighth = widths
+        self.anchors: Tensor
+        self.register_buffer("anchors", torch.zeros(anchors, style_dim) if anchors else None)
         self.from_point = nn.Linear(style_dim, code_dim)
         self.from_stroke = nn.Linear(3, code_dim)
         self.to_code = nn.Sequential(nn.SiLU(), nn.Linear(code_dim, code_dim))
+        code_dim += anchors
         self.to_half = StyledConv(12, half, code_dim)
         self.to_quarter = StyledConv(half, quarter, code_dim, stride=2)
         self.grain = Grain(noise, quarter, code_dim)
@@ -168,18 +175,41 @@ class Stylizer(Pretrained):
     def encode(
         self, style: Tensor, stroke: Tensor | None = None, guidance: Guidance | None = None
     ) -> Tensor:
-        """Compute the code (B, code_dim) that conditions every layer; see `forward`."""
+        """Compute the code (B, code_dim + anchors) that conditions every layer; see `forward`."""
         size = style.new_zeros(len(style)) if stroke is None else stroke.to(style).log2()
         size = torch.stack([size, size.square() / 4, size.sin()], dim=1)
         scaled = style * self.config.style_dim**0.5  # from unit rows to unit variance
         hidden = self.from_point(scaled) + self.from_stroke(size)
         code = F.layer_norm(hidden + self.to_code(hidden), (self.config.code_dim,))
+        if self.config.anchors:
+            near = (SHARPNESS * style @ self.anchors.to(style).T).softmax(1)
+            code = torch.cat([code, near * self.config.code_dim**0.5], 1)  # as long as the rest
         if guidance is None or guidance.factor == 1:
             return code
         return torch.lerp(guidance.middle.to(code).expand_as(code), code, guidance.factor)
 
+    def with_anchors(self, anchors: Tensor) -> Stylizer:
+        """Make a network with anchors that computes the same as this one, until it is trained.
+
+        Args:
+            anchors: Style embeddings (K, E), such as those of the words for each look.
+
+        Raises:
+            ValueError: This network has anchors already.
+        """
+        if self.config.anchors:
+            raise ValueError(f"the network has {self.config.anchors} anchors already")
+        wider = Stylizer(**(dict(self.config) | {"anchors": len(anchors)}))
+        tensors = wider.state_dict()
+        for name, value in self.state_dict().items():
+            extra = tensors[name].shape[-1] - value.shape[-1] if value.ndim else 0
+            tensors[name] = F.pad(value, (0, extra))
+        tensors["anchors"] = F.normalize(anchors, dim=1)
+        wider.load_state_dict(tensors)
+        return wider
+
     def middle_code(self, styles: Tensor) -> Tensor:
-        """Compute the mean code (code_dim,) of many style embeddings (N, E), for `Guidance`.
+        """Compute the mean code of many style embeddings (N, E), for `Guidance`.
 
         A network trained on many styles gives each a little of the others. StyleGAN's truncation
         (Karras et al., CVPR 2019) pulls codes toward their mean; a factor above 1 does the

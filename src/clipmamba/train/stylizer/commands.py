@@ -217,6 +217,10 @@ def _styles(pictures: Sequence[Picture]) -> list[Picture]:
     "--mixer", type=click.Choice(["mamba", "attention", "conv"]), help="Mixer of a new stylizer."
 )
 @click.option("--depth", type=int, help="Blocks of a new stylizer at an eighth of the size.")
+@click.option(
+    "--anchors", is_flag=True,
+    help="Let the words for each look and painter condition the stylizer on their own as well.",
+)  # fmt: skip
 @dataclass_options(LossWeights)
 @loop_options(steps=60_000, learning_rate=1e-3, workers=1, sample_every=2000, validate_every=1000)
 def train_command(
@@ -232,6 +236,7 @@ def train_command(
     double_every: int,
     mixer: str | None,
     depth: int | None,
+    anchors: bool,
     weights: LossWeights,
     config: LoopConfig,
 ) -> None:
@@ -251,6 +256,10 @@ def train_command(
             f"the stylizer of --init reads style embeddings of CLIP {stylizer.config.clip!r}, but "
             f"{folder} has those of {prepared.clip!r}; prepare with --clip {stylizer.config.clip}"
         )
+    if (
+        anchors and not stylizer.config.anchors
+    ):  # else it was trained with them, as in a resumed run
+        stylizer = stylizer.with_anchors(prepared.anchors(painters if exact else ()))
     stylizer.to(memory_format=torch.channels_last)
     networks: dict[str, torch.nn.Module] = {"vgg": VggFeatures(vgg)}
     if weights.directional or weights.contrastive:

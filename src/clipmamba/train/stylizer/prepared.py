@@ -117,6 +117,23 @@ class Prepared:
             tensors.get("faces", torch.zeros(0, 5)),  # older folders have none
         )
 
+    def anchors(self, painters: Sequence[str] | None = None) -> Tensor:
+        """Compute the mean style embedding (K, E) of the words for each look and each painter.
+
+        Args:
+            painters: The painters to take; None for all.
+
+        Raises:
+            InputError: No words were prepared.
+        """
+        names = [] if self.painters is None else [style.name for style in self.painters.styles]
+        taken = names if painters is None else painters
+        unused = {-1 - number for number, name in enumerate(names) if name not in taken}
+        meant = sorted(set(self.meant.tolist()) - unused)
+        if not meant:
+            raise InputError("--anchors needs words; run `prepare` with --prior")
+        return torch.stack([self.words[self.meant == each].mean(0) for each in meant])
+
     def part(
         self, styles: Sequence[int], photos: Sequence[int], painted: Sequence[int]
     ) -> Prepared:
