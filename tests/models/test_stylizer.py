@@ -215,6 +215,64 @@ def test_an_unknown_mixer_is_refused():
         tiny("rnn")
 
 
+def anchored() -> tuple[Stylizer, Tensor]:
+    """A network with two anchors, at right angles, and the anchors."""
+    anchors = torch.eye(16)[:2]
+    return tiny().with_anchors(3 * anchors), anchors
+
+
+@torch.no_grad()
+def test_anchors_change_nothing_until_they_are_trained():
+    photo, style = inputs(2, 21, 18)
+    stroke = torch.tensor([0.5, 1.5])
+    wider, _ = anchored()
+    assert_same(wider(photo, style, stroke=stroke), tiny()(photo, style, stroke=stroke))
+
+
+def test_what_is_learned_at_an_anchor_stays_there():
+    model, anchors = anchored()
+    photo, other = inputs(1, 24, 24)
+    before = {name: value.detach().clone() for name, value in model.named_parameters()}
+    model(photo, anchors[:1]).square().mean().backward()
+    with torch.no_grad():
+        for name, value in model.named_parameters():
+            if name.endswith(("to_affine.weight", "modulation.weight")):
+                gradient = value.grad[:, -2:]
+                value[:, -2:] -= 0.1 * gradient / (gradient.abs().max() + 1e-9)
+        changed = {
+            name for name, value in model.named_parameters() if not value.equal(before[name])
+        }
+        assert len(changed) > 5
+
+        def moved(style: Tensor) -> float:
+            change = model(photo, style) - tiny()(photo, style)
+            return change.square().mean().sqrt().item()
+
+        near = F.normalize(anchors[:1] + 0.2 * other, dim=1)
+        assert moved(anchors[1:]) < 0.01 * moved(anchors[:1])
+        assert moved(near) > 0.5 * moved(anchors[:1])
+
+
+def test_anchors_are_given_once():
+    model, anchors = anchored()
+    with pytest.raises(ValueError, match="2 anchors already"):
+        model.with_anchors(anchors)
+
+
+@torch.no_grad()
+def test_anchors_are_saved_and_guidance_knows_them(tmp_path: Path):
+    model, anchors = anchored()
+    model.keep.to_affine.weight[:, -2:] = 1.0
+    model.save_pretrained(tmp_path)
+    loaded = Stylizer.from_pretrained(tmp_path)
+    assert torch.equal(loaded.anchors, anchors)
+    photo, style = inputs(1, 16, 16)
+    guidance = Guidance(1.5, model.middle_code(torch.cat([anchors, style])))
+    stronger = loaded(photo, style, guidance=guidance)
+    assert_same(stronger, model(photo, style, guidance=guidance), 1e-6)
+    assert not torch.allclose(stronger, loaded(photo, style), atol=1e-3)
+
+
 # -- files -----------------------------------------------------------------------------------------
 
 

@@ -183,6 +183,22 @@ def test_words_for_a_look_ask_for_its_pictures_and_those_for_a_painter_for_its_r
     assert torch.cdist(points, words[2:]).amin(1).max() < 1e-3
 
 
+def test_anchors_are_where_the_words_for_each_look_and_painter_lie(prepared: Prepared):
+    words = F.normalize(torch.randn(5, 16, generator=torch.Generator().manual_seed(0)), dim=1)
+    meant = torch.tensor([0, -2, 0, -1, 1])  # the painters are those of mosaics and woodcuts
+    spoken = dataclasses.replace(prepared, words=words, meant=meant)
+    looks = [(words[0] + words[2]) / 2, words[4]]
+    every = torch.stack([words[1], words[3], *looks])
+    torch.testing.assert_close(spoken.anchors(), every)
+    torch.testing.assert_close(spoken.anchors(["woodcut"]), every[[0, 2, 3]])
+    torch.testing.assert_close(spoken.anchors([]), every[2:])
+
+
+def test_anchors_without_words_are_refused(prepared: Prepared):
+    with pytest.raises(InputError, match="--prior"):
+        prepared.anchors()
+
+
 def test_words_lie_where_the_prior_says(
     data: Path, prepared_folder: Path, tiny_clip_folder: Path, tmp_path: Path
 ):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -112,6 +113,24 @@ def test_from_pictures_to_a_folder_that_ships(
     assert index == {"_class_name": "StylizePipeline", "clip": str(tiny_clip_folder.resolve()),
                      "guidance": 1.2}  # fmt: skip
     assert StylePrior.load(tmp_path / "ship" / "prior").clip_name == index["clip"]
+
+
+def test_train_adds_anchors_once(options: dict[str, object], prepared_folder: Path, tmp_path: Path):
+    spoken = tmp_path / "spoken"
+    shutil.copytree(prepared_folder, spoken)
+    points = torch.nn.functional.normalize(torch.randn(4, 16), dim=1)
+    made = Prepared.load(spoken)
+    dataclasses.replace(made, words=points, meant=torch.tensor([0, 0, -1, -2])).save_tables(spoken)
+    options |= {"prepared": spoken, "painter": "woodcut"}
+    first = run("train", *words(options), "--anchors")
+    assert first.exit_code == 0, first.output
+    trained = Stylizer.from_pretrained(tmp_path / "run" / "stylizer")
+    assert trained.config.anchors == 2  # of the look and of woodcuts
+    options |= {"init": tmp_path / "run" / "stylizer", "output": tmp_path / "on"}
+    second = run("train", *words(options), "--anchors")
+    assert second.exit_code == 0, second.output
+    after = Stylizer.from_pretrained(tmp_path / "on" / "stylizer")
+    assert torch.equal(after.anchors, trained.anchors)
 
 
 def test_prepare_finds_faces_if_asked(
