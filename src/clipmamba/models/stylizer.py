@@ -63,7 +63,7 @@ class Stylizer(Pretrained):
         state: States per channel of the scan.
         expand: Width of the feed-forward nets in channels.
         code_dim: Width of the style code, without the anchors' part.
-        anchors: Style embeddings that have a number of their own in the code, close to 1 near the
+        anchors: Style embeddings that have a number of their own in the code, large near the
             anchor and 0 elsewhere, so that each can be learned without changing the others.
         noise: Channels of noise, the source of dabs and grain.
         mixer: "mamba", "attention" or "conv".
@@ -183,7 +183,8 @@ class Stylizer(Pretrained):
         code = F.layer_norm(hidden + self.to_code(hidden), (self.config.code_dim,))
         if self.config.anchors:
             near = (SHARPNESS * style @ self.anchors.to(style).T).softmax(1)
-            code = torch.cat([code, near * self.config.code_dim**0.5], 1)  # as long as the rest
+            # Scaled so that Adam moves what one number sets about as fast as what all others set.
+            code = torch.cat([code, near * (self.config.code_dim / 2)], 1)
         if guidance is None or guidance.factor == 1:
             return code
         return torch.lerp(guidance.middle.to(code).expand_as(code), code, guidance.factor)

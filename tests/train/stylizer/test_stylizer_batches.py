@@ -167,13 +167,12 @@ def test_some_points_are_means_of_pictures_of_one_look(data: Path, prepared: Pre
 def test_words_for_a_look_ask_for_its_pictures_and_those_for_a_painter_for_its_results(
     data: Path, prepared: Prepared, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(batches, "WORDS", 1.0)
     monkeypatch.setattr(batches, "BLUR", 0.0)
     looks = torch.arange(len(prepared.styles)) % 3 - 1  # the first look has no words
     meant = torch.tensor([1, 1, -1, -2])
     words = F.normalize(torch.randn(4, 16, generator=torch.Generator().manual_seed(0)), dim=1)
     spoken = dataclasses.replace(prepared, looks=looks, words=words, meant=meant)
-    source = StylizerBatches(data, spoken, 6, (64,), (1.0, 1.0), 2, 3)
+    source = StylizerBatches(data, spoken, 6, (64,), (1.0, 1.0), 2, 3, words=1.0)
     seen = set()
     for step in range(30):
         for point in source.batch(step, 0, 1)["style"]:
@@ -290,7 +289,6 @@ def test_exact_pairs_are_those_of_the_named_painters(
 def test_words_for_a_look_have_its_first_picture_as_their_target(
     data: Path, prepared: Prepared, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(batches, "WORDS", 1.0)
     opened = []
     reading = batches.open_picture
     monkeypatch.setattr(batches, "open_picture", lambda path: opened.append(path) or reading(path))
@@ -300,7 +298,7 @@ def test_words_for_a_look_have_its_first_picture_as_their_target(
         prepared, looks=torch.arange(count) % 2, words=words, meant=torch.tensor([0, 0, 1])
     )
     for double_every in (0, 500):
-        source = StylizerBatches(data, spoken, 4, (64,), (1.0, 1.0), 0, 3, double_every)
+        source = StylizerBatches(data, spoken, 4, (64,), (1.0, 1.0), 0, 3, double_every, words=1.0)
         for step in range(10):
             source.batch(step, 0, 1)
     shown = {path for path in opened if path.name in {Path(n).name for n in prepared.styles}}

@@ -26,7 +26,6 @@ STYLE_SIDE = 256  # pixels; side of the crop of a style picture, about that of i
 PHOTO_ZOOM = (1.0, 2.5)  # a photo's short side, in sides of the crop
 STYLE_ZOOM = (1.0, 1.15)  # a style picture's short side, in sides of the crop
 OTHERS = 63  # styles beside those of the batch, for the contrastive loss
-WORDS = 0.4  # of the samples have words for the look or the painter, if there are any
 MIXED = 0.3  # of the others are means of pictures of one look, like those of words
 MOST_MIXED = 5  # pictures in such a mean, at most
 FACES = 0.2  # of the photos are drawn for a face that was found in them, and cropped around it
@@ -58,6 +57,7 @@ class StylizerBatches:
             their mean, and stays there for long.
         painters: Names of the painters whose exact pairs to draw; all if empty. Where there are
             real pictures of a look, they teach it better.
+        words: Share of the samples that have words for the look or the painter, if there are any.
 
     Raises:
         InputError: A side is not a multiple of 8 from 64 up, `exact` is not 0 and there are no
@@ -75,6 +75,7 @@ class StylizerBatches:
         seed: int,
         double_every: int = 0,
         painters: tuple[str, ...] = (),
+        words: float = 0.4,
     ):
         if any(side % 8 or side < 64 for side in sides):
             raise InputError(f"--side must be a multiple of 8 from 64 up, not {sides}")
@@ -93,6 +94,7 @@ class StylizerBatches:
         self.size, self.sides, self.strokes = batch, sides, strokes
         self.exact, self.seed = exact, seed
         self.double_every = double_every
+        self.spoken = words
         self._pairs = _pairs_of(prepared.painters, painters) if exact else []
         self._shares = prepared.shares.double().cumsum(0).numpy()
         self._alike = _by_look(prepared.looks.numpy())
@@ -196,8 +198,8 @@ class StylizerBatches:
         return self.prepared.points[torch.tensor(rows), 0].float()
 
     def _spoken(self, meant: int, rng: random.Random) -> Tensor | None:
-        """Draw the embedding of words, in `WORDS` of the cases, if there are any."""
-        if rng.random() >= WORDS or meant not in self._words:
+        """Draw the embedding of words, in `spoken` of the cases, if there are any."""
+        if rng.random() >= self.spoken or meant not in self._words:
             return None
         return self.prepared.words[rng.choice(self._words[meant])]
 

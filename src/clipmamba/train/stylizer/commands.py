@@ -208,6 +208,10 @@ def _styles(pictures: Sequence[Picture]) -> list[Picture]:
     help="Smallest and largest stroke size in the largest crops.",
 )  # fmt: skip
 @click.option(
+    "--words", type=click.FloatRange(0, 1), default=0.4, show_default=True,
+    help="Share of the samples that have words for their look or painter, if any are prepared.",
+)  # fmt: skip
+@click.option(
     "--double-every",
     default=500,
     show_default=True,
@@ -233,6 +237,7 @@ def train_command(
     painters: tuple[str, ...],
     sides: tuple[int, ...],
     strokes: tuple[float, float],
+    words: float,
     double_every: int,
     mixer: str | None,
     depth: int | None,
@@ -268,7 +273,7 @@ def train_command(
     train(
         task,
         StylizerBatches(
-            data, prepared, batch, sides, strokes, exact, config.seed, double_every, painters
+            data, prepared, batch, sides, strokes, exact, config.seed, double_every, painters, words
         ),
         config,
         weights=dataclasses.asdict(weights),
