@@ -183,8 +183,7 @@ class Stylizer(Pretrained):
         code = F.layer_norm(hidden + self.to_code(hidden), (self.config.code_dim,))
         if self.config.anchors:
             near = (SHARPNESS * style @ self.anchors.to(style).T).softmax(1)
-            # Scaled so that Adam moves what one number sets about as fast as what all others set.
-            code = torch.cat([code, near * (self.config.code_dim / 2)], 1)
+            code = torch.cat([code, near * self.config.code_dim**0.5], 1)  # as long as the rest
         if guidance is None or guidance.factor == 1:
             return code
         return torch.lerp(guidance.middle.to(code).expand_as(code), code, guidance.factor)
