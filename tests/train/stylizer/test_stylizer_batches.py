@@ -180,6 +180,9 @@ def test_words_for_a_look_ask_for_its_pictures_and_those_for_a_painter_for_its_r
     assert seen == {0, 1, 2, 3, None}
     points = torch.cat([source.batch(step, 0, 1)["style"][-2:] for step in range(30)])
     assert torch.cdist(points, words[2:]).amin(1).max() < 1e-3
+    unspoken = StylizerBatches(data, spoken, 6, (64,), (1.0, 1.0), 2, 3, words=0.0)
+    points = torch.cat([unspoken.batch(step, 0, 1)["style"] for step in range(30)])
+    assert torch.cdist(points, words).amin() > 1e-3
 
 
 def test_anchors_are_where_the_words_for_each_look_and_painter_lie(prepared: Prepared):

@@ -122,6 +122,7 @@ def test_train_adds_anchors_once(options: dict[str, object], prepared_folder: Pa
     made = Prepared.load(spoken)
     dataclasses.replace(made, words=points, meant=torch.tensor([0, 0, -1, -2])).save_tables(spoken)
     options |= {"prepared": spoken, "painter": "woodcut"}
+    start = options["init"]
     first = run("train", *words(options), "--anchors")
     assert first.exit_code == 0, first.output
     trained = Stylizer.from_pretrained(tmp_path / "run" / "stylizer")
@@ -131,6 +132,12 @@ def test_train_adds_anchors_once(options: dict[str, object], prepared_folder: Pa
     assert second.exit_code == 0, second.output
     after = Stylizer.from_pretrained(tmp_path / "on" / "stylizer")
     assert torch.equal(after.anchors, trained.anchors)
+    del options["painter"]
+    every = run(
+        "train", *words(options | {"init": start, "output": tmp_path / "every"}), "--anchors"
+    )
+    assert every.exit_code == 0, every.output
+    assert Stylizer.from_pretrained(tmp_path / "every" / "stylizer").config.anchors == 3
 
 
 def test_prepare_finds_faces_if_asked(

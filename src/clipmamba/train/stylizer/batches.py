@@ -94,7 +94,7 @@ class StylizerBatches:
         self.size, self.sides, self.strokes = batch, sides, strokes
         self.exact, self.seed = exact, seed
         self.double_every = double_every
-        self.spoken = words
+        self.word_share = words
         self._pairs = _pairs_of(prepared.painters, painters) if exact else []
         self._shares = prepared.shares.double().cumsum(0).numpy()
         self._alike = _by_look(prepared.looks.numpy())
@@ -198,8 +198,8 @@ class StylizerBatches:
         return self.prepared.points[torch.tensor(rows), 0].float()
 
     def _spoken(self, meant: int, rng: random.Random) -> Tensor | None:
-        """Draw the embedding of words, in `spoken` of the cases, if there are any."""
-        if rng.random() >= self.spoken or meant not in self._words:
+        """Draw the embedding of words, in `word_share` of the cases, if there are any."""
+        if rng.random() >= self.word_share or meant not in self._words:
             return None
         return self.prepared.words[rng.choice(self._words[meant])]
 

@@ -261,10 +261,8 @@ def train_command(
             f"the stylizer of --init reads style embeddings of CLIP {stylizer.config.clip!r}, but "
             f"{folder} has those of {prepared.clip!r}; prepare with --clip {stylizer.config.clip}"
         )
-    if (
-        anchors and not stylizer.config.anchors
-    ):  # else it was trained with them, as in a resumed run
-        stylizer = stylizer.with_anchors(prepared.anchors(painters if exact else ()))
+    if anchors and not stylizer.config.anchors:
+        stylizer = stylizer.with_anchors(prepared.anchors((painters or None) if exact else ()))
     stylizer.to(memory_format=torch.channels_last)
     networks: dict[str, torch.nn.Module] = {"vgg": VggFeatures(vgg)}
     if weights.directional or weights.contrastive:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from clipmamba.io.convert import tensor_to_array
 from clipmamba.losses.terms import select_terms
 from clipmamba.losses.vgg import VggFeatures
 from clipmamba.train.stylizer.pairs import as_images
@@ -71,5 +72,4 @@ def preview(
         optimizer.step()
         schedule.step()
         losses = {name: value.item() for name, value in values.items()}
-    made = (pixels.detach()[0].clamp(0, 1) * 255).round().byte()
-    return Image.fromarray(made.permute(1, 2, 0).numpy()), losses
+    return Image.fromarray(tensor_to_array(pixels.clamp(0, 1), np.dtype(np.uint8))), losses

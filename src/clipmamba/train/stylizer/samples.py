@@ -9,9 +9,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from torch import Tensor, nn
+from torch import nn
 
 from clipmamba.evaluate.sheet import contact_sheet
+from clipmamba.io.convert import tensor_to_array
 from clipmamba.models import Stylizer
 from clipmamba.models.gamut import into_gamut
 from clipmamba.train.pictures import middle_square, open_picture
@@ -51,15 +52,11 @@ def sample_sheet(data: Path, prepared: Prepared) -> Callable[[nn.Module, Path], 
                     size = torch.tensor([stroke], device=device)
                     point = prepared.points[number, :1].float().to(device)
                     made = into_gamut(stylizer(seen, point, stroke=size))
-                    row.append(_image(made[0, :, margin:-margin, margin:-margin]))
+                    inside = made[:, :, margin:-margin, margin:-margin].clamp(0, 1)
+                    row.append(Image.fromarray(tensor_to_array(inside, np.dtype(np.uint8))))
                 rows.append(row)
         labels = ["", *(str(number) for number in styles)]
         contact_sheet(rows, labels).save(folder / "sheet.png")
         stylizer.save_pretrained(folder / "stylizer")
 
     return sample
-
-
-def _image(picture: Tensor) -> Image.Image:
-    pixels = (picture.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
-    return Image.fromarray(pixels)
