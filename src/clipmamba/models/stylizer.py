@@ -27,6 +27,7 @@ STRIDE = 8  # pixels of the photo per position of the deepest feature map
 NATIVE_SIDE = 512  # longest side in pixels at which the network's stroke size is 1
 LEAST_STROKE, LARGEST_STROKE = 0.5, 5.0  # range of stroke sizes in training
 SHARPNESS = 20.0  # of the softmax over cosine similarities to the anchors
+ANCHOR_LENGTH = 3.0  # of an anchor's number, in lengths of the rest of the code; see `encode`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -183,7 +184,9 @@ class Stylizer(Pretrained):
         code = F.layer_norm(hidden + self.to_code(hidden), (self.config.code_dim,))
         if self.config.anchors:
             near = (SHARPNESS * style @ self.anchors.to(style).T).softmax(1)
-            code = torch.cat([code, near * self.config.code_dim**0.5], 1)  # as long as the rest
+            # Adam moves what a number sets in proportion to the number. An anchor's is the only one
+            # that its look trains, and is trained rarely, so it is larger.
+            code = torch.cat([code, ANCHOR_LENGTH * self.config.code_dim**0.5 * near], 1)
         if guidance is None or guidance.factor == 1:
             return code
         return torch.lerp(guidance.middle.to(code).expand_as(code), code, guidance.factor)
