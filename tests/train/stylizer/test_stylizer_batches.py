@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 import shutil
 from pathlib import Path
@@ -183,6 +184,30 @@ def test_words_for_a_look_ask_for_its_pictures_and_those_for_a_painter_for_its_r
     unspoken = StylizerBatches(data, spoken, 6, (64,), (1.0, 1.0), 2, 3, words=0.0)
     points = torch.cat([unspoken.batch(step, 0, 1)["style"] for step in range(30)])
     assert torch.cdist(points, words).amin() > 1e-3
+
+
+def test_words_that_mean_a_look_and_a_painter_are_reported(
+    data: Path, prepared: Prepared, caplog: pytest.LogCaptureFixture
+):
+    caplog.set_level(logging.INFO, "clipmamba")
+    words = F.normalize(torch.randn(4, 16, generator=torch.Generator().manual_seed(0)), dim=1)
+    words[3] = words[0]  # stored words have half precision
+    looks = torch.zeros(len(prepared.styles), dtype=torch.int64)
+    spoken = dataclasses.replace(
+        prepared, looks=looks, words=words.half().float(), meant=torch.tensor([0, 0, -1, -2])
+    )
+
+    def reported(exact: int = 2, painters: tuple[str, ...] = (), words: float = 1.0) -> str:
+        caplog.clear()
+        StylizerBatches(
+            data, spoken, 6, (64,), (1.0, 1.0), exact, 3, painters=painters, words=words
+        )
+        return caplog.text
+
+    assert "exact pairs by woodcut, so" in reported()
+    assert "exact pairs by woodcut, so" in reported(painters=("woodcut",))
+    for silent in ({"painters": ("mosaic",)}, {"exact": 0}, {"words": 0.0}):
+        assert not reported(**silent)
 
 
 def test_anchors_are_where_the_words_for_each_look_and_painter_lie(prepared: Prepared):

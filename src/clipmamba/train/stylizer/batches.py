@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import random
 from array import array
@@ -22,6 +23,8 @@ from clipmamba.train.shards import missing_pictures
 from clipmamba.train.stylizer.pairs import SIZE, PairStore, as_images
 from clipmamba.train.stylizer.prepared import Prepared
 
+logger = logging.getLogger("clipmamba")
+
 STYLE_SIDE = 256  # pixels; side of the crop of a style picture, about that of its file
 PHOTO_ZOOM = (1.0, 2.5)  # a photo's short side, in sides of the crop
 STYLE_ZOOM = (1.0, 1.15)  # a style picture's short side, in sides of the crop
@@ -32,6 +35,7 @@ FACES = 0.2  # of the photos are drawn for a face that was found in them, and cr
 FIRST = 6  # style pictures to begin with, if their number grows
 NO_FACE = (0.0, 0.0, 0.0, 0.0)
 BLUR = 0.01  # standard deviation of the noise on each number of a style embedding
+SAME = 0.999  # cosine similarity of the embeddings of one wording, stored in half precision
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom
 
@@ -96,6 +100,13 @@ class StylizerBatches:
         self.double_every = double_every
         self.word_share = words
         self._pairs = _pairs_of(prepared.painters, painters) if exact else []
+        if exact and words and (shared := _with_words_of_looks(prepared, painters)):
+            logger.info(
+                "some words mean both a look's first picture and the exact pairs by %s, so they "
+                "are trained towards both; run `prepare` with --technique LOOK PAINTER, or name "
+                "the painters to draw with --painter",
+                ", ".join(shared),
+            )
         self._shares = prepared.shares.double().cumsum(0).numpy()
         self._alike = _by_look(prepared.looks.numpy())
         self._order = _order(self._alike, seed)
@@ -243,6 +254,18 @@ def _pairs_of(store: PairStore | None, painters: tuple[str, ...]) -> list[int]:
     return [
         row for row, number in enumerate(store.numbers) if not painters or names[number] in painters
     ]
+
+
+def _with_words_of_looks(prepared: Prepared, painters: tuple[str, ...]) -> list[str]:
+    """List the drawn painters that share words with a look."""
+    assert prepared.painters is not None
+    of_looks = prepared.words[prepared.meant >= 0]
+    drawn = [
+        (style.name, prepared.words[prepared.meant == -1 - number])
+        for number, style in enumerate(prepared.painters.styles)
+        if not painters or style.name in painters
+    ]
+    return [name for name, words in drawn if (words @ of_looks.T > SAME).any()]
 
 
 def _by_look(looks: NDArray[np.int64]) -> dict[int, NDArray[np.int64]]:
