@@ -130,17 +130,11 @@ def stored_split(folder: Path) -> str | None:
     return file.read_text(encoding="utf-8") if complete else None
 
 
-def load_square(path: Path, side: int, rng: random.Random | None = None) -> Pixels:
-    """Load a square of a picture at `side` pixels: the middle, or with `rng` a random crop.
-
-    A random crop has 70 to 100 % of the picture's short side.
-    """
+def crop_square(path: Path, side: int, rng: random.Random) -> Pixels:
+    """Cut a random square of 70 to 100 % of a picture's short side, scaled to `side` pixels."""
     image = open_picture(path)
-    short = min(image.size)
-    crop = short if rng is None else round(short * rng.uniform(0.7, 1.0))
-    left, top = (image.width - crop) // 2, (image.height - crop) // 2
-    if rng is not None:
-        left, top = rng.randint(0, image.width - crop), rng.randint(0, image.height - crop)
+    crop = round(min(image.size) * rng.uniform(0.7, 1.0))
+    left, top = rng.randint(0, image.width - crop), rng.randint(0, image.height - crop)
     box = (left, top, left + crop, top + crop)
     return np.asarray(image.resize((side, side), Image.Resampling.BICUBIC, box=box))
 
@@ -166,7 +160,7 @@ def painter_pairs(
 def _paint(job: tuple[Path, int, int]) -> list[tuple[Pixels, Pixels, int]]:
     path, row, seed = job
     place = random.Random(f"{seed}-{row}")
-    photo = load_square(path, _RENDER, place)
+    photo = crop_square(path, _RENDER, place)
     names = list(PAINTERS)
     number = row % len(names)
     # one seed per style: if palette and grain varied, a pixel loss would learn their mean
