@@ -23,8 +23,8 @@ from clipmamba.train.stylizer.prepared import Prepared, prepare
 
 SHAPES = {
     "photo": (6, 3, 64, 64), "style": (6, 16), "stroke": (6,), "picture": (4, 3, 256, 256),
-    "face": (4, 4), "result": (2, 3, 64, 64), "seed": (), "weights": (2,), "others": (63, 16),
-    "source": (16,),
+    "picture_key": (4,), "face": (4, 4), "result": (2, 3, 64, 64), "seed": (), "weights": (2,),
+    "others": (63, 16), "source": (16,),
 }  # fmt: skip
 
 

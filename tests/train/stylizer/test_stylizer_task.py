@@ -13,7 +13,13 @@ from clipmamba.losses.terms import Term, select_terms
 from clipmamba.models import Stylizer
 from clipmamba.train.stylizer.batches import StylizerBatches
 from clipmamba.train.stylizer.prepared import Prepared
-from clipmamba.train.stylizer.task import TERMS, LossWeights, StylizerTask, pixel_loss
+from clipmamba.train.stylizer.task import (
+    TERMS,
+    LossWeights,
+    StyleMoments,
+    StylizerTask,
+    pixel_loss,
+)
 
 CLIP_LOOKS = 4  # seeds of steps on which CLIP looks, and does not
 CLIP_RESTS = 0
@@ -109,6 +115,28 @@ def test_larger_strokes_are_wanted_where_they_are_asked_for(batch, losses_of):
         assert textures[right] < textures[wrong]
 
 
+def test_a_style_picture_is_seen_once_at_each_size(networks: dict[str, nn.Module]):
+    seen: list[int] = []
+
+    def vgg(images: Tensor) -> list[Tensor]:
+        seen.append(images.shape[2])
+        return networks["vgg"](images)
+
+    pictures = torch.rand(3, 3, 64, 64)
+    moments = StyleMoments(capacity=3)
+    first = moments.at(48, pictures, [7, 8, 7], vgg)
+    again = moments.at(48, pictures, [7, 8, 7], vgg)
+    assert seen == [48, 48]
+    for one, other in zip(first, again, strict=True):
+        assert torch.equal(one.gram, other.gram)
+        assert torch.equal(one.mean[0], one.mean[2])
+        assert not torch.equal(one.mean[0], one.mean[1])
+    assert not torch.equal(moments.at(64, pictures, [7, 8, 7], vgg)[0].mean, first[0].mean)
+    assert seen == [48, 48, 64, 64]
+    moments.at(48, pictures[:1], [7], vgg)  # dropped, as the oldest
+    assert seen == [48, 48, 64, 64, 48]
+
+
 def test_a_face_keeps_its_features_in_any_color(batch, losses_of):
     """The first sample has a face, the second has none, that of the third is too small."""
     photo = batch["photo"]
@@ -149,7 +177,7 @@ def test_shares_of_unlike_processes_are_together_the_joint_batch(stylizer, netwo
     with torch.no_grad():
         task.stylizer.grain.mix.weight.zero_()  # each draws its own noise
     batch |= {"stroke": torch.full((4,), 1.5), "picture": batch["picture"][..., :64, :64]}
-    rows = {"photo": 4, "style": 4, "stroke": 4, "picture": 3, "face": 3, "result": 1}
+    rows = ("photo", "style", "stroke", "picture", "picture_key", "face")
     parts = []
     for some, free in ((slice(0, 2), 2), (slice(2, 4), 1)):
         part = {name: batch[name][some] for name in rows}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import math
 import random
@@ -18,16 +19,15 @@ from PIL import Image
 from torch import Tensor
 
 from clipmamba.errors import InputError
-from clipmamba.train.pictures import open_picture, without_bars
+from clipmamba.train.pictures import middle_square, open_picture, without_bars
 from clipmamba.train.shards import missing_pictures
 from clipmamba.train.stylizer.pairs import SIZE, PairStore, as_images
 from clipmamba.train.stylizer.prepared import Prepared
 
 logger = logging.getLogger("clipmamba")
 
-STYLE_SIDE = 256  # pixels; side of the crop of a style picture, about that of its file
+STYLE_SIDE = 256  # pixels; side of the middle square of a style picture, about that of its file
 PHOTO_ZOOM = (1.0, 2.5)  # a photo's short side, in sides of the crop
-STYLE_ZOOM = (1.0, 1.15)  # a style picture's short side, in sides of the crop
 OTHERS = 63  # styles beside those of the batch, for the contrastive loss
 MIXED = 0.3  # of the others are means of pictures of one look, like those of words
 MOST_MIXED = 5  # pictures in such a mean, at most
@@ -119,9 +119,10 @@ class StylizerBatches:
 
         Returns:
             `photo` (B, 3, S, S) in [0, 1], `style` (B, E), `stroke` (B,), `seed` (), then
-            `picture` (B - X, 3, 256, 256), style pictures of the first samples, `face` (B - X, 4),
-            left, top, right, bottom of a face in their photos, in pixels, 0 without one, and
-            `result` (X, 3, S, S), exact results of the last X. All strokes have one size, except
+            `picture` (B - X, 3, 256, 256), style pictures of the first samples, `picture_key`
+            (B - X,), a number for each of their files, `face` (B - X, 4), left, top, right, bottom
+            of a face in their photos, in pixels, 0 without one, and `result` (X, 3, S, S), exact
+            results of the last X. All strokes have one size, except
             in exact results that can't be scaled that far. `others` (63, E) are embeddings of
             other styles, and `source` (E,) is the mean embedding of photos. `weights` (2,) are the
             weights of the means over the first and over the last samples: with them, the mean over
@@ -159,6 +160,7 @@ class StylizerBatches:
             "stroke": torch.tensor([stroke] * len(free) + [sample[3] for sample in painted]),
             "weights": torch.tensor(shares),
             "picture": as_images([sample[1] for sample in free]),
+            "picture_key": torch.tensor([sample[4] for sample in free]),
             "face": torch.tensor([sample[3] for sample in free]),
             "result": torch.cat(results) if results else torch.zeros(0, 3, side, side),
             "others": self._points([self._row(rng) for _ in range(OTHERS)]),
@@ -168,8 +170,8 @@ class StylizerBatches:
 
     def _free(
         self, side: int, styles: int, rng: random.Random
-    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8], Tensor, Box]:
-        """Draw a photo, a style picture, an embedding for it, and a face of the photo.
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8], Tensor, Box, int]:
+        """Draw a photo, a style picture, its embedding, a face of the photo, the picture's key.
 
         Words for a look mean its first picture. With a random one as the target, the network would
         learn the mean of the look, which is a tint.
@@ -183,9 +185,11 @@ class StylizerBatches:
             point = self._point(row, look, rng)
         else:
             row = int(self._alike[look][0])
-        picture = without_bars(open_picture(self.data / self.prepared.styles[row]))
+        name = self.prepared.styles[row]
+        picture = without_bars(open_picture(self.data / name))
+        shown = np.asarray(middle_square(picture, STYLE_SIDE))
         crop, face = _crop_around(photo, face, side, PHOTO_ZOOM, rng)
-        return crop, _crop(picture, STYLE_SIDE, STYLE_ZOOM, rng), point, face
+        return crop, shown, point, face, _key(name)
 
     def _photo(self, rng: random.Random) -> tuple[str, Box]:
         """Draw a photo, and a face in it, as fractions of its width and height."""
@@ -287,19 +291,18 @@ def _order(alike: dict[int, NDArray[np.int64]], seed: int) -> NDArray[np.int64]:
     return np.lexsort((np.frombuffer(places, np.int64), turns))
 
 
-def _crop(
-    image: Image.Image, side: int, zoom: tuple[float, float], rng: random.Random
-) -> NDArray[np.uint8]:
-    """Cut a random square of `side` pixels from a picture, first scaled to `zoom` times that."""
-    return _crop_around(image, NO_FACE, side, zoom, rng)[0]
+def _key(name: str) -> int:
+    """Return a number that stands for a file name, the same in every process."""
+    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=7).digest())
 
 
 def _crop_around(
     image: Image.Image, face: Box, side: int, zoom: tuple[float, float], rng: random.Random
 ) -> tuple[NDArray[np.uint8], Box]:
-    """Do the same, but keep a face inside; return its place in the square, in pixels.
+    """Cut a random square of `side` pixels around a face, first scaled to `zoom` times that.
 
-    A face that is too large for the square is cut; without one, its place is `NO_FACE`.
+    Returns the face's place in the square, in pixels, too. A face that is too large for the square
+    is cut; without one, its place is `NO_FACE`.
     """
     part = min(image.size) / rng.uniform(*zoom)
     low, high = face[:2], face[2:]

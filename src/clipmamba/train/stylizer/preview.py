@@ -17,7 +17,7 @@ from clipmamba.io.convert import tensor_to_array
 from clipmamba.losses.terms import select_terms
 from clipmamba.losses.vgg import VggFeatures
 from clipmamba.train.stylizer.pairs import as_images
-from clipmamba.train.stylizer.task import TERMS, LossWeights, Step
+from clipmamba.train.stylizer.task import TERMS, LossWeights, Step, StyleMoments
 
 LEARNING_RATE = 0.04  # of the pixels, in [0, 1]; falls to a fifth of it
 SHOWN = ("texture", "content", "calm", "gamut")  # losses of a photo and a style picture alone
@@ -51,12 +51,14 @@ def preview(
     none = torch.zeros(0)
     optimizer = torch.optim.Adam([pixels], lr=LEARNING_RATE)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.2, steps)
+    seen = StyleMoments()
     losses: dict[str, float] = {}
     for number in range(steps):
         step = Step(
             output=pixels,
             photo=start,
             picture=style,
+            picture_keys=[0],
             face=torch.zeros(1, 4),
             result=start[:0],
             stroke=stroke,
@@ -65,6 +67,7 @@ def preview(
             source=none,
             rng=random.Random(number),
             networks={"vgg": vgg},
+            style_moments=seen,
         )
         values = {term.name: term.function(step).mean() for term in terms}
         optimizer.zero_grad()

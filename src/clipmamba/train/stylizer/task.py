@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Self
 
 import torch
@@ -78,6 +78,32 @@ class Level:
     targets: list[Moments]
 
 
+class StyleMoments:
+    """Moments of whole style pictures, computed once for each size.
+
+    Args:
+        capacity: Pictures and sizes to keep, of 0.4 MB each; the oldest are dropped.
+    """
+
+    def __init__(self, capacity: int = 600):
+        self.capacity = capacity
+        self._kept: dict[tuple[int, int], list[Moments]] = {}
+
+    def at(self, side: int, pictures: Tensor, keys: Sequence[int], vgg: nn.Module) -> list[Moments]:
+        """Return the moments of pictures (B, 3, H, H), reduced to `side`, one per feature map.
+
+        Each is computed alone, so that it does not depend on what was seen before.
+        """
+        for row, key in enumerate(keys):
+            if (key, side) not in self._kept:
+                maps = vgg(_reduced(pictures[row : row + 1], side))
+                self._kept[key, side] = [texture_moments(each) for each in maps]
+        found = zip(*(self._kept[key, side] for key in keys), strict=True)
+        for oldest in list(self._kept)[: -self.capacity]:
+            del self._kept[oldest]
+        return [Moments(*map(torch.cat, zip(*each, strict=True))) for each in found]
+
+
 @dataclasses.dataclass(frozen=True)
 class Step:
     """The inputs of the losses: the stylizer's outputs and their batch.
@@ -88,6 +114,7 @@ class Step:
         output: Outputs of the stylizer, (B, 3, H, W), not clamped to [0, 1].
         photo: Photos, (B, 3, H, W).
         picture: Style pictures of the free samples, (free, 3, H', W').
+        picture_keys: A number for each of these pictures.
         face: Left, top, right, bottom of a face in their photos, in pixels, (free, 4); 0 without.
         result: Exact results of the others, (B - free, 3, H, W).
         stroke: Stroke size.
@@ -96,11 +123,13 @@ class Step:
         source: Mean embedding of photos, (E,).
         rng: Draws the windows that VGG sees.
         networks: The frozen networks, by name.
+        style_moments: The moments of style pictures seen before.
     """
 
     output: Tensor
     photo: Tensor
     picture: Tensor
+    picture_keys: Sequence[int]
     face: Tensor
     result: Tensor
     stroke: float
@@ -109,6 +138,7 @@ class Step:
     source: Tensor
     rng: random.Random
     networks: Mapping[str, nn.Module]
+    style_moments: StyleMoments
 
     @property
     def free(self) -> int:
@@ -152,7 +182,7 @@ class Step:
         with torch.no_grad():
             kept = vgg(seen[len(self.output) :])
             kept_moments = [texture_moments(each) for each in kept]
-            styles = self._style_moments(self.stroke / 2**level)
+            styles = self._style_targets(self.stroke / 2**level)
         # exact results, which come last, are their own texture targets
         targets = [
             Moments(*(torch.cat([a, b[free:]]) for a, b in zip(style, exact, strict=True)))
@@ -161,17 +191,13 @@ class Step:
         photo_moments = kept_moments[-1].rows(slice(free))
         return Level(maps[-1], moments, kept[-1][:free], photo_moments, targets)
 
-    def _style_moments(self, scale: float) -> list[Moments]:
+    def _style_targets(self, scale: float) -> list[Moments]:
         """Return the moments of the style pictures at a scale; they are never enlarged.
 
         Coarser levels of the pyramid check larger strokes.
         """
         side = max(SMALLEST, round(self.picture.shape[2] * min(1, scale) / 8) * 8)
-        seen = _reduced(self.picture, side)
-        if side > 1.2 * WINDOW:
-            y, x = (self.rng.randrange(side - WINDOW + 1) for _ in range(2))
-            seen = seen[..., y : y + WINDOW, x : x + WINDOW]
-        return [texture_moments(each) for each in self.networks["vgg"](seen)]
+        return self.style_moments.at(side, self.picture, self.picture_keys, self.networks["vgg"])
 
 
 def _texture(step: Step) -> Tensor:
@@ -275,6 +301,7 @@ class StylizerTask(nn.Module):
     ):
         super().__init__()
         self.stylizer = stylizer
+        self._style_moments = StyleMoments()
         self._frozen = dict(networks)  # a plain dict: not part of the trained state
         self.terms = select_terms(TERMS, dataclasses.asdict(weights), self._frozen)
 
@@ -292,10 +319,12 @@ class StylizerTask(nn.Module):
         height, width = photo.shape[2:]
         noise = self.stylizer.draw_noise(height, width, rng.getrandbits(62), len(photo))
         output = self.stylizer(photo, batch["style"], noise.to(photo.device), stroke=stroke)
-        pictures = (output.float(), photo, batch["picture"], batch["face"], batch["result"])
+        keys = batch["picture_key"].tolist()
+        pictures = (output.float(), photo, batch["picture"], keys, batch["face"], batch["result"])
         points = (batch["style"], batch["others"], batch["source"])
         drawn = rng.random()
-        step = Step(*pictures, float(stroke[0]), *points, rng, self._frozen)
+        networks = (self._frozen, self._style_moments)
+        step = Step(*pictures, float(stroke[0]), *points, rng, *networks)
         of_free, of_exact = batch["weights"]
         shares = {"all": 1, "free": of_free, "exact": of_exact}
         losses = {}
