@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from clipmamba.clip import Clip
 from clipmamba.losses import contrastive_direction_loss, directional_loss
 from clipmamba.losses.calm import calm_loss
+from clipmamba.losses.lattice import lattice_loss
 from clipmamba.losses.terms import Term, select_terms
 from clipmamba.losses.vgg import Moments, structure_loss, texture_loss, texture_moments
 from clipmamba.models import Stylizer
@@ -41,6 +42,8 @@ class LossWeights:
             faces in the prepared folder.
         calm: Weight of the loss on local contrast in flat parts of the photo, as far as it exceeds
             that of flat parts of the style picture.
+        lattice: Weight of the loss on detail that repeats every four pixels, as the network's
+            upsampling draws it. Exact pairs have none: some techniques have a lattice.
         pixel: Weight of the L1 loss to exact results, of pixels and gradients at several scales.
         gamut: Weight of the mean square of values outside [0, 1].
         directional: Weight of the directional loss: CLIP's direction from photo to result,
@@ -53,6 +56,7 @@ class LossWeights:
     content: float = 0.2
     face: float = 0.1
     calm: float = 1.0
+    lattice: float = 200.0
     pixel: float = 1.0
     gamut: float = 5.0
     directional: float = 0.5
@@ -250,6 +254,10 @@ def _calm(step: Step) -> Tensor:
     return calm_loss(step.shown[: step.free], step.photo[: step.free], step.picture, "none")
 
 
+def _lattice(step: Step) -> Tensor:
+    return lattice_loss(step.shown[: step.free], "none")
+
+
 def _pixel(step: Step) -> Tensor:
     return pixel_loss(step.output[step.free :], step.result)
 
@@ -273,6 +281,7 @@ TERMS: tuple[Term[Step], ...] = (
     Term("content", _content, needs=("vgg",), applies_to="free"),
     Term("face", _face, needs=("vgg",), applies_to="free"),
     Term("calm", _calm, applies_to="free"),
+    Term("lattice", _lattice, applies_to="free"),
     Term("pixel", _pixel, applies_to="exact"),
     Term("directional", _directional, needs=("clip",), share=CLIP_SHARE),
     Term("contrastive", _contrastive, needs=("clip",), share=CLIP_SHARE),
