@@ -122,8 +122,8 @@ class StylizerBatches:
             `picture` (B - X, 3, 256, 256), style pictures of the first samples, `picture_key`
             (B - X,), a number for each of their files, `face` (B - X, 4), left, top, right, bottom
             of a face in their photos, in pixels, 0 without one, and `result` (X, 3, S, S), exact
-            results of the last X. All strokes have one size, except
-            in exact results that can't be scaled that far. `others` (63, E) are embeddings of
+            results of the last X. All strokes have one size, except in exact results that can't be
+            scaled that far. `others` (63, E) are embeddings of
             other styles, and `source` (E,) is the mean embedding of photos. `weights` (2,) are the
             weights of the means over the first and over the last samples: with them, the mean over
             the processes is the mean over all samples.
