@@ -36,6 +36,17 @@ def test_texture_without_a_lattice_costs_nothing_on_average():
     assert abs(fine.item()) < 0.02 * lattice_loss(wave(4)).item()
 
 
+@pytest.mark.parametrize("pattern", [0.0, 0.02, 0.1])
+@pytest.mark.parametrize("strength", [0.05, 0.4])
+def test_more_detail_never_pays(pattern: float, strength: float):
+    fine = strength * (noise() - 0.5)
+    factor = torch.ones((), requires_grad=True)
+    cost = lattice_loss(0.5 + pattern * (wave(4) - 0.5) + factor * fine)
+    (gradient,) = torch.autograd.grad(cost, factor)
+    assert cost >= 0
+    assert gradient >= 0
+
+
 def test_reductions_and_odd_sizes_agree():
     each = lattice_loss(wave(4, 35, 33), "none")
     assert each.shape == (2,)

@@ -19,8 +19,9 @@ def lattice_loss(output: Tensor, reduction: Reduction = "mean") -> Tensor:
         \qquad m_{ij} = \frac{1}{64} \sum_{k, l = 0}^{7} d_{i + 4k, j + 4l}
 
     with d the difference between a picture and its 3×3 mean, m in windows of 32×32 pixels. The
-    share that detail without any pattern would have by chance is subtracted. Periods of two pixels
-    are patterns of four, too.
+    share that detail without any pattern would have by chance is subtracted, but not below 0, and
+    without a gradient: more detail must not lower the loss. Periods of two pixels are patterns of
+    four, too.
 
     Odena, Dumoulin & Olah, "Deconvolution and Checkerboard Artifacts", Distill 2016.
 
@@ -29,12 +30,12 @@ def lattice_loss(output: Tensor, reduction: Reduction = "mean") -> Tensor:
         reduction: "mean" or "sum" over the batch, or "none".
 
     Returns:
-        Scalar, or (B,) with reduction "none"; about 0 without a pattern.
+        Scalar, or (B,) with reduction "none"; 0 or little more without a pattern.
     """
     require_images(output)
     detail = output - avg_pool2d(output, 3, 1, 1, count_include_pad=False)
     height, width = (side // PERIOD * PERIOD for side in output.shape[2:])
     phases = pixel_unshuffle(detail[..., :height, :width], PERIOD)
     pattern = avg_pool2d(phases, REPEATS, REPEATS // 2).square().mean((1, 2, 3))
-    chance = phases.square().mean((1, 2, 3)) / REPEATS**2
-    return reduce_samples(pattern - chance, reduction)
+    chance = phases.detach().square().mean((1, 2, 3)) / REPEATS**2
+    return reduce_samples((pattern - chance).clamp(min=0), reduction)
