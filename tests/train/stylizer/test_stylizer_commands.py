@@ -22,7 +22,9 @@ from clipmamba.train.checkpoints import latest_checkpoint
 from clipmamba.train.log import read_log
 from clipmamba.train.stylizer import commands, samples
 from clipmamba.train.stylizer import prepared as prepared_module
+from clipmamba.train.stylizer.batches import StylizerBatches
 from clipmamba.train.stylizer.prepared import Prepared
+from clipmamba.train.stylizer.validation import mean_losses
 
 
 @pytest.fixture(autouse=True)
@@ -138,6 +140,52 @@ def test_train_adds_anchors_once(options: dict[str, object], prepared_folder: Pa
     )
     assert every.exit_code == 0, every.output
     assert Stylizer.from_pretrained(tmp_path / "every" / "stylizer").config.anchors == 3
+
+
+def test_validation_has_photos_set_aside_with_new_styles_and_with_trained_words(
+    options: dict[str, object],
+    prepared_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    spoken = tmp_path / "spoken"
+    shutil.copytree(prepared_folder, spoken)
+    made = Prepared.load(spoken)
+    look = made.looks[0]  # of the first three style pictures
+    word = torch.eye(16)[:1]
+    changed = dataclasses.replace(
+        made, looks=torch.where(torch.arange(len(made.looks)) < 3, look, look + 1),
+        words=word, meant=look[None],
+    )  # fmt: skip
+    changed.save_tables(spoken)
+    found: list[StylizerBatches] = []
+
+    def keep_sources(sources: list[StylizerBatches], count: int) -> object:
+        found.extend(sources)
+        return mean_losses(sources, count)
+
+    monkeypatch.setattr(commands, "mean_losses", keep_sources)
+    done = run("train", *words(options | {"prepared": spoken, "validate-every": 3}))
+    assert done.exit_code == 0, done.output
+    aside = Prepared.load(prepared_folder / "validation")
+    assert [list(source.prepared.photos) for source in found] == [list(aside.photos)] * 2
+    new, trained = (source.batch(0, 0, 1) for source in found)
+    assert list(found[0].prepared.styles) == list(aside.styles)
+    assert (trained["style"] @ word.T > 0.9).all()
+    assert len(set(trained["picture_key"].tolist())) == 1
+    assert not (new["style"] @ word.T > 0.9).any()
+
+
+def test_validation_takes_its_sources_in_turn(prepared: Prepared, data: Path):
+    class Task(torch.nn.Linear):
+        def forward(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+            return {"stroke": batch["stroke"].mean()}
+
+    sources = [
+        StylizerBatches(data, prepared, 4, (64,), (stroke, stroke), 0, 0) for stroke in (1.0, 2.0)
+    ]
+    assert mean_losses(sources, 3)(Task(1, 1)) == {"stroke": pytest.approx(4 / 3)}
+    assert mean_losses(sources[1:], 3)(Task(1, 1)) == {"stroke": pytest.approx(2)}
 
 
 def test_prepare_finds_faces_if_asked(

@@ -276,7 +276,7 @@ def train_command(
         config,
         weights=dataclasses.asdict(weights),
         sample=sample_sheet(data, prepared),
-        validation=_validation(data, folder / VALIDATION, batch, sides, strokes),
+        validation=_validation(data, prepared, folder / VALIDATION, batch, sides, strokes),
         accelerator=accelerator,
     )
     if accelerator.is_main_process:
@@ -284,19 +284,35 @@ def train_command(
 
 
 def _validation(
-    data: Path, folder: Path, batch: int, sides: tuple[int, ...], strokes: tuple[float, float]
+    data: Path,
+    prepared: Prepared,
+    folder: Path,
+    batch: int,
+    sides: tuple[int, ...],
+    strokes: tuple[float, float],
 ) -> Validation | None:
-    """Return the validation on the pictures set aside, or None where `prepare` found too few."""
+    """Return the validation on the photos set aside, or None where `prepare` found too few.
+
+    They get the style pictures set aside and, in every other batch, the trained words for looks.
+    """
     if not folder.is_dir():
         logging.info("no validation pictures in %s: the best weights are not kept", folder)
         return None
-    batches = StylizerBatches(data, Prepared.load(folder), batch, sides, strokes, exact=0, seed=0)
+    shown = [aside := Prepared.load(folder)]
+    spoken = prepared.shares * torch.isin(prepared.looks, prepared.meant)
+    if spoken.any():
+        known = dataclasses.replace(prepared, shares=spoken / spoken.sum())
+        shown.append(dataclasses.replace(known, photos=aside.photos, faces=aside.faces))
+    sources = [
+        StylizerBatches(data, each, batch, sides, strokes, exact=0, seed=0, words=1.0)
+        for each in shown
+    ]
 
     def keep(task: torch.nn.Module, folder: Path) -> None:
         assert isinstance(task, StylizerTask)
         task.stylizer.save_pretrained(folder / "stylizer")
 
-    return Validation(mean_losses(batches, VALIDATION_BATCHES), keep)
+    return Validation(mean_losses(sources, VALIDATION_BATCHES), keep)
 
 
 @main.command("export")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import nn
@@ -10,11 +10,13 @@ from torch import nn
 from clipmamba.train.stylizer.batches import StylizerBatches
 
 
-def mean_losses(source: StylizerBatches, count: int) -> Callable[[nn.Module], dict[str, float]]:
-    """Return a function that averages each loss of a task over the first batches of a source.
+def mean_losses(
+    sources: Sequence[StylizerBatches], count: int
+) -> Callable[[nn.Module], dict[str, float]]:
+    """Return a function that averages each loss of a task over `count` batches.
 
     Args:
-        source: Batches of the pictures set aside.
+        sources: Batches of the pictures set aside; they take turns.
         count: Number of batches.
     """
 
@@ -23,7 +25,7 @@ def mean_losses(source: StylizerBatches, count: int) -> Callable[[nn.Module], di
         device = next(task.parameters()).device
         found: dict[str, list[float]] = {}
         for step in range(count):
-            batch = source.batch(step, 0, 1)
+            batch = sources[step % len(sources)].batch(step, 0, 1)
             losses = task({name: value.to(device) for name, value in batch.items()})
             for name, value in losses.items():
                 found.setdefault(name, []).append(value.item())
