@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, overload
@@ -65,6 +66,11 @@ def write_names(stem: Path, names: Iterable[str]) -> Names:
             end += text.write(name.encode() + b"\n")
             ends.write(np.int64(end).tobytes())
     return Names(stem)
+
+
+def stable_hash(name: str) -> int:
+    """Return a number of 56 bits that stands for a name, the same in every process."""
+    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=7).digest())
 
 
 def _map(file: Path, kind: type[np.generic]) -> NDArray[Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import math
 import random
@@ -19,6 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from clipmamba.errors import InputError
+from clipmamba.train.names import stable_hash
 from clipmamba.train.pictures import middle_square, open_picture, without_bars
 from clipmamba.train.shards import missing_pictures
 from clipmamba.train.stylizer.pairs import SIZE, PairStore, as_images
@@ -189,7 +189,7 @@ class StylizerBatches:
         picture = without_bars(open_picture(self.data / name))
         shown = np.asarray(middle_square(picture, STYLE_SIDE))
         crop, face = _crop_around(photo, face, side, PHOTO_ZOOM, rng)
-        return crop, shown, point, face, _key(name)
+        return crop, shown, point, face, stable_hash(name)
 
     def _photo(self, rng: random.Random) -> tuple[str, Box]:
         """Draw a photo, and a face in it, as fractions of its width and height."""
@@ -289,11 +289,6 @@ def _order(alike: dict[int, NDArray[np.int64]], seed: int) -> NDArray[np.int64]:
         if look >= 0:
             turns[rows] = np.arange(len(rows))
     return np.lexsort((np.frombuffer(places, np.int64), turns))
-
-
-def _key(name: str) -> int:
-    """Return a number that stands for a file name, the same in every process."""
-    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=7).digest())
 
 
 def _crop_around(

@@ -6,7 +6,6 @@ that were drawn.
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipmamba.evaluate.protocol import family_of
-from clipmamba.train.names import Names, write_names
+from clipmamba.train.names import Names, stable_hash, write_names
 from clipmamba.train.pictures import FEW, MEDIA, split_of
 from clipmamba.train.shards import list_members
 
@@ -51,7 +50,9 @@ def draw_styles(
     stem.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=stem.parent) as folder:
         candidates = write_names(Path(folder) / "candidates", _candidates(data, split))
-        hashes = np.fromiter((_hash(_look(row)) for row in candidates), np.uint64, len(candidates))
+        hashes = np.fromiter(
+            (stable_hash(_look(row)) for row in candidates), np.int64, len(candidates)
+        )
         rows, looks, firsts = _draw(hashes, count, seed)
         names = [_look(candidates[row]) for row in firsts]
         write_names(stem, (candidates[row].rpartition("\t")[0] for row in rows))
@@ -71,18 +72,14 @@ def _look(candidate: str) -> str:
     return candidate.rpartition("\t")[2]
 
 
-def _hash(look: str) -> np.uint64:
-    return np.uint64(int.from_bytes(hashlib.blake2b(look.encode(), digest_size=8).digest()))
-
-
 def _draw(
-    hashes: NDArray[np.uint64], count: int, seed: int
+    hashes: NDArray[np.int64], count: int, seed: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """Draw rows, and return them, the numbers of their looks, and the first row of each look."""
     known, firsts, looks, sizes = np.unique(
         hashes, return_index=True, return_inverse=True, return_counts=True
     )
-    named = (sizes >= FEW) & (known != _hash(""))
+    named = (sizes >= FEW) & (known != stable_hash(""))
     sizes = np.where(named, sizes, sizes[~named].sum())
     # The smallest of exponential times: a weighted draw without replacement.
     times = np.random.default_rng(seed).exponential(size=len(hashes)) * np.sqrt(sizes[looks])
