@@ -56,7 +56,7 @@ class LossWeights:
     content: float = 0.2
     face: float = 0.1
     calm: float = 1.0
-    lattice: float = 200.0
+    lattice: float = 500.0
     pixel: float = 1.0
     gamut: float = 5.0
     directional: float = 0.5
