@@ -186,6 +186,24 @@ def test_words_for_a_look_ask_for_its_pictures_and_those_for_a_painter_for_its_r
     assert torch.cdist(points, words).amin() > 1e-3
 
 
+def test_pictures_without_a_look_never_get_the_words_for_a_painter(prepared: Prepared, data: Path):
+    """Both are counted below 0."""
+    looks = torch.full((len(prepared.styles),), -1)
+    words = torch.eye(16)[:1]
+    spoken = dataclasses.replace(prepared, looks=looks, words=words, meant=torch.tensor([-1]))
+    source = StylizerBatches(data, spoken, 6, (64,), (1.0, 1.0), 0, 3, words=1.0)
+    batches = [source.batch(step, 0, 1) for step in range(4)]
+    assert not any((batch["style"] @ words.T > 0.9).any() for batch in batches)
+    assert len({key for batch in batches for key in batch["picture_key"].tolist()}) > 1
+    assert spoken.firsts() == []
+
+
+def test_words_mean_the_first_picture_of_their_look(prepared: Prepared):
+    looks = torch.arange(len(prepared.styles)) % 4 - 1
+    meant = torch.tensor([2, 1, 1, -1, -2])
+    assert dataclasses.replace(prepared, looks=looks, meant=meant).firsts() == [2, 3]
+
+
 def test_words_that_mean_a_look_and_a_painter_are_reported(
     data: Path, prepared: Prepared, caplog: pytest.LogCaptureFixture
 ):

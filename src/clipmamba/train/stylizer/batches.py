@@ -123,10 +123,10 @@ class StylizerBatches:
             (B - X,), a number for each of their files, `face` (B - X, 4), left, top, right, bottom
             of a face in their photos, in pixels, 0 without one, and `result` (X, 3, S, S), exact
             results of the last X. All strokes have one size, except in exact results that can't be
-            scaled that far. `others` (63, E) are embeddings of
-            other styles, and `source` (E,) is the mean embedding of photos. `weights` (2,) are the
-            weights of the means over the first and over the last samples: with them, the mean over
-            the processes is the mean over all samples.
+            scaled that far. `others` (63, E) are embeddings of other styles, and `source` (E,) is
+            the mean embedding of photos. `weights` (2,) are the weights of the means over the
+            first and over the last samples: with them, the mean over the processes is the mean
+            over all samples.
 
         Raises:
             InputError: The processes can't share the batch evenly.
@@ -180,7 +180,7 @@ class StylizerBatches:
         photo = open_picture(self.data / name)
         row = self._row(rng) if styles == len(self._order) else rng.choice(self._order[:styles])
         look = int(self.prepared.looks[row])
-        point = self._spoken(look, rng)
+        point = self._spoken(look, rng) if look >= 0 else None  # below 0 are painters
         if point is None:
             point = self._point(row, look, rng)
         else:

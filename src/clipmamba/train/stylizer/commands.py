@@ -299,10 +299,15 @@ def _validation(
         logging.info("no validation pictures in %s: the best weights are not kept", folder)
         return None
     shown = [aside := Prepared.load(folder)]
-    spoken = prepared.shares * torch.isin(prepared.looks, prepared.meant)
-    if spoken.any():
-        known = dataclasses.replace(prepared, shares=spoken / spoken.sum())
-        shown.append(dataclasses.replace(known, photos=aside.photos, faces=aside.faces))
+    if firsts := prepared.firsts():
+        shown.append(
+            dataclasses.replace(
+                prepared.part(firsts, [], []),
+                shares=torch.full((len(firsts),), 1 / len(firsts)),
+                photos=aside.photos,
+                faces=aside.faces,
+            )
+        )
     sources = [
         StylizerBatches(data, each, batch, sides, strokes, exact=0, seed=0, words=1.0)
         for each in shown

@@ -134,6 +134,12 @@ class Prepared:
             raise InputError("--anchors needs words; run `prepare` with --prior")
         return torch.stack([self.words[self.meant == each].mean(0) for each in meant])
 
+    def firsts(self) -> list[int]:
+        """List the rows of the pictures that words mean: the first of each look with words."""
+        looks, rows = np.unique(self.looks.numpy(), return_index=True)
+        spoken = (looks >= 0) & np.isin(looks, self.meant.numpy())  # below 0, `meant` has painters
+        return list(rows[spoken].tolist())
+
     def part(
         self, styles: Sequence[int], photos: Sequence[int], painted: Sequence[int]
     ) -> Prepared:
