@@ -260,7 +260,17 @@ def test_anchors_are_given_once():
 
 
 @torch.no_grad()
-def test_anchors_are_saved_and_guidance_knows_them(tmp_path: Path):
+def test_guidance_leaves_the_anchors_part_as_trained():
+    model, anchors = anchored()
+    middle = model.middle_code(anchors)
+    plain = model.encode(anchors)
+    stronger = model.encode(anchors, guidance=Guidance(2, middle))
+    assert torch.equal(stronger[:, 16:], plain[:, 16:])
+    torch.testing.assert_close(stronger[:, :16] - middle, 2 * (plain[:, :16] - middle))
+
+
+@torch.no_grad()
+def test_anchors_are_saved_and_guidance_works_with_them(tmp_path: Path):
     model, anchors = anchored()
     model.keep.to_affine.weight[:, -2:] = 1.0
     model.save_pretrained(tmp_path)

@@ -34,9 +34,12 @@ ANCHOR_LENGTH = 3.0  # of an anchor's number, in lengths of the rest of the code
 class Guidance:
     """Extrapolation of style codes away from their mean; see `Stylizer.middle_code`.
 
+    The anchors' part of a code stays as trained: each of its numbers belongs to one look, which has
+    nothing of the others to be freed from.
+
     Attributes:
         factor: Factor on a code's distance from the mean; 1 leaves it as trained.
-        middle: Mean style code, (code_dim + anchors,).
+        middle: Mean style code without the anchors' part, (code_dim,).
     """
 
     factor: float
@@ -182,14 +185,14 @@ class Stylizer(Pretrained):
         scaled = style * self.config.style_dim**0.5  # from unit rows to unit variance
         hidden = self.from_point(scaled) + self.from_stroke(size)
         code = F.layer_norm(hidden + self.to_code(hidden), (self.config.code_dim,))
+        if guidance is not None and guidance.factor != 1:
+            code = torch.lerp(guidance.middle.to(code).expand_as(code), code, guidance.factor)
         if self.config.anchors:
             near = (SHARPNESS * style @ self.anchors.to(style).T).softmax(1)
             # Adam moves what a number sets in proportion to the number. An anchor's is the only one
             # that its look trains, and is trained rarely, so it is larger.
             code = torch.cat([code, ANCHOR_LENGTH * self.config.code_dim**0.5 * near], 1)
-        if guidance is None or guidance.factor == 1:
-            return code
-        return torch.lerp(guidance.middle.to(code).expand_as(code), code, guidance.factor)
+        return code
 
     def with_anchors(self, anchors: Tensor) -> Stylizer:
         """Make a network with anchors that computes the same as this one, until it is trained.
@@ -212,13 +215,13 @@ class Stylizer(Pretrained):
         return wider
 
     def middle_code(self, styles: Tensor) -> Tensor:
-        """Compute the mean code of many style embeddings (N, E), for `Guidance`.
+        """Compute the mean code (code_dim,) of many style embeddings (N, E), for `Guidance`.
 
         A network trained on many styles gives each a little of the others. StyleGAN's truncation
         (Karras et al., CVPR 2019) pulls codes toward their mean; a factor above 1 does the
         opposite.
         """
-        return self.encode(styles).mean(0)
+        return self.encode(styles)[:, : self.config.code_dim].mean(0)
 
     def survey(
         self,
