@@ -35,7 +35,8 @@ class Guidance:
     """Extrapolation of style codes away from their mean; see `Stylizer.middle_code`.
 
     The anchors' part of a code stays as trained: each of its numbers belongs to one look, which has
-    nothing of the others to be freed from.
+    nothing of the others to be freed from. All layers but the decoder's last, at half size, take
+    the extrapolated code: those set the brightness, and dark styles turned gray with it.
 
     Attributes:
         factor: Factor on a code's distance from the mean; 1 leaves it as trained.
@@ -44,6 +45,14 @@ class Guidance:
 
     factor: float
     middle: Tensor
+
+    def __call__(self, code: Tensor) -> Tensor:
+        """Extrapolate style codes (B, code_dim + anchors)."""
+        if self.factor == 1:
+            return code
+        own, anchors = code[:, : len(self.middle)], code[:, len(self.middle) :]
+        own = torch.lerp(self.middle.to(code).expand_as(own), own, self.factor)
+        return torch.cat([own, anchors], 1)
 
 
 class Stylizer(Pretrained):
@@ -173,20 +182,16 @@ class Stylizer(Pretrained):
         guidance: Guidance | None = None,
     ) -> Tensor:
         """Run `forward` without checks, for photos whose sides are multiples of `STRIDE`."""
-        x = self._features(photo, self.encode(style, stroke, guidance), noise, whole)
+        x = self._features(photo, self.encode(style, stroke), guidance, noise, whole)
         return F.pixel_shuffle(self.to_pixels(x), 2) + 0.5
 
-    def encode(
-        self, style: Tensor, stroke: Tensor | None = None, guidance: Guidance | None = None
-    ) -> Tensor:
+    def encode(self, style: Tensor, stroke: Tensor | None = None) -> Tensor:
         """Compute the code (B, code_dim + anchors) that conditions every layer; see `forward`."""
         size = style.new_zeros(len(style)) if stroke is None else stroke.to(style).log2()
         size = torch.stack([size, size.square() / 4, size.sin()], dim=1)
         scaled = style * self.config.style_dim**0.5  # from unit rows to unit variance
         hidden = self.from_point(scaled) + self.from_stroke(size)
         code = F.layer_norm(hidden + self.to_code(hidden), (self.config.code_dim,))
-        if guidance is not None and guidance.factor != 1:
-            code = torch.lerp(guidance.middle.to(code).expand_as(code), code, guidance.factor)
         if self.config.anchors:
             near = (SHARPNESS * style @ self.anchors.to(style).T).softmax(1)
             # Adam moves what a number sets in proportion to the number. An anchor's is the only one
@@ -236,7 +241,7 @@ class Stylizer(Pretrained):
         self._check(photo, style)
         padded, noise = self._padded(photo, noise)
         with contextlib.suppress(Surveyed):
-            self._features(padded, self.encode(style, stroke, guidance), noise, whole)
+            self._features(padded, self.encode(style, stroke), guidance, noise, whole)
 
     @property
     def norms(self) -> int:
@@ -264,19 +269,25 @@ class Stylizer(Pretrained):
         )
 
     def _features(
-        self, photo: Tensor, code: Tensor, noise: Tensor, whole: PictureMoments | None
+        self,
+        photo: Tensor,
+        code: Tensor,
+        guidance: Guidance | None,
+        noise: Tensor,
+        whole: PictureMoments | None,
     ) -> Tensor:
         """Compute the last feature maps, (B, C, H/2, W/2)."""
+        guided = code if guidance is None else guidance(code)
         x = F.pixel_unshuffle(photo * 2 - 1, 2)
         x = x.contiguous(memory_format=torch.channels_last)
-        x = self.to_half(x, code, whole)
-        quarter = self.grain(self.to_quarter(x, code, whole), noise, code)
-        x = self.to_eighth(quarter, code, whole).permute(0, 2, 3, 1)
+        x = self.to_half(x, guided, whole)
+        quarter = self.grain(self.to_quarter(x, guided, whole), noise, guided)
+        x = self.to_eighth(quarter, guided, whole).permute(0, 2, 3, 1)
         for block in self.blocks:
-            x = block(x, code)
-        x = self.up_quarter(x.permute(0, 3, 1, 2)) + self.keep(quarter, code)
+            x = block(x, guided)
+        x = self.up_quarter(x.permute(0, 3, 1, 2)) + self.keep(quarter, guided)
         for conv in self.at_quarter:
-            x = x + conv(x, code, whole)
+            x = x + conv(x, guided, whole)
         x = self.up_half(x)
         for conv in self.at_half:
             x = x + conv(x, code, whole)
