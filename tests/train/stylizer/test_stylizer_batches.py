@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 import math
 import shutil
@@ -184,6 +185,26 @@ def test_words_for_a_look_ask_for_its_pictures_and_those_for_a_painter_for_its_r
     unspoken = StylizerBatches(data, spoken, 6, (64,), (1.0, 1.0), 2, 3, words=0.0)
     points = torch.cat([unspoken.batch(step, 0, 1)["style"] for step in range(30)])
     assert torch.cdist(points, words).amin() > 1e-3
+
+
+def test_looks_have_words_equally_often_whatever_the_shares_of_their_pictures(
+    data: Path, prepared: Prepared, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(batches, "BLUR", 0.0)
+    monkeypatch.setattr(batches, "open_picture", functools.cache(batches.open_picture))
+    looks = torch.arange(len(prepared.styles)) % 2
+    shares = torch.where(looks == 0, 0.95, 0.05)
+    spoken = dataclasses.replace(
+        prepared,
+        looks=looks,
+        words=torch.eye(16)[:2],
+        meant=torch.arange(2),
+        shares=shares / sum(shares),
+    )
+    source = StylizerBatches(data, spoken, 8, (64,), (1.0, 1.0), 0, 3, words=1.0)
+    points = torch.cat([source.batch(step, 0, 1)["style"] for step in range(25)])
+    assert 70 < points[:, 0].sum() < 130  # of 200; 190 by the shares
+    assert points[:, :2].sum() == pytest.approx(200)
 
 
 def test_pictures_without_a_look_never_get_the_words_for_a_painter(prepared: Prepared, data: Path):

@@ -61,7 +61,8 @@ class StylizerBatches:
             their mean, and stays there for long.
         painters: Names of the painters whose exact pairs to draw; all if empty. Where there are
             real pictures of a look, they teach it better.
-        words: Share of the samples that have words for the look or the painter, if there are any.
+        words: Share of the samples that have words, among those whose look or painter has any.
+            Looks with words take equal parts in it, whatever the shares of their pictures.
 
     Raises:
         InputError: A side is not a multiple of 8 from 64 up, `exact` is not 0 and there are no
@@ -110,6 +111,7 @@ class StylizerBatches:
         self._shares = prepared.shares.double().cumsum(0).numpy()
         self._alike = _by_look(prepared.looks.numpy())
         self._order = _order(self._alike, seed)
+        self._firsts = np.flatnonzero(np.isin(self._order, prepared.firsts()))  # places in order
         self._words: dict[int, list[int]] = defaultdict(list)  # of each look and painter
         for row, meant in enumerate(prepared.meant.tolist()):
             self._words[meant].append(row)
@@ -180,11 +182,12 @@ class StylizerBatches:
         photo = open_picture(self.data / name)
         row = self._row(rng) if styles == len(self._order) else rng.choice(self._order[:styles])
         look = int(self.prepared.looks[row])
-        point = self._spoken(look, rng) if look >= 0 else None  # below 0 are painters
-        if point is None:
+        if look >= 0 and look in self._words and rng.random() < self.word_share:
+            firsts = self._firsts[: np.searchsorted(self._firsts, styles)]
+            row = self._order[rng.choice(firsts)]
+            point = self._word(int(self.prepared.looks[row]), rng)
+        else:  # numbers below 0 are no looks, but painters in the table of words
             point = self._point(row, look, rng)
-        else:
-            row = int(self._alike[look][0])
         name = self.prepared.styles[row]
         picture = without_bars(open_picture(self.data / name))
         shown = np.asarray(middle_square(picture, STYLE_SIDE))
@@ -212,10 +215,8 @@ class StylizerBatches:
         """Return the embeddings (N, E) of whole style pictures."""
         return self.prepared.points[torch.tensor(rows), 0].float()
 
-    def _spoken(self, meant: int, rng: random.Random) -> Tensor | None:
-        """Draw the embedding of words, in `word_share` of the cases, if there are any."""
-        if rng.random() >= self.word_share or meant not in self._words:
-            return None
+    def _word(self, meant: int, rng: random.Random) -> Tensor:
+        """Draw the embedding of words."""
         return self.prepared.words[rng.choice(self._words[meant])]
 
     def _row(self, rng: random.Random) -> int:
@@ -242,8 +243,10 @@ class StylizerBatches:
             )
             for pixels in (store.photos, store.results)
         )
-        point = self._spoken(-1 - int(store.numbers[row]), rng)
-        return photo, result, self.prepared.painted[row] if point is None else point, side / part
+        painter = -1 - int(store.numbers[row])
+        spoken = painter in self._words and rng.random() < self.word_share
+        point = self._word(painter, rng) if spoken else self.prepared.painted[row]
+        return photo, result, point, side / part
 
 
 def _pairs_of(store: PairStore | None, painters: tuple[str, ...]) -> list[int]:
