@@ -136,25 +136,10 @@ def test_guidance_drives_away_from_the_middle_and_1_is_none():
     assert torch.equal(model(photo, style, guidance=Guidance(1, middle)), plain)
     code = model.encode(style)
     torch.testing.assert_close(Guidance(2, middle)(code) - middle, 2 * (code - middle))
-    none = model(photo, style, guidance=Guidance(0, middle))
+    none = model(photo, style, guidance=Guidance(0, middle))  # all styles are the middle
+    assert_same(none, model(photo, style.flip(0), guidance=Guidance(0, middle)))
     assert (none - plain).abs().max() > 1e-4
     assert torch.equal(model(photo, style), plain)  # a call's own, nothing stays
-
-
-@torch.no_grad()
-def test_guidance_leaves_the_last_layers_as_trained():
-    """They set the brightness."""
-    model = tiny()
-    photo, style = inputs(1, 32, 32)
-    codes: list[Tensor] = []
-    model.at_quarter[0].register_forward_hook(lambda _, inputs, __: codes.append(inputs[1]))
-    model.at_half[0].register_forward_hook(lambda _, inputs, __: codes.append(inputs[1]))
-    guidance = Guidance(1.6, model.middle_code(F.normalize(torch.randn(9, 16), dim=1)))
-    model(photo, style, guidance=guidance)
-    before, last = codes
-    assert torch.equal(before, guidance(model.encode(style)))
-    assert torch.equal(last, model.encode(style))
-    assert not torch.equal(before, last)
 
 
 @torch.no_grad()
@@ -280,6 +265,23 @@ def test_guidance_leaves_the_anchors_part_as_trained():
     stronger = Guidance(2, middle)(plain)
     assert torch.equal(stronger[:, 16:], plain[:, 16:])
     torch.testing.assert_close(stronger[:, :16] - middle, 2 * (plain[:, :16] - middle))
+
+
+@torch.no_grad()
+def test_with_anchors_guidance_leaves_the_last_layers_as_trained():
+    """They set the brightness."""
+    model, anchors = anchored()
+    photo, _ = inputs(2, 32, 32)
+    codes: list[Tensor] = []
+    for layer in (model.at_quarter[0], model.at_half[0]):
+        layer.register_forward_hook(lambda _, inputs, __: codes.append(inputs[1]))
+    guidance = Guidance(1.6, model.middle_code(anchors))
+    model(photo, anchors, guidance=guidance)
+    before, last = codes
+    plain = model.encode(anchors)
+    assert torch.equal(before, guidance(plain))
+    assert torch.equal(last, plain)
+    assert not torch.equal(before, last)
 
 
 @torch.no_grad()

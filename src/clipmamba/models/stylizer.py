@@ -35,8 +35,9 @@ class Guidance:
     """Extrapolation of style codes away from their mean; see `Stylizer.middle_code`.
 
     The anchors' part of a code stays as trained: each of its numbers belongs to one look, which has
-    nothing of the others to be freed from. All layers but the decoder's last, at half size, take
-    the extrapolated code: those set the brightness, and dark styles turned gray with it.
+    nothing of the others to be freed from. With anchors, the decoder's last layers, at half size,
+    take the code as trained: there the two parts together set the brightness, and extrapolating
+    one of them turned dark styles gray.
 
     Attributes:
         factor: Factor on a code's distance from the mean; 1 leaves it as trained.
@@ -290,7 +291,7 @@ class Stylizer(Pretrained):
             x = x + conv(x, guided, whole)
         x = self.up_half(x)
         for conv in self.at_half:
-            x = x + conv(x, code, whole)
+            x = x + conv(x, code if self.config.anchors else guided, whole)
         features: Tensor = x
         return features
 
