@@ -182,7 +182,7 @@ class StylizerBatches:
         photo = open_picture(self.data / name)
         row = self._row(rng) if styles == len(self._order) else rng.choice(self._order[:styles])
         look = int(self.prepared.looks[row])
-        if look >= 0 and look in self._words and rng.random() < self.word_share:
+        if look >= 0 and self._in_words(look, rng):
             firsts = self._firsts[: np.searchsorted(self._firsts, styles)]
             row = self._order[rng.choice(firsts)]
             point = self._word(int(self.prepared.looks[row]), rng)
@@ -215,6 +215,10 @@ class StylizerBatches:
         """Return the embeddings (N, E) of whole style pictures."""
         return self.prepared.points[torch.tensor(rows), 0].float()
 
+    def _in_words(self, meant: int, rng: random.Random) -> bool:
+        """Draw whether a sample of a look or painter has words, if there are any."""
+        return meant in self._words and rng.random() < self.word_share
+
     def _word(self, meant: int, rng: random.Random) -> Tensor:
         """Draw the embedding of words."""
         return self.prepared.words[rng.choice(self._words[meant])]
@@ -244,8 +248,8 @@ class StylizerBatches:
             for pixels in (store.photos, store.results)
         )
         painter = -1 - int(store.numbers[row])
-        spoken = painter in self._words and rng.random() < self.word_share
-        point = self._word(painter, rng) if spoken else self.prepared.painted[row]
+        worded = self._in_words(painter, rng)
+        point = self._word(painter, rng) if worded else self.prepared.painted[row]
         return photo, result, point, side / part
 
 

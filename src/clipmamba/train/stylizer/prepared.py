@@ -57,7 +57,7 @@ class Prepared:
         styles: Files of the N style pictures, relative to the data folder.
         points: Their unit style embeddings, (N, views, E), in half precision, memory-mapped.
         looks: Number of the look of each, (N,); -1 for none.
-        shares: Probability that each is drawn, (N,).
+        shares: Probability that each is drawn, (N,); looks with words take equal parts in words.
         photos: Files of the photos, relative to the data folder.
         photo_point: Unit mean embedding of photos, (E,).
         clip: Name of the CLIP that gave the embeddings.
