@@ -54,8 +54,7 @@ PICTURES = """\
 - Prompt, strength, seed, model and the other style options are written to the EXIF user comment,
   unless the photo has a comment of its own. Files are named without their folders. If a JPEG's EXIF
   has no room for the comment, a warning is logged.
-- Photos of more than 200 million pixels are refused unless `--max-pixels` allows them. Those of
-  more than 4 million are processed in tiles.
+- Photos of more than 200 million pixels are refused unless `--max-pixels` allows them.
 - A result is written under a temporary name in the same folder, flushed to disk and renamed when it
   is complete. If another program creates the file in the meantime, that file stays, unless
   --overwrite is given. Overwriting keeps the old file's mode; if the path is a symbolic link, the

@@ -458,7 +458,9 @@ def test_the_network_has_the_guidance_and_the_stylizer_has_not():
     noise = pipe.stylizer.draw_noise(24, 24)
     own = pipe.stylizer(photo, point, noise)
     assert torch.equal(own, plain(photo, point, noise))
-    assert not torch.allclose(own, pipe.network(photo, point, noise), atol=1e-3)
+    guided = pipe.network(photo, point, noise)
+    assert not torch.allclose(own, guided, atol=1e-3)
+    assert torch.equal(pipe.network(photo, point), guided)  # by default, the noise of seed 0
 
 
 @pytest.mark.parametrize("guidance", [0, -1, 1e308, float("inf"), float("nan"), True, "1"])

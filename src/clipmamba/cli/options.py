@@ -186,7 +186,8 @@ LOOK = section(
         default=StylizeOptions.tile,
         show_default=True,
         help="Process the photo in tiles with sides of this length: less memory, five times the "
-        "time. auto: where --detail asks for more than 4 million pixels; off: never.",
+        "time. auto: where --detail asks for more than 4 million pixels, or enlarges the photo to "
+        "more than 1 million; off: never.",
     ),
     SEED,
 )

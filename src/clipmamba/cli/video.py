@@ -83,7 +83,7 @@ _PART = section(
            help="Frames per second of the result.  [default: every frame keeps its timestamp]"),
     option("--steady", type=float, metavar="F", default=VideoOptions.steady, show_default=True,
            help="Reduce flicker: share of the style carried over from the previous frame, along "
-           "the motion, 0 to 1; 0 restyles every frame on its own."),
+           "the motion, from 0 to below 1; 0 restyles every frame on its own."),
 )  # fmt: skip
 _ENCODING = section(
     "Encoding",

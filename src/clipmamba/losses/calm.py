@@ -20,8 +20,8 @@ def calm_loss(
 ) -> Tensor:
     r"""Penalize local contrast in flat areas of the photo, beyond that of the style's calm areas.
 
-    .. math:: L = \frac{1}{|F|} \sum_{p \in F} \max(0, \sigma_p(output) - \sigma_{calm}),
-        \qquad F = \{p : \sigma_p(photo) < 0.02\}
+    .. math:: L = \frac{\sum_{p \in F} \max(0, \sigma_p(output) - \sigma_{calm} - 0.01)}
+        {|F| + 0.02 H W}, \qquad F = \{p : \sigma_p(photo) < 0.02\}
 
     with σ the standard deviation of luma in 9×9 pixels, and σ_calm its first quartile over the
     style picture: a mosaic has no calm areas, half of a print is calm.

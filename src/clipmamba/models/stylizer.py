@@ -25,7 +25,7 @@ from clipmamba.nn import (
 
 STRIDE = 8  # pixels of the photo per position of the deepest feature map
 NATIVE_SIDE = 512  # longest side in pixels at which the network's stroke size is 1
-LEAST_STROKE, LARGEST_STROKE = 0.5, 5.0  # range of stroke sizes in training
+LEAST_STROKE, LARGEST_STROKE = 0.5, 5.0  # default range of stroke sizes in training
 SHARPNESS = 20.0  # of the softmax over cosine similarities to the anchors
 ANCHOR_LENGTH = 3.0  # of an anchor's number, in lengths of the rest of the code; see `encode`
 
@@ -158,7 +158,7 @@ class Stylizer(Pretrained):
             whole: Moments of the whole pictures if `photo` is a tile; if empty, it is filled from
                 `photo`.
             stroke: Stroke sizes, (B,), 1 as on a style picture of some 256 pixels; trained from
-                0.5 to 5. None means 1.
+                0.5 to 5 by default. None means 1.
             guidance: Extrapolation of the style code; None for no extrapolation.
 
         Returns:

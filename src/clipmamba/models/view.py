@@ -36,7 +36,11 @@ class StylizerView:
         return self.stylizer.norms
 
     def __call__(
-        self, photo: Tensor, style: Tensor, noise: Tensor, whole: PictureMoments | None = None
+        self,
+        photo: Tensor,
+        style: Tensor,
+        noise: Tensor | None = None,
+        whole: PictureMoments | None = None,
     ) -> Tensor:
         """Run `Stylizer.forward`."""
         result: Tensor = self.stylizer(

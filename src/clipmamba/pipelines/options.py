@@ -49,7 +49,7 @@ class StylizeOptions:
     Examples:
         >>> StylizeOptions(strength=2)
         Traceback (most recent call last):
-        clipmamba.errors.InputError: strength must lie between 0 and 1.5, not 2
+        clipmamba.errors.InputError: strength must be between 0 and 1.5, not 2
     """
 
     strength: float = 1.0
