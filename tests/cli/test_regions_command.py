@@ -67,6 +67,40 @@ def test_a_shown_mask_is_skipped_by_the_next_run(beach, stylize) -> None:
     assert "2 results of earlier runs skipped" in done.stderr
 
 
+def test_words_that_look_alike_have_masks_of_their_own(beach, stylize) -> None:
+    done = stylize("beach.png", "-p", "oil", "--mask", "sky", "--keep", "Sky", "--show-mask",
+                   "-o", "a.jpg")  # fmt: skip
+    assert done.exit_code == 0, done.stderr
+    assert sorted(path.name for path in Path().glob("a.*")) == [
+        "a.jpg", "a.sky-2.png", "a.sky.png",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("policy", [(), ("--overwrite",), ("--exist", "skip")])
+def test_a_mask_never_takes_the_file_of_a_result_or_photo(beach, stylize, policy) -> None:
+    Path("beach.png").rename("a.png")
+    Image.new("RGB", (64, 48), SKY).save("a.sky.png")
+    before = Path("a.sky.png").read_bytes()
+    for photos in (("a.sky.png", "a.png"), ("a.png", "a.sky.png")):
+        done = stylize(*photos, "-p", "oil", "--mask", "sky", "--show-mask", "-o", "out/", *policy)
+        assert done.exit_code == 2
+        assert "the mask of sky in a.png" in done.stderr
+        assert Path("a.sky.png").read_bytes() == before
+        assert not Path("out").exists()
+
+
+def test_an_old_mask_stops_the_run_before_the_work(beach, stylize) -> None:
+    Path("a.sky.png").write_bytes(b"mine")
+    command = ("beach.png", "-p", "oil", "--mask", "sky", "--show-mask", "-o", "a.png")
+    done = stylize(*command)
+    assert done.exit_code == 2
+    assert "a.sky.png exists already" in done.stderr
+    assert Path("a.sky.png").read_bytes() == b"mine"
+    assert not Path("a.png").exists()
+    assert stylize(*command, "--overwrite").exit_code == 0
+    assert read_picture("a.sky.png").size == (256, 192)
+
+
 def test_masks_and_words_are_joined(beach, stylize) -> None:
     lower = Image.new("L", (256, 192))
     lower.paste(255, (0, 96, 256, 192))
@@ -101,6 +135,8 @@ def test_nothing_found_is_a_warning_with_the_photo_s_name(here, stylize) -> None
         (["-p", "oil", "--segmenter", "a/b"], "a segmenter has no effect"),
         (["-p", "oil", "--mask", "sky", "--segmenter", "a/b/c"], "give an existing folder"),
         (["-p", "oil", "--mask", "sky", "--show-mask", "-o", "-"], "give -o a file"),
+        (["-p", "oil", "--show-mask"], "add, for example, --mask sky"),
+        (["-p", "oil", "--mask", "all.png", "--show-mask"], "add, for example, --mask sky"),
         (["--mask", "sky"], "no style"),
         (["--region", "sky="], "AREA=PROMPT"),
         (["-p", "oil", "--faces", "blur"], "'blur'"),

@@ -540,3 +540,42 @@ def test_a_stylizer_for_another_clip_is_refused(tiny_pipeline):
     other = Stylizer(style_dim=5, widths=(8, 8, 8), depth=1, quarter_depth=1, code_dim=8)
     with pytest.raises(WeightsError, match="style embeddings of width 5"):
         StylizePipeline(other, tiny_pipeline.clip, tiny_pipeline.prior)
+
+
+@pytest.mark.parametrize(
+    ("keywords", "message"),
+    [
+        *(
+            ({kind: 5, **more}, f"{kind} must be a folder, a Hub name or a function, not int")
+            for kind, more in (
+                ("captioner", {"source": "auto"}), ("style_from", {}), ("finish", {}),
+                ("segmenter", {"mask": "boat"}),
+            )
+        ),
+        ({"captioner": lambda _: None, "source": "auto"}, "captioner must describe"),
+        ({"captioner": lambda _: " ", "source": "auto"}, "captioner must describe"),
+        ({"finish": lambda *_: None}, "finish must return a tensor"),
+        ({"finish": lambda _, made, *__: made[..., 1:]}, "finish must return a tensor"),
+        ({"finish": lambda _, made, *__: made * float("nan")}, "finish returned .* NaN"),
+        ({"segmenter": lambda *_: np.zeros((4, 4)), "mask": "boat"}, "must return a tensor"),
+        ({"segmenter": lambda *_: torch.zeros(0, 4), "mask": "boat"}, "must return a tensor"),
+        ({"segmenter": lambda *_: torch.full((4, 4), torch.nan), "mask": "boat"}, "NaN"),
+        ({"style_from": lambda *_: None}, "not NoneType"),
+        ({"regions": [("sky",)]}, "regions must be pairs"),
+        ({"regions": ("sky", "mosaic")}, "regions must be pairs"),
+        ({"regions": "sky=mosaic"}, "regions must be pairs"),
+        ({"regions": 5}, "regions must be pairs"),
+        ({"regions": {"sky": 5}}, "a style must be"),
+        ({"regions": {"sky": None}}, "no style"),
+        ({"style": 5}, "a style must be"),
+        ({"mask": [None]}, "a mask is None"),
+        ({"keep": [None]}, "a mask is None"),
+        ({"keep": 5}, "not int"),
+        ({"source": 5}, "source must be text"),
+        ({"avoid": ["oil"]}, "avoid must be text"),
+    ],
+)  # fmt: skip
+def test_wrong_values_are_refused_in_one_line(photo, tiny_pipeline_folder, keywords, message):
+    with pytest.raises(InputError, match=message) as caught:
+        stylize(photo, "oil", model=tiny_pipeline_folder, device="cpu", **keywords)
+    assert "\n" not in str(caught.value)

@@ -74,6 +74,25 @@ def test_a_turned_video_is_upright_and_keeps_the_shape_of_its_pixels(
     assert len(restyled[0]) == 2
 
 
+@pytest.mark.parametrize("aspect", [Fraction(4, 3), Fraction(3, 4)])
+@pytest.mark.parametrize(
+    ("name", "codec"),
+    [*(("out.mkv", codec) for codec in CODECS), ("out.webm", "vp9"), ("out.webm", "av1"),
+     ("out.mp4", "h265"), ("out.mp4", "av1"), ("out.gif", None), ("out.webp", None)],
+)  # fmt: skip
+def test_a_video_is_shown_in_its_shape_in_every_file(restyle, tmp_path, name, codec, aspect):
+    source = write_clip(tmp_path / "in.mp4", moving(2, 96, 64), aspect=aspect)
+    result = restyle(source, name, codec=codec, strength=0)
+    if codec is None:
+        with Image.open(result) as image:
+            shown = Fraction(*image.size)
+    else:
+        with av.open(str(result)) as container:
+            stream = container.streams.video[0]
+            shown = Fraction(stream.width, stream.height) * (stream.sample_aspect_ratio or 1)
+    assert float(shown) == pytest.approx(float(aspect * Fraction(96, 64)), rel=0.03)
+
+
 @pytest.mark.parametrize("full", [False, True])
 @pytest.mark.parametrize("matrix", [1, 6])
 def test_color_tags_and_colors_are_kept(restyle, tmp_path, full, matrix):
@@ -104,11 +123,50 @@ def test_odd_sizes(restyle, tmp_path, size, name):
 
 
 @pytest.mark.parametrize("codec", sorted(CODECS))
-def test_every_codec_can_be_read_again(restyle, tmp_path, codec):
-    source = write_clip(tmp_path / "in.mkv", moving(3, 80, 64))
+@pytest.mark.parametrize("count", [1, 2, 3, 7])
+def test_every_codec_can_be_read_again(restyle, tmp_path, codec, count):
+    source = write_clip(tmp_path / "in.mkv", moving(count, 80, 64))
     frames, times, _ = read_clip(restyle(source, "out.mkv", codec=codec, strength=0))
-    assert times == [Fraction(index, 10) for index in range(3)]
+    assert times == [Fraction(index, 10) for index in range(count)]
     assert difference(frames[0], read_clip(source)[0][0]) < 8
+
+
+@pytest.mark.parametrize("codec", sorted(CODECS))
+def test_a_codec_takes_its_smallest_frames_and_smaller_ones_are_refused(restyle, tmp_path, codec):
+    smallest = CODECS[codec].smallest
+    for width, height in ((max(2, smallest), 120), (120, max(2, smallest))):
+        source = write_clip(tmp_path / f"{width}.mkv", moving(2, width, height), codec="ffv1",
+                            pix_fmt="bgr0")  # fmt: skip
+        result = restyle(source, f"{width}-out.mkv", codec=codec, strength=0)
+        assert len(read_clip(result)[0]) == 2
+    if smallest > 1:
+        side = smallest // 2
+        small = write_clip(tmp_path / "small.mkv", moving(2, side, 64), codec="ffv1",
+                           pix_fmt="bgr0")  # fmt: skip
+        with pytest.raises(InputError, match=f"{smallest}x{smallest}.*--codec"):
+            restyle(small, "small-out.mkv", codec=codec, strength=0)
+        assert not (tmp_path / "small-out.mkv").exists()
+
+
+@pytest.mark.parametrize("size", [(24, 16), (96, 64), (32, 48)])
+@pytest.mark.parametrize("name", ["out.mp4", "out.gif"])
+def test_frames_that_change_their_size_get_that_of_the_first(tiny_pipeline, tmp_path, size, name):
+    parts = [
+        write_clip(tmp_path / f"{number}.ts", moving(3, *sides),
+                   [Fraction(3 * number + frame, 10) for frame in range(3)])
+        for number, sides in enumerate(((48, 32), size))
+    ]  # fmt: skip
+    source = tmp_path / "in.ts"
+    source.write_bytes(b"".join(part.read_bytes() for part in parts))
+    report = stylize_video(
+        source, tmp_path / name, "woodcut", pipeline=tiny_pipeline, strength=0, quality=None
+    )
+    frames = read_clip(report.output)[0]
+    assert report.size == (48, 32)
+    assert len(frames) == report.frames >= 4
+    assert {frame.shape for frame in frames} == {(32, 48, 3)}
+    later = [np.asarray(Image.fromarray(pixels).resize((48, 32))) for pixels in moving(3, *size)]
+    assert min(difference(frames[-1], pixels) for pixels in later) < 15  # not in a corner
 
 
 @pytest.mark.parametrize(
@@ -142,6 +200,20 @@ def test_stamps_of_avi_are_those_of_decoding(restyle, tmp_path):
     times = read_clip(restyle(source))[1]
     assert len(times) == 9
     assert {after - before for before, after in itertools.pairwise(times)} == {Fraction(1, 10)}
+
+
+@pytest.mark.parametrize("kind", ["mp4", "gif", "webp"])
+def test_a_start_after_the_end_says_where_the_end_is(restyle, tmp_path, kind):
+    source = tmp_path / f"in.{kind}"
+    if kind == "mp4":
+        write_clip(source, moving(6))
+    else:
+        first, *others = map(Image.fromarray, moving(6))
+        first.save(source, save_all=True, append_images=others, duration=100)
+    assert len(read_clip(restyle(source, start=0.55))[0]) == 1  # the last frame is still shown
+    with pytest.raises(InputError, match=r"in\.\w+ ends at 0\.60 s; start before that"):
+        restyle(source, "late.mp4", start=0.61)
+    assert not (tmp_path / "late.mp4").exists()
 
 
 def test_sound_of_a_part_is_that_of_the_part(restyle, tmp_path):
@@ -195,6 +267,35 @@ def test_animations_keep_times_transparency_and_loops(restyle, tmp_path, suffix)
     with Image.open(result) as image:
         assert image.info["loop"] == 3
     assert difference(made[0][:, :20], np.asarray(frames[0])[:, :20]) > 3  # it was restyled
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".webp", ".mp4", ".mov", ".mkv", ".webm"])
+@pytest.mark.parametrize("kind", ["gif", "webp"])
+def test_the_last_frame_is_shown_as_long_as_before(restyle, tmp_path, kind, suffix):
+    first, *others = map(Image.fromarray, moving(3))
+    source = tmp_path / f"in.{kind}"
+    first.save(source, save_all=True, append_images=others, duration=[100, 200, 3000])
+    for strength in (0, 1):
+        result = restyle(source, f"{strength}{suffix}", strength=strength)
+        if suffix in (".gif", ".webp"):
+            assert animation(result)[1] == [100, 200, 3000]
+        else:
+            with av.open(str(result)) as container:
+                assert container.duration / av.time_base == pytest.approx(3.3, abs=0.02)
+
+
+@pytest.mark.parametrize(("repetitions", "plays"), [(None, 1), (0, 0), (1, 2), (3, 4)])
+def test_animations_play_as_often_in_both_formats(restyle, tmp_path, repetitions, plays):
+    """GIF counts repetitions after the first time, WebP all times; 0 is forever in both."""
+    first, *others = map(Image.fromarray, moving(3))
+    gif, webp = tmp_path / "in.gif", tmp_path / "in.webp"
+    loop = {} if repetitions is None else {"loop": repetitions}
+    first.save(gif, save_all=True, append_images=others, duration=100, **loop)
+    first.save(webp, save_all=True, append_images=others, duration=100, loop=plays)
+    for source in (gif, webp):
+        for suffix, wanted in ((".gif", repetitions), (".webp", plays)):
+            with Image.open(restyle(source, f"{source.suffix[1:]}{suffix}")) as image:
+                assert image.info.get("loop") == wanted
 
 
 def test_transparency_is_laid_on_white_where_there_is_none(restyle, tmp_path):
@@ -346,6 +447,11 @@ def test_progress_knows_the_number_of_frames(tiny_pipeline, tmp_path):
         ({"steady": 1}, "steady"), ({"codec": "divx"}, "unknown codec"), ({"quality": 99}, "51"),
         ({"codec": "vp9"}, r"\.webm"), ({"variants": 2}, "seed"), ({"name": "out.avi"}, r"\.mp4"),
         ({"name": "out.gif", "codec": "h264"}, "leave out the codec"),
+        ({"name": "out.webp", "quality": 40}, "leave out the quality"),
+        ({"start": "1:05"}, "start must be a number"), ({"start": None}, "start must"),
+        ({"end": "0.2"}, "end must"), ({"fps": "10"}, "fps must"), ({"steady": True}, "steady"),
+        ({"codec": ["h264"]}, "unknown codec"), ({"quality": True}, "quality must"),
+        ({"quality": 18.5}, "quality must"), ({"sound": "no"}, "sound must"),
         ({"name": "none/out.mp4"}, "folder"), ({"name": "in.mp4"}, "exists"),
         ({"name": "in.mp4", "overwrite": True}, "itself"),
     ],
@@ -357,6 +463,12 @@ def test_wrong_options_are_refused_before_the_work(restyle, tmp_path, options, m
         restyle(source, **options)
     assert source.read_bytes() == before
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_numbers_of_numpy_are_numbers(restyle, tmp_path):
+    source = write_clip(tmp_path / "in.mp4", moving(6))
+    result = restyle(source, start=np.float32(0.25), end=np.float64(0.45), fps=np.float32(10))
+    assert len(read_clip(result)[0]) == 3
 
 
 @pytest.mark.parametrize("content", [None, b"", b"no video at all"])

@@ -40,7 +40,6 @@ class Batch:
         keep_settings: whether to record the settings in each result.
         stream_format: format of a picture on standard output.
         as_json: whether to report in JSON lines.
-        show_mask: whether to write what words have found beside each result.
     """
 
     jobs: Sequence[Job]
@@ -59,7 +58,6 @@ class Batch:
     keep_settings: bool
     stream_format: str
     as_json: bool
-    show_mask: bool = False
 
     @property
     def prompt(self) -> str | None:

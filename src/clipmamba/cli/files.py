@@ -10,8 +10,8 @@ import glob
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -56,12 +56,14 @@ class Job:
         target: the file to write; None means standard output.
         seed: seed of the variant; None means the default picture.
         skip: whether the result exists already and is kept.
+        masks: the file for the mask of each part, by its words.
     """
 
     photo: Photo
     target: Path | None
     seed: int | None = None
     skip: bool = False
+    masks: Mapping[str, Path] = field(default_factory=dict)
 
     @property
     def output(self) -> str:
@@ -121,6 +123,7 @@ def plan(
     suffix: str | None = None,
     exist: Exist = "error",
     seeds: Sequence[int | None] = (None,),
+    masks: Sequence[str] = (),
 ) -> list[Job]:
     """Choose the file of every result.
 
@@ -136,6 +139,7 @@ def plan(
         exist: what to do if a result exists already.
         seeds: one seed per variant. A name that holds the style holds the seed too:
             ``photo-ukiyo-e-seed3.jpg``. With several seeds, every name holds its seed.
+        masks: words of the parts whose masks are to be written beside each result.
 
     Returns:
         Jobs in the order of the photos.
@@ -172,6 +176,9 @@ def plan(
         for job in jobs
         if alone or job.photo.path is None or _key(job.photo.path) not in written
     ]
+    jobs = [replace(job, masks=_mask_files(job.target, masks)) for job in jobs]
+    if masks:
+        _check_masks(jobs)
     jobs = _settle(jobs, exist)
     _check_targets([job.target for job in jobs if job.target and not job.skip])
     return jobs
@@ -309,11 +316,39 @@ def _check_targets(targets: Sequence[Path]) -> None:
         seen.add(folder)
 
 
+def _mask_files(target: Path | None, masks: Sequence[str]) -> dict[str, Path]:
+    """Name the file of each part's mask, beside the result; words that look alike get a number."""
+    files: dict[str, Path] = {}
+    if target is None:
+        return files
+    count: Counter[str] = Counter()
+    for words in masks:
+        name = slug(words)
+        count[name] += 1
+        number = "" if count[name] == 1 else f"-{count[name]}"
+        files[words] = target.with_name(f"{target.stem}.{name}{number}.png")
+    return files
+
+
+def _check_masks(jobs: Sequence[Job]) -> None:
+    """Refuse masks whose file is that of a result, a photo or another mask."""
+    taken = {_key(job.photo.path): f"the photo {job.photo}" for job in jobs if job.photo.path}
+    taken |= {_key(job.target): f"the result of {job.photo}" for job in jobs if job.target}
+    for job in jobs:
+        for words, file in job.masks.items():
+            other = taken.setdefault(_key(file), own := f"the mask of {words} in {job.photo}")
+            if other is not own:
+                raise InputError(f"{file} would be {other} and {own}; rename the photo, or give -o")
+
+
 def _settle(jobs: list[Job], exist: Exist) -> list[Job]:
     """Apply ``--exist``."""
     exists = [bool(job.target and os.path.lexists(job.target)) for job in jobs]
     if exist == "skip":
         return [replace(job, skip=skip) for job, skip in zip(jobs, exists, strict=True)]
+    old = [file for job in jobs for file in job.masks.values() if os.path.lexists(file)]
+    if exist == "error" and old and not any(exists):
+        raise InputError(f"the mask {old[0]} exists already; move it, or add --overwrite")
     if exist == "error" and any(exists):
         first = jobs[exists.index(True)].target
         if len(jobs) == 1:

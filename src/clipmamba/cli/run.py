@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from PIL import Image
@@ -20,7 +19,7 @@ from PIL import Image
 from clipmamba import __version__
 from clipmamba.cli.batch import Batch
 from clipmamba.cli.exits import SOME_FAILED, USAGE_ERROR, error_line
-from clipmamba.cli.files import Job, Photo, slug
+from clipmamba.cli.files import Job, Photo
 from clipmamba.cli.photos import check_result, read_photo, write_result
 from clipmamba.cli.streams import stop_reading
 from clipmamba.cli.terminal import plain_warnings, progress, say, status
@@ -344,10 +343,10 @@ def read_one(photo: Photo, batch: Batch) -> Image.Image:
 
 def write_one(batch: Batch, job: Job, result: RestyledPhoto) -> str:
     """Write one result with the batch's settings, and its masks if wanted; see `write_result`."""
-    if batch.show_mask and job.target is not None:
-        for words, mask in result.found.masks.items():
+    for words, mask in result.found.masks.items():
+        if words in job.masks:
             write_result(
-                replace(job, target=mask_file(job.target, words)), mask, exist=batch.exist,
+                replace(job, target=job.masks[words]), mask, exist=batch.exist,
                 stream_format="png", metadata="all", quality=None,
                 settings={"part": words, "version": __version__},
             )  # fmt: skip
@@ -360,11 +359,6 @@ def write_one(batch: Batch, job: Job, result: RestyledPhoto) -> str:
         quality=batch.quality,
         settings=batch.settings(job, result.found.source),
     )
-
-
-def mask_file(target: Path, words: str) -> Path:
-    """The file for the mask of a part, beside a result."""
-    return target.with_name(f"{target.stem}.{slug(words)}.png")
 
 
 def _rounded(shares: Mapping[str, float]) -> dict[str, float] | None:

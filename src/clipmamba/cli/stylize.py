@@ -93,7 +93,8 @@ _COMPANIONS = section(
     STYLE_FROM,
     option("--finish", metavar="MODEL[:F]",
            help="Repaint results with an image-to-image model for diffusers, by folder or hub "
-           "name, at strength F (0 to 1), keeping the photo's edges.  [default strength: 0.2]"),
+           "name, at strength F (above 0, at most 1), keeping the photo's edges.  "
+           "[default strength: 0.2]"),
 )  # fmt: skip
 _REFINE = section(
     "Refinement",
@@ -201,10 +202,18 @@ def make_batch(
     seeds = [seed or 0 for seed in options.seeds] if options.variants > 1 else options.seeds
     suffix = None if file_format is None else f".{file_format}"
     found = collect(inputs, recursive=recursive, output=output)
-    jobs = plan(found, output, label=request.label, suffix=suffix, exist=policy, seeds=seeds)
+    masks = list(dict.fromkeys(part.words for part in request.parts)) if show_mask else []
+    if show_mask and not masks:
+        raise InputError(
+            "--show-mask writes what words have found, and there are none; add, for example, "
+            "--mask sky"
+        )
+    jobs = plan(
+        found, output, label=request.label, suffix=suffix, exist=policy, seeds=seeds, masks=masks
+    )
     if jobs[0].target is None:
         check_stdout(as_json=as_json, dry_run=dry_run, show_mask=show_mask)
-    request, masks = _open_request(keywords, places, max_pixels)
+    request, areas = _open_request(keywords, places, max_pixels)
     return Batch(
         jobs=jobs,
         request=request,
@@ -214,9 +223,8 @@ def make_batch(
             "refine": refinement or 0,
         },
         companions=companions,
-        masks={f"mask {path}": picture for path, picture in masks.items()},
+        masks={f"mask {path}": picture for path, picture in areas.items()},
         look=_made_with(options, keywords, places, companions, refinement),
-        show_mask=show_mask,
         words=[*prompt, *(wanted for _, wanted in places.regions)],
         device=device,
         model=model,

@@ -79,6 +79,15 @@ class Companions:
             InputError: A package is missing, a part can't be found, or a model has no effect.
             WeightsError: A model's name is invalid.
         """
+        given = {
+            "captioner": captioner, "style_from": style_from, "finish": finish,
+            "segmenter": segmenter,
+        }  # fmt: skip
+        for kind, value in given.items():
+            if not (value is None or isinstance(value, str | os.PathLike) or callable(value)):
+                raise InputError(
+                    f"{kind} must be a folder, a Hub name or a function, not {type(value).__name__}"
+                )
         auto = isinstance(asked, StyleRequest) and AUTO in asked.sources
         if captioner is not None and not auto:
             raise InputError("a captioner has no effect without source='auto'")
@@ -220,7 +229,10 @@ class StyleFinder:
         if len(tensor) > 1:
             raise InputError("source 'auto' describes single pictures: give a list, not a batch")
         assert self._companions.captioner is not None
-        return self._companions.captioner(from_srgb(tensor_to_array(tensor, np.dtype(np.float32))))
+        said = self._companions.captioner(from_srgb(tensor_to_array(tensor, np.dtype(np.float32))))
+        if not isinstance(said, str) or not said.strip():
+            raise InputError(f"the captioner must describe the picture in words, not by {said!r}")
+        return said
 
 
 def draw_words(request: StyleRequest, painter: StylePainter, seed: int | None) -> StyleRequest:

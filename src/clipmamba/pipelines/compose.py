@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from clipmamba.errors import InputError
 from clipmamba.io.convert import luma
 from clipmamba.models.gamut import into_gamut
 
@@ -50,3 +51,17 @@ def union(masks: Sequence[Tensor | None], picture: Tensor) -> Tensor:
 def within_gamut(picture: Tensor) -> Tensor:
     """Apply `into_gamut` to a few rows at a time, to save memory."""
     return torch.cat([into_gamut(rows) for rows in torch.split(picture, 256, dim=2)], dim=2)
+
+
+def check_finished(finished: object, picture: Tensor) -> Tensor:
+    """Return what `finish` made of a picture, on its device.
+
+    Raises:
+        InputError: It is no tensor of this shape, or not finite.
+    """
+    if not isinstance(finished, Tensor) or finished.shape != picture.shape:
+        shape = tuple(getattr(finished, "shape", ())) or type(finished).__name__
+        raise InputError(f"finish must return a tensor {tuple(picture.shape)}, not {shape}")
+    if not torch.isfinite(finished).all():
+        raise InputError("finish returned a picture with NaN or infinite values")
+    return finished.to(picture)

@@ -359,7 +359,8 @@ class StylizePipeline:
         asked = read_style(
             prompt, style_image, style, avoid, source, templates, mask, regions, keep, faces=faces
         )
-        return self.restyle(images, asked, options, Companions(finish=finish), callback, refine)
+        companions = Companions.of(asked, finish=finish, device=self.device)
+        return self.restyle(images, asked, options, companions, callback, refine)
 
     def refine(
         self,
@@ -463,7 +464,7 @@ class StylizePipeline:
         import torch
 
         from clipmamba.io.convert import resize
-        from clipmamba.pipelines.compose import keep_color, lay_over, union
+        from clipmamba.pipelines.compose import check_finished, keep_color, lay_over, union
         from clipmamba.pipelines.photo import fit_masks
 
         width, height = size = options.result_size(*photo.size)
@@ -491,7 +492,7 @@ class StylizePipeline:
                     areas.append(area)
             if finish is not None and layers:
                 [seed] = style.seeds
-                finished = finish(before, picture, seed, style.words).to(before)
+                finished = check_finished(finish(before, picture, seed, style.words), picture)
                 if options.preserve_color:
                     finished = keep_color(finished, before).clamp(0, 1)
                 # Blend it in like the style, so that it fades with strength and mask.

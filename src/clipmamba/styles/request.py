@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,7 +52,13 @@ class Part:
 
     @classmethod
     def of(cls, area: Any) -> Any:
-        """Make a part from words; return file names and everything else unchanged."""
+        """Make a part from words; return file names and everything else unchanged.
+
+        Raises:
+            InputError: There is no area.
+        """
+        if area is None:
+            raise InputError("a mask is None: give a picture, a file, or words such as 'sky'")
         is_name = not isinstance(area, str) or _FILE_NAME.search(area) or os.path.exists(area)
         return area if is_name else cls(area)
 
@@ -102,9 +108,16 @@ class StyleRequest:
                 )
             if not text.strip():
                 raise InputError("the prompt is empty: name a style, for example 'watercolor'")
+        for style, _ in self.styles:
+            if not (isinstance(style, str | os.PathLike) or hasattr(style, "embedding")):
+                raise InputError(
+                    f"a style must be a Style or a file saved from one, not {type(style).__name__}"
+                )
         for name in ("avoid", "source"):
             text = getattr(self, name)
-            if text is not None and (not isinstance(text, str) or not text.strip()):
+            if text is not None and not isinstance(text, str):
+                raise InputError(f"{name} must be text, not {type(text).__name__}")
+            if text is not None and not text.strip():
                 raise InputError(f"{name} is empty: leave it out or give a few words")
         for template in self.templates:
             if not isinstance(template, str) or "{}" not in template:
@@ -168,7 +181,7 @@ class StyleRequest:
         )
         named: dict[str, Any] = {"avoid": avoid, "source": source, "templates": templates}
         parts = []
-        for area, wanted in regions.items() if isinstance(regions, Mapping) else regions:
+        for area, wanted in _pairs(regions):
             keyword = "prompt" if isinstance(wanted, str) else "style"
             parts.append(cls.parse(**{keyword: wanted}, **named, mask=area))
         kept = [(Part.of(area), 1.0) for area in _several(keep)]
@@ -236,6 +249,28 @@ class StyleRequest:
             is_file = isinstance(what, str | os.PathLike)
             names.append(Path(what).stem if is_file else getattr(what, "label", "") or "picture")
         return " + ".join(names) + (f" without {self.avoid.strip()}" if self.avoid else "")
+
+
+def _pairs(regions: Any) -> list[tuple[Any, Any]]:
+    """List pairs of an area and a prompt or style.
+
+    Raises:
+        InputError: There are no such pairs.
+    """
+    pairs: list[Any]
+    if isinstance(regions, Mapping):
+        pairs = list(regions.items())
+    elif isinstance(regions, str) or not isinstance(regions, Iterable):
+        pairs = [regions]
+    else:
+        pairs = list(regions)
+    for pair in pairs:
+        if isinstance(pair, str) or not isinstance(pair, Sequence) or len(pair) != 2:
+            raise InputError(
+                f"regions must be pairs such as [('sky', 'mosaic')], or a mapping; {pair!r} is not "
+                "such a pair"
+            )
+    return [(area, wanted) for area, wanted in pairs]
 
 
 def _several(value: Any) -> list[Any]:

@@ -43,7 +43,8 @@ class VideoInfo:
         full_range: Whether the encoded pixels use the full range, 0 to 255.
         primaries: Color primaries, as FFmpeg's number (AVCOL_PRI); 2 means unknown.
         transfer: Transfer function, as FFmpeg's number (AVCOL_TRC); 2 means unknown.
-        loops: Loop count of an animation; 0 means forever.
+        repetitions: How often an animation repeats after it has played once; 0 means forever,
+            -1 never.
         tags: Title, author and so on.
     """
 
@@ -53,7 +54,7 @@ class VideoInfo:
     full_range: bool = False
     primaries: int = 2
     transfer: int = 2
-    loops: int = 0
+    repetitions: int = 0
     tags: tuple[tuple[str, str], ...] = ()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from fractions import Fraction
+from numbers import Integral, Real
 from pathlib import Path
 
 from clipmamba.errors import InputError
@@ -19,6 +20,7 @@ class Codec:
         pix_fmt: FFmpeg's pixel format.
         quality: Default constant rate factor (CRF); None if lossless.
         limits: Best and worst CRF.
+        smallest: Smallest width and height that the encoder takes, in pixels.
         options: Further FFmpeg options.
     """
 
@@ -26,18 +28,20 @@ class Codec:
     pix_fmt: str = "yuv420p"
     quality: int | None = None
     limits: tuple[int, int] = (0, 63)
+    smallest: int = 1
     options: tuple[tuple[str, str], ...] = ()
 
 
 CODECS = {
     "h264": Codec("libx264", quality=18, limits=(0, 51)),
     "h265": Codec(
-        "libx265", quality=22, limits=(0, 51), options=(("x265-params", "log-level=error"),)
+        "libx265", quality=22, limits=(0, 51), smallest=64,  # its memory is corrupt below
+        options=(("x265-params", "log-level=error"),),
     ),
     "vp9": Codec("libvpx-vp9", quality=28, options=(("b", "0"), ("row-mt", "1"))),
-    "av1": Codec("libsvtav1", quality=28),
+    "av1": Codec("libsvtav1", quality=28, smallest=64),  # some narrower videos never end
     "ffv1": Codec("ffv1", pix_fmt="bgr0"),
-}
+}  # fmt: skip
 _IN_FILE = {
     ".mp4": ("h264", "h265", "av1"),
     ".m4v": ("h264", "h265"),
@@ -79,6 +83,16 @@ class VideoOptions:
     sound: bool = True
 
     def __post_init__(self) -> None:
+        for name in ("start", "end", "fps", "steady"):
+            value = getattr(self, name)
+            if value is None and name in ("end", "fps"):
+                continue
+            if isinstance(value, bool) or not isinstance(value, Real):
+                raise InputError(f"{name} must be a number, not {value!r}")
+        if self.quality is not None and not _is_whole(self.quality):
+            raise InputError(f"quality must be a whole number, not {self.quality!r}")
+        if not isinstance(self.sound, bool):
+            raise InputError(f"sound must be True or False, not {self.sound!r}")
         if not 0 <= self.start < math.inf:
             raise InputError(f"start must be at least 0 seconds, not {self.start}")
         if self.end is not None and not self.start < self.end:
@@ -87,7 +101,7 @@ class VideoOptions:
             raise InputError(f"fps must be between 0.1 and 240, not {self.fps}")
         if not 0 <= self.steady < 1:
             raise InputError(f"steady must be at least 0 and less than 1, not {self.steady}")
-        if self.codec is not None and self.codec not in CODECS:
+        if self.codec is not None and self.codec not in list(CODECS):  # also if unhashable
             raise InputError(f"unknown codec {self.codec!r}; use one of {', '.join(CODECS)}")
 
     @property
@@ -95,7 +109,7 @@ class VideoOptions:
         """Frames per second as a fraction: 29.97 means 30000/1001."""
         if self.fps is None:
             return None
-        exact = Fraction(self.fps)
+        exact = self.fps if isinstance(self.fps, Fraction) else Fraction(float(self.fps))
         if exact.denominator == 1:
             return exact
         ntsc = Fraction(round(exact * Fraction(1001, 1000)) * 1000, 1001)
@@ -109,8 +123,9 @@ class VideoOptions:
         """
         suffix = output.suffix.lower()
         if suffix in ANIMATIONS:
-            if self.codec is not None:
-                raise InputError(f"{output} is a GIF or WebP animation: leave out the codec")
+            for name in ("codec", "quality"):
+                if getattr(self, name) is not None:
+                    raise InputError(f"{output} is a GIF or WebP animation: leave out the {name}")
             return None
         if suffix not in _IN_FILE:
             raise InputError(
@@ -130,3 +145,7 @@ class VideoOptions:
                 f"the quality of {name} must be between {best} and {worst}, not {quality}"
             )
         return codec, quality
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)

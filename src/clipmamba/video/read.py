@@ -41,8 +41,8 @@ class Reader:
     def __init__(self, path: Path, start: float, end: float | None, size: Size) -> None:
         self.path = path
         self.broken = 0
-        self._start = Fraction(start).limit_denominator(1_000_000)
-        self._end = None if end is None else Fraction(end).limit_denominator(1_000_000)
+        self._start = Fraction(float(start)).limit_denominator(1_000_000)
+        self._end = None if end is None else Fraction(float(end)).limit_denominator(1_000_000)
         self._size = size
 
     def __iter__(self) -> Iterator[Frame | Any]:
@@ -59,6 +59,13 @@ class Reader:
             return None
         end = duration if self._end is None else min(duration, self._end)
         return max(1, round((end - self._start) * self.info.rate)) if end > self._start else None
+
+    def _too_late(self, end: Fraction) -> InputError:
+        """The error for a start after the end of the video, in seconds."""
+        return InputError(
+            f"{self.path} ends at {float(end):.2f} s; start before that, not at "
+            f"{float(self._start):.2f} s"
+        )
 
     def _report(self, what: str) -> None:
         self.broken += 1
@@ -110,6 +117,7 @@ class StreamReader(Reader):
         self.sound = tuple(self._container.streams.audio)
         self._origin = Fraction(max(0, self._container.start_time or 0), av.time_base)
         self.info = self._read_info()
+        self._frame_size: tuple[int, int] | None = None
         duration = self._container.duration
         self.count = self._expect(duration and Fraction(duration, av.time_base))
         if self.count is None and self._video.frames and not start and end is None:
@@ -169,7 +177,10 @@ class StreamReader(Reader):
                 yield frame
             if end is not None and last is not None and last >= end and not self._late_sound(end):
                 break
-        if held is not None:
+        if held is not None and last is not None:
+            shown_until = last + (held.duration or 1 / self.info.rate)
+            if begin >= shown_until:
+                raise self._too_late(shown_until - self._origin)
             yield held
 
     def _late_sound(self, end: Fraction) -> bool:
@@ -222,10 +233,9 @@ class StreamReader(Reader):
 
         transposed, flip_x, flip_y = _orientation(picture)
         width, height = picture.width, picture.height
-        if transposed:
-            height, width = self._size(height, width)
-        else:
-            width, height = self._size(width, height)
+        if self._frame_size is None:  # all frames get the size of the first
+            self._frame_size = self._size(*((height, width) if transposed else (width, height)))
+        width, height = self._frame_size[::-1] if transposed else self._frame_size
         has_opacity = any(part.is_alpha for part in picture.format.components)
         pixels = picture.reformat(
             width=width, height=height, format="rgba" if has_opacity else "rgb24",
@@ -258,11 +268,13 @@ class AnimationReader(Reader):
             raise InputError(f"can't read {path} as an animation: {error}") from error
         count = getattr(self._image, "n_frames", 1)
         duration = self._image.info.get("duration") or 100
-        # GIF's loop counts repetitions, as FFmpeg's does; without one, it plays once.
-        loops = self._image.info.get("loop", -1 if self._image.format == "GIF" else 0)
+        # GIF counts repetitions, and plays once without a count; WebP counts how often it plays.
+        repetitions = self._image.info.get("loop", -1 if self._image.format == "GIF" else 0)
+        if self._image.format == "WEBP" and repetitions:
+            repetitions = repetitions - 1 or -1
         self.info = VideoInfo(
             rate=Fraction(1000, round(duration)), time_base=Fraction(1, 1000), full_range=False,
-            loops=loops,
+            repetitions=repetitions,
         )  # fmt: skip
         self.count = count if not start and end is None else None
 
@@ -277,6 +289,8 @@ class AnimationReader(Reader):
                 image = next(frames)
                 shown = image.convert("RGBA")
             except StopIteration:
+                if time <= self._start:
+                    raise self._too_late(time) from None
                 return
             except (OSError, SyntaxError, ValueError) as error:
                 self._report(f"the rest of the animation is damaged: {error}")

@@ -9,11 +9,15 @@ from typing import Any
 from PIL import Image
 
 from clipmamba.errors import InputError
+from clipmamba.video.animation import set_last_duration
 from clipmamba.video.frame import Frame, VideoInfo, import_av
 from clipmamba.video.options import VideoOptions
 from clipmamba.video.read import sws_matrix
 
 _ENCODERS_TAG = ("encoder", "major_brand", "minor_version", "compatible_brands")
+_ASPECT_FILES = (".mp4", ".m4v", ".mov")  # these record the pixel aspect ratio themselves,
+_ASPECT_ENCODERS = ("libx264", "libx265")  # and these in the encoded frames
+_UNSORTED = 2  # so few frames are decoded in their order; x265 leaves their decoding times unset
 _GIF_COLORS = 255  # plus one for transparency
 
 
@@ -29,7 +33,7 @@ class Writer:
 
     Attributes:
         frames: Number of frames written.
-        size: Width and height of the last frame, in pixels.
+        size: Width and height of the frames, in pixels.
 
     Raises:
         InputError: The file can't be written or can't hold the sound.
@@ -47,6 +51,8 @@ class Writer:
         self.frames = 0
         self.size = (0, 0)
         self._last = -1
+        self._durations: dict[int, int] = {}  # by timestamp, of frames inside the encoder
+        self._last_duration = Fraction(0)
         self._info = info
         self._encoding = options.encoding(path)
         self._rate = options.rate
@@ -66,6 +72,7 @@ class Writer:
         """
         av = import_av()
         try:
+            frame = self._displayable(frame)
             if self._container is None:
                 self._open(frame)
             stamp = round(frame.time / self._time_base)
@@ -74,8 +81,10 @@ class Writer:
             self._last = stamp
             picture = self._picture(frame)
             picture.time_base, picture.pts = self._time_base, stamp
-            picture.duration = max(1, round(frame.duration / self._time_base))
-            self._container.mux(self._video.encode(picture))
+            self._last_duration = frame.duration or 1 / (self._rate or self._info.rate)
+            self._durations[stamp] = max(1, round(self._last_duration / self._time_base))
+            picture.duration = self._durations[stamp]
+            self._mux(picture)
         except (av.FFmpegError, OSError) as error:
             raise InputError(f"can't write {self.path}: {error.strerror or error}") from error
         self.frames += 1
@@ -101,10 +110,24 @@ class Writer:
         if self._container is None:
             raise InputError(f"there are no frames to write to {self.path}")
         try:
-            self._container.mux(self._video.encode(None))
+            self._mux(None)
             self._container.close()
+            if self._encoding is None:
+                set_last_duration(self._part, self._last_duration)
         except (av.FFmpegError, OSError) as error:
             raise InputError(f"can't write {self.path}: {error.strerror or error}") from error
+
+    def _mux(self, picture: Any) -> None:
+        """Encode a frame, or the rest with None, and write the packets that are ready."""
+        packets = self._video.encode(picture)
+        for packet in packets:  # encoders lose durations, and players need that of the last frame
+            packet.duration = self._durations.pop(packet.pts, packet.duration)
+        if picture is None and packets:  # MP4 takes it from the packet that is decoded last
+            packets[-1].duration = round(self._last_duration / self._time_base)
+        for packet in packets:
+            if self.frames <= _UNSORTED:
+                packet.dts = packet.pts
+            self._container.mux(packet)
 
     def close(self) -> None:
         """Close the file, finished or not."""
@@ -116,7 +139,10 @@ class Writer:
         height, width = frame.pixels.shape[:2]
         options = {}
         if self._encoding is None:
-            options["loop"] = str(self._info.loops)
+            repetitions = self._info.repetitions
+            if self._kind == ".webp" and repetitions:  # it counts how often it plays
+                repetitions = max(1, repetitions + 1)
+            options["loop"] = str(repetitions)
         elif self._kind in (".mp4", ".m4v", ".mov"):
             options["movflags"] = "+faststart"
         self._container = av.open(str(self._part), "w", container_options=options)
@@ -136,6 +162,12 @@ class Writer:
             self._time_base = Fraction(1, 100 if self._kind == ".gif" else 1000)
         else:
             codec, quality = self._encoding
+            if min(width, height) < codec.smallest:
+                raise InputError(
+                    f"{self.path}: the encoder of {codec.encoder} needs frames of at least "
+                    f"{codec.smallest}x{codec.smallest} pixels, not {width}x{height}; choose "
+                    "another codec (--codec)"
+                )
             self._video = self._container.add_stream(codec.encoder, rate=rate)
             self._video.pix_fmt = codec.pix_fmt
             if codec.pix_fmt == "yuv420p":  # chroma at half size
@@ -158,13 +190,38 @@ class Writer:
 
     def _copy_of(self, template: Any) -> Any:
         av = import_av()
+        sound = template.codec_context.codec.canonical_name
+        refusal = InputError(
+            f"{self._kind} can't hold the sound ({sound}); write an .mkv file, or leave the sound "
+            "out (--no-sound)"
+        )
+        if sound not in self._container.supported_codecs:
+            raise refusal
         try:
             return self._container.add_stream_from_template(template)
         except (av.FFmpegError, ValueError) as error:
-            raise InputError(
-                f"{self._kind} can't hold the sound ({template.codec_context.name}); write "
-                "an .mkv file, or leave the sound out (--no-sound)"
-            ) from error
+            raise refusal from error
+
+    def _displayable(self, frame: Frame) -> Frame:
+        """Make pixels square where the file can't record that they are not."""
+        recorded = self._encoding is not None and (
+            self._kind in _ASPECT_FILES or self._encoding[0].encoder in _ASPECT_ENCODERS
+        )
+        if recorded or frame.pixel_aspect == 1:
+            return frame
+        import numpy as np
+
+        height, width = frame.pixels.shape[:2]
+        size = (
+            round(width * max(frame.pixel_aspect, 1)),
+            round(height / min(frame.pixel_aspect, 1)),
+        )
+
+        def enlarged(values: Any) -> Any:
+            return np.asarray(Image.fromarray(values).resize(size, Image.Resampling.LANCZOS))
+
+        opacity = None if frame.opacity is None else enlarged(frame.opacity)
+        return Frame(enlarged(frame.pixels), frame.time, frame.duration, opacity)
 
     def _tag(self, codec: Any) -> None:
         """Set the color tags to those of the source."""
