@@ -36,7 +36,7 @@ def write_clip(
     *,
     codec: str = "libx264",
     pix_fmt: str = "yuv420p",
-    sound: bool = False,
+    sound: str | None = None,
     rotation: int = 0,
     aspect: Fraction = Fraction(1),
     tags: dict[str, int] | None = None,
@@ -60,7 +60,7 @@ def write_clip(
         if rotation:
             video.set_display_rotation(rotation)
         if sound:
-            audio = container.add_stream("aac", rate=8000, layout="mono")
+            audio = container.add_stream(sound, rate=8000, layout="mono")
         full = (tags or {}).get("color_range") == 2
         for pixels, time in zip(frames, times, strict=True):
             frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")

@@ -181,26 +181,21 @@ class Writer:
                 self._video.codec_context.codec_tag = "hvc1"  # needed by Apple's players
         self._video.width, self._video.height = width, height
         self._video.codec_context.time_base = self._time_base
-        for template in self._templates:
-            self._sound[template.index] = self._copy_of(template)
-        self._container.start_encoding()
+        try:
+            for template in self._templates:
+                self._sound[template.index] = self._container.add_stream_from_template(template)
+            self._container.start_encoding()
+        except (av.FFmpegError, ValueError) as error:
+            if not self._templates:
+                raise
+            names = ", ".join(template.codec_context.name for template in self._templates)
+            raise InputError(
+                f"{self._kind} can't hold the sound ({names}); write an .mkv file, or leave the "
+                "sound out (--no-sound)"
+            ) from error
         for packet in self._waiting:
             self.copy(packet)
         self._waiting.clear()
-
-    def _copy_of(self, template: Any) -> Any:
-        av = import_av()
-        sound = template.codec_context.codec.canonical_name
-        refusal = InputError(
-            f"{self._kind} can't hold the sound ({sound}); write an .mkv file, or leave the sound "
-            "out (--no-sound)"
-        )
-        if sound not in self._container.supported_codecs:
-            raise refusal
-        try:
-            return self._container.add_stream_from_template(template)
-        except (av.FFmpegError, ValueError) as error:
-            raise refusal from error
 
     def _displayable(self, frame: Frame) -> Frame:
         """Make pixels square where the file can't record that they are not."""
