@@ -3,8 +3,9 @@
 #
 #     scripts/long_run.sh ../shared/data runs/venv/bin/python
 #
-# The second argument is a Python with an installed copy of clipmamba[train,regions], so that work on
-# the source does not affect the run. Recipe and results: docs/lab_notebook.md.
+# It stays in the foreground; add nohup and & to leave it alone. Paths are relative to the repository.
+# The second is a Python with an installed copy of clipmamba[train,regions], so that work on the source
+# does not affect the run. Recipe and results: docs/lab_notebook.md.
 set -eu
 cd "$(dirname "$0")/.."
 data=$1 python=$2

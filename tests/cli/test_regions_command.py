@@ -84,9 +84,39 @@ def test_a_mask_never_takes_the_file_of_a_result_or_photo(beach, stylize, policy
     for photos in (("a.sky.png", "a.png"), ("a.png", "a.sky.png")):
         done = stylize(*photos, "-p", "oil", "--mask", "sky", "--show-mask", "-o", "out/", *policy)
         assert done.exit_code == 2
-        assert "the mask of sky in a.png" in done.stderr
+        assert "the mask of sky in a.png would be out/a.sky.png" in done.stderr
         assert Path("a.sky.png").read_bytes() == before
         assert not Path("out").exists()
+
+
+def test_a_mask_that_the_run_reads_is_not_replaced(beach, stylize) -> None:
+    Path("all.png").rename("a.sky.png")
+    before = Path("a.sky.png").read_bytes()
+    done = stylize("beach.png", "-p", "oil", "--mask", "a.sky.png", "--keep", "sky", "--show-mask",
+                   "-o", "a.jpg", "--overwrite")  # fmt: skip
+    assert done.exit_code == 2
+    assert "which is read by this run" in done.stderr
+    assert Path("a.sky.png").read_bytes() == before
+
+
+def test_results_that_differ_in_their_extension_have_masks_of_their_own(beach, stylize) -> None:
+    Image.open("beach.png").save("beach.jpg")
+    command = ("beach.jpg", "beach.png", "-p", "oil", "--mask", "sky", "--show-mask", "-o", "out/")
+    planned = stylize(*command, "--dry-run").stdout.splitlines()
+    done = stylize(*command)
+    assert done.exit_code == 0, done.stderr
+    names = ["beach-jpg.sky.png", "beach-png.sky.png", "beach.jpg", "beach.png"]
+    assert sorted(path.name for path in Path("out").iterdir()) == names
+    assert sorted(line.rpartition("out/")[2] for line in planned) == names
+
+
+def test_a_mask_with_too_long_a_name_stops_the_run_before_the_work(beach, stylize) -> None:
+    done = stylize(
+        "beach.png", "-p", "oil", "--mask", "sky", "--show-mask", "-o", "a" * 249 + ".png"
+    )
+    assert done.exit_code == 2
+    assert ".sky.png" in done.stderr
+    assert not list(Path().glob("aaa*"))
 
 
 def test_an_old_mask_stops_the_run_before_the_work(beach, stylize) -> None:

@@ -546,7 +546,7 @@ def test_a_stylizer_for_another_clip_is_refused(tiny_pipeline):
     ("keywords", "message"),
     [
         *(
-            ({kind: 5, **more}, f"{kind} must be a folder, a Hub name or a function, not int")
+            ({kind: 5, **more}, f"{kind} must be a function, .* not int")
             for kind, more in (
                 ("captioner", {"source": "auto"}), ("style_from", {}), ("finish", {}),
                 ("segmenter", {"mask": "boat"}),
@@ -555,6 +555,7 @@ def test_a_stylizer_for_another_clip_is_refused(tiny_pipeline):
         ({"captioner": lambda _: None, "source": "auto"}, "captioner must describe"),
         ({"captioner": lambda _: " ", "source": "auto"}, "captioner must describe"),
         ({"finish": lambda *_: None}, "finish must return a tensor"),
+        ({"finish": lambda _, made, *__: made.numpy()}, "finish must .*, not ndarray"),
         ({"finish": lambda _, made, *__: made[..., 1:]}, "finish must return a tensor"),
         ({"finish": lambda _, made, *__: made * float("nan")}, "finish returned .* NaN"),
         ({"segmenter": lambda *_: np.zeros((4, 4)), "mask": "boat"}, "must return a tensor"),
@@ -567,6 +568,9 @@ def test_a_stylizer_for_another_clip_is_refused(tiny_pipeline):
         ({"regions": 5}, "regions must be pairs"),
         ({"regions": {"sky": 5}}, "a style must be"),
         ({"regions": {"sky": None}}, "no style"),
+        ({"regions": {None: "mosaic"}}, "no area"),
+        ({"regions": [([], "mosaic")]}, "no area"),
+        ({"regions": (np.zeros((30, 40)), "mosaic")}, "not ndarray"),
         ({"style": 5}, "a style must be"),
         ({"mask": [None]}, "a mask is None"),
         ({"keep": [None]}, "a mask is None"),
@@ -579,3 +583,10 @@ def test_wrong_values_are_refused_in_one_line(photo, tiny_pipeline_folder, keywo
     with pytest.raises(InputError, match=message) as caught:
         stylize(photo, "oil", model=tiny_pipeline_folder, device="cpu", **keywords)
     assert "\n" not in str(caught.value)
+
+
+def test_a_pipeline_asks_for_a_captioner_rather_than_load_one(tiny_pipeline, photo):
+    with pytest.raises(InputError, match="source 'auto' needs a captioner"):
+        tiny_pipeline(photo, prompt="oil", source="auto")
+    with pytest.raises(InputError, match="finish must be a function"):
+        tiny_pipeline(photo, prompt="oil", finish="some/model")

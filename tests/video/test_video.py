@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from fractions import Fraction
 from pathlib import Path
 
@@ -83,7 +84,7 @@ def test_a_turned_video_is_upright_and_keeps_the_shape_of_its_pixels(
      ("out.mp4", "h265"), ("out.mp4", "av1"), ("out.gif", None), ("out.webp", None)],
 )  # fmt: skip
 def test_a_video_is_shown_in_its_shape_in_every_file(restyle, tmp_path, name, codec, aspect):
-    source = write_clip(tmp_path / "in.mp4", moving(2, 96, 64), aspect=aspect)
+    source = write_clip(tmp_path / "in.mp4", moving(2, 128, 96), aspect=aspect)
     result = restyle(source, name, codec=codec, strength=0)
     if codec is None:
         with Image.open(result) as image:
@@ -92,7 +93,7 @@ def test_a_video_is_shown_in_its_shape_in_every_file(restyle, tmp_path, name, co
         with av.open(str(result)) as container:
             stream = container.streams.video[0]
             shown = Fraction(stream.width, stream.height) * (stream.sample_aspect_ratio or 1)
-    assert float(shown) == pytest.approx(float(aspect * Fraction(96, 64)), rel=0.03)
+    assert float(shown) == pytest.approx(float(aspect * Fraction(128, 96)), rel=0.03)
 
 
 @pytest.mark.parametrize("full", [False, True])
@@ -286,7 +287,34 @@ def test_the_last_frame_is_shown_as_long_as_before(restyle, tmp_path, kind, suff
                 assert container.duration / av.time_base == pytest.approx(3.3, abs=0.02)
 
 
-@pytest.mark.parametrize(("repetitions", "plays"), [(None, 1), (0, 0), (1, 2), (3, 4)])
+@pytest.mark.parametrize("suffix", [".gif", ".webp", ".mp4", ".mkv"])
+def test_a_still_end_and_an_end_option_are_shown_as_long_as_asked(restyle, tmp_path, suffix):
+    """The encoder of WebP merges equal frames; an end may lie within a frame's time."""
+    first, *others = map(Image.fromarray, [*moving(4), *[moving(4)[-1]] * 3])
+    source = tmp_path / "in.gif"
+    first.save(source, save_all=True, append_images=others, duration=[100] * 6 + [900])
+    for options, seconds in (({}, 1.5), ({"end": 1.0}, 1.0), ({"start": 0.25, "end": 0.8}, 0.55),
+                             ({"end": 0.8, "fps": 10}, 0.8)):  # fmt: skip
+        result = restyle(source, f"{len(list(tmp_path.iterdir()))}{suffix}", **options)
+        if suffix in (".gif", ".webp"):
+            assert sum(animation(result)[1]) / 1000 == pytest.approx(seconds, abs=0.011)
+        else:
+            with av.open(str(result)) as container:
+                assert container.duration / av.time_base == pytest.approx(seconds, abs=0.02)
+
+
+def test_a_start_after_the_last_picture_but_before_the_end_of_the_sound(restyle, tmp_path):
+    source = write_clip(tmp_path / "in.mkv", moving(3), sound="aac")  # 0.3 s and 1 s
+    result = restyle(source, "out.mkv", start=0.6, strength=0)
+    assert len(read_clip(result)[0]) == 1
+    assert sound_of(result)
+    with pytest.raises(InputError, match="ends at 1"):
+        restyle(source, "late.mkv", start=3)
+
+
+@pytest.mark.parametrize(
+    ("repetitions", "plays"), [(None, 1), (0, 0), (1, 2), (3, 4), (65_535, 65_535)]
+)
 def test_animations_play_as_often_in_both_formats(restyle, tmp_path, repetitions, plays):
     """GIF counts repetitions after the first time, WebP all times; 0 is forever in both."""
     first, *others = map(Image.fromarray, moving(3))
@@ -296,6 +324,8 @@ def test_animations_play_as_often_in_both_formats(restyle, tmp_path, repetitions
     first.save(webp, save_all=True, append_images=others, duration=100, loop=plays)
     for source in (gif, webp):
         for suffix, wanted in ((".gif", repetitions), (".webp", plays)):
+            if source == webp and plays == 65_535 and suffix == ".gif":
+                continue  # GIF can repeat once more than WebP can count
             with Image.open(restyle(source, f"{source.suffix[1:]}{suffix}")) as image:
                 assert image.info.get("loop") == wanted
 
@@ -387,7 +417,9 @@ def test_a_cut_off_file_gives_what_is_there(tiny_pipeline, tmp_path):
 
 @pytest.mark.parametrize("name", ["out.mp4", "out.mkv", "out.gif", "out.webp"])
 def test_an_interruption_leaves_a_playable_file(tiny_pipeline, tmp_path, name):
-    source = write_clip(tmp_path / "in.mp4", moving(8), sound=name.endswith(("mp4", "mkv")))
+    source = write_clip(
+        tmp_path / "in.mp4", moving(8), sound="aac" if name.endswith(("mp4", "mkv")) else None
+    )
 
     def interrupt(count, total):
         assert not (tmp_path / name).exists()  # a temporary name until it is whole
@@ -451,7 +483,8 @@ def test_progress_knows_the_number_of_frames(tiny_pipeline, tmp_path):
         ({"name": "out.gif", "codec": "h264"}, "leave out the codec"),
         ({"name": "out.webp", "quality": 40}, "leave out the quality"),
         ({"start": "1:05"}, "start must be a number"), ({"start": None}, "start must"),
-        ({"end": "0.2"}, "end must"), ({"fps": "10"}, "fps must"), ({"steady": True}, "steady"),
+        ({"end": "0.2"}, "end must"), ({"end": math.inf}, "end must"),
+        ({"fps": "10"}, "fps must"), ({"steady": True}, "steady"),
         ({"codec": ["h264"]}, "unknown codec"), ({"quality": True}, "quality must"),
         ({"quality": 18.5}, "quality must"), ({"sound": "no"}, "sound must"),
         ({"name": "none/out.mp4"}, "folder"), ({"name": "in.mp4"}, "exists"),
@@ -470,7 +503,7 @@ def test_wrong_options_are_refused_before_the_work(restyle, tmp_path, options, m
 def test_numbers_of_numpy_are_numbers(restyle, tmp_path):
     source = write_clip(tmp_path / "in.mp4", moving(6))
     result = restyle(source, start=np.float32(0.25), end=np.float64(0.45), fps=np.float32(10))
-    assert len(read_clip(result)[0]) == 3
+    assert len(read_clip(result)[0]) == 2
 
 
 @pytest.mark.parametrize("content", [None, b"", b"no video at all"])

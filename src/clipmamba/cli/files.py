@@ -7,10 +7,11 @@ same run reads, and a result of this or an earlier run is not mistaken for a pho
 from __future__ import annotations
 
 import glob
+import itertools
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -124,6 +125,7 @@ def plan(
     exist: Exist = "error",
     seeds: Sequence[int | None] = (None,),
     masks: Sequence[str] = (),
+    read: Sequence[Path] = (),
 ) -> list[Job]:
     """Choose the file of every result.
 
@@ -140,6 +142,7 @@ def plan(
         seeds: one seed per variant. A name that holds the style holds the seed too:
             ``photo-ukiyo-e-seed3.jpg``. With several seeds, every name holds its seed.
         masks: words of the parts whose masks are to be written beside each result.
+        read: other files that the run reads, which no mask may replace.
 
     Returns:
         Jobs in the order of the photos.
@@ -176,11 +179,10 @@ def plan(
         for job in jobs
         if alone or job.photo.path is None or _key(job.photo.path) not in written
     ]
-    jobs = [replace(job, masks=_mask_files(job.target, masks)) for job in jobs]
-    if masks:
-        _check_masks(jobs)
-    jobs = _settle(jobs, exist)
-    _check_targets([job.target for job in jobs if job.target and not job.skip])
+    jobs = _settle(_with_masks(jobs, masks, read), exist)
+    work = [job for job in jobs if not job.skip]
+    _check_targets([job.target for job in work if job.target])
+    _check_targets([file for job in work for file in job.masks.values()])
     return jobs
 
 
@@ -316,29 +318,45 @@ def _check_targets(targets: Sequence[Path]) -> None:
         seen.add(folder)
 
 
-def _mask_files(target: Path | None, masks: Sequence[str]) -> dict[str, Path]:
-    """Name the file of each part's mask, beside the result; words that look alike get a number."""
-    files: dict[str, Path] = {}
-    if target is None:
-        return files
-    count: Counter[str] = Counter()
-    for words in masks:
-        name = slug(words)
-        count[name] += 1
-        number = "" if count[name] == 1 else f"-{count[name]}"
-        files[words] = target.with_name(f"{target.stem}.{name}{number}.png")
-    return files
+def _with_masks(jobs: Sequence[Job], masks: Sequence[str], read: Sequence[Path]) -> list[Job]:
+    """Name the file of each part's mask, beside the result.
 
+    Results that differ in nothing but the extension have it in the names of their masks, and words
+    that look alike get a number.
 
-def _check_masks(jobs: Sequence[Job]) -> None:
-    """Refuse masks whose file is that of a result, a photo or another mask."""
-    taken = {_key(job.photo.path): f"the photo {job.photo}" for job in jobs if job.photo.path}
-    taken |= {_key(job.target): f"the result of {job.photo}" for job in jobs if job.target}
+    Raises:
+        InputError: A mask would take the file of a result, or one that the run reads.
+    """
+    stems = Counter(_key(job.target.with_suffix("")) for job in jobs if job.target)
+    taken = {_key(path): "is read by this run" for path in read}
+    taken |= {_key(job.photo.path): "is read by this run" for job in jobs if job.photo.path}
+    taken |= {_key(job.target): f"is the result of {job.photo}" for job in jobs if job.target}
+    planned = []
     for job in jobs:
-        for words, file in job.masks.items():
-            other = taken.setdefault(_key(file), own := f"the mask of {words} in {job.photo}")
-            if other is not own:
-                raise InputError(f"{file} would be {other} and {own}; rename the photo, or give -o")
+        files: dict[str, Path] = {}
+        for words in masks:
+            assert job.target is not None  # masks are refused on standard output
+            extension = job.target.suffix[1:].lower()
+            ending = f"-{extension}" if stems[_key(job.target.with_suffix(""))] > 1 else ""
+            file = _free(job.target, f"{ending}.{slug(words)}", files.values())
+            if _key(file) in taken:
+                raise InputError(
+                    f"the mask of {words} in {job.photo} would be {file}, which "
+                    f"{taken[_key(file)]}; give another folder with -o, or rename the photo"
+                )
+            files[words] = file
+        planned.append(replace(job, masks=files))
+    return planned
+
+
+def _free(target: Path, ending: str, taken: Collection[Path]) -> Path:
+    """Name a PNG file like the target with an ending, and with a number if that is taken."""
+    file = target.with_name(f"{target.stem}{ending}.png")
+    for number in itertools.count(2):
+        if file not in taken:
+            break
+        file = target.with_name(f"{target.stem}{ending}-{number}.png")
+    return file
 
 
 def _settle(jobs: list[Job], exist: Exist) -> list[Job]:
@@ -346,9 +364,6 @@ def _settle(jobs: list[Job], exist: Exist) -> list[Job]:
     exists = [bool(job.target and os.path.lexists(job.target)) for job in jobs]
     if exist == "skip":
         return [replace(job, skip=skip) for job, skip in zip(jobs, exists, strict=True)]
-    old = [file for job in jobs for file in job.masks.values() if os.path.lexists(file)]
-    if exist == "error" and old and not any(exists):
-        raise InputError(f"the mask {old[0]} exists already; move it, or add --overwrite")
     if exist == "error" and any(exists):
         first = jobs[exists.index(True)].target
         if len(jobs) == 1:
@@ -357,6 +372,9 @@ def _settle(jobs: list[Job], exist: Exist) -> list[Job]:
             f"{sum(exists)} of {len(jobs)} results exist already, the first is {first}; add "
             "--exist skip to resume, or --exist overwrite"
         )
+    old = [file for job in jobs for file in job.masks.values() if os.path.lexists(file)]
+    if exist == "error" and old:
+        raise InputError(f"the mask {old[0]} exists already; move it, or add --overwrite")
     return jobs
 
 

@@ -90,7 +90,8 @@ class Report:
             }
             say(json.dumps(line))
         elif state == "planned":
-            say(os.fsencode(f"{job.photo} -> {job.output}"))
+            for target in (job.output, *job.masks.values()):
+                say(os.fsencode(f"{job.photo} -> {target}"))
         elif state == "written" and job.target is not None:
             say(os.fsencode(job.target))  # bytes can print any file name
 

@@ -209,8 +209,9 @@ def make_batch(
             "--mask sky"
         )
     jobs = plan(
-        found, output, label=request.label, suffix=suffix, exist=policy, seeds=seeds, masks=masks
-    )
+        found, output, label=request.label, suffix=suffix, exist=policy, seeds=seeds, masks=masks,
+        read=[Path(file) for _, file in request.files],
+    )  # fmt: skip
     if jobs[0].target is None:
         check_stdout(as_json=as_json, dry_run=dry_run, show_mask=show_mask)
     request, areas = _open_request(keywords, places, max_pixels)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from clipmamba.errors import InputError
@@ -50,6 +50,15 @@ class Companions:
     finish: Finish | None = None
     segmenter: Segmenter | None = None
 
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if value is not None and not callable(value):
+                raise InputError(
+                    f"{field.name} must be a function, or in stylize() the name of a model, "
+                    f"not {type(value).__name__}"
+                )
+
     @property
     def read_nothing(self) -> bool:
         """True if neither captioner nor painter changes the style request."""
@@ -79,15 +88,6 @@ class Companions:
             InputError: A package is missing, a part can't be found, or a model has no effect.
             WeightsError: A model's name is invalid.
         """
-        given = {
-            "captioner": captioner, "style_from": style_from, "finish": finish,
-            "segmenter": segmenter,
-        }  # fmt: skip
-        for kind, value in given.items():
-            if not (value is None or isinstance(value, str | os.PathLike) or callable(value)):
-                raise InputError(
-                    f"{kind} must be a folder, a Hub name or a function, not {type(value).__name__}"
-                )
         auto = isinstance(asked, StyleRequest) and AUTO in asked.sources
         if captioner is not None and not auto:
             raise InputError("a captioner has no effect without source='auto'")
@@ -231,7 +231,9 @@ class StyleFinder:
         assert self._companions.captioner is not None
         said = self._companions.captioner(from_srgb(tensor_to_array(tensor, np.dtype(np.float32))))
         if not isinstance(said, str) or not said.strip():
-            raise InputError(f"the captioner must describe the picture in words, not by {said!r}")
+            raise InputError(
+                f"the captioner must describe the picture in words, not return {said!r}"
+            )
         return said
 
 

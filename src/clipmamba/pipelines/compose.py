@@ -60,8 +60,8 @@ def check_finished(finished: object, picture: Tensor) -> Tensor:
         InputError: It is no tensor of this shape, or not finite.
     """
     if not isinstance(finished, Tensor) or finished.shape != picture.shape:
-        shape = tuple(getattr(finished, "shape", ())) or type(finished).__name__
-        raise InputError(f"finish must return a tensor {tuple(picture.shape)}, not {shape}")
+        got = tuple(finished.shape) if isinstance(finished, Tensor) else type(finished).__name__
+        raise InputError(f"finish must return a tensor {tuple(picture.shape)}, not {got}")
     if not torch.isfinite(finished).all():
         raise InputError("finish returned a picture with NaN or infinite values")
     return finished.to(picture)

@@ -359,8 +359,7 @@ class StylizePipeline:
         asked = read_style(
             prompt, style_image, style, avoid, source, templates, mask, regions, keep, faces=faces
         )
-        companions = Companions.of(asked, finish=finish, device=self.device)
-        return self.restyle(images, asked, options, companions, callback, refine)
+        return self.restyle(images, asked, options, Companions(finish=finish), callback, refine)
 
     def refine(
         self,

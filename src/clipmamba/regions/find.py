@@ -76,16 +76,11 @@ def _segment(segmenter: Segmenter, photo: Tensor, words: str) -> Tensor:
     picture = from_srgb(tensor_to_array(photo.clamp(0, 1), np.dtype(np.float32)))
     found = segmenter(picture, words)
     if not isinstance(found, Tensor) or found.ndim != 2 or not found.numel():
-        raise InputError(
-            f"the segmenter must return a tensor (h, w) for {words!r}, not {_kind(found)}"
-        )
+        got = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+        raise InputError(f"the segmenter must return a tensor (h, w) for {words!r}, not {got}")
     if not torch.isfinite(found).all():
         raise InputError(f"the segmenter returned NaN or infinity for {words!r}")
     rough = found.to(photo)[None, None]
     if rough.amax() < 0.5:
         return photo.new_zeros(1, 1, *photo.shape[2:])
     return follow_edges(rough, photo)
-
-
-def _kind(value: object) -> str:
-    return f"{tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__

@@ -266,10 +266,12 @@ def _pairs(regions: Any) -> list[tuple[Any, Any]]:
         pairs = list(regions)
     for pair in pairs:
         if isinstance(pair, str) or not isinstance(pair, Sequence) or len(pair) != 2:
+            given = repr(pair) if isinstance(pair, str | int | float) else type(pair).__name__
             raise InputError(
-                f"regions must be pairs such as [('sky', 'mosaic')], or a mapping; {pair!r} is not "
-                "such a pair"
+                f"regions must be pairs such as [('sky', 'mosaic')], or a mapping, not {given}"
             )
+        if not _several(pair[0]):
+            raise InputError(f"the region for {pair[1]!r} has no area, such as 'sky' or a mask")
     return [(area, wanted) for area, wanted in pairs]
 
 

@@ -35,11 +35,11 @@ class Codec:
 CODECS = {
     "h264": Codec("libx264", quality=18, limits=(0, 51)),
     "h265": Codec(
-        "libx265", quality=22, limits=(0, 51), smallest=64,  # its memory is corrupt below
+        "libx265", quality=22, limits=(0, 51), smallest=64,  # below that, it corrupts memory
         options=(("x265-params", "log-level=error"),),
     ),
     "vp9": Codec("libvpx-vp9", quality=28, options=(("b", "0"), ("row-mt", "1"))),
-    "av1": Codec("libsvtav1", quality=28, smallest=64),  # some narrower videos never end
+    "av1": Codec("libsvtav1", quality=28, smallest=64),  # it hangs on some smaller videos
     "ffv1": Codec("ffv1", pix_fmt="bgr0"),
 }  # fmt: skip
 _IN_FILE = {
@@ -95,6 +95,8 @@ class VideoOptions:
             raise InputError(f"sound must be True or False, not {self.sound!r}")
         if not 0 <= self.start < math.inf:
             raise InputError(f"start must be at least 0 seconds, not {self.start}")
+        if self.end == math.inf:
+            raise InputError("end must be finite; None goes on to the end of the video")
         if self.end is not None and not self.start < self.end:
             raise InputError(f"end ({self.end} s) must be after start ({self.start} s)")
         if self.fps is not None and not 0.1 <= self.fps <= 240:

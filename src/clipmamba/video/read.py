@@ -118,8 +118,8 @@ class StreamReader(Reader):
         self._origin = Fraction(max(0, self._container.start_time or 0), av.time_base)
         self.info = self._read_info()
         self._frame_size: tuple[int, int] | None = None
-        duration = self._container.duration
-        self.count = self._expect(duration and Fraction(duration, av.time_base))
+        self._duration = Fraction(self._container.duration or 0, av.time_base)
+        self.count = self._expect(self._duration)
         if self.count is None and self._video.frames and not start and end is None:
             self.count = self._video.frames
 
@@ -148,6 +148,7 @@ class StreamReader(Reader):
         if self._start:
             self._container.seek(int(begin * 1_000_000))
         last: Fraction | None = None
+        until = Fraction(0)
         held: Frame | None = None  # the frame on display when the selected part begins
         for packet in self._packets():
             if packet.stream.type == "audio":
@@ -168,6 +169,9 @@ class StreamReader(Reader):
                 if end is not None and time >= end:
                     break
                 frame = self._frame(picture, max(time - begin, Fraction(0)))
+                until = time + (frame.duration or 1 / self.info.rate)
+                shown = (until if end is None else min(until, end)) - max(time, begin)
+                frame = replace(frame, duration=max(shown, Fraction(0)))
                 if time < begin:
                     held = frame
                     continue
@@ -177,11 +181,11 @@ class StreamReader(Reader):
                 yield frame
             if end is not None and last is not None and last >= end and not self._late_sound(end):
                 break
-        if held is not None and last is not None:
-            shown_until = last + (held.duration or 1 / self.info.rate)
-            if begin >= shown_until:
-                raise self._too_late(shown_until - self._origin)
-            yield held
+        if held is not None and last is not None:  # the last frame, which stays as long as sound
+            until = max(until, self._origin + self._duration)
+            if begin >= until:
+                raise self._too_late(until - self._origin)
+            yield replace(held, duration=(until if end is None else min(until, end)) - begin)
 
     def _late_sound(self, end: Fraction) -> bool:
         """Tell whether sound from before `end` may still follow, up to a second later."""
@@ -303,7 +307,8 @@ class AnimationReader(Reader):
                     shown = shown.resize(size, Image.Resampling.LANCZOS)
                 values = np.asarray(shown)
                 opacity = values[..., 3].copy() if values[..., 3].min() < 255 else None
-                yield Frame(values[..., :3].copy(), at, time + duration - self._start - at, opacity)
+                until = time + duration if self._end is None else min(time + duration, self._end)
+                yield Frame(values[..., :3].copy(), at, until - self._start - at, opacity)
             time += duration
 
     def close(self) -> None:

@@ -9,15 +9,16 @@ from typing import Any
 from PIL import Image
 
 from clipmamba.errors import InputError
-from clipmamba.video.animation import set_last_duration
+from clipmamba.video.animation import end_at
 from clipmamba.video.frame import Frame, VideoInfo, import_av
 from clipmamba.video.options import VideoOptions
 from clipmamba.video.read import sws_matrix
 
 _ENCODERS_TAG = ("encoder", "major_brand", "minor_version", "compatible_brands")
-_ASPECT_FILES = (".mp4", ".m4v", ".mov")  # these record the pixel aspect ratio themselves,
-_ASPECT_ENCODERS = ("libx264", "libx265")  # and these in the encoded frames
-_UNSORTED = 2  # so few frames are decoded in their order; x265 leaves their decoding times unset
+# Files that record the pixel aspect ratio, and encoders that record it in every file.
+_ASPECT_FILES = (".mp4", ".m4v", ".mov")
+_ASPECT_ENCODERS = ("libx264", "libx265")
+_NO_REORDERING = 2  # clips of at most so many frames have no B-frames; x265 gives them no dts
 _GIF_COLORS = 255  # plus one for transparency
 
 
@@ -52,7 +53,7 @@ class Writer:
         self.size = (0, 0)
         self._last = -1
         self._durations: dict[int, int] = {}  # by timestamp, of frames inside the encoder
-        self._last_duration = Fraction(0)
+        self._shown = (Fraction(0), Fraction(0))  # from the first frame to the end of the last
         self._info = info
         self._encoding = options.encoding(path)
         self._rate = options.rate
@@ -81,8 +82,10 @@ class Writer:
             self._last = stamp
             picture = self._picture(frame)
             picture.time_base, picture.pts = self._time_base, stamp
-            self._last_duration = frame.duration or 1 / (self._rate or self._info.rate)
-            self._durations[stamp] = max(1, round(self._last_duration / self._time_base))
+            duration = frame.duration or 1 / (self._rate or self._info.rate)
+            begin = self._shown[0] if self.frames else frame.time
+            self._shown = (begin, frame.time + duration)
+            self._durations[stamp] = max(1, round(duration / self._time_base))
             picture.duration = self._durations[stamp]
             self._mux(picture)
         except (av.FFmpegError, OSError) as error:
@@ -113,19 +116,21 @@ class Writer:
             self._mux(None)
             self._container.close()
             if self._encoding is None:
-                set_last_duration(self._part, self._last_duration)
+                begin, end = self._shown
+                end_at(self._part, end - begin)
         except (av.FFmpegError, OSError) as error:
             raise InputError(f"can't write {self.path}: {error.strerror or error}") from error
 
     def _mux(self, picture: Any) -> None:
         """Encode a frame, or the rest with None, and write the packets that are ready."""
         packets = self._video.encode(picture)
+        last = max(self._durations.items(), default=(0, 0))[1]
         for packet in packets:  # encoders lose durations, and players need that of the last frame
             packet.duration = self._durations.pop(packet.pts, packet.duration)
-        if picture is None and packets:  # MP4 takes it from the packet that is decoded last
-            packets[-1].duration = round(self._last_duration / self._time_base)
+        if picture is None and packets and last:  # MP4 takes it from the packet decoded last
+            packets[-1].duration = last
         for packet in packets:
-            if self.frames <= _UNSORTED:
+            if picture is None and self.frames <= _NO_REORDERING:
                 packet.dts = packet.pts
             self._container.mux(packet)
 
@@ -141,7 +146,7 @@ class Writer:
         if self._encoding is None:
             repetitions = self._info.repetitions
             if self._kind == ".webp" and repetitions:  # it counts how often it plays
-                repetitions = max(1, repetitions + 1)
+                repetitions = min(max(1, repetitions + 1), 65_535)
             options["loop"] = str(repetitions)
         elif self._kind in (".mp4", ".m4v", ".mov"):
             options["movflags"] = "+faststart"
@@ -181,6 +186,7 @@ class Writer:
                 self._video.codec_context.codec_tag = "hvc1"  # needed by Apple's players
         self._video.width, self._video.height = width, height
         self._video.codec_context.time_base = self._time_base
+        self._video.codec_context.open()
         try:
             for template in self._templates:
                 self._sound[template.index] = self._container.add_stream_from_template(template)
@@ -207,16 +213,16 @@ class Writer:
         import numpy as np
 
         height, width = frame.pixels.shape[:2]
-        size = (
-            round(width * max(frame.pixel_aspect, 1)),
-            round(height / min(frame.pixel_aspect, 1)),
+        size = (  # no side grows, because of --max-size
+            max(1, round(width * min(frame.pixel_aspect, 1))),
+            max(1, round(height / max(frame.pixel_aspect, 1))),
         )
 
-        def enlarged(values: Any) -> Any:
+        def scaled(values: Any) -> Any:
             return np.asarray(Image.fromarray(values).resize(size, Image.Resampling.LANCZOS))
 
-        opacity = None if frame.opacity is None else enlarged(frame.opacity)
-        return Frame(enlarged(frame.pixels), frame.time, frame.duration, opacity)
+        opacity = None if frame.opacity is None else scaled(frame.opacity)
+        return Frame(scaled(frame.pixels), frame.time, frame.duration, opacity)
 
     def _tag(self, codec: Any) -> None:
         """Set the color tags to those of the source."""
