@@ -327,6 +327,8 @@ def _with_masks(jobs: Sequence[Job], masks: Sequence[str], read: Sequence[Path])
     Raises:
         InputError: A mask would take the file of a result, or one that the run reads.
     """
+    if not masks:
+        return list(jobs)
     stems = Counter(_key(job.target.with_suffix("")) for job in jobs if job.target)
     taken = {_key(path): "is read by this run" for path in read}
     taken |= {_key(job.photo.path): "is read by this run" for job in jobs if job.photo.path}

@@ -63,25 +63,25 @@ class StylizeOptions:
     variants: int = 1
 
     def __post_init__(self) -> None:
-        if not (_is_number(self.strength) and 0 <= self.strength <= MAX_STRENGTH):
+        if not (is_number(self.strength) and 0 <= self.strength <= MAX_STRENGTH):
             raise InputError(f"strength must be between 0 and {MAX_STRENGTH}, not {self.strength}")
-        if not (_is_number(self.stroke) and MIN_STROKE <= self.stroke <= MAX_STROKE):
+        if not (is_number(self.stroke) and MIN_STROKE <= self.stroke <= MAX_STROKE):
             raise InputError(
                 f"stroke must be between {MIN_STROKE} and {MAX_STROKE}, not {self.stroke}"
             )
-        if self.detail is not None and not (_is_number(self.detail) and 0.1 <= self.detail <= 8):
+        if self.detail is not None and not (is_number(self.detail) and 0.1 <= self.detail <= 8):
             raise InputError(f"detail must be between 0.1 and 8, not {self.detail}")
-        if self.max_size is not None and not (_is_whole(self.max_size) and self.max_size >= 1):
+        if self.max_size is not None and not (is_whole(self.max_size) and self.max_size >= 1):
             raise InputError(f"max_size must be an integer of at least 1, not {self.max_size}")
         if self.tile not in (None, "auto") and not (
-            _is_whole(self.tile) and int(self.tile) >= MIN_TILE
+            is_whole(self.tile) and int(self.tile) >= MIN_TILE
         ):
             raise InputError(
                 f"tile must be 'auto' or a side of at least {MIN_TILE} pixels, not {self.tile}"
             )
-        if not (_is_whole(self.variants) and 1 <= self.variants <= 100):
+        if not (is_whole(self.variants) and 1 <= self.variants <= 100):
             raise InputError(f"variants must be an integer from 1 to 100, not {self.variants}")
-        if self.seed is not None and not (_is_whole(self.seed) and 0 <= self.seed < 2**63 - 100):
+        if self.seed is not None and not (is_whole(self.seed) and 0 <= self.seed < 2**63 - 100):
             raise InputError(f"seed must be an integer from 0 to 2**63 - 101, not {self.seed}")
         for name in ("preserve_color", "grain"):
             if not (isinstance(value := getattr(self, name), bool) or str(value) in _BOOLEANS):
@@ -143,9 +143,11 @@ class StylizeOptions:
         return max(1, round(width * scale)), max(1, round(height * scale))
 
 
-def _is_number(value: object) -> bool:
+def is_number(value: object) -> bool:
+    """Tell whether a value is a finite number."""
     return isinstance(value, Real) and math.isfinite(float(value))
 
 
-def _is_whole(value: object) -> bool:
+def is_whole(value: object) -> bool:
+    """Tell whether a value is a whole number."""
     return isinstance(value, Integral) and not isinstance(value, bool)

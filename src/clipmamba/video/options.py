@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from fractions import Fraction
-from numbers import Integral, Real
+from numbers import Real
 from pathlib import Path
 
 from clipmamba.errors import InputError
+from clipmamba.pipelines.options import is_whole
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ class VideoOptions:
                 continue
             if isinstance(value, bool) or not isinstance(value, Real):
                 raise InputError(f"{name} must be a number, not {value!r}")
-        if self.quality is not None and not _is_whole(self.quality):
+        if self.quality is not None and not is_whole(self.quality):
             raise InputError(f"quality must be a whole number, not {self.quality!r}")
         if not isinstance(self.sound, bool):
             raise InputError(f"sound must be True or False, not {self.sound!r}")
@@ -147,7 +148,3 @@ class VideoOptions:
                 f"the quality of {name} must be between {best} and {worst}, not {quality}"
             )
         return codec, quality
-
-
-def _is_whole(value: object) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool)

@@ -170,7 +170,7 @@ class StreamReader(Reader):
                     break
                 frame = self._frame(picture, max(time - begin, Fraction(0)))
                 until = time + (frame.duration or 1 / self.info.rate)
-                shown = (until if end is None else min(until, end)) - max(time, begin)
+                shown = _earlier(until, end) - max(time, begin)
                 frame = replace(frame, duration=max(shown, Fraction(0)))
                 if time < begin:
                     held = frame
@@ -185,7 +185,7 @@ class StreamReader(Reader):
             until = max(until, self._origin + self._duration)
             if begin >= until:
                 raise self._too_late(until - self._origin)
-            yield replace(held, duration=(until if end is None else min(until, end)) - begin)
+            yield replace(held, duration=_earlier(until, end) - begin)
 
     def _late_sound(self, end: Fraction) -> bool:
         """Tell whether sound from before `end` may still follow, up to a second later."""
@@ -307,7 +307,7 @@ class AnimationReader(Reader):
                     shown = shown.resize(size, Image.Resampling.LANCZOS)
                 values = np.asarray(shown)
                 opacity = values[..., 3].copy() if values[..., 3].min() < 255 else None
-                until = time + duration if self._end is None else min(time + duration, self._end)
+                until = _earlier(time + duration, self._end)
                 yield Frame(values[..., :3].copy(), at, until - self._start - at, opacity)
             time += duration
 
@@ -319,6 +319,11 @@ class AnimationReader(Reader):
 def sws_matrix(matrix: int) -> int:
     """Translate a color matrix (AVCOL_SPC) to the numbering of FFmpeg's scaler (SWS_CS)."""
     return {_BT709: _SWS_709, 9: _SWS_2020, 10: _SWS_2020, 7: 7, 4: 4}.get(matrix, _SWS_601)
+
+
+def _earlier(time: Fraction, end: Fraction | None) -> Fraction:
+    """Return the time, or the end of the selected part if that comes before it."""
+    return time if end is None else min(time, end)
 
 
 def at_rate(frames: Reader, rate: Fraction | None) -> Iterator[Frame | Any]:

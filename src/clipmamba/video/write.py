@@ -124,7 +124,7 @@ class Writer:
     def _mux(self, picture: Any) -> None:
         """Encode a frame, or the rest with None, and write the packets that are ready."""
         packets = self._video.encode(picture)
-        last = max(self._durations.items(), default=(0, 0))[1]
+        last = self._durations.get(self._last)
         for packet in packets:  # encoders lose durations, and players need that of the last frame
             packet.duration = self._durations.pop(packet.pts, packet.duration)
         if picture is None and packets and last:  # MP4 takes it from the packet decoded last
@@ -169,7 +169,7 @@ class Writer:
             codec, quality = self._encoding
             if min(width, height) < codec.smallest:
                 raise InputError(
-                    f"{self.path}: the encoder of {codec.encoder} needs frames of at least "
+                    f"{self.path}: the encoder {codec.encoder} needs frames of at least "
                     f"{codec.smallest}x{codec.smallest} pixels, not {width}x{height}; choose "
                     "another codec (--codec)"
                 )

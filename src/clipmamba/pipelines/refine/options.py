@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from numbers import Integral, Real
 
 from clipmamba.errors import InputError
+from clipmamba.pipelines.options import is_number, is_whole
 
 MAX_STEPS = 10_000
 
@@ -57,17 +56,17 @@ class RefineOptions:
     def __post_init__(self) -> None:
         for name in ("steps", "side", "crops", "cells", "patience"):
             least = {"steps": 0, "side": 32}.get(name, 1)
-            if not (_is_whole(value := getattr(self, name)) and least <= value <= MAX_STEPS):
+            if not (is_whole(value := getattr(self, name)) and least <= value <= MAX_STEPS):
                 raise InputError(
                     f"{_words(name)} must be a whole number from {least} to {MAX_STEPS}, "
                     f"not {value}"
                 )
         for name, most in (("crop_fraction", 1.0), ("threshold", 2.0)):
-            if not (_is_number(value := getattr(self, name)) and 0 <= value <= most):
+            if not (is_number(value := getattr(self, name)) and 0 <= value <= most):
                 raise InputError(f"{_words(name)} must lie between 0 and {most:g}, not {value}")
         rates = ("code_rate", "modulation_rate", "residual_rate")
         for name in (*rates, "patch", "edges", "texture", "min_delta"):
-            if not (_is_number(value := getattr(self, name)) and value >= 0):
+            if not (is_number(value := getattr(self, name)) and value >= 0):
                 raise InputError(f"{_words(name)} must be a number from 0 up, not {value}")
         if self.crop_fraction == 0:
             raise InputError("refine: crop_fraction must be more than 0")
@@ -107,11 +106,3 @@ class Refinement:
 
 def _words(name: str) -> str:
     return "refine" if name == "steps" else f"refine: {name}"
-
-
-def _is_whole(value: object) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, Real) and math.isfinite(float(value))
