@@ -6,6 +6,7 @@ import itertools
 import math
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -15,6 +16,8 @@ from PIL import Image
 
 from clipmamba.errors import InputError
 from clipmamba.video import CODECS, FramePainter, VideoOptions, stylize_video
+from clipmamba.video.frame import VideoInfo
+from clipmamba.video.write import Writer
 
 UNEVEN = [Fraction(time, 1000) for time in (0, 100, 150, 400, 900, 1000)]
 
@@ -132,6 +135,21 @@ def test_every_codec_can_be_read_again(restyle, tmp_path, codec, count):
     frames, times, _ = read_clip(restyle(source, "out.mkv", codec=codec, strength=0))
     assert times == [Fraction(index, 10) for index in range(count)]
     assert difference(frames[0], read_clip(source)[0][0]) < 8
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_decoding_time_that_the_encoder_left_unset_is_replaced(tmp_path, count):
+    """x265 leaves whatever was in memory where clips have one or two frames."""
+    writer = Writer(
+        tmp_path / "out.mp4", tmp_path / "part.mp4", VideoInfo(25, 0.04), VideoOptions()
+    )
+    packets = [SimpleNamespace(pts=time, dts=2**60 - time, duration=0) for time in range(count)]
+    written: list[SimpleNamespace] = []
+    writer.frames = count
+    writer._video = SimpleNamespace(encode=lambda picture: packets)
+    writer._container = SimpleNamespace(mux=written.append)
+    writer._mux(None)
+    assert [(packet.pts, packet.dts) for packet in written] == [(n, n) for n in range(count)]
 
 
 @pytest.mark.parametrize("codec", sorted(CODECS))
