@@ -38,6 +38,19 @@ def test_texture_is_free_where_the_photo_has_some():
     assert in_flat > 5 * in_busy  # but for windows across the border
 
 
+def test_patches_of_color_cost_though_they_have_one_brightness():
+    output = flat()
+    output[:, 0, :, ::8] += 0.3
+    output[:, 2, :, ::8] -= 0.3 * 0.299 / 0.114  # luma stays
+    assert calm_loss(output, flat(), flat()) > 0.02
+
+
+def test_the_grain_of_the_photo_may_stay():
+    grain = busy(0.04)
+    assert calm_loss(grain, grain, flat()) == 0
+    assert calm_loss(busy(0.16), grain, flat()) > 0.01
+
+
 def test_a_style_without_a_calm_part_may_be_busy_everywhere():
     output = busy()
     mosaic, mostly_busy, print_ = busy(), half(busy(), busy()), half(flat(), busy())
