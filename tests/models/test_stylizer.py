@@ -268,18 +268,19 @@ def test_guidance_leaves_the_anchors_part_as_trained():
 
 
 @torch.no_grad()
-def test_with_anchors_guidance_leaves_the_last_layers_as_trained():
-    """They set the brightness."""
+def test_with_anchors_guidance_leaves_noise_and_the_last_layers_as_trained():
+    """These set the brightness; more noise than trained makes flecks."""
     model, anchors = anchored()
     photo, _ = inputs(2, 32, 32)
-    codes: list[Tensor] = []
-    for layer in (model.at_quarter[0], model.at_half[0]):
-        layer.register_forward_hook(lambda _, inputs, __: codes.append(inputs[1]))
+    codes: list[tuple[Tensor, ...]] = []
+    for layer in (model.grain, model.at_quarter[0], model.at_half[0]):
+        layer.register_forward_hook(lambda _, inputs, __: codes.append(inputs))
     guidance = Guidance(1.6, model.middle_code(anchors))
     model(photo, anchors, guidance=guidance)
-    before, last = codes
+    (_, _, of_noise), (_, before, _), (_, last, _) = codes
     plain = model.encode(anchors)
     assert torch.equal(before, guidance(plain))
+    assert torch.equal(of_noise, plain)
     assert torch.equal(last, plain)
     assert not torch.equal(before, last)
 

@@ -55,3 +55,11 @@ def test_the_style_says_how_much_grain():
         grain.to_gain.weight.zero_()
         grain.to_gain.bias.zero_()
     assert torch.equal(grain(x, noise, code), x)  # a print does without
+
+
+@torch.no_grad()
+def test_the_power_of_grain_is_the_variance_that_it_adds():
+    grain = Grain(4, 6, 8)
+    code, noise = torch.randn(2, 8), torch.randn(1, 4, 300, 300)
+    added = grain(torch.zeros(2, 6, 300, 300), noise, code)
+    torch.testing.assert_close(grain.power(code), added.var((2, 3)).mean(1), rtol=0.03, atol=0)

@@ -200,6 +200,10 @@ class Stylizer(Pretrained):
             code = torch.cat([code, ANCHOR_LENGTH * self.config.code_dim**0.5 * near], 1)
         return code
 
+    def noise_power(self, style: Tensor, stroke: Tensor | None = None) -> Tensor:
+        """Compute how much noise styles add to the features, as a variance (B,); see `forward`."""
+        return self.grain.power(self.encode(style, stroke))
+
     def with_anchors(self, anchors: Tensor) -> Stylizer:
         """Make a network with anchors that computes the same as this one, until it is trained.
 
@@ -279,10 +283,12 @@ class Stylizer(Pretrained):
     ) -> Tensor:
         """Compute the last feature maps, (B, C, H/2, W/2)."""
         guided = code if guidance is None else guidance(code)
+        # With anchors, guidance leaves noise and the last layers as trained.
+        fixed = code if self.config.anchors else guided
         x = F.pixel_unshuffle(photo * 2 - 1, 2)
         x = x.contiguous(memory_format=torch.channels_last)
         x = self.to_half(x, guided, whole)
-        quarter = self.grain(self.to_quarter(x, guided, whole), noise, guided)
+        quarter = self.grain(self.to_quarter(x, guided, whole), noise, fixed)
         x = self.to_eighth(quarter, guided, whole).permute(0, 2, 3, 1)
         for block in self.blocks:
             x = block(x, guided)
@@ -291,7 +297,7 @@ class Stylizer(Pretrained):
             x = x + conv(x, guided, whole)
         x = self.up_half(x)
         for conv in self.at_half:
-            x = x + conv(x, code if self.config.anchors else guided, whole)
+            x = x + conv(x, fixed, whole)
         features: Tensor = x
         return features
 

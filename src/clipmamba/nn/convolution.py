@@ -73,3 +73,9 @@ class Grain(nn.Module):
         gain = self.to_gain(code).to(x.dtype)[:, :, None, None]
         mixed: Tensor = self.mix(noise.to(x.dtype))
         return torch.addcmul(x, gain, mixed)
+
+    def power(self, code: Tensor) -> Tensor:
+        """Compute the mean variance (B,) of what is added, given the style code (B, code_dim)."""
+        unit = self.mix.weight.square().sum((1, 2, 3))  # with a gain of 1, for each channel
+        variance: Tensor = (self.to_gain(code).square() * unit).mean(1)
+        return variance

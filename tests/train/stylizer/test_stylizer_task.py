@@ -35,6 +35,9 @@ class Fixed(nn.Module):
     def draw_noise(self, height: int, width: int, seed: int = 0, batch: int = 1) -> Tensor:
         return torch.zeros(batch, 1, 1, 1)
 
+    def noise_power(self, style: Tensor, stroke: Tensor) -> Tensor:
+        return torch.arange(1.0, len(style) + 1)
+
     def forward(self, photo, style, noise, stroke=None) -> Tensor:
         return self.answer
 
@@ -163,6 +166,18 @@ def test_flecks_in_a_sky_cost(batch, losses_of):
     assert losses_of(sky, photo=sky, picture=print_)["calm"] == 0
     flecks = losses_of((sky + 0.2 * torch.randn_like(sky)).clamp(0, 1), photo=sky, picture=print_)
     assert flecks["calm"] > 0.05
+
+
+def test_noise_costs_for_styles_with_calm_parts(batch, losses_of):
+    print_ = torch.full_like(batch["picture"], 0.7)
+    dabs = torch.rand_like(print_)
+    some = torch.cat([print_[:1], dabs[:1], print_[:1]])
+    calm, restless, mixed = (
+        losses_of(batch["photo"], picture=picture)["noise"] for picture in (print_, dabs, some)
+    )
+    assert calm == pytest.approx((1 + 2 + 3) / 3, rel=0.05)
+    assert restless == 0
+    assert mixed == pytest.approx((1 + 3) / 3, rel=0.05)
 
 
 def test_what_is_cut_off_costs(batch, losses_of):

@@ -62,6 +62,7 @@ def preview(
             face=torch.zeros(1, 4),
             result=start[:0],
             stroke=stroke,
+            noise_power=none,
             style=none,
             others=none,
             source=none,

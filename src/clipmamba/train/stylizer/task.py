@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from clipmamba.clip import Clip
 from clipmamba.losses import contrastive_direction_loss, directional_loss
-from clipmamba.losses.calm import calm_loss
+from clipmamba.losses.calm import calm_contrast, calm_loss
 from clipmamba.losses.lattice import lattice_loss
 from clipmamba.losses.terms import Term, select_terms
 from clipmamba.losses.vgg import Moments, structure_loss, texture_loss, texture_moments
@@ -25,6 +25,7 @@ WINDOW = 128  # pixels; VGG sees a square of this side of a larger picture
 SMALLEST = 24  # pixels; smaller pictures show VGG no texture
 FACE = 64  # pixels; side at which faces are compared
 SMALLEST_FACE = 16  # pixels
+RESTLESS = 0.04  # local contrast in the calm parts of a picture from which noise is free
 CLIP_SHARE = 0.25  # of the steps use CLIP, which costs half as much as all other losses
 CONTENT = (0.35, 1.0)  # of the first levels: edges may be redrawn, the layout may not
 
@@ -42,6 +43,8 @@ class LossWeights:
             faces in the prepared folder.
         calm: Weight of the loss on local contrast in flat parts of the photo, as far as it exceeds
             that of flat parts of the style picture.
+        noise: Weight of the loss on the noise that the network adds for a style, as far as its
+            picture has calm parts: dabs need noise, prints and washes do not.
         lattice: Weight of the loss on detail that repeats every four pixels, as the network's
             upsampling draws it. Exact pairs have none: some techniques have a lattice.
         pixel: Weight of the L1 loss to exact results, of pixels and gradients at several scales.
@@ -56,6 +59,7 @@ class LossWeights:
     content: float = 0.2
     face: float = 0.1
     calm: float = 1.0
+    noise: float = 10.0
     lattice: float = 500.0
     pixel: float = 1.0
     gamut: float = 5.0
@@ -122,6 +126,7 @@ class Step:
         face: Left, top, right, bottom of a face in their photos, in pixels, (free, 4); 0 without.
         result: Exact results of the others, (B - free, 3, H, W).
         stroke: Stroke size.
+        noise_power: Variance of the noise that is added for each style, (B,).
         style: Style embeddings, (B, E).
         others: Embeddings of other styles, (K, E).
         source: Mean embedding of photos, (E,).
@@ -137,6 +142,7 @@ class Step:
     face: Tensor
     result: Tensor
     stroke: float
+    noise_power: Tensor
     style: Tensor
     others: Tensor
     source: Tensor
@@ -254,6 +260,12 @@ def _calm(step: Step) -> Tensor:
     return calm_loss(step.shown[: step.free], step.photo[: step.free], step.picture, "none")
 
 
+def _noise(step: Step) -> Tensor:
+    with torch.no_grad():
+        calm = (1 - calm_contrast(step.picture) / RESTLESS).clamp(min=0)
+    return calm * step.noise_power[: step.free]
+
+
 def _lattice(step: Step) -> Tensor:
     return lattice_loss(step.shown[: step.free], "none")
 
@@ -281,6 +293,7 @@ TERMS: tuple[Term[Step], ...] = (
     Term("content", _content, needs=("vgg",), applies_to="free"),
     Term("face", _face, needs=("vgg",), applies_to="free"),
     Term("calm", _calm, applies_to="free"),
+    Term("noise", _noise, applies_to="free"),
     Term("lattice", _lattice, applies_to="free"),
     Term("pixel", _pixel, applies_to="exact"),
     Term("directional", _directional, needs=("clip",), share=CLIP_SHARE),
@@ -330,10 +343,11 @@ class StylizerTask(nn.Module):
         output = self.stylizer(photo, batch["style"], noise.to(photo.device), stroke=stroke)
         keys = batch["picture_key"].tolist()
         pictures = (output.float(), photo, batch["picture"], keys, batch["face"], batch["result"])
+        power = self.stylizer.noise_power(batch["style"], stroke)
         points = (batch["style"], batch["others"], batch["source"])
         drawn = rng.random()
         networks = (self._frozen, self._style_moments)
-        step = Step(*pictures, float(stroke[0]), *points, rng, *networks)
+        step = Step(*pictures, float(stroke[0]), power, *points, rng, *networks)
         of_free, of_exact = batch["weights"]
         shares = {"all": 1, "free": of_free, "exact": of_exact}
         losses = {}
