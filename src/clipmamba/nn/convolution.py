@@ -75,7 +75,10 @@ class Grain(nn.Module):
         return torch.addcmul(x, gain, mixed)
 
     def power(self, code: Tensor) -> Tensor:
-        """Compute the mean variance (B,) of what is added, given the style code (B, code_dim)."""
-        unit = self.mix.weight.square().sum((1, 2, 3))  # with a gain of 1, for each channel
+        """Compute the mean variance (B,) of what is added, given the style code (B, code_dim).
+
+        It has a gradient for the gains only: all styles share the rest.
+        """
+        unit = self.mix.weight.detach().square().sum((1, 2, 3))  # of each channel, at a gain of 1
         variance: Tensor = (self.to_gain(code).square() * unit).mean(1)
         return variance
