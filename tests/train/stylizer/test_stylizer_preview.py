@@ -47,8 +47,8 @@ def test_the_photo_gets_the_colors_of_the_style(photo, picture, vgg_weights: Pat
 
 def test_content_keeps_the_photo(photo, picture, vgg_weights: Path):
     vgg = VggFeatures(vgg_weights)
-    free, _ = preview(photo, picture, vgg, LossWeights(content=0), steps=20)
-    kept, _ = preview(photo, picture, vgg, LossWeights(content=20), steps=20)
+    free, _ = preview(photo, picture, vgg, LossWeights(content=0, color=0), steps=20)
+    kept, _ = preview(photo, picture, vgg, LossWeights(content=20, color=0), steps=20)
 
     def likeness(image: Image.Image) -> float:
         pair = [np.asarray(each.convert("L"), float).ravel() for each in (image, photo)]

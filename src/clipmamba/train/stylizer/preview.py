@@ -20,7 +20,13 @@ from clipmamba.train.stylizer.pairs import as_images
 from clipmamba.train.stylizer.task import TERMS, LossWeights, Step, StyleMoments
 
 LEARNING_RATE = 0.04  # of the pixels, in [0, 1]; falls to a fifth of it
-SHOWN = ("texture", "content", "calm", "gamut")  # losses of a photo and a style picture alone
+SHOWN = (
+    "texture",
+    "content",
+    "color",
+    "calm",
+    "gamut",
+)  # losses of a photo and a style picture alone
 
 
 def preview(

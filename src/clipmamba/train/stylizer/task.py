@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from clipmamba.clip import Clip
 from clipmamba.losses import contrastive_direction_loss, directional_loss
 from clipmamba.losses.calm import calm_contrast, calm_loss
+from clipmamba.losses.color import color_loss
 from clipmamba.losses.lattice import lattice_loss
 from clipmamba.losses.terms import Term, select_terms
 from clipmamba.losses.vgg import Moments, structure_loss, texture_loss, texture_moments
@@ -41,6 +42,8 @@ class LossWeights:
             normalization. Exact pairs have none.
         face: Weight of the content loss inside a face, which the other one hardly sees; needs
             faces in the prepared folder.
+        color: Weight of the loss on the places of the style's colors: where the photo has similar
+            ones.
         calm: Weight of the loss on local contrast in flat parts of the photo, as far as it exceeds
             that of flat parts of the style picture.
         noise: Weight of the loss on the noise that the network adds for a style, as far as its
@@ -58,6 +61,7 @@ class LossWeights:
     texture: float = 3.0
     content: float = 0.2
     face: float = 0.1
+    color: float = 3.0
     calm: float = 1.0
     noise: float = 10.0
     lattice: float = 500.0
@@ -256,6 +260,10 @@ def _face(step: Step) -> Tensor:
     return losses
 
 
+def _color(step: Step) -> Tensor:
+    return color_loss(step.shown[: step.free], step.photo[: step.free], step.picture, "none")
+
+
 def _calm(step: Step) -> Tensor:
     return calm_loss(step.shown[: step.free], step.photo[: step.free], step.picture, "none")
 
@@ -292,6 +300,7 @@ TERMS: tuple[Term[Step], ...] = (
     Term("texture", _texture, needs=("vgg",)),
     Term("content", _content, needs=("vgg",), applies_to="free"),
     Term("face", _face, needs=("vgg",), applies_to="free"),
+    Term("color", _color, applies_to="free"),
     Term("calm", _calm, applies_to="free"),
     Term("noise", _noise, applies_to="free"),
     Term("lattice", _lattice, applies_to="free"),
