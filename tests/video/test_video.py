@@ -17,6 +17,7 @@ from PIL import Image
 from clipmamba.errors import InputError
 from clipmamba.video import CODECS, FramePainter, VideoOptions, stylize_video
 from clipmamba.video.frame import VideoInfo
+from clipmamba.video.read import open_video
 from clipmamba.video.write import Writer
 
 UNEVEN = [Fraction(time, 1000) for time in (0, 100, 150, 400, 900, 1000)]
@@ -206,6 +207,23 @@ def test_a_part_begins_with_what_is_shown_then(restyle, tmp_path, part, kept):
     stored = read_clip(source)[0]
     nearest = [int(np.argmin([difference(frame, old) for old in stored])) for frame in frames]
     assert nearest == kept
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"),
+    [
+        ("in.ts", "libx264"), ("in.flv", "libx264"), ("in.mkv", "libx264"),
+        ("in.mp4", "libx264"), ("in.webm", "libvpx-vp9"),
+    ],
+)  # fmt: skip
+def test_a_start_loses_no_frame_whether_or_not_the_file_has_an_index(tmp_path, name, codec):
+    grays = [np.full((32, 48, 3), 20 + 6 * number, np.uint8) for number in range(36)]
+    path = write_clip(tmp_path / name, grays, codec=codec)
+    for first in (1, 5, 12, 23, 34, 35):
+        frames = list(open_video(path, (first + 0.5) / 10))
+        shown = [round((frame.pixels.mean() - 20) / 6) for frame in frames]
+        assert shown == list(range(first, 36))
+        assert [frame.time for frame in frames[:2]] == pytest.approx([0, 0.05][: len(frames)])
 
 
 def test_a_start_between_two_ticks_of_a_coarse_clock_loses_no_frame(restyle, tmp_path):

@@ -21,6 +21,7 @@ _RGB, _UNKNOWN, _BT709, _BT601 = 0, 2, 1, 6  # color matrices, FFmpeg's AVCOL_SP
 _FULL_RANGE = 2  # AVCOL_RANGE_JPEG
 _SWS_709, _SWS_601, _SWS_2020 = 1, 5, 9
 _HD = 720  # untagged video of at least this height is read as BT.709, as players do
+_SEEK_EARLIER = (0, 2, 10, 60)  # seconds before the time to read from; then the beginning
 _MAX_ERRORS = 100  # consecutive errors after which reading stops
 
 
@@ -146,7 +147,7 @@ class StreamReader(Reader):
         begin = (self._origin + self._start) // unit * unit
         end = None if self._end is None else self._origin + self._end
         if self._start:
-            self._container.seek(int(begin * 1_000_000))
+            self._seek(begin)
         last: Fraction | None = None
         until = Fraction(0)
         held: Frame | None = None  # the frame on display when the selected part begins
@@ -186,6 +187,35 @@ class StreamReader(Reader):
             if begin >= until:
                 raise self._too_late(until - self._origin)
             yield replace(held, duration=_earlier(until, end) - begin)
+
+    def _seek(self, time: Fraction) -> None:
+        """Go to a place from which the frame on display at a time in seconds is decoded.
+
+        Without an index, as in MPEG-TS, FFmpeg may land after the key frame that it needs.
+        """
+        av = import_av()
+        for earlier in _SEEK_EARLIER:
+            if time - earlier <= self._origin:
+                break
+            place = int((time - earlier) * av.time_base)
+            self._container.seek(place)
+            first = self._next_time()
+            if first is not None and first <= time:
+                self._container.seek(place)
+                return
+        self._container.seek(0)
+
+    def _next_time(self) -> Fraction | None:
+        """Return the time of the next whole frame; None at the end, or at damage."""
+        av = import_av()
+        try:
+            for packet in self._container.demux(self._video):
+                for picture in packet.decode():
+                    if not picture.is_corrupt:
+                        return self._time(picture, None)
+        except av.FFmpegError:
+            return None
+        return None
 
     def _late_sound(self, end: Fraction) -> bool:
         """Tell whether sound from before `end` may still follow, up to a second later."""
