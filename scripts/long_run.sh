@@ -29,5 +29,5 @@ exec chrt -i 0 "$python" -m torch.distributed.run --nproc_per_node 2 --master_po
     -m clipmamba.train --data "$data" --vgg "$data/nets/vgg19_relu3_1.safetensors" \
     --prepared runs/prepared --output runs/long --init src/clipmamba/weights/stylizer \
     --anchors --words 0.8 --double-every 0 --batch 8 --exact 1 "${painters[@]/#/--painter=}" \
-    --strokes 1.0 2.4 --content 0.06 --face 0.6 --color 3 --calm 20 --noise 10 --lattice 500 \
+    --strokes 1.0 2.4 --content 0.04 --face 0.6 --color 2 --calm 20 --noise 10 --lattice 500 \
     --steps 60000 --learning-rate 5e-4 --decay 3600

@@ -175,9 +175,9 @@ def test_noise_costs_for_styles_with_calm_parts(batch, losses_of):
     calm, restless, mixed = (
         losses_of(batch["photo"], picture=picture)["noise"] for picture in (print_, dabs, some)
     )
-    assert calm == pytest.approx((1 + 2 + 3) / 3, rel=0.05)
+    assert calm == pytest.approx((1 + 2 + 3) / 3, rel=0.1)
     assert restless == 0
-    assert mixed == pytest.approx((1 + 3) / 3, rel=0.05)
+    assert mixed == pytest.approx((1 + 3) / 3, rel=0.1)
 
 
 def test_what_is_cut_off_costs(batch, losses_of):

@@ -26,7 +26,7 @@ WINDOW = 128  # pixels; VGG sees a square of this side of a larger picture
 SMALLEST = 24  # pixels; smaller pictures show VGG no texture
 FACE = 64  # pixels; side at which faces are compared
 SMALLEST_FACE = 16  # pixels
-RESTLESS = 0.04  # local contrast in the calm parts of a picture from which noise is free
+RESTLESS = 0.02  # local contrast in the calm parts of a picture from which noise is free
 CLIP_SHARE = 0.25  # of the steps use CLIP, which costs half as much as all other losses
 CONTENT = (0.35, 1.0)  # of the first levels: edges may be redrawn, the layout may not
 
@@ -61,7 +61,7 @@ class LossWeights:
     texture: float = 3.0
     content: float = 0.2
     face: float = 0.1
-    color: float = 3.0
+    color: float = 2.0
     calm: float = 1.0
     noise: float = 10.0
     lattice: float = 500.0
