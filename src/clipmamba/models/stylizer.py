@@ -35,9 +35,9 @@ class Guidance:
     """Extrapolation of style codes away from their mean; see `Stylizer.middle_code`.
 
     The anchors' part of a code stays as trained: each of its numbers belongs to one look, which has
-    nothing of the others to be freed from. With anchors, the decoder's last layers, at half size,
-    take the code as trained: there the two parts together set the brightness, and extrapolating
-    one of them turned dark styles gray.
+    nothing of the others to be freed from. Noise and the decoder's last layers, at half size, take
+    the code as trained, too: the former would make flecks, the latter set the brightness, and
+    extrapolation turned dark styles gray.
 
     Attributes:
         factor: Factor on a code's distance from the mean; 1 leaves it as trained.
@@ -80,6 +80,8 @@ class Stylizer(Pretrained):
         anchors: Style embeddings that have a number of their own in the code, large near the
             anchor and 0 elsewhere, so that each can be learned without changing the others.
         noise: Channels of noise, the source of dabs and grain.
+        noise_scale: Factor on the noise; below 1, a trained network makes calmer pictures, closer
+            to the photo.
         mixer: "mamba", "attention" or "conv".
         bend: Whether the style modulates the scan's parameters (mixer "mamba").
         least_step: Minimum step size of the scan; states fade after 1 / least_step positions of
@@ -113,6 +115,7 @@ class Stylizer(Pretrained):
         code_dim: int = 256,
         anchors: int = 0,
         noise: int = 4,
+        noise_scale: float = 1.0,
         mixer: Literal["mamba", "attention", "conv"] = "mamba",
         bend: bool = True,
         least_step: float = 0.1,
@@ -202,7 +205,8 @@ class Stylizer(Pretrained):
 
     def noise_power(self, style: Tensor, stroke: Tensor | None = None) -> Tensor:
         """Compute how much noise styles add to the features, as a variance (B,); see `forward`."""
-        return self.grain.power(self.encode(style, stroke))
+        power: Tensor = self.config.noise_scale**2 * self.grain.power(self.encode(style, stroke))
+        return power
 
     def with_anchors(self, anchors: Tensor) -> Stylizer:
         """Make a network with anchors that computes the same as this one, until it is trained.
@@ -283,12 +287,11 @@ class Stylizer(Pretrained):
     ) -> Tensor:
         """Compute the last feature maps, (B, C, H/2, W/2)."""
         guided = code if guidance is None else guidance(code)
-        # With anchors, guidance leaves noise and the last layers as trained.
-        fixed = code if self.config.anchors else guided
         x = F.pixel_unshuffle(photo * 2 - 1, 2)
         x = x.contiguous(memory_format=torch.channels_last)
         x = self.to_half(x, guided, whole)
-        quarter = self.grain(self.to_quarter(x, guided, whole), noise, fixed)
+        noise = self.config.noise_scale * noise
+        quarter = self.grain(self.to_quarter(x, guided, whole), noise, code)
         x = self.to_eighth(quarter, guided, whole).permute(0, 2, 3, 1)
         for block in self.blocks:
             x = block(x, guided)
@@ -297,7 +300,7 @@ class Stylizer(Pretrained):
             x = x + conv(x, guided, whole)
         x = self.up_half(x)
         for conv in self.at_half:
-            x = x + conv(x, fixed, whole)
+            x = x + conv(x, code, whole)
         features: Tensor = x
         return features
 
