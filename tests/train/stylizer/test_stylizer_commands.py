@@ -117,6 +117,15 @@ def test_from_pictures_to_a_folder_that_ships(
     assert StylePrior.load(tmp_path / "ship" / "prior").clip_name == index["clip"]
 
 
+def test_training_goes_on_with_all_noise(options: dict[str, object], tmp_path: Path):
+    init = tmp_path / "init"
+    Stylizer.from_pretrained(init, noise_scale=0.5).save_pretrained(init)
+    assert Stylizer.from_pretrained(init).config.noise_scale == 0.5
+    trained = run("train", *words(options | {"steps": 1}))
+    assert trained.exit_code == 0, trained.output
+    assert Stylizer.from_pretrained(tmp_path / "run" / "stylizer").config.noise_scale == 1
+
+
 def test_train_adds_anchors_once(options: dict[str, object], prepared_folder: Path, tmp_path: Path):
     spoken = tmp_path / "spoken"
     shutil.copytree(prepared_folder, spoken)

@@ -255,7 +255,8 @@ def train_command(
     elif given:
         raise InputError("--mixer and --depth are for a new stylizer; drop them, or drop --init")
     else:
-        stylizer = Stylizer.from_pretrained(init, noise_scale=1.0)  # calmer pictures come later
+        # less noise is for making pictures; training decides by itself how much each style needs
+        stylizer = Stylizer.from_pretrained(init, noise_scale=1.0)
     if stylizer.config.clip != prepared.clip:
         raise InputError(
             f"the stylizer of --init reads style embeddings of CLIP {stylizer.config.clip!r}, but "
