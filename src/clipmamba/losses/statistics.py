@@ -33,8 +33,10 @@ def channel_statistics(features: Tensor, eps: float = 1e-5) -> tuple[Tensor, Ten
         >>> mean, deviation.round(decimals=2)
         (tensor([[2., 5.]]), tensor([[1., 0.]]))
     """
-    variance, mean = torch.var_mean(features, dim=(2, 3), correction=0)
-    return mean, (variance + eps).sqrt()
+    # two passes: `torch.var_mean` is up to 20 times slower on a CPU
+    mean = features.mean((2, 3), keepdim=True)
+    variance = (features - mean).square().mean((2, 3))
+    return mean.flatten(1), (variance + eps).sqrt()
 
 
 @full_precision

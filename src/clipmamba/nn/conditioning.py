@@ -106,7 +106,10 @@ class TileMoments(PictureMoments):
 
 def moments(x: Tensor) -> tuple[Tensor, Tensor]:
     """Compute variance and mean of (B, C, H, W) over positions, both (B, C, 1, 1), in float32."""
-    return torch.var_mean(x.float(), dim=(2, 3), keepdim=True, correction=0)
+    # two passes: `torch.var_mean` is up to 20 times slower on a CPU
+    x = x.float()
+    mean = x.mean((2, 3), keepdim=True)
+    return (x - mean).square().mean((2, 3), keepdim=True), mean
 
 
 class StyleNorm(StyleAffine):

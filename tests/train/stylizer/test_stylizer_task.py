@@ -136,7 +136,9 @@ def test_a_style_picture_is_seen_once_at_each_size(networks: dict[str, nn.Module
         assert not torch.equal(one.mean[0], one.mean[1])
     assert not torch.equal(moments.at(64, pictures, [7, 8, 7], vgg)[0].mean, first[0].mean)
     assert seen == [48, 48, 64, 64]
-    moments.at(48, pictures[:1], [7], vgg)  # dropped, as the oldest
+    moments.at(48, pictures[:1], [7], vgg)
+    assert seen == [48, 48, 64, 64]
+    moments.at(48, pictures[1:2], [8], vgg)  # dropped: not used for longest
     assert seen == [48, 48, 64, 64, 48]
 
 

@@ -94,10 +94,10 @@ class StyleMoments:
     """Moments of whole style pictures, computed once for each size.
 
     Args:
-        capacity: Pictures and sizes to keep, of 0.4 MB each; the oldest are dropped.
+        capacity: Pictures and sizes to keep, of 0.4 MB each; the least recently used are dropped.
     """
 
-    def __init__(self, capacity: int = 600):
+    def __init__(self, capacity: int = 2000):
         self.capacity = capacity
         self._kept: dict[tuple[int, int], list[Moments]] = {}
 
@@ -107,12 +107,14 @@ class StyleMoments:
         Each is computed alone, so that it does not depend on what was seen before.
         """
         for row, key in enumerate(keys):
-            if (key, side) not in self._kept:
+            known = self._kept.pop((key, side), None)
+            if known is None:
                 maps = vgg(_reduced(pictures[row : row + 1], side))
-                self._kept[key, side] = [texture_moments(each) for each in maps]
+                known = [texture_moments(each) for each in maps]
+            self._kept[key, side] = known  # last: the most recently used
         found = zip(*(self._kept[key, side] for key in keys), strict=True)
-        for oldest in list(self._kept)[: -self.capacity]:
-            del self._kept[oldest]
+        for unused in list(self._kept)[: -self.capacity]:
+            del self._kept[unused]
         return [Moments(*map(torch.cat, zip(*each, strict=True))) for each in found]
 
 
