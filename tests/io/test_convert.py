@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from clipmamba.errors import InputError
-from clipmamba.io.convert import array_to_tensor, check_range, tensor_to_array
+from clipmamba.io.convert import array_to_tensor, check_range, tensor_to_array, window_means
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float16, np.float32, np.float64])
@@ -42,3 +42,16 @@ def test_what_is_no_picture_is_refused(array):
 
 def test_overshoot_of_resampling_is_no_error():
     check_range(torch.tensor([-0.05, 1.08]))
+
+
+@pytest.mark.parametrize("stride", [1, 4])
+@pytest.mark.parametrize(("height", "width", "radius"), [(9, 13, 2), (5, 1, 3), (12, 7, 20)])
+def test_window_means_are_those_of_squares_cut_at_the_edges(height, width, radius, stride):
+    pictures = torch.rand(2, 3, height, width, dtype=torch.float64)
+    found = window_means(pictures, radius, stride)
+    assert found.shape == (2, 3, -(-height // stride), -(-width // stride))
+    for row, y in enumerate(range(0, height, stride)):
+        for column, x in enumerate(range(0, width, stride)):
+            rows, columns = (slice(max(0, at - radius), at + radius + 1) for at in (y, x))
+            expected = pictures[:, :, rows, columns].mean((2, 3))
+            torch.testing.assert_close(found[:, :, row, column], expected)

@@ -72,11 +72,21 @@ def rescale(pictures: torch.Tensor, factor: float) -> torch.Tensor:
     return resize(pictures, height, width)
 
 
-def window_means(pictures: torch.Tensor, radius: int) -> torch.Tensor:
-    """Average pictures (B, C, H, W) over the square window around each place, cut at the edges."""
-    return torch.nn.functional.avg_pool2d(
-        pictures, 2 * radius + 1, 1, radius, count_include_pad=False
-    )
+def window_means(pictures: torch.Tensor, radius: int, stride: int = 1) -> torch.Tensor:
+    """Average pictures (B, C, H, W) over square windows, cut at the edges.
+
+    Args:
+        pictures: (B, C, H, W).
+        radius: Half the side of a window, without its middle.
+        stride: Distance between the middles of windows; the first is the first pixel.
+
+    Returns:
+        (B, C, ceil(H / stride), ceil(W / stride)).
+    """
+    side, means = 2 * radius + 1, torch.nn.functional.avg_pool2d
+    # columns, then rows: the same as squares, in time linear in the radius
+    columns = means(pictures, (side, 1), (stride, 1), (radius, 0), count_include_pad=False)
+    return means(columns, (1, side), (1, stride), (0, radius), count_include_pad=False)
 
 
 def luma(pictures: torch.Tensor) -> torch.Tensor:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn.functional import avg_pool2d
 
+from clipmamba.io.convert import window_means
 from clipmamba.losses._common import Reduction, full_precision, reduce_samples, require_images
 
 WINDOW = 9  # side of the window for local contrast, in pixels
@@ -62,13 +62,7 @@ def calm_contrast(pictures: Tensor) -> Tensor:
 
 def _deviation(images: Tensor, stride: int = 1) -> Tensor:
     """Compute the standard deviation of colors around every `stride`-th pixel, (B, 1, H', W')."""
-
-    def around(values: Tensor) -> Tensor:
-        # columns, then rows: the same mean as over a square, but faster
-        half = WINDOW // 2
-        values = avg_pool2d(values, (WINDOW, 1), (stride, 1), (half, 0), count_include_pad=False)
-        return avg_pool2d(values, (1, WINDOW), (1, stride), (0, half), count_include_pad=False)
-
-    squares = images.square().mean(1, keepdim=True)
-    variance = around(squares) - around(images).square().mean(1, keepdim=True)
+    squares = window_means(images.square().mean(1, keepdim=True), WINDOW // 2, stride)
+    means = window_means(images, WINDOW // 2, stride)
+    variance = squares - means.square().mean(1, keepdim=True)
     return (variance.clamp(min=0) + 1e-6).sqrt()
