@@ -2,14 +2,17 @@ r"""Use a GPU for half an hour: pack beforehand, then check, bench, train, sheet
 
 Where the data is:
 
+    . scripts/recipe.sh
     python scripts/gpu_hour.py pack --data DATA --prepared runs/prepared --vgg VGG \
-        --output runs/packed
+        --output runs/packed "${painters[@]/#/--painter=}"
 
 On the machine with the GPU, which needs neither accelerate nor diffusers nor open_clip:
 
     python scripts/gpu_hour.py check --output OUT
     python scripts/gpu_hour.py bench --output OUT
-    python scripts/gpu_hour.py train --packed runs/packed --init STYLIZER --output OUT --minutes 9
+    . scripts/recipe.sh
+    python scripts/gpu_hour.py train --packed runs/packed --init STYLIZER --output OUT --minutes 9 \
+        "${recipe[@]}"
     python scripts/gpu_hour.py sheet --packed runs/packed --output OUT
 
 `train` resumes from OUT. It shares network, losses and batches with `train_stylizer.py`, but has
@@ -46,8 +49,9 @@ from clipmamba.errors import BackendError
 from clipmamba.losses.vgg import VggFeatures
 from clipmamba.models import Stylizer
 from clipmamba.ops import backend_table, selective_scan
-from clipmamba.train.stylizer.batches import StylizerBatches
-from clipmamba.train.stylizer.pairs import painter_styles, write_store
+from clipmamba.train.options import dataclass_options
+from clipmamba.train.stylizer.batches import StylizerBatches, pairs_of
+from clipmamba.train.stylizer.pairs import read_styles, write_store
 from clipmamba.train.stylizer.prepared import Prepared
 from clipmamba.train.stylizer.samples import sample_sheet
 from clipmamba.train.stylizer.task import LossWeights, StylizerTask
@@ -55,7 +59,6 @@ from clipmamba.train.stylizer.task import LossWeights, StylizerTask
 SHARD = 12 << 20  # bytes per file of weights: larger files than 16 MiB can't be sent back
 SHAPES = ((1, 3, 1, 1), (2, 5, 37, 4), (1, 192, 16384, 16), (8, 160, 64 * 64, 16))
 TINY_SHAPES = ((1, 3, 1, 1), (2, 5, 37, 4))
-LOSSES = LossWeights(directional=0, contrastive=0)  # no CLIP is sent
 GATES = {torch.float32: (1e-5, 1e-4), torch.bfloat16: (2e-2, 3e-2), torch.float16: (5e-3, 1e-2)}
 
 Folder = click.Path(file_okay=False, path_type=Path)
@@ -81,19 +84,22 @@ def main() -> None:
 @click.option("--styles", default=5000, show_default=True, help="Style pictures, at most.")
 @click.option("--photos", default=2500, show_default=True, help="Photos, at most.")
 @click.option("--pairs", default=600, show_default=True, help="Exact pairs, at most.")
+@click.option("--painter", "painters", multiple=True, help="Only exact pairs by these painters.")
 @click.option("--side", default=256, show_default=True, help="Short side of the pictures.")
 @click.option("--part", "megabytes", default=45.0, show_default=True, help="MB per part, at most.")
 @output_option
 def pack(
-    data: Path, prepared_folder: Path, vgg: Path, styles: int, photos: int, pairs: int, side: int,
-    megabytes: float, output: Path,
+    data: Path, prepared_folder: Path, vgg: Path, styles: int, photos: int, pairs: int,
+    painters: tuple[str, ...], side: int, megabytes: float, output: Path,
 ) -> None:  # fmt: skip
     """Pack pictures, embeddings, exact pairs and VGG into parts that can be sent one by one."""
     prepared, rng = Prepared.load(prepared_folder), random.Random(0)
-    rows = sorted(rng.sample(range(len(prepared.styles)), min(styles, len(prepared.styles))))
+    firsts = prepared.firsts()  # words mean these
+    others = sorted(set(range(len(prepared.styles))) - set(firsts))
+    rows = sorted(firsts + rng.sample(others, max(0, min(styles - len(firsts), len(others)))))
     shown = sorted(rng.sample(range(len(prepared.photos)), min(photos, len(prepared.photos))))
-    stored = 0 if prepared.painters is None else min(pairs, len(prepared.painters))
-    chosen = sorted(rng.sample(range(len(prepared.painted)), stored))
+    painted = pairs_of(prepared.painters, painters)
+    chosen = sorted(rng.sample(painted, min(pairs, len(painted))))
     part = prepared.part(rows, shown, chosen)
 
     def members() -> Iterator[tuple[str, bytes]]:
@@ -105,12 +111,15 @@ def pack(
         for name in (*part.styles, *part.photos):
             with Image.open(data / name) as opened:
                 yield f"data/{name}", _webp(opened.convert("RGB"), side)
+        store = prepared.painters
+        if store is None:
+            return
+        yield "pairs/styles.json", (store.folder / "styles.json").read_bytes()
         for number, row in enumerate(chosen):
-            store = prepared.painters
-            assert store is not None
             for kind, pixels in (("photo", store.photos), ("result", store.results)):
                 picture = Image.fromarray(np.asarray(pixels[row]))
-                yield f"pairs/{number:05d}-{kind}.webp", _webp(picture, picture.width, 90)
+                name = f"pairs/{number:05d}-{store.numbers[row]}-{kind}.webp"
+                yield name, _webp(picture, picture.width, 90)
 
     for number, size in enumerate(_write_parts(members(), output, int(megabytes * 1e6))):
         click.echo(f"part {number}: {size / 1e6:.1f} MB")
@@ -167,9 +176,11 @@ def unpack(packed: Path) -> Path:
         def pairs() -> Iterator[tuple[np.ndarray, np.ndarray, int]]:
             for file in files:
                 result = file.with_name(file.name.replace("photo", "result"))
-                yield np.asarray(Image.open(file)), np.asarray(Image.open(result)), 0
+                style = int(file.stem.split("-")[1])
+                yield np.asarray(Image.open(file)), np.asarray(Image.open(result)), style
 
-        write_store(folder / "prepared" / "painters", painter_styles(), pairs(), len(files))
+        styles = read_styles(folder / "pairs")
+        write_store(folder / "prepared" / "painters", styles, pairs(), len(files))
     (folder / "whole").touch()
     return folder
 
@@ -407,6 +418,10 @@ class Settings:
     minutes: float
     batch: int
     exact: int
+    painters: tuple[str, ...]
+    words: float
+    strokes: tuple[float, float]
+    anchors: bool
     sides: tuple[int, ...]
     learning_rate: float
     ema: float
@@ -421,27 +436,37 @@ class Settings:
 @click.option("--steps", default=8000, show_default=True, help="Steps of all calls together.")
 @click.option("--minutes", default=9.0, show_default=True, help="Time limit of this call.")
 @click.option("--batch", default=48, show_default=True)
-@click.option("--exact", default=4, show_default=True)
+@click.option("--exact", default=6, show_default=True)
+@click.option("--painter", "painters", multiple=True)
+@click.option("--words", default=0.4, show_default=True)
+@click.option("--strokes", type=(float, float), default=(0.5, 5.0), show_default=True)
+@click.option("--anchors", is_flag=True)
 @click.option("--side", "sides", multiple=True, type=int, default=(256,), show_default=True)
 @click.option("--learning-rate", default=1e-3, show_default=True)
 @click.option("--ema", default=0.998, show_default=True)
 @click.option("--workers", default=14, show_default=True)
 @device_option
 @tiny_option
+@dataclass_options(LossWeights, directional=0.0, contrastive=0.0)
 def train(
-    packed: Path, init: Path | None, output: Path, device: str, tiny: bool, **options: Any
-) -> None:
+    packed: Path, init: Path | None, output: Path, device: str, tiny: bool,
+    weights: LossWeights, **options: Any,
+) -> None:  # fmt: skip
     """Train in bf16; weights, averages and log are written to OUTPUT in small files."""
     settings = Settings(device=device, **options)
     folder = unpack(packed)
     prepared = Prepared.load(folder / "prepared")
-    task, averages, start = _resume(output, init, prepared, folder / "vgg.safetensors", tiny)
-    exact = settings.exact if prepared.painters is not None else 0
+    stylizer, averages, start = _resume(output, init, prepared, settings, tiny)
+    vgg = VggFeatures(folder / "vgg.safetensors")
+    task = StylizerTask(stylizer, {"vgg": vgg}, weights)  # no CLIP is sent
     source = StylizerBatches(
-        folder / "data", prepared, settings.batch, settings.sides, (0.5, 5.0), exact, 0
-    )
+        folder / "data", prepared, settings.batch, settings.sides, settings.strokes,
+        settings.exact if prepared.painters is not None else 0, 0,
+        painters=settings.painters, words=settings.words,
+    )  # fmt: skip
     task.to(device)
-    step = _train(task, averages, source, settings, start, output / "log.jsonl")
+    factors = dataclasses.asdict(weights)
+    step = _train(task, factors, averages, source, settings, start, output / "log.jsonl")
     _save_shards(task.stylizer.state_dict(), output, "weights")
     task.stylizer.load_state_dict(averages)
     _save_shards(averages, output, "averages")
@@ -451,29 +476,33 @@ def train(
 
 
 def _resume(
-    output: Path, init: Path | None, prepared: Prepared, vgg: Path, tiny: bool
-) -> tuple[StylizerTask, dict[str, Tensor], int]:
-    """Return the task, its averages and its step, from OUTPUT, from `init`, or new."""
+    output: Path, init: Path | None, prepared: Prepared, settings: Settings, tiny: bool
+) -> tuple[Stylizer, dict[str, Tensor], int]:
+    """Return the stylizer, its averages and its step, from OUTPUT, from `init`, or new."""
     torch.manual_seed(0)
     done = (output / "step.json").is_file()
     if done:
         stylizer = Stylizer.from_pretrained(output / "stylizer")  # for its config
         stylizer.load_state_dict(_load_shards(output, "weights"))
     elif init is not None:
-        stylizer = Stylizer.from_pretrained(init)
+        stylizer = Stylizer.from_pretrained(init, noise_scale=1.0)  # as in `train_stylizer.py`
     else:
         small = {"widths": (8, 8, 8), "depth": 1, "code_dim": 16} if tiny else {}
         wanted = {"style_dim": prepared.points.shape[2], "clip": prepared.clip, **small}
         stylizer = Stylizer(**wanted)  # type: ignore[arg-type]
+    if settings.anchors and not stylizer.config.anchors:
+        painters = (settings.painters or None) if settings.exact else ()
+        stylizer = stylizer.with_anchors(prepared.anchors(painters))
     stylizer.to(memory_format=torch.channels_last)
     averages = _load_shards(output, "averages") if done else stylizer.state_dict()
     averages = {name: value.clone() for name, value in averages.items()}
     step = json.loads((output / "step.json").read_text()) if done else 0
-    return StylizerTask(stylizer, {"vgg": VggFeatures(vgg)}, LOSSES), averages, step
+    return stylizer, averages, step
 
 
 def _train(
     task: StylizerTask,
+    factors: dict[str, float],
     averages: dict[str, Tensor],
     source: StylizerBatches,
     settings: Settings,
@@ -483,7 +512,6 @@ def _train(
     """Train task and averages in place until steps or time run out, and return the step."""
     device = torch.device(settings.device)
     parameters = list(task.parameters())
-    factors = dataclasses.asdict(LOSSES)
     optimizer = torch.optim.AdamW(
         parameters, lr=settings.learning_rate, weight_decay=0.01, betas=(0.9, 0.98)
     )
@@ -574,7 +602,8 @@ def sheet(packed: Path, output: Path, device: str) -> None:
     """Draw a contact sheet of the averaged weights in OUTPUT."""
     folder = unpack(packed)
     stylizer = Stylizer.from_pretrained(output / "stylizer").eval().to(device)
-    task = StylizerTask(stylizer, {"vgg": VggFeatures(folder / "vgg.safetensors")}, LOSSES)
+    vgg = VggFeatures(folder / "vgg.safetensors")
+    task = StylizerTask(stylizer, {"vgg": vgg}, LossWeights(directional=0, contrastive=0))
     (output / "sheet").mkdir(parents=True, exist_ok=True)
     sample = sample_sheet(folder / "data", Prepared.load(folder / "prepared"))
     sample(task, output / "sheet")

@@ -10,11 +10,7 @@ set -eu
 cd "$(dirname "$0")/.."
 data=$1 python=$2
 
-# Techniques that no picture teaches; every other look has pictures in chosen_styles.csv.
-painters=(
-    "low poly" halftone newsprint risograph duotone "coloured pencil" blueprint chalkboard sepia
-    cyanotype "gold relief" "knitted wool" night fire frost "thermal camera" "golden hour"
-)
+. scripts/recipe.sh
 
 if [ ! -d runs/prepared ]; then
     rm -rf runs/preparing
@@ -28,6 +24,5 @@ export OMP_NUM_THREADS=1
 exec chrt -i 0 "$python" -m torch.distributed.run --nproc_per_node 2 --master_port 29556 \
     -m clipmamba.train --data "$data" --vgg "$data/nets/vgg19_relu3_1.safetensors" \
     --prepared runs/prepared --output runs/long --init src/clipmamba/weights/stylizer \
-    --anchors --words 0.8 --double-every 0 --batch 8 --exact 1 "${painters[@]/#/--painter=}" \
-    --strokes 1.0 2.4 --content 0.04 --face 0.6 --color 2 --calm 20 --noise 10 --lattice 500 \
-    --steps 60000 --learning-rate 5e-4 --decay 3600
+    --double-every 0 --batch 8 --exact 1 --steps 60000 --learning-rate 5e-4 --decay 3600 \
+    "${recipe[@]}"

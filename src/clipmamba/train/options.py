@@ -14,7 +14,6 @@ import click
 
 from clipmamba.errors import ClipmambaError
 from clipmamba.files import one_line
-from clipmamba.train.loop import LoopConfig
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -63,6 +62,9 @@ def loop_options(**defaults: Any) -> Callable[[Command], Command]:
     Args:
         defaults: Defaults of this command that differ from those of the dataclass.
     """
+    # needs accelerate and diffusers, which scripts/gpu_hour.py does without
+    from clipmamba.train.loop import LoopConfig
+
     return dataclass_options(LoopConfig, "config", **defaults)
 
 

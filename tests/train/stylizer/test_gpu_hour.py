@@ -11,14 +11,17 @@ import sys
 import tarfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
 
 from clipmamba.models import Stylizer
 from clipmamba.train.stylizer.prepared import Prepared
 
 SCRIPT = Path(__file__).parents[3] / "scripts" / "gpu_hour.py"
+LOOK = 2  # row of the only picture of a look that words mean
 MISSING = ("accelerate", "diffusers", "open_clip", "ftfy", "wcwidth", "importlib_metadata")
 BLOCKED = (
     f"import sys; sys.modules.update(dict.fromkeys({MISSING!r})); import runpy; "
@@ -37,21 +40,34 @@ def run(*words: object) -> str:
 
 
 @pytest.fixture
-def with_faces(prepared_folder: Path, tmp_path: Path) -> Path:
-    """The prepared folder with a face in every other photo, whose right end is the photo's row."""
-    folder = tmp_path / "with-faces"
+def full_folder(prepared_folder: Path, tmp_path: Path) -> Path:
+    """The prepared folder with words for both painters and for one look; the painters take turns.
+
+    Every other photo has a face, whose right end is the photo's row.
+    """
+    folder = tmp_path / "full"
     shutil.copytree(prepared_folder, folder)
     prepared = Prepared.load(folder)
     faces = torch.tensor([[row, 0, 0, row / 100, 1] for row in range(0, len(prepared.photos), 2)])
-    dataclasses.replace(prepared, faces=faces).save_tables(folder)
+    looks = torch.full_like(prepared.looks, -1)
+    looks[LOOK] = 0
+    words = F.normalize(torch.randn(3, 16), dim=1)
+    spoken = dataclasses.replace(
+        prepared, faces=faces, looks=looks, words=words, meant=torch.tensor([-1, -2, 0])
+    )
+    spoken.save_tables(folder)
+    np.save(folder / "painters" / "numbers.npy", np.arange(len(prepared.painters)) % 2)
     return folder
 
 
 @pytest.mark.slow
-def test_half_an_hour_in_small(data: Path, with_faces: Path, vgg_weights: Path, tmp_path: Path):
+def test_half_an_hour_in_small(data: Path, full_folder: Path, vgg_weights: Path, tmp_path: Path):
     packed, output = tmp_path / "packed", tmp_path / "out"
-    run("pack", "--data", data, "--prepared", with_faces, "--vgg", vgg_weights,
-        "--output", packed, "--styles", 5, "--photos", 4, "--pairs", 3, "--part", 1.3)  # fmt: skip
+    before = Prepared.load(full_folder)
+    painter = before.painters.styles[1].name
+    run("pack", "--data", data, "--prepared", full_folder, "--vgg", vgg_weights,
+        "--output", packed, "--styles", 5, "--photos", 4, "--pairs", 3, "--part", 1.3,
+        "--painter", painter)  # fmt: skip
     parts = sorted(packed.glob("*.tar"))
     assert len(parts) > 1
     assert all(part.stat().st_size <= 1.3e6 for part in parts)
@@ -70,8 +86,12 @@ def test_half_an_hour_in_small(data: Path, with_faces: Path, vgg_weights: Path, 
     assert all(row["good"] for row in (*report["scan"], *report["stylizer"]))
     assert all(row["forward_ms"] > 0 for row in report["scan"])
 
+    start = tmp_path / "start"
+    Stylizer(16, "tiny", (8, 8, 8), 1, code_dim=16, noise_scale=0.5).save_pretrained(start)
     options = ("train", "--packed", packed, "--output", output, "--device", "cpu", "--tiny",
-               "--steps", 2, "--batch", 3, "--exact", 1, "--side", 64, "--workers", 0)  # fmt: skip
+               "--init", start, "--painter", painter, "--words", 0.8, "--strokes", 1, 2.4,
+               "--anchors", "--content", 0.04,
+               "--steps", 2, "--batch", 4, "--exact", 1, "--side", 64, "--workers", 0)  # fmt: skip
     assert "step 1 of 2" in run(*options, "--minutes", 0)
     first = Stylizer.from_pretrained(output / "stylizer")
     assert "step 2 of 2" in run(*options)
@@ -79,13 +99,15 @@ def test_half_an_hour_in_small(data: Path, with_faces: Path, vgg_weights: Path, 
     assert [line["step"] for line in lines] == [1, 2]
     assert all(line["samples_per_second"] > 0 for line in lines)
     second = Stylizer.from_pretrained(output / "stylizer")
-    assert second.config.style_dim == 16
+    assert second.config.noise_scale == 1  # training decides how much noise each style needs
+    assert second.config.anchors == 2  # of the look and of the painter
     assert any(
         not torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True)
     )
     prepared = Prepared.load(packed / "unpacked" / "prepared")
     assert (len(prepared.styles), len(prepared.photos), len(prepared.painters)) == (5, 4, 3)
-    before = Prepared.load(with_faces)
+    assert before.styles[LOOK] in prepared.styles
+    assert prepared.painters.numbers.tolist() == [1, 1, 1]
     assert len(prepared.faces) > 0
     for row, *box in prepared.faces.tolist():
         assert before.photos[round(100 * box[2])] == prepared.photos[int(row)]

@@ -351,6 +351,9 @@ def test_exact_pairs_are_those_of_the_named_painters(
         assert {int(store.numbers[row]) for row in rows} == numbers
     with pytest.raises(InputError, match="no exact pairs by 'etching'; the painters are mosaic"):
         make(painters=("etching",))
+    monkeypatch.setattr(store, "numbers", 0 * store.numbers)
+    with pytest.raises(InputError, match="no exact pairs by woodcut are prepared"):
+        make(painters=("woodcut",))
 
 
 def test_words_for_a_look_have_its_first_picture_as_their_target(

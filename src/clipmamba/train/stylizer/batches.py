@@ -100,7 +100,7 @@ class StylizerBatches:
         self.exact, self.seed = exact, seed
         self.double_every = double_every
         self.word_share = words
-        self._pairs = _pairs_of(prepared.painters, painters) if exact else []
+        self._pairs = pairs_of(prepared.painters, painters) if exact else []
         if exact and words and (shared := _with_words_of_looks(prepared, painters)):
             logger.info(
                 "some words mean both a look's first picture and the exact pairs by %s, so they "
@@ -253,8 +253,12 @@ class StylizerBatches:
         return photo, result, point, side / part
 
 
-def _pairs_of(store: PairStore | None, painters: tuple[str, ...]) -> list[int]:
-    """List the rows of some painters' pairs; all painters' if none are named."""
+def pairs_of(store: PairStore | None, painters: tuple[str, ...]) -> list[int]:
+    """List the rows of some painters' pairs; all painters' if none are named.
+
+    Raises:
+        InputError: A painter is unknown, or the store has no pairs by those named.
+    """
     if store is None:
         return []
     names = [style.name for style in store.styles]
@@ -262,9 +266,15 @@ def _pairs_of(store: PairStore | None, painters: tuple[str, ...]) -> list[int]:
         raise InputError(
             f"no exact pairs by {sorted(unknown)[0]!r}; the painters are {', '.join(names)}"
         )
-    return [
+    rows = [
         row for row, number in enumerate(store.numbers) if not painters or names[number] in painters
     ]
+    if not rows:
+        raise InputError(
+            f"no exact pairs by {', '.join(painters)} are prepared; name other painters, or run "
+            "`prepare` with more --painters"
+        )
+    return rows
 
 
 def _with_words_of_looks(prepared: Prepared, painters: tuple[str, ...]) -> list[str]:
