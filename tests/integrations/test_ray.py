@@ -332,7 +332,7 @@ def test_one_of_two_workers_is_killed_and_nothing_is_lost_or_doubled(
     tmp_path: Path, tiny_pipeline_folder: Path
 ):
     pytest.importorskip("ray")
-    folder = write_folder(tmp_path / "in", 60, (320, 240))
+    folder = write_folder(tmp_path / "in", 60, (640, 480))  # large: time to see both at work
     (folder / "0/broken.png").write_bytes(b"no picture")
     output = tmp_path / "out"
     command = [sys.executable, str(SCRIPT), "--data", str(folder), "--output", str(output)]
