@@ -49,7 +49,7 @@ from clipmamba.errors import BackendError
 from clipmamba.losses.vgg import VggFeatures
 from clipmamba.models import Stylizer
 from clipmamba.ops import backend_table, selective_scan
-from clipmamba.train.options import dataclass_options
+from clipmamba.train.options import PoliteGroup, dataclass_options
 from clipmamba.train.stylizer.batches import StylizerBatches, pairs_of
 from clipmamba.train.stylizer.pairs import read_styles, write_store
 from clipmamba.train.stylizer.prepared import Prepared
@@ -69,7 +69,7 @@ device_option = click.option("--device", default="cuda", show_default=True)
 tiny_option = click.option("--tiny", is_flag=True, help="Use small sizes, to test the command.")
 
 
-@click.group()
+@click.group(cls=PoliteGroup)
 def main() -> None:
     """Use a GPU for half an hour."""
 
@@ -81,7 +81,12 @@ def main() -> None:
 @click.option("--data", type=Existing, required=True)
 @click.option("--prepared", "prepared_folder", type=Existing, required=True)
 @click.option("--vgg", type=Existing, required=True)
-@click.option("--styles", default=5000, show_default=True, help="Style pictures, at most.")
+@click.option(
+    "--styles",
+    default=5000,
+    show_default=True,
+    help="Style pictures, at most, but for those that words mean: these are always packed.",
+)
 @click.option("--photos", default=2500, show_default=True, help="Photos, at most.")
 @click.option("--pairs", default=600, show_default=True, help="Exact pairs, at most.")
 @click.option("--painter", "painters", multiple=True, help="Only exact pairs by these painters.")
@@ -490,7 +495,7 @@ def _resume(
         small = {"widths": (8, 8, 8), "depth": 1, "code_dim": 16} if tiny else {}
         wanted = {"style_dim": prepared.points.shape[2], "clip": prepared.clip, **small}
         stylizer = Stylizer(**wanted)  # type: ignore[arg-type]
-    if settings.anchors and not stylizer.config.anchors:
+    if settings.anchors and not (done or stylizer.config.anchors):
         painters = (settings.painters or None) if settings.exact else ()
         stylizer = stylizer.with_anchors(prepared.anchors(painters))
     stylizer.to(memory_format=torch.channels_last)

@@ -90,7 +90,7 @@ def test_half_an_hour_in_small(data: Path, full_folder: Path, vgg_weights: Path,
     Stylizer(16, "tiny", (8, 8, 8), 1, code_dim=16, noise_scale=0.5).save_pretrained(start)
     options = ("train", "--packed", packed, "--output", output, "--device", "cpu", "--tiny",
                "--init", start, "--painter", painter, "--words", 0.8, "--strokes", 1, 2.4,
-               "--anchors", "--content", 0.04,
+               "--anchors", "--lattice", 0,
                "--steps", 2, "--batch", 4, "--exact", 1, "--side", 64, "--workers", 0)  # fmt: skip
     assert "step 1 of 2" in run(*options, "--minutes", 0)
     first = Stylizer.from_pretrained(output / "stylizer")
@@ -98,6 +98,7 @@ def test_half_an_hour_in_small(data: Path, full_folder: Path, vgg_weights: Path,
     lines = [json.loads(line) for line in (output / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [1, 2]
     assert all(line["samples_per_second"] > 0 for line in lines)
+    assert all("texture" in line and "lattice" not in line for line in lines)  # its weight is 0
     second = Stylizer.from_pretrained(output / "stylizer")
     assert second.config.noise_scale == 1  # training decides how much noise each style needs
     assert second.config.anchors == 2  # of the look and of the painter
@@ -112,6 +113,11 @@ def test_half_an_hour_in_small(data: Path, full_folder: Path, vgg_weights: Path,
     for row, *box in prepared.faces.tolist():
         assert before.photos[round(100 * box[2])] == prepared.photos[int(row)]
     assert all(file.stat().st_size < 16 << 20 for file in output.rglob("*") if file.is_file())
+
+    fresh = tmp_path / "fresh"
+    run("train", "--packed", packed, "--output", fresh, "--device", "cpu", "--tiny", "--steps", 1,
+        "--batch", 2, "--exact", 1, "--side", 64, "--workers", 0)  # fmt: skip
+    assert Stylizer.from_pretrained(fresh / "stylizer").config.style_dim == 16
 
     run("sheet", "--packed", packed, "--output", output, "--device", "cpu")
     with Image.open(output / "sheet" / "sheet.png") as sheet:
