@@ -3,12 +3,13 @@
 #
 #     scripts/long_run.sh ../shared/data runs/venv/bin/python
 #
-# It stays in the foreground; add nohup and & to leave it alone. Paths are relative to the repository.
-# The second is a Python with an installed copy of clipmamba[train,regions], so that work on the source
-# does not affect the run. Recipe and results: docs/lab_notebook.md.
+# The second argument is a Python with an installed copy of clipmamba[train,regions], so that work on
+# the source does not affect the run; a third may name another stylizer to start from. It stays in the
+# foreground; add nohup and & to leave it alone. Paths are relative to the repository.
+# Recipe and results: docs/lab_notebook.md.
 set -eu
 cd "$(dirname "$0")/.."
-data=$1 python=$2
+data=$1 python=$2 init=${3:-src/clipmamba/weights/stylizer}
 
 . scripts/recipe.sh
 
@@ -23,6 +24,6 @@ fi
 export OMP_NUM_THREADS=1
 exec chrt -i 0 "$python" -m torch.distributed.run --nproc_per_node 2 --master_port 29556 \
     -m clipmamba.train --data "$data" --vgg "$data/nets/vgg19_relu3_1.safetensors" \
-    --prepared runs/prepared --output runs/long --init src/clipmamba/weights/stylizer \
+    --prepared runs/prepared --output runs/long --init "$init" \
     --double-every 0 --batch 8 --exact 1 --steps 60000 --learning-rate 5e-4 --decay 3600 \
     "${recipe[@]}"

@@ -7,6 +7,7 @@ import itertools
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
 
 from clipmamba.losses._common import Reduction, full_precision, reduce_samples
 
@@ -43,6 +44,48 @@ class PatchDiscriminator(nn.Module):
         x = F.leaky_relu(self.mix(x), 0.2)
         wanted = self.style(style * self.scale)[:, :, None, None]
         score: Tensor = self.score(x) + (x * wanted).mean(dim=1, keepdim=True)
+        return score
+
+
+class FeatureDiscriminator(nn.Module):
+    """Scores patches of five by five places of a feature map by how well they show a style.
+
+    Features of a frozen network let it start from what already describes texture, as in Sauer et
+    al., "Projected GANs Converge Faster", NeurIPS 2021. The style is described by the channels'
+    means and standard deviations over its picture, which also set the scale of the features, and
+    enters at the first layer and by projection (see `PatchDiscriminator`). All layers have spectral
+    norm 1 (Miyato et al., ICLR 2018).
+
+    Args:
+        channels: Channels C of the feature maps.
+        width: Channels inside.
+    """
+
+    def __init__(self, channels: int, width: int = 96):
+        super().__init__()
+        self.enter = spectral_norm(nn.Conv2d(channels, width, 1))
+        self.shift = spectral_norm(nn.Linear(2 * channels, width))
+        self.convs = nn.ModuleList(spectral_norm(nn.Conv2d(width, width, 3)) for _ in range(2))
+        self.score = spectral_norm(nn.Conv2d(width, 1, 1))
+        self.style = spectral_norm(nn.Linear(2 * channels, width))
+
+    def forward(self, features: Tensor, mean: Tensor, deviation: Tensor) -> Tensor:
+        """Compute scores (B, 1, H - 4, W - 4).
+
+        Args:
+            features: Feature maps, (B, C, H, W) with H and W at least 5.
+            mean: Mean of each channel over the style's picture, (B, C).
+            deviation: Standard deviation of each channel, (B, C).
+        """
+        known = torch.cat([mean, deviation], dim=1)
+        scale = known.square().sum(1, keepdim=True).div(mean.shape[1]).sqrt()
+        known, scale = (known / scale).to(features.dtype), scale.to(features.dtype)
+        x = self.enter(features / scale[:, :, None, None])
+        x = F.leaky_relu(x + self.shift(known)[:, :, None, None], 0.2)
+        for conv in self.convs:
+            x = F.leaky_relu(conv(x), 0.2)
+        wanted = self.style(F.normalize(known, dim=1))[:, :, None, None]
+        score: Tensor = self.score(x) + (x * wanted).sum(dim=1, keepdim=True)
         return score
 
 

@@ -24,6 +24,8 @@ class Term(Generic[Step]):
         applies_to: Which samples of a batch it applies to, by the trainer's own names.
         share: Share of the steps on which it is computed; a smaller share's steps are a subset of
             a larger share's.
+        validated: Whether its value tells how good the model is: false for a loss that another
+            trained network sets.
     """
 
     name: str
@@ -31,6 +33,7 @@ class Term(Generic[Step]):
     needs: tuple[str, ...] = ()
     applies_to: str = "all"
     share: float = 1.0
+    validated: bool = True
 
 
 def select_terms(

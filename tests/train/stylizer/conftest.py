@@ -22,7 +22,7 @@ from clipmamba.train.pictures import Picture, draw_by_look, read_pictures, set_a
 from clipmamba.train.stylizer import commands
 from clipmamba.train.stylizer.pairs import SIZE, StyleEntry, write_store
 from clipmamba.train.stylizer.prepared import Prepared, prepare
-from clipmamba.train.stylizer.task import StylizerTask
+from clipmamba.train.stylizer.task import LossWeights, StylizerTask
 
 SMALL = {
     "style_dim": 16, "widths": (8, 8, 8), "depth": 1, "quarter_depth": 1, "state": 4, "expand": 1,
@@ -144,4 +144,6 @@ def networks(vgg_weights: Path, tiny_clip_folder: Path) -> dict[str, nn.Module]:
 
 @pytest.fixture
 def task(stylizer: Stylizer, networks: dict[str, nn.Module]) -> StylizerTask:
-    return StylizerTask(stylizer, networks)
+    """The task with all losses."""
+    torch.manual_seed(0)
+    return StylizerTask(stylizer, networks, LossWeights(adversarial=1.0))

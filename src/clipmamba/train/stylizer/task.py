@@ -1,4 +1,4 @@
-"""The losses of the stylizer: texture, content, exact pairs, and CLIP."""
+"""The losses of the stylizer: texture, a discriminator, content, exact pairs, and CLIP."""
 
 from __future__ import annotations
 
@@ -11,9 +11,15 @@ from typing import Self
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from clipmamba.clip import Clip
 from clipmamba.losses import contrastive_direction_loss, directional_loss
+from clipmamba.losses.adversarial import (
+    FeatureDiscriminator,
+    adversarial_loss,
+    discriminator_loss,
+)
 from clipmamba.losses.calm import calm_contrast, calm_loss
 from clipmamba.losses.color import color_loss
 from clipmamba.losses.lattice import lattice_loss
@@ -28,6 +34,8 @@ FACE = 64  # pixels; side at which faces are compared
 SMALLEST_FACE = 16  # pixels
 RESTLESS = 0.02  # local contrast in the calm parts of a picture from which noise is free
 CLIP_SHARE = 0.25  # of the steps use CLIP, which costs half as much as all other losses
+JUDGED = 2  # levels, the finest, are shown to the discriminator
+FEATURES = 256  # channels of the feature map that it sees, relu3_1
 CONTENT = (0.35, 1.0)  # of the first levels: edges may be redrawn, the layout may not
 
 
@@ -38,6 +46,8 @@ class LossWeights:
     Attributes:
         texture: Weight of the texture loss: VGG's Gram matrices, means and standard deviations at
             several scales, compared with the style picture's or an exact result's.
+        adversarial: Weight of the loss against a discriminator, which is trained along to tell VGG
+            features of outputs from those of their style pictures.
         content: Weight of the content loss: the photo's VGG features after instance
             normalization. Exact pairs have none.
         face: Weight of the content loss inside a face, which the other one hardly sees; needs
@@ -59,6 +69,7 @@ class LossWeights:
     """
 
     texture: float = 3.0
+    adversarial: float = 0.0
     content: float = 0.2
     face: float = 0.1
     color: float = 2.0
@@ -137,7 +148,7 @@ class Step:
         others: Embeddings of other styles, (K, E).
         source: Mean embedding of photos, (E,).
         rng: Draws the windows that VGG sees.
-        networks: The frozen networks, by name.
+        networks: The frozen networks and the discriminator, by name.
         style_moments: The moments of style pictures seen before.
     """
 
@@ -187,18 +198,15 @@ class Step:
         ]
 
     def _level(self, level: int, side: int) -> Level:
-        vgg, free, rng = self.networks["vgg"], self.free, self.rng
+        vgg, free = self.networks["vgg"], self.free
         seen = torch.cat([self.shown, self.photo[:free], self.result])
-        seen = _reduced(seen, side)
-        if side > WINDOW:
-            y, x = (rng.randrange(0, side - WINDOW + 1, 8) for _ in range(2))
-            seen = seen[..., y : y + WINDOW, x : x + WINDOW]
+        seen = self._square(_reduced(seen, side), side)
         maps = vgg(seen[: len(self.output)])
         moments = [texture_moments(each) for each in maps]
         with torch.no_grad():
             kept = vgg(seen[len(self.output) :])
             kept_moments = [texture_moments(each) for each in kept]
-            styles = self._style_targets(self.stroke / 2**level)
+            styles = self._style_targets(level)
         # exact results, which come last, are their own texture targets
         targets = [
             Moments(*(torch.cat([a, b[free:]]) for a, b in zip(style, exact, strict=True)))
@@ -207,19 +215,55 @@ class Step:
         photo_moments = kept_moments[-1].rows(slice(free))
         return Level(maps[-1], moments, kept[-1][:free], photo_moments, targets)
 
-    def _style_targets(self, scale: float) -> list[Moments]:
-        """Return the moments of the style pictures at a scale; they are never enlarged.
-
-        Coarser levels of the pyramid check larger strokes.
-        """
-        side = max(SMALLEST, round(self.picture.shape[2] * min(1, scale) / 8) * 8)
+    def _style_targets(self, level: int) -> list[Moments]:
+        """Return the moments of the style pictures at a level of the pyramid."""
+        side = self._style_side(level)
         return self.style_moments.at(side, self.picture, self.picture_keys, self.networks["vgg"])
+
+    def _style_side(self, level: int) -> int:
+        """Return the side of the style pictures at a level; they are never enlarged.
+
+        Coarser levels check larger strokes.
+        """
+        scale = min(1, self.stroke / (1 << level))
+        return max(SMALLEST, round(self.picture.shape[2] * scale / 8) * 8)
+
+    @torch.no_grad()
+    def style_features(self, level: int) -> Tensor:
+        """Return the last VGG features of a random square of the style pictures at a level."""
+        side = self._style_side(level)
+        seen = self._square(_reduced(self.picture, side), side)
+        features: Tensor = self.networks["vgg"](seen)[-1]
+        return features
+
+    def _square(self, images: Tensor, side: int) -> Tensor:
+        """Cut the square of images (B, C, side, side) that VGG sees."""
+        if side <= WINDOW:
+            return images
+        y, x = (self.rng.randrange(0, side - WINDOW + 1, 8) for _ in range(2))
+        return images[..., y : y + WINDOW, x : x + WINDOW]
 
 
 def _texture(step: Step) -> Tensor:
     losses = [texture_loss(level.moments, level.targets, "none") for level in step.levels]
     # the root keeps a hard style from dominating the batch
     return torch.stack(losses).sum(0).clamp(min=1e-6).sqrt()
+
+
+def _adversarial(step: Step) -> Tensor:
+    """Add the stylizer's loss, which leaves the discriminator as it is, and the reverse."""
+    judge, free = step.networks["discriminator"], slice(step.free)
+    fixed = {name: value.detach() for name, value in judge.named_parameters()}
+    losses = []
+    for number, level in enumerate(step.levels[:JUDGED]):
+        style, made = level.targets[-1].rows(free), level.features[free]
+        picture = step.style_features(number)
+        known = (style.mean, style.deviation)
+        losses += [
+            adversarial_loss(functional_call(judge, fixed, (made, *known)), "none"),
+            discriminator_loss(judge(picture, *known), judge(made.detach(), *known), "none"),
+        ]
+    return 2 * torch.stack(losses).mean(0)
 
 
 def _content(step: Step) -> Tensor:
@@ -300,6 +344,13 @@ def _contrastive(step: Step) -> Tensor:
 TERMS: tuple[Term[Step], ...] = (
     Term("gamut", _gamut),
     Term("texture", _texture, needs=("vgg",)),
+    Term(
+        "adversarial",
+        _adversarial,
+        needs=("vgg", "discriminator"),
+        applies_to="free",
+        validated=False,
+    ),
     Term("content", _content, needs=("vgg",), applies_to="free"),
     Term("face", _face, needs=("vgg",), applies_to="free"),
     Term("color", _color, applies_to="free"),
@@ -336,7 +387,11 @@ class StylizerTask(nn.Module):
         self.stylizer = stylizer
         self._style_moments = StyleMoments()
         self._frozen = dict(networks)  # a plain dict: not part of the trained state
-        self.terms = select_terms(TERMS, dataclasses.asdict(weights), self._frozen)
+        self._networks = dict(self._frozen)
+        if weights.adversarial:
+            self.discriminator = FeatureDiscriminator(FEATURES)
+            self._networks["discriminator"] = self.discriminator
+        self.terms = select_terms(TERMS, dataclasses.asdict(weights), self._networks)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Apply `fn` to the frozen networks, too."""
@@ -357,13 +412,13 @@ class StylizerTask(nn.Module):
         power = self.stylizer.noise_power(batch["style"], stroke)
         points = (batch["style"], batch["others"], batch["source"])
         drawn = rng.random()
-        networks = (self._frozen, self._style_moments)
-        step = Step(*pictures, float(stroke[0]), power, *points, rng, *networks)
+        kept = (self._networks, self._style_moments)
+        step = Step(*pictures, float(stroke[0]), power, *points, rng, *kept)
         of_free, of_exact = batch["weights"]
         shares = {"all": 1, "free": of_free, "exact": of_exact}
         losses = {}
         for term in self.terms:
-            if drawn >= term.share:
+            if drawn >= term.share or not (self.training or term.validated):
                 continue
             values = term.function(step)
             if values.numel():
