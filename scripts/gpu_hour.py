@@ -464,6 +464,13 @@ def train(
     stylizer, averages, start = _resume(output, init, prepared, settings, tiny)
     vgg = VggFeatures(folder / "vgg.safetensors")
     task = StylizerTask(stylizer, {"vgg": vgg}, weights)  # no CLIP is sent
+    if start:
+        kept = _load_shards(output, "weights")
+        if kept.keys() != task.state_dict().keys():
+            raise click.ClickException(
+                f"{output} was trained with other options; give these, or another --output"
+            )
+        task.load_state_dict(kept)
     source = StylizerBatches(
         folder / "data", prepared, settings.batch, settings.sides, settings.strokes,
         settings.exact if prepared.painters is not None else 0, 0,
@@ -472,7 +479,7 @@ def train(
     task.to(device)
     factors = dataclasses.asdict(weights)
     step = _train(task, factors, averages, source, settings, start, output / "log.jsonl")
-    _save_shards(task.stylizer.state_dict(), output, "weights")
+    _save_shards(task.state_dict(), output, "weights")
     task.stylizer.load_state_dict(averages)
     _save_shards(averages, output, "averages")
     task.stylizer.cpu().half().save_pretrained(output / "stylizer")
@@ -483,12 +490,11 @@ def train(
 def _resume(
     output: Path, init: Path | None, prepared: Prepared, settings: Settings, tiny: bool
 ) -> tuple[Stylizer, dict[str, Tensor], int]:
-    """Return the stylizer, its averages and its step, from OUTPUT, from `init`, or new."""
+    """Return a stylizer, its averages and its step, from OUTPUT, from `init`, or new."""
     torch.manual_seed(0)
     done = (output / "step.json").is_file()
     if done:
-        stylizer = Stylizer.from_pretrained(output / "stylizer")  # for its config
-        stylizer.load_state_dict(_load_shards(output, "weights"))
+        stylizer = Stylizer.from_pretrained(output / "stylizer")  # `train` loads its weights
     elif init is not None:
         stylizer = Stylizer.from_pretrained(init, noise_scale=1.0)  # as in `train_stylizer.py`
     else:

@@ -291,6 +291,15 @@ def test_samples_per_second_count_the_batch(tmp_path: Path, monkeypatch):
     assert line["samples_per_second"] == pytest.approx(16 * 10 / seconds_so_far, rel=0.3)
 
 
+def test_a_run_is_not_resumed_with_other_weights(tmp_path: Path):
+    run(Points(), config(tmp_path))
+    wider = Line()
+    wider.extra = nn.Linear(1, 1)
+    with pytest.raises(InputError, match=r"trains other weights.*new --output"):
+        train(wider, Points(), config(tmp_path, steps=30))
+    run(Points(), config(tmp_path, steps=30))
+
+
 @pytest.mark.parametrize("changed", [{"precision": "bf16"}, {"processes": 2}])
 def test_a_run_that_began_otherwise_does_not_go_on(tmp_path: Path, changed: dict):
     run(Points(), config(tmp_path, minutes=0))

@@ -30,13 +30,20 @@ def load_checkpoint(accelerator: Accelerator, ema: EMAModel, checkpoint: Path) -
     """Load the state and the averaged weights of a checkpoint, and return its step.
 
     Raises:
+        InputError: The run that wrote it trains other weights.
         pickle.UnpicklingError: The averages hold more than plain data; code in them is not run.
     """
     if accelerator.is_main_process and (checkpoint / _OLD_AVERAGES).is_file():
         (checkpoint / _OLD_AVERAGES).rename(checkpoint / _AVERAGES)
     accelerator.wait_for_everyone()
-    accelerator.load_state(str(checkpoint))
     averages = torch.load(checkpoint / _AVERAGES, map_location="cpu", weights_only=True)
+    before, now = ([p.shape for p in of] for of in (averages["shadow_params"], ema.shadow_params))
+    if before != now:
+        raise InputError(
+            f"the run in {checkpoint.parent} trains other weights than these options ask for; "
+            "give those that it began with, or name a new --output"
+        )
+    accelerator.load_state(str(checkpoint))
     ema.load_state_dict(averages)
     return int(checkpoint.name.split("-")[1])
 

@@ -16,6 +16,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from safetensors.torch import load_file
 
 from clipmamba.models import Stylizer
 from clipmamba.train.stylizer.prepared import Prepared
@@ -29,14 +30,14 @@ BLOCKED = (
 )
 
 
-def run(*words: object) -> str:
+def run(*words: object, code: int = 0) -> str:
     done = subprocess.run(
         [sys.executable, "-c", BLOCKED, *map(str, words)],
         capture_output=True, text=True, timeout=400, check=False,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
     )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stderr if code else done.stdout
 
 
 @pytest.fixture
@@ -90,7 +91,7 @@ def test_half_an_hour_in_small(data: Path, full_folder: Path, vgg_weights: Path,
     Stylizer(16, "tiny", (8, 8, 8), 1, code_dim=16, noise_scale=0.5).save_pretrained(start)
     options = ("train", "--packed", packed, "--output", output, "--device", "cpu", "--tiny",
                "--init", start, "--painter", painter, "--words", 0.8, "--strokes", 1, 2.4,
-               "--anchors", "--lattice", 0,
+               "--anchors", "--adversarial", 1, "--lattice", 0,
                "--steps", 2, "--batch", 4, "--exact", 1, "--side", 64, "--workers", 0)  # fmt: skip
     assert "step 1 of 2" in run(*options, "--minutes", 0)
     first = Stylizer.from_pretrained(output / "stylizer")
@@ -98,13 +99,16 @@ def test_half_an_hour_in_small(data: Path, full_folder: Path, vgg_weights: Path,
     lines = [json.loads(line) for line in (output / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [1, 2]
     assert all(line["samples_per_second"] > 0 for line in lines)
-    assert all("texture" in line and "lattice" not in line for line in lines)  # its weight is 0
+    assert all("adversarial" in line and "lattice" not in line for line in lines)  # its weight is 0
     second = Stylizer.from_pretrained(output / "stylizer")
     assert second.config.noise_scale == 1  # training decides how much noise each style needs
     assert second.config.anchors == 2  # of the look and of the painter
     assert any(
         not torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True)
     )
+    names = {name for file in output.glob("weights-*") for name in load_file(file)}
+    assert "discriminator.score.bias" in names
+    assert "other options" in run(*options, "--adversarial", 0, code=1)
     prepared = Prepared.load(packed / "unpacked" / "prepared")
     assert (len(prepared.styles), len(prepared.photos), len(prepared.painters)) == (5, 4, 3)
     assert before.styles[LOOK] in prepared.styles

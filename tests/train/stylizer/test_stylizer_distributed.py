@@ -21,8 +21,10 @@ def make_task(vgg: str) -> StylizerTask:
     stylizer = Stylizer(
         style_dim=16, widths=(8, 8, 8), depth=1, quarter_depth=1, state=4, expand=1, code_dim=16
     )
-    weights = LossWeights(directional=0, contrastive=0)
-    return StylizerTask(stylizer, {"vgg": VggFeatures(vgg)}, weights)
+    weights = LossWeights(adversarial=1, directional=0, contrastive=0)
+    task = StylizerTask(stylizer, {"vgg": VggFeatures(vgg)}, weights)
+    task.discriminator.eval()  # each forward pass in training improves its spectral norms
+    return task
 
 
 def two_processes_equal_one(data: str, prepared: str, vgg: str) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import dataclasses
 from pathlib import Path
 
@@ -280,6 +281,35 @@ def test_a_loss_without_weight_is_not_computed_and_changes_no_other(
     others = dataclasses.replace(ALL_LOSSES, **{term.name: 0.0})
     rest = StylizerTask(stylizer, networks, others)
     assert set(rest(batch)) == set(every) - {term.name}
+
+
+def test_outputs_seek_the_score_of_pictures_and_the_discriminator_parts_them(
+    stylizer: Stylizer, networks: dict[str, nn.Module], batch
+):
+    """Each alone trained by the joint loss: scores of outputs rise towards 1, or the gap widens."""
+    only = dataclasses.replace(NO_LOSSES, adversarial=1.0)
+
+    def scores_after(trained: str, steps: int) -> tuple[float, float]:
+        task = seeded_task(copy.deepcopy(stylizer), networks, only)
+        optimizer = torch.optim.Adam(getattr(task, trained).parameters(), 1e-3)
+        for _ in range(steps):
+            optimizer.zero_grad()
+            task(batch)["adversarial"].backward()
+            optimizer.step()
+        found: list[float] = []
+        task.discriminator.register_forward_hook(lambda *seen: found.append(seen[2].mean().item()))
+        task(batch)
+        return found[0], found[1]  # of outputs and pictures, at the finest level
+
+    made, picture = scores_after("stylizer", 0)
+    assert scores_after("stylizer", 12)[0] > made + 0.1
+    parted = scores_after("discriminator", 40)
+    assert parted[1] - parted[0] > picture - made + 0.5
+
+
+def test_the_discriminators_loss_does_not_choose_the_best_weights(task: StylizerTask, batch):
+    assert "adversarial" in task(batch)
+    assert "adversarial" not in task.eval()(batch)
 
 
 def test_a_loss_that_needs_a_missing_network_is_refused(stylizer: Stylizer):
