@@ -54,6 +54,7 @@ from clipmamba.train.stylizer.batches import StylizerBatches, pairs_of
 from clipmamba.train.stylizer.pairs import read_styles, write_store
 from clipmamba.train.stylizer.prepared import Prepared
 from clipmamba.train.stylizer.samples import sample_sheet
+from clipmamba.train.stylizer.start import start_stylizer
 from clipmamba.train.stylizer.task import LossWeights, StylizerTask
 
 SHARD = 12 << 20  # bytes per file of weights: larger files than 16 MiB can't be sent back
@@ -495,16 +496,11 @@ def _resume(
     done = (output / "step.json").is_file()
     if done:
         stylizer = Stylizer.from_pretrained(output / "stylizer")  # `train` loads its weights
-    elif init is not None:
-        stylizer = Stylizer.from_pretrained(init, noise_scale=1.0)  # as in `train_stylizer.py`
+        stylizer.to(memory_format=torch.channels_last)
     else:
-        small = {"widths": (8, 8, 8), "depth": 1, "code_dim": 16} if tiny else {}
-        wanted = {"style_dim": prepared.points.shape[2], "clip": prepared.clip, **small}
-        stylizer = Stylizer(**wanted)  # type: ignore[arg-type]
-    if settings.anchors and not (done or stylizer.config.anchors):
-        painters = (settings.painters or None) if settings.exact else ()
-        stylizer = stylizer.with_anchors(prepared.anchors(painters))
-    stylizer.to(memory_format=torch.channels_last)
+        small = {"widths": (8, 8, 8), "depth": 1, "code_dim": 16} if tiny and init is None else {}
+        drawn = (settings.painters or None) if settings.exact else ()
+        stylizer = start_stylizer(prepared, init, painters=drawn, anchors=settings.anchors, **small)
     averages = _load_shards(output, "averages") if done else stylizer.state_dict()
     averages = {name: value.clone() for name, value in averages.items()}
     step = json.loads((output / "step.json").read_text()) if done else 0

@@ -88,7 +88,7 @@ def test_half_an_hour_in_small(data: Path, full_folder: Path, vgg_weights: Path,
     assert all(row["forward_ms"] > 0 for row in report["scan"])
 
     start = tmp_path / "start"
-    Stylizer(16, "tiny", (8, 8, 8), 1, code_dim=16, noise_scale=0.5).save_pretrained(start)
+    Stylizer(16, before.clip, (8, 8, 8), 1, code_dim=16, noise_scale=0.5).save_pretrained(start)
     options = ("train", "--packed", packed, "--output", output, "--device", "cpu", "--tiny",
                "--init", start, "--painter", painter, "--words", 0.8, "--strokes", 1, 2.4,
                "--anchors", "--adversarial", 1, "--lattice", 0,

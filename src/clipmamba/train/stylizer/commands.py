@@ -53,6 +53,7 @@ from clipmamba.train.stylizer.pairs import (
 from clipmamba.train.stylizer.prepared import PHOTOS, STYLES, Prepared, prepare, prepare_listed
 from clipmamba.train.stylizer.preview import preview
 from clipmamba.train.stylizer.samples import sample_sheet
+from clipmamba.train.stylizer.start import start_stylizer
 from clipmamba.train.stylizer.task import LossWeights, StylizerTask
 from clipmamba.train.stylizer.validation import mean_losses
 
@@ -250,21 +251,8 @@ def train_command(
     torch.manual_seed(config.seed)
     prepared = Prepared.load(folder)
     given = {name: value for name, value in {"mixer": mixer, "depth": depth}.items() if value}
-    if init is None:
-        stylizer = Stylizer(style_dim=prepared.points.shape[2], clip=prepared.clip, **given)  # type: ignore[arg-type]
-    elif given:
-        raise InputError("--mixer and --depth are for a new stylizer; drop them, or drop --init")
-    else:
-        # less noise is for making pictures; training decides by itself how much each style needs
-        stylizer = Stylizer.from_pretrained(init, noise_scale=1.0)
-    if stylizer.config.clip != prepared.clip:
-        raise InputError(
-            f"the stylizer of --init reads style embeddings of CLIP {stylizer.config.clip!r}, but "
-            f"{folder} has those of {prepared.clip!r}; prepare with --clip {stylizer.config.clip}"
-        )
-    if anchors and not stylizer.config.anchors:
-        stylizer = stylizer.with_anchors(prepared.anchors((painters or None) if exact else ()))
-    stylizer.to(memory_format=torch.channels_last)
+    drawn = (painters or None) if exact else ()
+    stylizer = start_stylizer(prepared, init, painters=drawn, anchors=anchors, **given)
     networks: dict[str, torch.nn.Module] = {"vgg": VggFeatures(vgg)}
     if weights.directional or weights.contrastive:
         networks["clip"] = Clip.from_pretrained(prepared.clip)
