@@ -68,6 +68,7 @@ class FeatureDiscriminator(nn.Module):
         self.convs = nn.ModuleList(spectral_norm(nn.Conv2d(width, width, 3)) for _ in range(2))
         self.score = spectral_norm(nn.Conv2d(width, 1, 1))
         self.style = spectral_norm(nn.Linear(2 * channels, width))
+        self.to(memory_format=torch.channels_last)  # as the features are
 
     def forward(self, features: Tensor, mean: Tensor, deviation: Tensor) -> Tensor:
         """Compute scores (B, 1, H - 4, W - 4).
