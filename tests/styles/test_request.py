@@ -201,7 +201,7 @@ def test_every_text_is_encoded_once_for_all_seeds(clip: Clip, monkeypatch):
     monkeypatch.setattr(clip, "encode_text", lambda texts: asked.append(texts) or encode(texts))
     request = StyleRequest.parse(["fresco", "oil"], avoid="cubism", source="a cat")
     style = resolve_style(request, clip, prior, [None, 1, 2])
-    assert len(asked) == 5  # two prompts, avoid, source, and a plain photo
+    assert len(asked) == 6  # two prompts, avoid, source, a plain photo, and all known styles
     assert len({tuple(s.embedding.tolist()) for s in style.layers[0].styles.values()}) == 3
     alone = style.only(2)
     assert alone.seeds == (2,)

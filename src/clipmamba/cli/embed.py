@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -90,15 +91,13 @@ def embed(
 
         from safetensors import SafetensorError
 
-        from clipmamba.styles import Style
-
         with status("loading the model"):
             pipeline = StylizePipeline.from_pretrained(model, device)
         find = StyleFinder(pipeline.prepare, StyleRequest.parse(**keywords), [seed], companions)
         [layer] = find(None, seed).style.layers
-        point = layer.styles[seed].embedding
+        made = layer.styles[seed]
         try:
-            Style(point.cpu(), label, pipeline.clip.name).save(output)
+            replace(made, embedding=made.embedding.cpu(), label=label).save(output)
         except (OSError, SafetensorError) as error:
             raise InputError(f"can't write {output}: {one_line(error)}") from error
     click.echo(os.fsencode(output))

@@ -154,7 +154,12 @@ LOOK = section(
         show_default=True,
         help=f"0 returns the photo, 1 is the full style, up to {MAX_STRENGTH} exaggerates.",
     ),
-    option("--preserve-color", is_flag=True, help="Keep the photo's colors."),
+    option(
+        "--preserve-color/--no-preserve-color",
+        default=StylizeOptions.preserve_color,
+        help="Keep the photo's colors, or take the style's. By default, styles without a palette "
+        "of their own, such as watercolor, keep most of them.",
+    ),
     option(
         "--stroke",
         type=float,

@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from clipmamba.errors import InputError
 from clipmamba.io.convert import luma
 from clipmamba.models.gamut import into_gamut
+
+CELLS = 64  # along the longer side, in which colors are compared
+SATURATION = (0.8, 2.5)  # least and largest factor on the photo's color differences
+FAINT = 0.03  # length of color differences below which there is hardly a hue
 
 
 def keep_color(restyled: Tensor, photo: Tensor) -> Tensor:
@@ -24,6 +29,56 @@ def keep_color(restyled: Tensor, photo: Tensor) -> Tensor:
         values may leave [0, 1] where the two are incompatible.
     """
     return photo + luma(restyled - photo)
+
+
+def mix_color(restyled: Tensor, photo: Tensor, share: float) -> Tensor:
+    """Mix the photo's colors into the restyled picture, most where the two disagree.
+
+    Skin does not become green, but a sky that is blue in both stays the style's blue. The photo's
+    colors become about as strong as the restyled picture's, within `SATURATION`.
+
+    Args:
+        restyled: (B, 3, H, W) in [0, 1].
+        photo: The same shape and range.
+        share: Share of the photo's colors where either picture is gray: it is half as much where
+            their hues agree, and one and a half times as much where they are opposite.
+
+    Returns:
+        Pictures in [0, 1] with the luma (Rec. 709) of `restyled`, but for clipping.
+    """
+    height, width = photo.shape[2:]
+    scale = min(1, CELLS / max(height, width))
+    size = (max(1, round(height * scale)), max(1, round(width * scale)))
+    own, other = (
+        _color_differences(F.interpolate(image, size, mode="area")) for image in (restyled, photo)
+    )
+    strengths = (each.abs().mean((1, 2, 3), keepdim=True) + 1e-3 for each in (own, other))
+    gain = torch.div(*strengths).clamp(*SATURATION)
+    agreement = F.cosine_similarity(own, other, dim=1, eps=FAINT)[:, None]
+    part = (share * (1 - agreement / 2)).clamp(max=1)
+    part = F.interpolate(part, (height, width), mode="bilinear", align_corners=False)
+
+    def mixed(restyled: Tensor, photo: Tensor, part: Tensor) -> Tensor:
+        wanted = gain * _color_differences(photo)
+        return (restyled + part * (wanted - _color_differences(restyled))).clamp(0, 1)
+
+    strips = (torch.split(each, 256, dim=2) for each in (restyled, photo, part))  # to save memory
+    return torch.cat([mixed(*strip) for strip in zip(*strips, strict=True)], dim=2)
+
+
+def _color_differences(image: Tensor) -> Tensor:
+    return image - luma(image)
+
+
+def with_photo_color(
+    restyled: Tensor, photo: Tensor, preserve_color: bool | None, share: float
+) -> Tensor:
+    """Keep as much of the photo's colors as an option says, or by default a style's `share`."""
+    if preserve_color:
+        return keep_color(restyled, photo)
+    if preserve_color is None and share:
+        return mix_color(restyled, photo, share)
+    return restyled
 
 
 def lay_over(below: Tensor, above: Tensor, mask: Tensor) -> Tensor:

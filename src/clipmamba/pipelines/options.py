@@ -19,7 +19,7 @@ AUTO_ENLARGED = 1024 * 1024  # as are those that `detail` enlarges to more than 
 MIN_TILE = 128
 _KINDS = {"strength": float, "preserve_color": bool, "stroke": float, "detail": float,
           "grain": bool, "max_size": int, "tile": int, "seed": int, "variants": int}  # fmt: skip
-_BOOLEANS = ("True", "False")  # numpy's, without importing numpy
+_BOOLEANS = ("bool", "bool_")  # Python's and numpy's types, without importing numpy
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,9 @@ class StylizeOptions:
 
     Args:
         strength: 0 returns the photo unchanged, 1 is the full style, up to 1.5 exaggerates.
-        preserve_color: Keep the photo's colors and take only light and shade from the style.
+        preserve_color: True keeps the photo's colors and takes only light and shade from the style,
+            False takes the style's colors. None mixes them as the style wants
+            (`Style.photo_color`): techniques such as watercolor keep most of the photo's.
         stroke: Size of strokes and texture relative to the default, 0.5 to 2.
         detail: Level of detail, whatever the photo's size, 0.1 to 8: 1 draws strokes as by default
             on photos of 512 pixels and more, 2 half as large, 4 a quarter as large. None is 1, but
@@ -53,7 +55,7 @@ class StylizeOptions:
     """
 
     strength: float = 1.0
-    preserve_color: bool = False
+    preserve_color: bool | None = None
     stroke: float = 1.0
     detail: float | None = None
     grain: bool = True
@@ -83,9 +85,10 @@ class StylizeOptions:
             raise InputError(f"variants must be an integer from 1 to 100, not {self.variants}")
         if self.seed is not None and not (is_whole(self.seed) and 0 <= self.seed < 2**63 - 100):
             raise InputError(f"seed must be an integer from 0 to 2**63 - 101, not {self.seed}")
-        for name in ("preserve_color", "grain"):
-            if not (isinstance(value := getattr(self, name), bool) or str(value) in _BOOLEANS):
-                raise InputError(f"{name} must be True or False, not {value!r}")
+        for name, others in (("preserve_color", " or None"), ("grain", "")):
+            value = getattr(self, name)
+            if type(value).__name__ not in _BOOLEANS and not (others and value is None):
+                raise InputError(f"{name} must be True or False{others}, not {value!r}")
         for name, kind in _KINDS.items():  # convert numpy scalars to Python's
             if (value := getattr(self, name)) not in (None, "auto"):
                 object.__setattr__(self, name, kind(value))

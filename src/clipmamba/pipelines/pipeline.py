@@ -298,7 +298,7 @@ class StylizePipeline:
         keep: Picture | Sequence[Picture] | None = None,
         faces: Literal["keep", "soften", "style"] = "style",
         strength: float = StylizeOptions.strength,
-        preserve_color: bool = StylizeOptions.preserve_color,
+        preserve_color: bool | None = StylizeOptions.preserve_color,
         stroke: float = StylizeOptions.stroke,
         detail: float | None = StylizeOptions.detail,
         grain: bool = StylizeOptions.grain,
@@ -330,7 +330,8 @@ class StylizePipeline:
             keep: a mask or part where the photo is kept, whatever covers it, or a list of these.
             faces: "keep" the photo in faces, "soften" the style there by half, or "style" them.
             strength: 0 to 1.5; see `StylizeOptions` for this and the following.
-            preserve_color: keep the photo's colors.
+            preserve_color: keep the photo's colors (True) or take the style's (False). By default,
+                styles without a palette of their own, such as watercolor, keep most of them.
             stroke: stroke size relative to the default, 0.5 to 2.
             detail: level of detail, independent of the photo's size.
             grain: feed the network the noise that grain and strokes grow from.
@@ -463,7 +464,13 @@ class StylizePipeline:
         import torch
 
         from clipmamba.io.convert import resize
-        from clipmamba.pipelines.compose import check_finished, keep_color, lay_over, union
+        from clipmamba.pipelines.compose import (
+            check_finished,
+            keep_color,
+            lay_over,
+            union,
+            with_photo_color,
+        )
         from clipmamba.pipelines.photo import fit_masks
 
         width, height = size = options.result_size(*photo.size)
@@ -483,8 +490,8 @@ class StylizePipeline:
                     tell(0.99 * (number + done) / len(layers))  # 1 comes when all is done
 
                 restyled = painter(self, before, layer, options, tell_tile)
-                if options.preserve_color:
-                    restyled = keep_color(restyled, before)
+                [share] = (chosen.photo_color for chosen in layer.styles.values())
+                restyled = with_photo_color(restyled, before, options.preserve_color, share)
                 restyled = torch.lerp(before, restyled, options.strength).clamp_(0, 1)
                 picture = restyled if area is None else lay_over(picture, restyled, area)
                 if finish is not None:

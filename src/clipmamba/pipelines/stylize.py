@@ -49,7 +49,7 @@ def stylize(  # noqa: D417 - the rest is described once, there
     regions: Regions = (),
     keep: Picture | Sequence[Picture] | None = None,
     faces: Literal["keep", "soften", "style"] = "style",
-    preserve_color: bool = StylizeOptions.preserve_color,
+    preserve_color: bool | None = StylizeOptions.preserve_color,
     stroke: float = StylizeOptions.stroke,
     detail: float | None = StylizeOptions.detail,
     grain: bool = StylizeOptions.grain,

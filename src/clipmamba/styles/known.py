@@ -24,12 +24,15 @@ class KnownStyle:
         aliases: Other names and spellings.
         prompt: What CLIP reads in place of these names; the name if empty. An artist's name if
             the movement's own name covers too many kinds of pictures.
+        palette: Whether it has colors of its own. Where it has none, as a technique, pictures keep
+            most of the photo's.
     """
 
     name: str
     family: str
     aliases: tuple[str, ...] = ()
     prompt: str = ""
+    palette: bool = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "prompt", self.prompt or self.name)
@@ -37,17 +40,24 @@ class KnownStyle:
 
 KNOWN_STYLES: tuple[KnownStyle, ...] = (
     # Movements and manners of painting
-    KnownStyle("impressionism", "painting", ("impressionist", "impressionist painting")),
+    KnownStyle(
+        "impressionism", "painting", ("impressionist", "impressionist painting"), palette=False
+    ),
     KnownStyle("post-impressionism", "painting", ("post impressionist",)),
-    KnownStyle("pointillism", "painting", ("pointillist", "divisionism", "neo-impressionism")),
+    KnownStyle(
+        "pointillism",
+        "painting",
+        ("pointillist", "divisionism", "neo-impressionism"),
+        palette=False,
+    ),
     KnownStyle("expressionism", "painting", ("expressionist", "german expressionism")),
     KnownStyle("abstract expressionism", "painting", ("action painting", "drip painting")),
     KnownStyle("fauvism", "painting", ("fauvist", "fauve")),
     KnownStyle("cubism", "painting", ("cubist", "analytic cubism", "synthetic cubism")),
-    KnownStyle("surrealism", "painting", ("surrealist", "surreal painting")),
+    KnownStyle("surrealism", "painting", ("surrealist", "surreal painting"), palette=False),
     KnownStyle("symbolism", "painting", ("symbolist",)),
     KnownStyle("romanticism", "painting", ("romantic painting", "romanticist")),
-    KnownStyle("realism", "painting", ("realist painting", "realistic painting")),
+    KnownStyle("realism", "painting", ("realist painting", "realistic painting"), palette=False),
     KnownStyle(
         "baroque", "painting", ("baroque painting", "chiaroscuro", "tenebrism"), "rembrandt"
     ),
@@ -62,11 +72,15 @@ KNOWN_STYLES: tuple[KnownStyle, ...] = (
     KnownStyle("naive art", "painting", ("naïve art", "outsider art", "folk art")),
     KnownStyle("byzantine icon", "painting", ("byzantine", "orthodox icon", "icon painting")),
     KnownStyle("fresco", "painting", ("mural painting", "wall painting")),
-    KnownStyle("oil painting", "painting", ("oil on canvas", "oils")),
-    KnownStyle("watercolor", "painting", ("watercolour", "aquarelle", "watercolor painting")),
-    KnownStyle("gouache", "painting", ("gouache painting", "bodycolor", "bodycolour")),
-    KnownStyle("acrylic painting", "painting", ("acrylic", "acrylics")),
-    KnownStyle("palette knife painting", "painting", ("impasto", "thick paint")),
+    KnownStyle("oil painting", "painting", ("oil on canvas", "oils"), palette=False),
+    KnownStyle(
+        "watercolor", "painting", ("watercolour", "aquarelle", "watercolor painting"), palette=False
+    ),
+    KnownStyle(
+        "gouache", "painting", ("gouache painting", "bodycolor", "bodycolour"), palette=False
+    ),
+    KnownStyle("acrylic painting", "painting", ("acrylic", "acrylics"), palette=False),
+    KnownStyle("palette knife painting", "painting", ("impasto", "thick paint"), palette=False),
     KnownStyle("sumi-e", "painting", ("sumie", "ink wash painting", "chinese ink painting")),
     # Prints
     KnownStyle(
@@ -82,24 +96,42 @@ KNOWN_STYLES: tuple[KnownStyle, ...] = (
     KnownStyle("risograph", "print", ("riso", "riso print")),
     # Drawing
     KnownStyle("pencil sketch", "drawing", ("pencil drawing", "graphite drawing", "sketch")),
-    KnownStyle("colored pencil", "drawing", ("coloured pencil", "crayon drawing", "crayon")),
+    KnownStyle(
+        "colored pencil", "drawing", ("coloured pencil", "crayon drawing", "crayon"), palette=False
+    ),
     KnownStyle("charcoal drawing", "drawing", ("charcoal", "charcoal sketch")),
-    KnownStyle("pastel", "drawing", ("pastel drawing", "soft pastel", "chalk drawing")),
+    KnownStyle(
+        "pastel", "drawing", ("pastel drawing", "soft pastel", "chalk drawing"), palette=False
+    ),
     KnownStyle("ink drawing", "drawing", ("pen and ink", "pen drawing", "ink sketch")),
     KnownStyle("line art", "drawing", ("lineart", "line drawing", "one line drawing")),
-    KnownStyle("comic book", "drawing", ("comic", "comics", "graphic novel", "bande dessinée")),
-    KnownStyle("cartoon", "drawing", ("cartoon illustration", "toon")),
+    KnownStyle(
+        "comic book",
+        "drawing",
+        ("comic", "comics", "graphic novel", "bande dessinée"),
+        palette=False,
+    ),
+    KnownStyle("cartoon", "drawing", ("cartoon illustration", "toon"), palette=False),
     KnownStyle("manga", "drawing", ("black and white manga", "japanese comic")),
-    KnownStyle("anime", "drawing", ("anime illustration", "japanese animation", "cel shading")),
-    KnownStyle("children's book illustration", "drawing", ("picture book", "storybook")),
-    KnownStyle("botanical illustration", "drawing", ("botanical drawing", "botanical print")),
+    KnownStyle(
+        "anime",
+        "drawing",
+        ("anime illustration", "japanese animation", "cel shading"),
+        palette=False,
+    ),
+    KnownStyle(
+        "children's book illustration", "drawing", ("picture book", "storybook"), palette=False
+    ),
+    KnownStyle(
+        "botanical illustration", "drawing", ("botanical drawing", "botanical print"), palette=False
+    ),
     # Crafts
-    KnownStyle("mosaic", "craft", ("roman mosaic", "tile mosaic", "tesserae")),
+    KnownStyle("mosaic", "craft", ("roman mosaic", "tile mosaic", "tesserae"), palette=False),
     KnownStyle("stained glass", "craft", ("stained glass window", "leaded glass", "church window")),
-    KnownStyle("embroidery", "craft", ("cross stitch", "needlework", "stitched")),
+    KnownStyle("embroidery", "craft", ("cross stitch", "needlework", "stitched"), palette=False),
     KnownStyle("tapestry", "craft", ("woven tapestry", "gobelin")),
     KnownStyle("paper cut", "craft", ("papercut", "cut paper", "paper craft")),
-    KnownStyle("collage", "craft", ("paper collage", "photo collage", "decoupage")),
+    KnownStyle("collage", "craft", ("paper collage", "photo collage", "decoupage"), palette=False),
     KnownStyle("graffiti", "craft", ("street art", "spray paint", "stencil graffiti")),
     # Design
     KnownStyle("art nouveau", "design", ("jugendstil", "vienna secession", "modernisme")),
@@ -108,13 +140,17 @@ KNOWN_STYLES: tuple[KnownStyle, ...] = (
     KnownStyle("bauhaus", "design", ("bauhaus poster",)),
     KnownStyle("constructivism", "design", ("constructivist", "soviet poster")),
     KnownStyle("psychedelic art", "design", ("psychedelic", "psychedelic poster")),
-    KnownStyle("flat design", "design", ("flat style", "flat illustration", "vector art")),
+    KnownStyle(
+        "flat design", "design", ("flat style", "flat illustration", "vector art"), palette=False
+    ),
     KnownStyle("blueprint", "design", ("technical drawing", "cyan blueprint")),
     # Digital
-    KnownStyle("pixel art", "digital", ("pixelart", "8-bit", "16-bit", "pixelated")),
-    KnownStyle("low poly", "digital", ("lowpoly", "low polygon", "polygon art")),
-    KnownStyle("digital painting", "digital", ("digital art", "digital illustration")),
-    KnownStyle("concept art", "digital", ("matte painting",)),
+    KnownStyle("pixel art", "digital", ("pixelart", "8-bit", "16-bit", "pixelated"), palette=False),
+    KnownStyle("low poly", "digital", ("lowpoly", "low polygon", "polygon art"), palette=False),
+    KnownStyle(
+        "digital painting", "digital", ("digital art", "digital illustration"), palette=False
+    ),
+    KnownStyle("concept art", "digital", ("matte painting",), palette=False),
     KnownStyle("cyberpunk", "digital", ("cyber punk",)),
     KnownStyle("vaporwave", "digital", ("synthwave", "retrowave", "outrun")),
     KnownStyle("steampunk", "digital", ("steam punk",)),

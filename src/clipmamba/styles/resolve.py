@@ -12,7 +12,7 @@ from torch import Tensor
 
 from clipmamba.errors import InputError
 from clipmamba.styles.request import AUTO, Part, StyleRequest
-from clipmamba.styles.style import Style, embed_words
+from clipmamba.styles.style import Style, embed_style, embed_words
 
 if TYPE_CHECKING:
     from clipmamba.clip import Clip
@@ -185,12 +185,9 @@ class _Maker:
         key = (text, templates)
         if key not in self._embeddings:
             self._embeddings[key] = embed_words(self.clip, text, templates or None)
-        embedding = self._embeddings[key]
-        if self.prior is not None:
-            embedding = self.prior(embedding, seed)
-        elif seed is not None:
+        if self.prior is None and seed is not None:
             raise InputError("a seed draws a variant from a prior; give prior=")
-        return Style(embedding[0], text.strip(), self.clip.name)
+        return embed_style(text, self.clip, self.prior, self._embeddings[key], seed)
 
     def ingredients(self, request: StyleRequest) -> list[Style]:
         """Make weighted styles from a request's pictures and saved styles."""
@@ -232,7 +229,7 @@ class _Maker:
             if request.avoid is not None:
                 avoided = self.words(request.avoid, templates).embedding - plain
                 vector = _without(vector, plain, avoided, push=PUSH)
-        return Style(vector, label, self.clip.name)
+        return Style(vector, label, self.clip.name, photo_color=mixed.photo_color)
 
     def _measure(self, request: StyleRequest) -> None:
         if self.prior is None or not self.prior.known:

@@ -15,6 +15,7 @@ from torch import Tensor
 from clipmamba.errors import InputError, WeightsError
 from clipmamba.io import read_picture, to_srgb
 from clipmamba.io.convert import array_to_tensor, luma
+from clipmamba.styles.color import photo_color
 from clipmamba.styles.known import lookup_style
 from clipmamba.styles.style_file import STYLE_FORMAT
 from clipmamba.weights import read_tensors, write_tensors
@@ -36,10 +37,13 @@ class Style:
         label: A short name.
         clip: Name of the CLIP model whose space it lies in; "" if unknown.
         weight: Weight in a mix, at least 0. It has no effect on a style used alone.
+        photo_color: Share of the photo's colors that pictures in this style keep by default, 0 to
+            1. Words for a technique, such as watercolor, have one, for it has no palette of its
+            own; a mix has the mean.
 
     Raises:
-        InputError: The embedding is not a nonzero finite vector, or the weight is not finite and
-            at least 0.
+        InputError: The embedding is not a nonzero finite vector, the weight is not finite and at
+            least 0, or `photo_color` is not from 0 to 1.
 
     Examples:
         >>> mixed = 0.7 * Style.text("ukiyo-e") + 0.3 * Style.text("watercolor")
@@ -51,6 +55,7 @@ class Style:
     label: str = ""
     clip: str = ""
     weight: float = 1.0
+    photo_color: float = 0.0
 
     def __post_init__(self) -> None:
         vector = self.embedding.float()
@@ -62,6 +67,8 @@ class Style:
             )
         if not (math.isfinite(self.weight) and self.weight >= 0):
             raise InputError(f"a style's weight must be at least 0, not {self.weight}")
+        if not 0 <= self.photo_color <= 1:
+            raise InputError(f"photo_color must be from 0 to 1, not {self.photo_color}")
         object.__setattr__(self, "embedding", vector / length)
 
     @classmethod
@@ -99,10 +106,7 @@ class Style:
             prior.check_clip(clip)
         elif seed is not None:
             raise InputError("a seed draws a variant from a prior; give prior=")
-        embedding = embed_words(clip, prompt, templates)
-        if prior is not None:
-            embedding = prior(embedding, seed)
-        return cls(embedding[0], prompt.strip(), clip.name)
+        return embed_style(prompt, clip, prior, embed_words(clip, prompt, templates), seed)
 
     @classmethod
     def image(
@@ -148,7 +152,8 @@ class Style:
         label = (
             f"{factor:g} {self.label}" if " + " not in self.label else f"{factor:g} ({self.label})"
         )
-        return Style(sign * self.embedding, label, self.clip, abs(factor) * self.weight)
+        weight = abs(factor) * self.weight
+        return Style(sign * self.embedding, label, self.clip, weight, self.photo_color)
 
     __rmul__ = __mul__
 
@@ -173,10 +178,12 @@ class Style:
         length = float(total.detach().norm())
         if length < 1e-6:
             raise InputError(f"{self.label!r} and {other.label!r} cancel; change their weights")
-        return Style(total, f"{self.label} + {other.label}", self.clip or other.clip, length)
+        label, clip = f"{self.label} + {other.label}", self.clip or other.clip
+        colors = self.weight * self.photo_color + other.weight * other.photo_color
+        return Style(total, label, clip, length, colors / (self.weight + other.weight))
 
     def save(self, path: str | Path) -> None:
-        """Write a safetensors file with the embedding; label, CLIP name and weight as metadata."""
+        """Write a safetensors file with the embedding; the rest is its metadata."""
         write_tensors(
             Path(path),
             {"embedding": self.embedding},
@@ -185,6 +192,7 @@ class Style:
                 "label": self.label,
                 "clip": self.clip,
                 "weight": repr(self.weight),
+                "photo_color": repr(self.photo_color),
             },
         )
 
@@ -204,9 +212,19 @@ class Style:
                 metadata["label"],
                 metadata["clip"],
                 float(metadata["weight"]),
+                float(metadata.get("photo_color", 0)),  # older files have none
             )
         except (KeyError, ValueError) as error:
             raise WeightsError(f"{path} is an incomplete style: {error}") from error
+
+
+def embed_style(
+    words: str, clip: Clip, prior: StylePrior | None, embedding: Tensor, seed: int | None = None
+) -> Style:
+    """Make a style of words from their text embedding (1, E), in the variant of a seed."""
+    share = photo_color(words, embedding, clip, prior)
+    point = embedding if prior is None else prior(embedding, seed)
+    return Style(point[0], words.strip(), clip.name, photo_color=share)
 
 
 def embed_words(clip: Clip, words: str, templates: Sequence[str] | None = None) -> Tensor:

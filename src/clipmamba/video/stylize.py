@@ -163,11 +163,10 @@ class FramePainter:
     def __init__(
         self, pipeline: StylizePipeline, words: dict[str, Any], look: StylizeOptions, steady: float
     ) -> None:
-        from clipmamba.styles import Style
         from clipmamba.video.steady import SceneNetwork, Steadier
 
-        point = pipeline.encode_style(seed=look.seed, **words)
-        self._style: Style = Style(point[0], "video", pipeline.clip.name)
+        style = pipeline.prepare(StyleRequest.parse(**words), [look.seed])
+        self._style: Style = style.layers[0].styles[look.seed]
         self._network = SceneNetwork(pipeline.network_for)  # the same weights, with a memory
         self._pipeline = pipeline.with_network(self._network.sees)
         self._look = {

@@ -142,7 +142,7 @@ class Restyle:
         tips = {
             "strength": "0 returns the photo, 1 is the full style, more exaggerates.",
             "stroke": "Stroke size relative to the default.",
-            "color": "Keep the photo's colors.",
+            "color": "Keep all of the photo's colors, in any style.",
             "seed": "Each seed gives another variant; -1 is the default one.",
             "mask": "White areas are restyled, black ones keep the photo.",
         }
@@ -154,7 +154,7 @@ class Restyle:
                 "stroke": ("FLOAT", {**stroke, "tooltip": tips["stroke"]}),
                 "preserve_color": (
                     "BOOLEAN",
-                    {"default": usual.preserve_color, "tooltip": tips["color"]},
+                    {"default": False, "tooltip": tips["color"]},
                 ),
                 "seed": ("INT", {**seed, "control_after_generate": True, "tooltip": tips["seed"]}),
             },
@@ -178,7 +178,7 @@ class Restyle:
             style: The parts of the style.
             strength: 0 returns the photo unchanged, up to 1.5.
             stroke: 0.5 to 2.
-            preserve_color: Keep the photo's colors.
+            preserve_color: Keep all of the photo's colors; otherwise as much as the style does.
             seed: Selects a variant; -1 is the default one.
             mask: (B, H, W), one for each picture or one for all.
 
@@ -194,7 +194,7 @@ class Restyle:
         masks = _masks(mask, len(photos))
         tell = _progress()
         chosen = None if seed == USUAL_SEED else seed
-        options = StylizeOptions(strength, preserve_color, stroke, seed=chosen)
+        options = StylizeOptions(strength, preserve_color or None, stroke, seed=chosen)
         pipe = load_pipeline(_device())
         resolved = _resolve(pipe, style, options.seed)
         results = []

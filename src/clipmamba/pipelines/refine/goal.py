@@ -8,7 +8,7 @@ from torch import Tensor
 from clipmamba.clip import Clip
 from clipmamba.losses import PatchDirectionalLoss, directional_loss, excess_texture_loss
 from clipmamba.losses.edges import edge_loss
-from clipmamba.pipelines.compose import keep_color
+from clipmamba.pipelines.compose import with_photo_color
 from clipmamba.pipelines.refine.options import RefineOptions
 
 TEXTURE_WINDOW = 8  # pixels
@@ -32,10 +32,12 @@ class Goal:
         start: Tensor,
         target: Tensor,
         source: Tensor,
-        preserve_color: bool,
+        preserve_color: bool | None,
+        photo_color: float = 0.0,
     ) -> None:
         self.settings, self.clip, self.photo = settings, clip, photo
-        self.target, self.source, self.preserve_color = target, source, preserve_color
+        self.target, self.source = target, source
+        self.colors = preserve_color, photo_color
         self.patches = PatchDirectionalLoss(
             clip.encode_image,
             settings.crops,
@@ -68,6 +70,4 @@ class Goal:
         return loss
 
     def _shown(self, picture: Tensor) -> Tensor:
-        if self.preserve_color:
-            picture = keep_color(picture, self.photo).clamp(0, 1)
-        return picture
+        return with_photo_color(picture, self.photo, *self.colors).clamp(0, 1)

@@ -128,7 +128,8 @@ class Refiner:
         layer = dataclasses.replace(layer, styles={seed: style})
         with torch.no_grad():
             start = paint(pipeline, small, layer, options)
-        goal = Goal(settings, self.clip, small, start, target, source, options.preserve_color)
+        colors = options.preserve_color, style.photo_color
+        goal = Goal(settings, self.clip, small, start, target, source, *colors)
         return Task(small, start, layer, options, goal)
 
     def _ends(self, pipeline: PaintingPipeline, layer: StyleLayer) -> tuple[Tensor, Tensor]:

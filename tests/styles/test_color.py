@@ -1,0 +1,80 @@
+"""How much of the photo's colors a style keeps by default."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from clipmamba.clip import Clip
+from clipmamba.errors import InputError
+from clipmamba.styles import KNOWN_STYLES, Style, StylePrior, StyleRequest, resolve_style
+from clipmamba.styles.color import SHARE
+
+
+@pytest.fixture(scope="module")
+def mini() -> tuple[Clip, StylePrior]:
+    clip = Clip.from_pretrained()
+    return clip, StylePrior.load(clip=clip)
+
+
+@pytest.mark.parametrize("known", KNOWN_STYLES, ids=lambda known: known.name)
+def test_each_known_style_keeps_its_share_under_all_its_names(known, tiny_clip_folder: Path):
+    clip = Clip.from_pretrained(str(tiny_clip_folder))
+    shares = {Style.text(name, clip).photo_color for name in (known.name, *known.aliases)}
+    assert shares == {0.0 if known.palette else SHARE}
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["a watercolor of a harbor", "old oil painting", "disney cartoon", "marvel comic",
+     "crayon drawing by a child", "chalk pastels", "monet garden", "8-bit game"],
+)  # fmt: skip
+def test_words_for_a_technique_keep_most_of_the_photos_colors(words: str, mini):
+    assert Style.text(words, *mini).photo_color > 0.9 * SHARE
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["like a van gogh painting", "oil painting in the style of van gogh", "klimt", "hokusai wave",
+     "warhol soup cans", "film noir", "old polaroid", "cyberpunk neon", "the scream"],
+)  # fmt: skip
+def test_words_for_a_palette_keep_none(words: str, mini):
+    assert Style.text(words, *mini).photo_color < 0.1 * SHARE
+
+
+def test_a_seed_and_the_way_of_asking_do_not_change_it(mini):
+    clip, prior = mini
+    words = "loose watercolour sketch"
+    share = Style.text(words, clip, prior).photo_color
+    assert Style.text(words, clip, prior, seed=4).photo_color == share
+    request = StyleRequest.parse(words, avoid="cubism", source="a harbor")
+    [layer] = resolve_style(request, clip, prior, [None, 7]).layers
+    assert {style.photo_color for style in layer.styles.values()} == {share}
+
+
+def test_pictures_bring_their_own_colors_and_a_mix_has_the_mean(tiny_clip_folder: Path):
+    clip = Clip.from_pretrained(str(tiny_clip_folder))
+    picture, words = Style.image(torch.rand(3, 32, 32), clip), Style.text("watercolor", clip)
+    assert picture.photo_color == 0
+    mixed = 0.25 * words + 0.75 * picture
+    assert mixed.photo_color == pytest.approx(0.25 * SHARE)
+    assert (0.5 * words).photo_color == SHARE
+
+
+def test_it_is_saved_and_older_files_have_none(tmp_path: Path):
+    style = Style(torch.ones(4), "watercolor", photo_color=SHARE)
+    style.save(tmp_path / "new.safetensors")
+    assert Style.load(tmp_path / "new.safetensors").photo_color == SHARE
+    with safe_open(tmp_path / "new.safetensors", framework="pt") as file:
+        metadata = {name: v for name, v in file.metadata().items() if name != "photo_color"}
+    save_file({"embedding": style.embedding}, tmp_path / "old.safetensors", metadata)
+    assert Style.load(tmp_path / "old.safetensors").photo_color == 0
+
+
+def test_it_is_a_share():
+    with pytest.raises(InputError, match="photo_color must be from 0 to 1"):
+        Style(torch.ones(4), photo_color=1.5)
