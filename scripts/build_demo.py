@@ -19,7 +19,7 @@ import numpy as np
 
 from clipmamba import StylizePipeline
 from clipmamba.models.onnx_file import write_onnx
-from clipmamba.styles.known import KNOWN_STYLES
+from clipmamba.styles import KNOWN_STYLES, Style
 
 ROOT = Path(__file__).parents[1]
 SOURCES = ROOT / "docs" / "demo"
@@ -73,14 +73,18 @@ def build(pipeline: StylizePipeline, runtime: Path, output: Path) -> None:
     for name in RUNTIME_FILES:
         shutil.copyfile(runtime / name, output / "ort" / name)
     write_onnx(pipeline.network, output / "stylizer.onnx", gamut=False)
-    points = [pipeline.encode_style(style.name)[0].numpy() for style in KNOWN_STYLES]
+    styles = [Style.text(style.name, pipeline.clip, pipeline.prior) for style in KNOWN_STYLES]
+    points = [style.embedding.numpy() for style in styles]
     np.stack(points).astype("<f4").tofile(output / "styles.bin")
     model = {
         "margin": pipeline.stylizer.margin,
         "noise": pipeline.stylizer.config.noise,
         "noise_stride": pipeline.stylizer.noise_stride,
         "style_dim": pipeline.stylizer.config.style_dim,
-        "styles": [{"name": style.name, "family": style.family} for style in KNOWN_STYLES],
+        "styles": [
+            {"name": known.name, "family": known.family, "photo_color": style.photo_color}
+            for known, style in zip(KNOWN_STYLES, styles, strict=True)
+        ],
     }
     (output / "model.json").write_text(json.dumps(model), encoding="utf-8")
 

@@ -199,6 +199,77 @@ export function intoGamut(planes) {
   return planes;
 }
 
+const CELLS = 64; // as pipelines/compose.py, where the numbers are explained
+const SATURATION = [0.8, 2.5];
+const FAINT = 0.03;
+
+/** Planes in a smaller size, by means over areas: torch's adaptive_avg_pool2d. */
+function pool(planes, width, height, w, h) {
+  const span = (place, to, from) => [Math.floor((place * from) / to), Math.ceil(((place + 1) * from) / to)];
+  const size = width * height;
+  return Float32Array.from({ length: (planes.length / size) * w * h }, (_, i) => {
+    const [left, right] = span(i % w, w, width);
+    const [top, bottom] = span(Math.floor(i / w) % h, h, height);
+    const start = Math.floor(i / (w * h)) * size;
+    let sum = 0;
+    for (let y = top; y < bottom; y++) {
+      for (let x = left; x < right; x++) sum += planes[start + y * width + x];
+    }
+    return sum / ((bottom - top) * (right - left));
+  });
+}
+
+/** A plane in a larger size, bilinearly. */
+function stretch(plane, w, h, width, height) {
+  const between = (place, from, to) => {
+    const at = Math.max(((place + 0.5) * from) / to - 0.5, 0);
+    const first = Math.min(Math.floor(at), from - 1);
+    return [first, Math.min(first + 1, from - 1), at - first];
+  };
+  const out = new Float32Array(width * height);
+  for (let y = 0; y < height; y++) {
+    const [top, bottom, down] = between(y, h, height);
+    for (let x = 0; x < width; x++) {
+      const [left, right, aside] = between(x, w, width);
+      const [upper, lower] = [top, bottom].map(
+        (row) => plane[row * w + left] * (1 - aside) + plane[row * w + right] * aside,
+      );
+      out[y * width + x] = upper * (1 - down) + lower * down;
+    }
+  }
+  return out;
+}
+
+/** Color differences of three planes from their luma. */
+function differences(planes) {
+  const light = luma(planes);
+  return planes.map((value, i) => value - light[i % light.length]);
+}
+
+/** Mixes a share of the photo's colors into the picture: pipelines/compose.py's mix_color. */
+export function mixColor(picture, photo, width, height, share) {
+  const scale = Math.min(1, CELLS / Math.max(width, height));
+  const [w, h] = [width, height].map((side) => Math.max(1, round(side * scale)));
+  const [own, other] = [picture, photo].map((planes) =>
+    differences(pool(planes, width, height, w, h)),
+  );
+  const strength = (planes) => planes.reduce((sum, v) => sum + Math.abs(v), 0) / planes.length;
+  const ratio = (strength(own) + 1e-3) / (strength(other) + 1e-3);
+  const gain = Math.min(Math.max(ratio, SATURATION[0]), SATURATION[1]);
+  const dot = (a, b, i) => [0, 1, 2].reduce((sum, p) => sum + a[p * w * h + i] * b[p * w * h + i], 0);
+  const length = (planes, i) => Math.max(Math.sqrt(dot(planes, planes, i)), FAINT);
+  const parts = Float32Array.from({ length: w * h }, (_, i) => {
+    const agreement = dot(own, other, i) / (length(own, i) * length(other, i));
+    return Math.min(share * (1 - agreement / 2), 1);
+  });
+  const part = stretch(parts, w, h, width, height);
+  const [painted, wanted] = [picture, photo].map(differences);
+  return picture.map((value, i) => {
+    const mixed = value + part[i % part.length] * (gain * wanted[i] - painted[i]);
+    return Math.min(Math.max(mixed, 0), 1);
+  });
+}
+
 /** RGBA bytes to three planes in [0, 1]. */
 export function toPlanes(bytes) {
   const size = bytes.length / 4;
