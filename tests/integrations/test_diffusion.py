@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -129,6 +131,82 @@ def test_a_drawing_can_be_described_too(photo: Image.Image, tiny) -> None:
 def test_without_words_there_is_nothing_to_draw(photo: Image.Image, tiny) -> None:
     with pytest.raises(InputError, match="add a prompt"):
         stylize(photo, style_image=photo, style_from=lambda *_: photo, **tiny)
+
+
+def deepfloyd(kind: str, *, refuses: bool = False, seen: list[torch.Tensor] | None = None) -> Any:
+    """A pipeline of DeepFloyd IF with random weights, and one embedding for all words."""
+    import diffusers
+    from diffusers.pipelines.deepfloyd_if import IFSafetyChecker
+    from transformers import CLIPConfig, CLIPImageProcessor
+
+    size = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1,
+            "num_attention_heads": 2}  # fmt: skip
+    seen_size = {**size, "image_size": 32, "patch_size": 16}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        unet = diffusers.UNet2DConditionModel(
+            sample_size=32, layers_per_block=1, block_out_channels=(32, 64), in_channels=3,
+            out_channels=6, cross_attention_dim=32, attention_head_dim=8,
+            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+            up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        )  # fmt: skip
+        checker = IFSafetyChecker(
+            CLIPConfig(text_config=size, vision_config=seen_size, projection_dim=8)
+        )
+        words = torch.randn(1, 4, 32)
+    for head, level in ((checker.p_head, 100.0 if refuses else -100.0), (checker.w_head, -100.0)):
+        head.bias.data.fill_(level)
+    pipeline = getattr(diffusers, kind)(
+        tokenizer=None, text_encoder=None, unet=unet, safety_checker=checker, watermarker=None,
+        scheduler=diffusers.DDPMScheduler(variance_type="learned_range"),
+        feature_extractor=CLIPImageProcessor(size={"shortest_edge": 32}, crop_size=32),
+    )  # fmt: skip
+    pipeline.encode_prompt = lambda *_, **__: (words, words)
+    if seen is not None:
+        prepare = pipeline.preprocess_image
+        pipeline.preprocess_image = lambda image: seen.append(image) or prepare(image)
+    return pipeline
+
+
+@pytest.fixture
+def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], str]:
+    """Makes a name from which diffusers loads a pipeline that a test has made."""
+    pytest.importorskip("transformers")
+    import diffusers
+
+    def save(pipeline: Any) -> str:
+        (tmp_path / "model_index.json").write_text("{}")
+        pipeline.to = lambda _: pipeline
+        for kind in ("AutoPipelineForText2Image", "AutoPipelineForImage2Image"):
+            monkeypatch.setattr(
+                getattr(diffusers, kind), "from_pretrained", lambda *_, **__: pipeline
+            )
+        return str(tmp_path)
+
+    return save
+
+
+def test_deepfloyds_safety_checker_is_asked(stand_in) -> None:
+    name = stand_in(deepfloyd("IFPipeline", refuses=True))
+    with pytest.raises(InputError, match=r"safety checker .* refuses .*'tiki art'"):
+        StylePainter(name, "cpu", steps=2)("tiki art")
+
+
+def test_deepfloyds_tones_are_those_that_it_draws(stand_in) -> None:
+    pipeline = deepfloyd("IFPipeline")
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        [wanted] = pipeline("tiki art", num_inference_steps=2, generator=generator).images
+    assert same(StylePainter(stand_in(pipeline), "cpu", steps=2)("tiki art"), wanted)
+
+
+def test_deepfloyd_starts_from_the_pictures_tones(stand_in) -> None:
+    seen: list[torch.Tensor] = []
+    name = stand_in(deepfloyd("IFImg2ImgPipeline", seen=seen))
+    photo = torch.zeros(1, 3, 64, 64)
+    photo[..., 32:] = 1
+    Finisher(name, 0.5, "cpu", steps=2)(photo, photo)
+    assert torch.equal(seen[0], 2 * photo - 1)
 
 
 # -- finishing -------------------------------------------------------------------------------
@@ -272,6 +350,38 @@ def test_the_network_is_left_alone_where_it_is_forbidden(monkeypatch: pytest.Mon
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(WeightsError, match="neither a folder here nor in the local cache"):
         StylePainter("nobody/nothing")("tiki art")
+
+
+class Fixed:
+    """A pipeline without a strength, as those that edit pictures by instructions."""
+
+    def __call__(self, prompt, image=None, num_inference_steps=28, generator=None): ...
+
+
+class Film:
+    """A pipeline that makes videos."""
+
+    def __call__(self, prompt, num_frames=33, num_inference_steps=50, guidance_scale=1.0): ...
+
+
+class Pyramid:
+    """A pipeline whose steps are no single number."""
+
+    def __call__(self, prompt, steps_per_stage=(2, 2)): ...
+
+
+def test_a_model_that_cannot_finish_is_said_in_one_line(stand_in, photo, tiny) -> None:
+    with pytest.raises(WeightsError, match=r"finisher .* is a Fixed, which has no strength; give"):
+        stylize(photo, "oil", finish=stand_in(Fixed()), **tiny)
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "problem"),
+    [(Film(), "makes videos"), (Pyramid(), "has no num_inference_steps")],
+)
+def test_a_model_that_cannot_draw_is_said_in_one_line(stand_in, pipeline, problem: str) -> None:
+    with pytest.raises(WeightsError, match=f"painter of styles .*, which {problem}; give"):
+        StylePainter(stand_in(pipeline))("tiki art")
 
 
 def test_a_folder_of_something_else_is_refused_at_once(tmp_path: Path) -> None:

@@ -8,11 +8,12 @@ import json
 import math
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clipmamba.devices import resolve_device
-from clipmamba.errors import InputError
+from clipmamba.errors import InputError, WeightsError
 from clipmamba.files import reason
 from clipmamba.integrations.pretrained import (
     LazyModel,
@@ -33,6 +34,7 @@ CACHE_VARIABLE = "CLIPMAMBA_CACHE"
 CLEAR_EDGE = 0.1  # luma step per pixel from which an edge is fully preserved
 
 _INDEX = "model_index.json"
+_REFUSALS = ("nsfw_content_detected", "nsfw_detected", "watermark_detected")  # the latter two: IF
 _MULTIPLE = 8  # sides of latents must be divisible by this, for three halvings in a U-Net
 
 
@@ -65,10 +67,12 @@ class StylePainter:
         steps: int | None = None,
         guidance: float | None = None,
     ) -> None:
-        self._pipeline = _Pipeline("painter of styles", name, "AutoPipelineForText2Image", device)
+        self._options = _given(num_inference_steps=steps, guidance_scale=guidance)
+        needs = ["prompt", "num_inference_steps", *self._options]
+        what = "painter of styles"
+        self._pipeline = _Pipeline(what, name, "AutoPipelineForText2Image", device, needs)
         self.name = name
         self.folder = Path(folder) if folder is not None else cache_folder() / "drawn"
-        self._options = _given(num_inference_steps=steps, guidance_scale=guidance)
 
     def file(self, words: str, seed: int | None = None) -> Path:
         """Return the cache path for these words and this seed, drawn yet or not."""
@@ -158,11 +162,12 @@ class Finisher:
             raise InputError(
                 f"the strength of finish must be above 0 and at most 1, not {strength:g}"
             )
-        self._pipeline = _Pipeline("finisher", name, "AutoPipelineForImage2Image", device)
+        self._options = _given(guidance_scale=guidance)
+        needs = ["prompt", "image", "strength", "num_inference_steps", *self._options]
+        self._pipeline = _Pipeline("finisher", name, "AutoPipelineForImage2Image", device, needs)
         self.name = name
         self.strength = strength
         self._steps = steps
-        self._options = _given(guidance_scale=guidance)
         self._pixels = pixels
 
     def __call__(
@@ -257,9 +262,12 @@ def cache_folder() -> Path:
 class _Pipeline:
     """A diffusers pipeline, loaded with its first picture; makes one picture at a time."""
 
-    def __init__(self, what: str, name: str, kind: str, device: str | torch.device) -> None:
+    def __init__(
+        self, what: str, name: str, kind: str, device: str | torch.device, needs: Sequence[str]
+    ) -> None:
         check_packages(f"a {what}", ["diffusers", "transformers"], "diffusion")
-        self._name, self._kind, self._device = name, kind, device
+        self._what, self._name, self._kind = what, name, kind
+        self._device, self._needs = device, needs
         libraries = ["diffusers", "transformers"]
         self._model: LazyModel[Any] = LazyModel(what, name, _INDEX, libraries, self._load)
 
@@ -272,8 +280,7 @@ class _Pipeline:
     def default_steps(self) -> int:
         """The pipeline's default number of denoising steps."""
         known = inspect.signature(self._model.get().__call__).parameters
-        parameter = known.get("num_inference_steps")
-        return 50 if parameter is None else int(parameter.default)
+        return int(known["num_inference_steps"].default)
 
     def __call__(self, seed: int | None, **options: Any) -> Tensor:
         """Run it once.
@@ -293,19 +300,21 @@ class _Pipeline:
             known = inspect.signature(run.__call__).parameters
             if "image" in options:  # or some pipelines would use another size than the image's
                 height, width = options["image"].shape[2:]
+                if type(run).__name__.startswith("IF"):  # the only ones that take [-1, 1]
+                    options["image"] = 2 * options["image"] - 1
                 options |= {
                     name: side
                     for name, side in (("height", height), ("width", width))
                     if name in known
                 }
-            output = run(generator=generator, output_type="pt", **options)
-        flags = getattr(output, "nsfw_content_detected", None)
-        if any(flags or ()):
+            # With "pt", some pipelines skip their safety checker or return values in [-1, 1].
+            output = run(generator=generator, output_type="np", **options)
+        if any(any(getattr(output, flags, None) or ()) for flags in _REFUSALS):
             raise InputError(
                 f"the safety checker of {self._name} refuses the picture of "
                 f"{options['prompt']!r}; change the words or the seed"
             )
-        result: Tensor = output.images.detach().float().cpu()
+        result = torch.from_numpy(output.images).float().permute(0, 3, 1, 2)
         if not result.isfinite().all():
             raise InputError(
                 f"{self._name} returned a picture with NaN values, as half precision can; "
@@ -321,6 +330,13 @@ class _Pipeline:
         pipeline = getattr(diffusers, self._kind).from_pretrained(
             name, dtype=choose_precision(device), local_files_only=local_files_only
         )
+        known = inspect.signature(pipeline.__call__).parameters
+        problem = f"the {self._what} {name} is a {type(pipeline).__name__}, which"
+        if "num_frames" in known:
+            raise WeightsError(f"{problem} makes videos; give a model that makes pictures")
+        for need in self._needs:
+            if need not in known:
+                raise WeightsError(f"{problem} has no {need}; give another model")
         pipeline.set_progress_bar_config(disable=True)
         return pipeline.to(device)
 
