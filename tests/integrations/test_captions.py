@@ -13,6 +13,8 @@ from PIL import Image, ImageChops
 from clipmamba import stylize
 from clipmamba.errors import InputError, WeightsError
 from clipmamba.integrations.captions import Captioner, without_medium
+from clipmamba.integrations.diffusion import Finisher, StylePainter
+from clipmamba.integrations.segmenter import Segmenter
 
 CHURCH, BOAT = (200, 40, 30), (30, 60, 200)
 
@@ -121,6 +123,49 @@ def test_auto_is_never_read_as_a_word(tiny_pipeline) -> None:
         tiny_pipeline.encode_style("oil", source="auto")
 
 
+@pytest.fixture
+def llava_folder(tmp_path: Path) -> Path:
+    """A LLaVA with random weights: it answers questions, and describes nothing by itself."""
+    pytest.importorskip("transformers")
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from transformers import (
+        CLIPImageProcessor,
+        CLIPVisionConfig,
+        LlamaConfig,
+        LlavaConfig,
+        LlavaForConditionalGeneration,
+        LlavaProcessor,
+        PreTrainedTokenizerFast,
+    )
+
+    size = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2,
+            "num_attention_heads": 2}  # fmt: skip
+    words = {"<unk>": 0, "<s>": 1, "</s>": 2, "<image>": 3, "a": 4}
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer(WordLevel(words, unk_token="<unk>")), unk_token="<unk>",
+        bos_token="<s>", eos_token="</s>", pad_token="</s>",
+        extra_special_tokens={"image_token": "<image>"},
+    )  # fmt: skip
+    config = LlavaConfig(
+        vision_config=CLIPVisionConfig(**size, image_size=32, patch_size=16),
+        text_config=LlamaConfig(**size, vocab_size=len(words), max_position_embeddings=64),
+        image_token_index=3,
+    )
+    LlavaForConditionalGeneration(config).save_pretrained(tmp_path)
+    pictures = CLIPImageProcessor(size={"shortest_edge": 32}, crop_size=32)
+    LlavaProcessor(
+        pictures, tokenizer, patch_size=16, vision_feature_select_strategy="default"
+    ).save_pretrained(tmp_path)
+    return tmp_path
+
+
+def test_a_model_that_wants_a_question_is_said_in_one_line(llava_folder: Path, church) -> None:
+    with pytest.raises(InputError, match=r"without a question \(.*\); give another") as caught:
+        Captioner(str(llava_folder), "cpu")(church)
+    assert "\n" not in str(caught.value)
+
+
 # -- what can be missing ---------------------------------------------------------------------
 
 
@@ -146,6 +191,15 @@ def test_a_name_of_no_model_is_refused_before_it_is_asked(name: str) -> None:
     pytest.importorskip("transformers")
     with pytest.raises(WeightsError, match="give an existing folder"):
         Captioner(name)
+
+
+@pytest.mark.parametrize("kind", [Captioner, Segmenter, Finisher, StylePainter])
+def test_a_file_is_not_taken_for_a_name_of_the_hub(monkeypatch, tmp_path: Path, kind: type) -> None:
+    pytest.importorskip("diffusers")
+    monkeypatch.chdir(tmp_path)
+    Path("blip.safetensors").touch()
+    with pytest.raises(WeightsError, match="safetensors is a file; give the model's folder"):
+        kind("blip.safetensors")
 
 
 def test_a_damaged_folder_is_said_in_one_line(

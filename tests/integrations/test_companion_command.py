@@ -43,6 +43,28 @@ def test_captions_are_reported_and_stored(run, captioner_folder: Path) -> None:
     assert (settings["source"], settings["captioner"]) == ("a blue boat", captioner_folder.name)
 
 
+def test_a_photo_that_a_model_fails_on_does_not_stop_the_others(
+    run, captioner_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers import BlipForConditionalGeneration as Blip
+
+    generate, asked = Blip.generate, []
+
+    def fail_once(*given: object, **options: object) -> object:
+        asked.append(given)
+        if len(asked) == 1:
+            raise RuntimeError("the kernel\nis broken")
+        return generate(*given, **options)
+
+    monkeypatch.setattr(Blip, "generate", fail_once)
+    done = run("stylize", "church.png", "boat.png", "-p", "oil", "--source", "auto",
+               "--captioner", captioner_folder, "-o", "out/")  # fmt: skip
+    assert done.exit_code == 1, done.exception
+    problem = f"the captioner {captioner_folder} failed: the kernel is broken"
+    assert done.stderr.splitlines() == [f"Error: church.png: {problem}", "1 written, 1 failed"]
+    assert [file.name for file in Path("out").iterdir()] == ["boat.png"]
+
+
 def test_a_source_in_words_is_reported_as_it_is(run) -> None:
     done = run("stylize", "church.png", "-p", "oil", "--source", "a mill", "--json")
     line = json.loads(done.stdout)

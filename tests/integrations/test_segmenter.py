@@ -133,6 +133,11 @@ def test_a_model_with_classes_knows_their_names(segformer_folder: Path) -> None:
         segmenter(picture, "boat")
 
 
+def test_too_many_words_are_refused(clipseg_folder: Path) -> None:
+    with pytest.raises(InputError, match=r"too long .* reads 16 tokens, not 17: 'abcdefghijklmno'"):
+        Segmenter(str(clipseg_folder), "cpu")(half_and_half(RED, BLUE), "abcdefghijklmno")
+
+
 # -- what can be missing ---------------------------------------------------------------------
 
 

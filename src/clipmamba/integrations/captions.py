@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from clipmamba.devices import resolve_device
 from clipmamba.errors import InputError
+from clipmamba.files import one_line
 from clipmamba.integrations.pretrained import (
     LazyModel,
     check_packages,
@@ -66,15 +67,22 @@ class Captioner:
             Deterministic: the same picture gives the same caption.
 
         Raises:
-            InputError: The model returns no caption.
+            InputError: The model fails, needs a question, or returns no caption.
             WeightsError: The model is missing, unreachable or damaged.
         """
         with self._model.running() as (model, processor):
-            seen = processor(images=picture.convert("RGB"), return_tensors="pt")
-            pixels = seen["pixel_values"].to(model.device, model.dtype)
-            words = model.generate(
-                pixel_values=pixels, do_sample=False, num_beams=1, max_new_tokens=MAX_TOKENS
-            )
+            rgb = picture.convert("RGB")
+            try:
+                seen = processor(images=rgb, return_tensors="pt")
+                pixels = seen["pixel_values"].to(model.device, model.dtype)
+                words = model.generate(
+                    pixel_values=pixels, do_sample=False, num_beams=1, max_new_tokens=MAX_TOKENS
+                )
+            except (TypeError, ValueError) as error:
+                raise InputError(
+                    f"the captioner {self.name} can't describe a picture without a question "
+                    f"({one_line(error)}); give another, such as {DEFAULT_CAPTIONER}"
+                ) from error
             [text] = processor.batch_decode(words, skip_special_tokens=True)
         caption = without_medium(text)
         if not caption:

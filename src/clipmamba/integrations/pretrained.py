@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from clipmamba.errors import InputError, WeightsError
+from clipmamba.errors import ClipmambaError, InputError, WeightsError
 from clipmamba.files import one_line
 from clipmamba.hub_access import knock, offline
 from clipmamba.weights import loading
@@ -41,7 +41,7 @@ def check_name(what: str, name: str, index: str) -> None:
         index: The file that every such model has.
 
     Raises:
-        WeightsError: The folder lacks that file, or the name is neither a folder nor a valid
+        WeightsError: The folder lacks that file, or the name is that of a file or no valid
             repository name.
     """
     from huggingface_hub.errors import HFValidationError
@@ -52,6 +52,8 @@ def check_name(what: str, name: str, index: str) -> None:
         if not (folder / index).is_file():
             raise WeightsError(f"{folder} has no {what}: {index} is missing")
         return
+    if folder.is_file():
+        raise WeightsError(f"{folder} is a file; give the model's folder")
     try:
         validate_repo_id(name)
     except HFValidationError:
@@ -79,23 +81,24 @@ def load_model(
 
     check_name(what, name, index)
     folder = Path(name).expanduser()
+    problem = f"can't load the {what} {name}"
     with loading(), quiet(libraries):
         if folder.is_dir():
-            with _one_line_of(what, name):
+            with _one_line_of(problem, WeightsError):
                 return load(str(folder), local_files_only=True)
         if isinstance(hub.try_to_load_from_cache(name, index), str):
-            with _one_line_of(what, name):
+            with _one_line_of(problem, WeightsError):
                 try:
                     return load(name, local_files_only=True)
                 except OSError:  # a file is missing from the cache
                     if offline():
                         raise
         remedy = f"with network access, run: hf download {name}; or give a folder"
-        problem = f"the {what} {name} is neither a folder here nor in the local cache"
+        missing = f"the {what} {name} is neither a folder here nor in the local cache"
         if offline():
-            raise WeightsError(f"{problem}; {remedy}")
-        knock(problem, remedy)
-        with _one_line_of(what, name):
+            raise WeightsError(f"{missing}; {remedy}")
+        knock(missing, remedy)
+        with _one_line_of(problem, WeightsError):
             return load(name, local_files_only=False)
 
 
@@ -124,6 +127,7 @@ class LazyModel(Generic[_Model]):
         check_name(what, name, index)
         self._source = what, name, index, libraries, load
         self._libraries = libraries
+        self._failed = f"the {what} {name} failed"
         self._lock = threading.RLock()
         self._loaded: _Model | None = None
 
@@ -140,12 +144,18 @@ class LazyModel(Generic[_Model]):
 
     @contextlib.contextmanager
     def running(self) -> Iterator[_Model]:
-        """Lend the model to one thread at a time, quietly and without gradients."""
+        """Lend the model to one thread at a time, quietly and without gradients.
+
+        Raises:
+            InputError: The model fails.
+            WeightsError: See `load_model`.
+        """
         import torch
 
         with self._lock:
             model = self.get()
-            with quiet(self._libraries), torch.no_grad():
+            failures = _one_line_of(self._failed, InputError)
+            with quiet(self._libraries), torch.no_grad(), failures:
                 yield model
 
 
@@ -163,14 +173,16 @@ def choose_precision(device: torch.device) -> torch.dtype:
 
 
 @contextlib.contextmanager
-def _one_line_of(what: str, name: str) -> Iterator[None]:
-    """Convert exceptions of transformers, diffusers, safetensors and torch to `WeightsError`."""
+def _one_line_of(problem: str, kind: type[ClipmambaError]) -> Iterator[None]:
+    """Convert exceptions of transformers, diffusers, safetensors and torch to one of ours."""
     import pickle
 
     from safetensors import SafetensorError
 
     try:
         yield
+    except ClipmambaError:
+        raise
     except (
         OSError,
         ValueError,
@@ -183,7 +195,7 @@ def _one_line_of(what: str, name: str) -> Iterator[None]:
         pickle.UnpicklingError,
         SafetensorError,
     ) as error:
-        raise WeightsError(f"can't load the {what} {name}: {one_line(error)}") from error
+        raise kind(f"{problem}: {one_line(error)}") from error
 
 
 @contextlib.contextmanager

@@ -56,7 +56,7 @@ class Segmenter:
             How likely each place belongs to it, (h, w) in [0, 1], at the model's resolution.
 
         Raises:
-            InputError: The words are not a class of the model.
+            InputError: The words are too long or not a class of the model, or the model fails.
             WeightsError: The model is missing, can't be reached, or is damaged.
         """
         found: Tensor
@@ -64,6 +64,7 @@ class Segmenter:
             rgb = picture.convert("RGB")
             if model.config.model_type == "clipseg":
                 seen = processor(text=[words], images=[rgb], return_tensors="pt")
+                self._check_length(words, seen["input_ids"], model.config.text_config)
                 logits = model(**_on(seen, model)).logits
                 found = logits.reshape(-1, *logits.shape[-2:])[0].sigmoid()
             else:
@@ -74,6 +75,14 @@ class Segmenter:
 
     def __str__(self) -> str:
         return short_name(self.name)
+
+    def _check_length(self, words: str, tokens: Tensor, config: Any) -> None:
+        longest = config.max_position_embeddings
+        if tokens.shape[1] > longest:
+            raise InputError(
+                f"these words are too long for the segmenter {self}, which reads {longest} tokens, "
+                f"not {tokens.shape[1]}: {words!r}"
+            )
 
     def _class(self, model: Any, words: str) -> int:
         """The number of the class with this name, or with this as one of its names."""
