@@ -76,6 +76,24 @@ def test_words_that_look_alike_have_masks_of_their_own(beach, stylize) -> None:
     ]  # fmt: skip
 
 
+def test_faces_by_two_methods_have_masks_of_their_own(beach, stylize, monkeypatch) -> None:
+    pytest.importorskip("transformers")
+    monkeypatch.setattr("clipmamba.regions.words.PACKAGES", {})
+    Path("finder").mkdir()
+    Path("finder/config.json").touch()
+    done = stylize("beach.png", "-p", "oil", "--mask", "face", "--faces", "keep", "--segmenter",
+                   "finder", "--show-mask", "-o", "a.png", "--dry-run")  # fmt: skip
+    assert done.stdout.splitlines() == [
+        "beach.png -> a.png", "beach.png -> a.face.png", "beach.png -> a.face-offline.png",
+    ]  # fmt: skip
+
+
+def test_a_folder_of_that_name_is_no_mask(beach, stylize) -> None:
+    Path("sky").mkdir()
+    done = stylize("beach.png", "--region", "sky=starry night", "--keep", "sky", "-o", "a.png")
+    assert done.exit_code == 0, done.stderr
+
+
 @pytest.mark.parametrize("policy", [(), ("--overwrite",), ("--exist", "skip")])
 def test_a_mask_never_takes_the_file_of_a_result_or_photo(beach, stylize, policy) -> None:
     Path("beach.png").rename("a.png")

@@ -63,6 +63,13 @@ def test_a_file_that_is_there_is_a_file(tmp_path, monkeypatch: pytest.MonkeyPatc
     assert StyleRequest.parse("oil", mask="sky").parts == []
 
 
+def test_a_folder_of_that_name_is_no_mask(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("sky").mkdir()
+    request = StyleRequest.parse("oil", mask="sky", regions={"sky": "ice"}, keep="sky")
+    assert request.parts == [Part("sky")] * 3
+
+
 @pytest.mark.parametrize(
     ("keywords", "message"),
     [
@@ -152,6 +159,41 @@ def test_a_part_that_is_nowhere_leaves_the_photo_and_is_told(photo, tiny, caplog
     assert caplog.messages == ["no boat was found in the photo"]
     for one in made:
         np.testing.assert_array_equal(colors(one), colors(photo))
+
+
+@pytest.fixture
+def nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No face and no person is ever found."""
+    from clipmamba.regions import faces, people, words
+
+    def nothing(photo: torch.Tensor) -> torch.Tensor:
+        return photo.new_zeros(1, 1, *photo.shape[2:])
+
+    monkeypatch.setattr(words, "PACKAGES", {})
+    monkeypatch.setattr(faces, "mask_faces", nothing)
+    monkeypatch.setattr(people, "mask_people", nothing)
+
+
+@pytest.mark.parametrize("where", ["mask", "keep"])
+def test_a_background_without_a_person_is_told(nobody, photo, tiny, caplog, where: str) -> None:
+    with caplog.at_level(logging.WARNING, "clipmamba"):
+        stylize(photo, "oil", **{where: "the background"}, variants=2, **tiny)
+    assert caplog.messages == ["no person was found in the photo, so all of it is background"]
+
+
+def test_the_segmenter_s_background_may_be_everything(photo, tiny, caplog) -> None:
+    with caplog.at_level(logging.WARNING, "clipmamba"):
+        stylize(photo, "oil", mask="background", segmenter=lambda *_: torch.ones(8, 8), **tiny)
+    assert caplog.messages == []
+
+
+def test_faces_by_two_methods_are_reported_apart(nobody, tiny_pipeline, photo) -> None:
+    from clipmamba.pipelines.parts import PartPlacer
+
+    style = tiny_pipeline.prepare(StyleRequest.parse("oil", mask="face", faces="keep"))
+    everywhere = PartPlacer(lambda *_: torch.ones(8, 8))(style, photo)
+    assert everywhere.shares == {"face": 1.0, "face (offline)": 0.0}
+    assert PartPlacer()(style, photo).shares == {"face": 0.0}
 
 
 def test_each_photo_has_its_own_parts_and_is_looked_at_once(photo, even, tiny) -> None:

@@ -57,7 +57,7 @@ class Job:
         target: the file to write; None means standard output.
         seed: seed of the variant; None means the default picture.
         skip: whether the result exists already and is kept.
-        masks: the file for the mask of each part, by its words.
+        masks: the file for the mask of each part, by its name.
     """
 
     photo: Photo
@@ -141,7 +141,7 @@ def plan(
         exist: what to do if a result exists already.
         seeds: one seed per variant. A name that holds the style holds the seed too:
             ``photo-ukiyo-e-seed3.jpg``. With several seeds, every name holds its seed.
-        masks: words of the parts whose masks are to be written beside each result.
+        masks: names of the parts whose masks are to be written beside each result.
         read: other files that the run reads, which no mask may replace.
 
     Returns:
@@ -336,17 +336,17 @@ def _with_masks(jobs: Sequence[Job], masks: Sequence[str], read: Sequence[Path])
     planned = []
     for job in jobs:
         files: dict[str, Path] = {}
-        for words in masks:
+        for name in masks:
             assert job.target is not None  # masks are refused on standard output
             extension = job.target.suffix[1:].lower()
             ending = f"-{extension}" if stems[_key(job.target.with_suffix(""))] > 1 else ""
-            file = _free(job.target, f"{ending}.{slug(words)}", files.values())
+            file = _free(job.target, f"{ending}.{slug(name)}", files.values())
             if _key(file) in taken:
                 raise InputError(
-                    f"the mask of {words} in {job.photo} would be {file}, which "
+                    f"the mask of {name} in {job.photo} would be {file}, which "
                     f"{taken[_key(file)]}; give another folder with -o, or rename the photo"
                 )
-            files[words] = file
+            files[name] = file
         planned.append(replace(job, masks=files))
     return planned
 

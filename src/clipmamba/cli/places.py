@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,7 +86,7 @@ def _name(area: Area) -> str:
 def _region(text: str) -> tuple[Area, str]:
     """Split AREA=PROMPT; a mask's own name may contain an equals sign."""
     places = [place for place, letter in enumerate(text) if letter == "="]
-    place = next((p for p in places if Path(text[:p]).is_file()), places[0] if places else -1)
+    place = next((p for p in places if os.path.isfile(text[:p])), places[0] if places else -1)
     area, words = text[:place], text[place + 1 :]
     if place < 1 or not words.strip():
         raise InputError(f"--region takes AREA=PROMPT, such as 'sky=starry night', not {text!r}")

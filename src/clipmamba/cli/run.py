@@ -308,8 +308,8 @@ class Restyler:
             check_result(job, self.batch.result_size(picture), self.batch.stream_format)
             found = self.find(picture, job.seed)
             self.report.note_familiarity(found.style.familiarity)
-            for words in found.missing:
-                logger.warning("%s: no %s was found", job.photo, words)
+            for note in found.notes:
+                logger.warning("%s: %s", job.photo, note)
             output = self.pipeline(
                 picture, style=found.style, callback=callback, **self.batch.keywords
             )
@@ -344,12 +344,12 @@ def read_one(photo: Photo, batch: Batch) -> Image.Image:
 
 def write_one(batch: Batch, job: Job, result: RestyledPhoto) -> str:
     """Write one result with the batch's settings, and its masks if wanted; see `write_result`."""
-    for words, mask in result.found.masks.items():
-        if words in job.masks:
+    for name, mask in result.found.masks.items():
+        if name in job.masks:
             write_result(
-                replace(job, target=job.masks[words]), mask, exist=batch.exist,
+                replace(job, target=job.masks[name]), mask, exist=batch.exist,
                 stream_format="png", metadata="all", quality=None,
-                settings={"part": words, "version": __version__},
+                settings={"part": name, "version": __version__},
             )  # fmt: skip
     return write_result(
         job,
@@ -363,7 +363,7 @@ def write_one(batch: Batch, job: Job, result: RestyledPhoto) -> str:
 
 
 def _rounded(shares: Mapping[str, float]) -> dict[str, float] | None:
-    return {words: round(share, 4) for words, share in shares.items()} or None
+    return {name: round(share, 4) for name, share in shares.items()} or None
 
 
 def _scan_backend(device: torch.device) -> str:

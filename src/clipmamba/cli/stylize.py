@@ -35,6 +35,7 @@ from clipmamba.errors import InputError
 from clipmamba.io import read_picture
 from clipmamba.pipelines.companions import Companions
 from clipmamba.pipelines.options import StylizeOptions
+from clipmamba.pipelines.parts import part_names
 from clipmamba.pipelines.refine import RefineOptions
 from clipmamba.pipelines.saved import read_index
 from clipmamba.styles.request import FACES, StyleRequest
@@ -202,7 +203,8 @@ def make_batch(
     seeds = [seed or 0 for seed in options.seeds] if options.variants > 1 else options.seeds
     suffix = None if file_format is None else f".{file_format}"
     found = collect(inputs, recursive=recursive, output=output)
-    masks = list(dict.fromkeys(part.words for part in request.parts)) if show_mask else []
+    names = part_names(request.parts, segmenter=segmenter is not None)
+    masks = list(dict.fromkeys(names.values())) if show_mask else []
     if show_mask and not masks:
         raise InputError(
             "--show-mask writes what words have found, and there are none; add, for example, "

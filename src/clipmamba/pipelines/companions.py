@@ -189,7 +189,7 @@ class StyleFinder:
                 request = fill_source(request, self._caption, lambda: self._caption_of_photo(photo))
             found = FoundStyle(self._resolve(request, seed), source=self._sources(request))
         placed = self._place(found.style, photo)
-        return FoundStyle(placed.style, placed.masks, placed.missing, found.source)
+        return FoundStyle(placed.style, placed.masks, placed.notes, found.source)
 
     def _resolve(self, request: StyleRequest, seed: int | None) -> ResolvedStyle:
         """Resolve a request, reusing the seed's last style if the captions are the same."""

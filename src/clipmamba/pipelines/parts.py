@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from clipmamba.errors import InputError
-from clipmamba.regions.words import check_words
+from clipmamba.regions.words import BACKGROUND, canonical, check_words
 from clipmamba.styles.request import Part
 
 if TYPE_CHECKING:
@@ -24,20 +24,20 @@ class PlacedStyle:
 
     Attributes:
         style: The style, with masks in place of parts.
-        masks: The mask of each part by its words, of the photo's size, white where it is.
-        missing: Words of parts that were not found.
+        masks: The mask of each part by its name, of the photo's size, white where it is.
+        notes: What a user should know, such as that a part was not found.
     """
 
     style: ResolvedStyle
     masks: Mapping[str, Image] = field(default_factory=dict)
-    missing: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def shares(self) -> dict[str, float]:
         """Each part's share of the photo, up to 1."""
         from PIL import ImageStat
 
-        return {words: ImageStat.Stat(mask).mean[0] / 255 for words, mask in self.masks.items()}
+        return {name: ImageStat.Stat(mask).mean[0] / 255 for name, mask in self.masks.items()}
 
 
 def check_parts(parts: Sequence[Part], segmenter: object) -> None:
@@ -53,6 +53,21 @@ def check_parts(parts: Sequence[Part], segmenter: object) -> None:
     check_words([part.words for part in parts if part.offline], segmenter=False)
     named = [part.words for part in parts if not part.offline]
     check_words(named, segmenter=segmenter is not None)
+
+
+def part_names(parts: Iterable[Part], *, segmenter: bool) -> dict[Part, str]:
+    """Name parts for reports: by their words, and apart if two methods look for the same words.
+
+    Args:
+        parts: What to look for.
+        segmenter: Whether there is a segmenter, which finds all but the offline parts.
+    """
+    parts = list(parts)
+    segmented = {part.words for part in parts if segmenter and not part.offline}
+    return {
+        part: f"{part.words} (offline)" if part.offline and part.words in segmented else part.words
+        for part in parts
+    }
 
 
 class PartPlacer:
@@ -87,12 +102,21 @@ class PartPlacer:
         if self._photo is not photo:
             self._photo, self._found = photo, {}
         masks = self._find(photo, style.parts)
-        missing = [part.words for part in masks if part.wanted and not masks[part].getbbox()]
+        names = part_names(masks, segmenter=self._segmenter is not None)
+        notes = [self._note(part, mask) for part, mask in masks.items()]
         return PlacedStyle(
             style.with_masks(lambda area: Mask(masks[area]) if isinstance(area, Part) else area),
-            {part.words: mask for part, mask in masks.items()},
-            tuple(dict.fromkeys(missing)),
+            {names[part]: mask for part, mask in masks.items()},
+            tuple(dict.fromkeys(note for note in notes if note)),
         )
+
+    def _note(self, part: Part, mask: Image) -> str | None:
+        if part.wanted and not mask.getbbox():
+            return f"no {part.words} was found in the photo"
+        offline = part.offline or self._segmenter is None
+        if offline and canonical(part.words) == BACKGROUND and mask.getextrema() == (255, 255):
+            return "no person was found in the photo, so all of it is background"
+        return None
 
     def _find(self, photo: Picture, parts: list[Part]) -> dict[Part, Image]:
         new = [part for part in dict.fromkeys(parts) if part not in self._found]

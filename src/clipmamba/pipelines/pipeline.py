@@ -441,8 +441,8 @@ class StylizePipeline:
                         callback(before + part, total)
 
                 found = find(image, seed)
-                for words in found.missing if turn == 0 else ():
-                    logger.warning("no %s was found in the photo", words)
+                for note in found.notes if turn == 0 else ():
+                    logger.warning(note)
                 made.append(
                     self._restyle(photo, found.style, options, companions.finish, tell, painter)
                 )

@@ -59,7 +59,7 @@ class Part:
         """
         if area is None:
             raise InputError("a mask is None: give a picture, a file, or words such as 'sky'")
-        is_name = not isinstance(area, str) or _FILE_NAME.search(area) or os.path.exists(area)
+        is_name = not isinstance(area, str) or _FILE_NAME.search(area) or os.path.isfile(area)
         return area if is_name else cls(area)
 
 
