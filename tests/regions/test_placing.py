@@ -87,7 +87,7 @@ def test_what_can_t_be_done_is_said_before_weights_load(keywords, message: str) 
 
 
 def test_a_pipeline_refuses_unknown_words_too(tiny_pipeline, photo) -> None:
-    with pytest.raises(InputError, match="can't find 'tree'"):
+    with pytest.raises(InputError, match=r"can't find 'tree'.*segmenter= of stylize\(\)"):
         tiny_pipeline(photo, prompt="oil", mask="tree")
 
 

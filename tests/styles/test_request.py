@@ -57,6 +57,10 @@ def test_a_number_after_the_last_colon_is_the_weight(written, prompts):
         ({"prompt": "oil", "source": ""}, "source"),
         ({"avoid": "oil"}, "no style"),
         ({"prompt": "oil", "templates": "a poster"}, "{}"),
+        ({"style": "a.style", "templates": "a {}"}, "template has no effect without words"),
+        ({"regions": [("sky", Path("a.style"))], "templates": "a {}"}, "template has no effect"),
+        ({"regions": [("sky", "oil")], "templates": "a poster"}, "{}"),
+        ({"regions": [("sky", [])]}, "no style"),
         ({"prompt": {"oil", "ink"}}, "not set"),
         ({"prompt": 7}, "not int"),
         ({"prompt": ["oil", None]}, "not NoneType"),
@@ -66,6 +70,22 @@ def test_a_number_after_the_last_colon_is_the_weight(written, prompts):
 def test_what_makes_no_sense_is_refused(options: dict, word: str):
     with pytest.raises(InputError, match=word):
         StyleRequest.parse(**options)
+
+
+@pytest.mark.parametrize(
+    "words", [{"prompt": "oil"}, {"avoid": "oil"}, {"source": "auto"}, {"regions": {"sky": "oil"}}]
+)
+def test_templates_go_with_any_words(words: dict):
+    request = StyleRequest.parse(style="a.style", **words, templates="a {}")
+    assert {layer.templates for layer in request.layers} == {("a {}",)}
+
+
+def test_a_region_mixes_prompts_and_styles():
+    style = Style(torch.ones(4), "mine")
+    request = StyleRequest.parse(regions={"sky": ["oil:0.7", "fresco:0.3", style]})
+    [region] = request.layers
+    assert region.prompts == (("oil", 0.7), ("fresco", 0.3))
+    assert [(made.label, factor) for made, factor in region.styles] == [("mine", 1.0)]
 
 
 def test_the_label_names_every_ingredient(tmp_path: Path):

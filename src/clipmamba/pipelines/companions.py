@@ -93,6 +93,11 @@ class Companions:
             raise InputError("a captioner has no effect without source='auto'")
         if style_from is not None and not (isinstance(asked, StyleRequest) and asked.words):
             raise InputError("a style picture is drawn from words: add a prompt")
+        if style_from is not None and _only_prompts_have_templates(asked):
+            raise InputError(
+                "a template has no effect with a model that draws the style picture: leave it out, "
+                "and write the whole prompt"
+            )
         if captioner is None and auto:
             captioner = _captioner(None, device)
         elif isinstance(captioner, str | os.PathLike):
@@ -235,6 +240,14 @@ class StyleFinder:
                 f"the captioner must describe the picture in words, not return {said!r}"
             )
         return said
+
+
+def _only_prompts_have_templates(asked: StyleRequest | ResolvedStyle) -> bool:
+    """True if templates are given, but neither a style to avoid nor a source to put into them."""
+    layers = asked.layers if isinstance(asked, StyleRequest) else ()
+    return any(layer.templates for layer in layers) and not any(
+        layer.avoid or layer.source for layer in layers
+    )
 
 
 def draw_words(request: StyleRequest, painter: StylePainter, seed: int | None) -> StyleRequest:

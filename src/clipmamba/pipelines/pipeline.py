@@ -325,8 +325,9 @@ class StylizePipeline:
             templates: templates for the prompts, with {} where they go, instead of the default.
             mask: white where the photo is restyled, black where it is kept, gray to blend; or words
                 for a part that is found offline, such as "sky"; several in a list are joined.
-            regions: pairs of a mask or part and a prompt (or `Style`) for it, or a mapping; later
-                ones cover earlier ones. Without a style of its own, the rest of the photo is kept.
+            regions: pairs of a mask or part and a prompt, a `Style` or a list of these for it, or a
+                mapping; later ones cover earlier ones. Without a style of its own, the rest of the
+                photo is kept.
             keep: a mask or part where the photo is kept, whatever covers it, or a list of these.
             faces: "keep" the photo in faces, "soften" the style there by half, or "style" them.
             strength: 0 to 1.5; see `StylizeOptions` for this and the following.

@@ -43,7 +43,7 @@ def check_words(asked: Iterable[str], *, segmenter: bool) -> None:
             raise InputError(
                 f"can't find {words!r}, and no file has that name: the parts are "
                 f"{', '.join(OFFLINE[:-1])} and {OFFLINE[-1]}; other words need a segmenter, such "
-                "as --segmenter CIDAS/clipseg-rd64-refined (or segmenter=)"
+                "as --segmenter CIDAS/clipseg-rd64-refined, or segmenter= of stylize()"
             )
         for package in PACKAGES.get(word, ()):
             if importlib.util.find_spec(package) is None:

@@ -10,7 +10,7 @@ import math
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -160,13 +160,14 @@ class StyleRequest:
             source: See the class.
             templates: See the class; one or several.
             mask: See the class; one or a list. Words that do not name a file are a part.
-            regions: Pairs of a mask or part and a prompt or `Style`, or a mapping.
+            regions: Pairs of a mask or part and a prompt, a `Style` or a list of these, or a
+                mapping.
             keep: See the class; one or a list.
             faces: "keep" keeps the photo in faces, "soften" halves the style there, "style" treats
                 them like everything else.
 
         Raises:
-            InputError: See the class.
+            InputError: See the class; or there are templates without words to put into them.
 
         Examples:
             >>> StyleRequest.parse(["ukiyo-e:0.7", "watercolor:0.3"]).prompts
@@ -179,19 +180,27 @@ class StyleRequest:
         styles = tuple(
             split_weight(item) if isinstance(item, str) else (item, 1.0) for item in _several(style)
         )
-        named: dict[str, Any] = {"avoid": avoid, "source": source, "templates": templates}
+        forms = tuple(_several(templates))
         parts = []
         for area, wanted in _pairs(regions):
-            keyword = "prompt" if isinstance(wanted, str) else "style"
-            parts.append(cls.parse(**{keyword: wanted}, **named, mask=area))
+            words = [item for item in _several(wanted) if isinstance(item, str)]
+            others = [item for item in _several(wanted) if not isinstance(item, str)]
+            part = cls.parse(words, None, others, avoid, source, mask=area)
+            parts.append(replace(part, templates=forms))
         kept = [(Part.of(area), 1.0) for area in _several(keep)]
         if FACES[faces]:
             kept.append((Part(FACE, offline=True, wanted=False), FACES[faces]))
         areas = tuple(Part.of(area) for area in _several(mask))
-        return cls(
-            prompts, pictures, styles, avoid, source, tuple(_several(templates)),
+        request = cls(
+            prompts, pictures, styles, avoid, source, forms,
             areas if len(areas) > 1 else next(iter(areas), None), tuple(parts), tuple(kept),
         )  # fmt: skip
+        if forms and not (request.words or avoid or source):
+            raise InputError(
+                "a template has no effect without words to put into it: add a prompt, or leave "
+                "the template out"
+            )
+        return request
 
     @property
     def layers(self) -> tuple[StyleRequest, ...]:
