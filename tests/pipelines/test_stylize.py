@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 
@@ -40,6 +41,21 @@ def as_kind(photo: Image.Image, kind: str, folder):
     }[kind]
 
 
+class Pipe(io.RawIOBase):
+    """A file that can be read only once."""
+
+    def __init__(self, picture: Image.Image):
+        self._file = io.BytesIO()
+        picture.save(self._file, "PNG")
+        self._file.seek(0)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer) -> int:
+        return self._file.readinto(buffer)
+
+
 KINDS = ["path", "pil", "uint8", "float32", "float64", "rgba array", "tensor"]
 KINDS += ["float64 tensor", "batch"]
 
@@ -60,6 +76,24 @@ def test_each_kind_comes_back_as_itself(tiny_pipeline, tiny_pipeline_folder, pho
     assert (result != image).any()
     if kind == "rgba array":
         np.testing.assert_array_equal(result[..., 3], image[..., 3])
+
+
+def test_what_can_be_read_only_once_is_read_once(tiny_pipeline_folder, photo):
+    half = Image.new("L", photo.size)
+    half.paste(255, (0, 0, photo.width // 2, photo.height))
+
+    def made(kind) -> list[bytes]:
+        said = iter(["a cat", "a dog", "a bird"])
+        options = {"model": tiny_pipeline_folder, "device": "cpu", "source": "auto",
+                   "captioner": lambda _: next(said)}  # fmt: skip
+        images = stylize(
+            [kind(photo), kind(half)], "oil", mask=[kind(half), "left"], **options,
+            segmenter=lambda *_: torch.ones(4, 4),
+        )  # fmt: skip
+        images += stylize(photo, style_image=kind(photo), variants=2, **options)
+        return [bytes_of(image) for image in images]
+
+    assert made(Pipe) == made(lambda image: image)
 
 
 def test_all_kinds_show_the_same_picture(tiny_pipeline, photo, tmp_path):

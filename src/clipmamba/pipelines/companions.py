@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor
 
-    from clipmamba.pipelines.photo import Picture
+    from clipmamba.pipelines.photo import Photo, Picture
     from clipmamba.regions.find import Segmenter
     from clipmamba.styles.resolve import ResolvedStyle
 
@@ -162,7 +162,7 @@ class StyleFinder:
                 self.seeds = asked.seeds
             self._plain = {seed: FoundStyle(asked.only(seed)) for seed in self.seeds}
             return
-        self._request = request = asked
+        self._request = request = read_streams(asked)
         if companions.read_nothing:
             plain, source = prepare(request, seeds), self._sources(request)
             self._plain = {seed: FoundStyle(plain.only(seed), source=source) for seed in self.seeds}
@@ -174,7 +174,7 @@ class StyleFinder:
         self._photo: tuple[Any, str] = (None, "")
         self._last: dict[int | None, tuple[list[str | None], ResolvedStyle]] = {}
 
-    def __call__(self, photo: Picture | None, seed: int | None) -> FoundStyle:
+    def __call__(self, photo: Picture | Photo | None, seed: int | None) -> FoundStyle:
         """Find the style for a photo and a seed.
 
         Args:
@@ -210,20 +210,20 @@ class StyleFinder:
     def _sources(request: StyleRequest) -> str | None:
         return "; ".join(request.sources) or None
 
-    def _caption(self, picture: Picture) -> str:
+    def _caption(self, picture: Picture | Photo) -> str:
         key = id(picture)
         if key not in self._captions:
             self._captions[key] = (picture, self._say(picture))
         return self._captions[key][1]
 
-    def _caption_of_photo(self, photo: Picture | None) -> str:
+    def _caption_of_photo(self, photo: Picture | Photo | None) -> str:
         if photo is None:
             raise InputError("source 'auto' needs a style picture to describe")
         if self._photo[0] is not photo:  # only the last photo's caption is cached
             self._photo = (photo, self._say(photo))
         return self._photo[1]
 
-    def _say(self, picture: Picture) -> str:
+    def _say(self, picture: Picture | Photo) -> str:
         import numpy as np
 
         from clipmamba.io import from_srgb
@@ -240,6 +240,27 @@ class StyleFinder:
                 f"the captioner must describe the picture in words, not return {said!r}"
             )
         return said
+
+
+def read_streams(request: StyleRequest) -> StyleRequest:
+    """Read the open files among a request's pictures and masks: some can be read only once."""
+    from clipmamba.pipelines.photo import Mask, Photo
+
+    def read(source: Any, kind: Callable[[Any], Any]) -> Any:
+        return kind(source) if hasattr(source, "read") else source
+
+    def read_mask(mask: Any) -> Any:
+        if isinstance(mask, tuple):
+            return tuple(map(read_mask, mask))
+        return read(mask, Mask)
+
+    return replace(
+        request,
+        pictures=tuple((read(picture, Photo.open), weight) for picture, weight in request.pictures),
+        mask=read_mask(request.mask),
+        regions=tuple(map(read_streams, request.regions)),
+        keep=tuple((read_mask(area), amount) for area, amount in request.keep),
+    )
 
 
 def _only_prompts_have_templates(asked: StyleRequest | ResolvedStyle) -> bool:

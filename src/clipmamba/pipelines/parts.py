@@ -13,7 +13,7 @@ from clipmamba.styles.request import Part
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from clipmamba.pipelines.photo import Picture
+    from clipmamba.pipelines.photo import Photo, Picture
     from clipmamba.regions.find import Segmenter
     from clipmamba.styles.resolve import ResolvedStyle
 
@@ -82,7 +82,7 @@ class PartPlacer:
         self._photo: Any = None  # kept alive, so that its id is not reused
         self._found: dict[Part, Image] = {}
 
-    def __call__(self, style: ResolvedStyle, photo: Picture | None) -> PlacedStyle:
+    def __call__(self, style: ResolvedStyle, photo: Picture | Photo | None) -> PlacedStyle:
         """Find the parts of a style in a photo.
 
         Args:
@@ -118,7 +118,7 @@ class PartPlacer:
             return "no person was found in the photo, so all of it is background"
         return None
 
-    def _find(self, photo: Picture, parts: list[Part]) -> dict[Part, Image]:
+    def _find(self, photo: Picture | Photo, parts: list[Part]) -> dict[Part, Image]:
         new = [part for part in dict.fromkeys(parts) if part not in self._found]
         if new:
             from clipmamba.pipelines.photo import Photo

@@ -35,13 +35,13 @@ class Photo(ABC):
     tensor: Tensor
 
     @staticmethod
-    def open(source: Picture) -> Photo:
+    def open(source: Picture | Photo) -> Photo:
         """Open a picture of any kind.
 
         Args:
             source: A path, a file's bytes, an open binary file, a PIL image; an array (H, W, 3 or
                 4) of unsigned integers or floats in [0, 1]; a float tensor (3, H, W) or
-                (B, 3, H, W) in [0, 1].
+                (B, 3, H, W) in [0, 1]; or a photo, which is returned.
 
         Raises:
             InputError: The picture can't be read, or has an unsupported type or shape.
@@ -54,6 +54,8 @@ class Photo(ABC):
             >>> negative.dtype, negative.min()
             (dtype('uint8'), np.uint8(255))
         """
+        if isinstance(source, Photo):
+            return source
         if isinstance(source, Tensor):
             return _TensorPhoto(source)
         if isinstance(source, np.ndarray):

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from clipmamba.devices import resolve_device
 from clipmamba.errors import WeightsError
 from clipmamba.pipelines.ask import read_style
-from clipmamba.pipelines.companions import Companions, StyleFinder
+from clipmamba.pipelines.companions import Companions, StyleFinder, read_streams
 from clipmamba.pipelines.keywords import suggest_keywords
 from clipmamba.pipelines.options import StylizeOptions
 from clipmamba.pipelines.refine.options import Refinement, RefineOptions
@@ -243,11 +243,12 @@ class StylizePipeline:
         from clipmamba.pipelines.photo import Mask, Photo
         from clipmamba.styles.resolve import resolve_style
 
-        def to_tensor(picture: Picture) -> Tensor:
+        def to_tensor(picture: Picture | Photo) -> Tensor:
             return Photo.open(picture).tensor.to(self.device)
 
+        request = read_streams(request)
         style = resolve_style(request, self.clip, self.prior, seeds, to_tensor)
-        return style.with_masks(lambda area: area if isinstance(area, Part) else Mask(area))
+        return style.with_masks(lambda area: area if isinstance(area, Part | Mask) else Mask(area))
 
     def encode_style(
         self,
@@ -441,7 +442,7 @@ class StylizePipeline:
                     if callback is not None:
                         callback(before + part, total)
 
-                found = find(image, seed)
+                found = find(photo, seed)
                 for note in found.notes if turn == 0 else ():
                     logger.warning(note)
                 made.append(
