@@ -152,6 +152,8 @@ def test_embed_describes_its_style_picture(run, captioner_folder: Path) -> None:
         options = [] if source is None else ["--source", *source]
         done = run("embed", "--style-image", "boat.png", *options, "-o", f"{name}.safetensors")
         assert done.exit_code == 0, done.stderr
+        assert done.stdout == f"{name}.safetensors\n"
+        assert done.stderr == ("source: a blue boat\n" if name == "auto" else "")
     auto, said, none = (
         Style.load(f"{name}.safetensors").embedding for name in ("auto", "said", "none")
     )

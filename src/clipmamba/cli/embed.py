@@ -26,7 +26,7 @@ from clipmamba.cli.options import (
     section,
     style_keywords,
 )
-from clipmamba.cli.terminal import plain_warnings, status
+from clipmamba.cli.terminal import plain_warnings, say, status
 from clipmamba.devices import check_device
 from clipmamba.errors import InputError
 from clipmamba.files import check_place, one_line
@@ -94,7 +94,10 @@ def embed(
         with status("loading the model"):
             pipeline = StylizePipeline.from_pretrained(model, device)
         find = StyleFinder(pipeline.prepare, StyleRequest.parse(**keywords), [seed], companions)
-        [layer] = find(None, seed).style.layers
+found = find(None, seed)
+        if AUTO in request.sources:
+            say(f"source: {found.source}", err=True)
+        [layer] = found.style.layers
         made = layer.styles[seed]
         try:
             replace(made, embedding=made.embedding.cpu(), label=label).save(output)
