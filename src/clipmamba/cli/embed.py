@@ -94,7 +94,7 @@ def embed(
         with status("loading the model"):
             pipeline = StylizePipeline.from_pretrained(model, device)
         find = StyleFinder(pipeline.prepare, StyleRequest.parse(**keywords), [seed], companions)
-found = find(None, seed)
+        found = find(None, seed)
         if AUTO in request.sources:
             say(f"source: {found.source}", err=True)
         [layer] = found.style.layers
