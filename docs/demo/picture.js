@@ -246,6 +246,29 @@ function differences(planes) {
   return planes.map((value, i) => value - light[i % light.length]);
 }
 
+const GRID = 24;
+const DIM = 1.3;
+const MOST_CONTRAST = 2;
+
+/** Raises the contrast of a dim picture: pipelines/compose.py's lift_contrast. */
+export function liftContrast(picture, photo, width, height, share) {
+  const [light, wanted] = [picture, photo].map((planes) =>
+    luma(pool(planes, width, height, GRID, GRID)),
+  );
+  const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
+  const spread = (values) => {
+    const middle = mean(values);
+    const squares = values.reduce((sum, value) => sum + (value - middle) ** 2, 0);
+    return Math.sqrt(squares / (values.length - 1) + 1e-6);
+  };
+  const ratio = spread(wanted) / spread(light) / DIM;
+  const gain = Math.min(Math.max(ratio, 1), MOST_CONTRAST) ** share;
+  if (gain === 1) return picture;
+  const before = mean(light);
+  const after = before + share * Math.max(mean(wanted) - before, 0);
+  return picture.map((value) => Math.min(Math.max(after + gain * (value - before), 0), 1));
+}
+
 /** Mixes a share of the photo's colors into the picture: pipelines/compose.py's mix_color. */
 export function mixColor(picture, photo, width, height, share) {
   const scale = Math.min(1, CELLS / Math.max(width, height));

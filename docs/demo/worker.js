@@ -1,6 +1,6 @@
 // The network, on a thread of its own: the page stays responsive. Messages in: {photo}, {paint}.
 
-import { blend, enlarge, intoGamut, mixColor, normals, resize, toPlanes, workingSize } from "./picture.js";
+import { blend, enlarge, intoGamut, liftContrast, mixColor, normals, resize, toPlanes, workingSize } from "./picture.js";
 
 const model = await (await fetch("model.json")).json();
 const points = new Float32Array(await (await fetch("styles.bin")).arrayBuffer());
@@ -73,7 +73,10 @@ async function paint(opened, { style, stroke, strength }) {
     }
     picture = intoGamut(picture);
     const share = model.styles[style].photo_color;
-    if (share) picture = mixColor(picture, planes, width, height, share);
+    if (share) {
+      picture = liftContrast(picture, planes, width, height, share);
+      picture = mixColor(picture, planes, width, height, share);
+    }
     painted = { key, picture };
   }
   const out = strength > 0 ? blend(bytes, painted.picture, strength) : bytes.slice();

@@ -22,7 +22,9 @@ def test_a_folder_encodes_its_words_once(here: Path, photo, stylize, monkeypatch
     )
     for number in range(4):
         photo.save(f"{number}.png")
-    result = stylize("0.png", "1.png", "2.png", "3.png", "-p", "fresco", "--variants", 2, "-o", "out")
+    result = stylize(
+        "0.png", "1.png", "2.png", "3.png", "-p", "fresco", "--variants", 2, "-o", "out"
+    )
     assert result.exit_code == 0, result.stderr
     assert len(list(Path("out").iterdir())) == 8
     assert len(asked) == 1

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from clipmamba.io.convert import luma
-from clipmamba.pipelines.compose import mix_color, with_photo_color
+from clipmamba.pipelines.compose import lift_contrast, mix_color, with_photo_color
 from clipmamba.styles import Style
 
 SIZES = [(1, 1), (3, 200), (64, 64), (37, 90), (600, 300)]
@@ -59,9 +59,32 @@ def test_a_gray_photo_takes_color_out_only_in_part():
 def test_gradients_are_finite_without_any_color():
     restyled = plain(0.5, 0.5, 0.5).requires_grad_()
     photo = plain(0.2, 0.2, 0.2).requires_grad_()
-    mix_color(restyled, photo, 0.6).square().sum().backward()
+    with_photo_color(restyled, photo, None, 0.6).square().sum().backward()
     assert restyled.grad.isfinite().all()
     assert photo.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_dim_picture_gets_contrast_and_light_back_in_part(size: tuple[int, int]):
+    photo = torch.rand(1, 1, 4, 4, generator=torch.Generator().manual_seed(0)).expand(1, 3, 4, 4)
+    photo = torch.nn.functional.interpolate(0.3 + 0.5 * photo, size)
+    dim = 0.2 + 0.4 * (photo - photo.mean())
+    lifted = lift_contrast(dim, photo, 0.6)
+    assert torch.equal(lift_contrast(dim, photo, 0.0), dim)
+    if min(size) > 20:
+        assert 1.25 * dim.std() < lifted.std() < 0.8 * photo.std()
+    assert dim.mean() - 1e-6 <= lifted.mean() < photo.mean()
+    if size != (1, 1):  # no contrast: nothing is dim
+        assert lifted.mean() > dim.mean() + 0.05
+
+
+def test_a_picture_that_is_not_dim_stays_and_the_others_of_its_batch_do_not_matter():
+    photo = torch.rand(2, 3, 48, 48, generator=torch.Generator().manual_seed(0))
+    pale = 0.8 + 0.8 * (photo - 0.5)
+    assert torch.equal(lift_contrast(pale, photo, 0.6), pale)
+    both = lift_contrast(torch.stack([pale[0], 0.4 + 0.3 * (photo[1] - 0.5)]), photo, 0.6)
+    torch.testing.assert_close(both[0], pale[0].clamp(0, 1))
+    assert both[1].std() > 0.35 * photo[1].std()
 
 
 def test_the_option_overrules_the_style():
@@ -69,7 +92,7 @@ def test_the_option_overrules_the_style():
     assert torch.equal(with_photo_color(restyled, photo, False, 0.6), restyled)
     assert torch.equal(with_photo_color(restyled, photo, None, 0.0), restyled)
     mixed = with_photo_color(restyled, photo, None, 0.6)
-    torch.testing.assert_close(mixed, mix_color(restyled, photo, 0.6))
+    torch.testing.assert_close(mixed, mix_color(lift_contrast(restyled, photo, 0.6), photo, 0.6))
     kept = with_photo_color(restyled, photo, True, 0.0)
     torch.testing.assert_close(kept - luma(kept), photo - luma(photo))
 

@@ -14,6 +14,9 @@ from clipmamba.models.gamut import into_gamut
 
 CELLS = 64  # along the longer side, in which colors are compared
 SATURATION = (0.8, 2.5)  # least and largest factor on the photo's color differences
+GRID = (24, 24)  # rows and columns in which contrast is compared
+DIM = 1.3  # times a picture's contrast, which the photo's may be without making it dim
+MOST_CONTRAST = 2.0  # largest factor on it, before `share`
 FAINT = 0.03  # length of color differences below which there is hardly a hue
 
 
@@ -66,6 +69,25 @@ def mix_color(restyled: Tensor, photo: Tensor, share: float) -> Tensor:
     return torch.cat([mixed(*strip) for strip in zip(*strips, strict=True)], dim=2)
 
 
+def lift_contrast(restyled: Tensor, photo: Tensor, share: float) -> Tensor:
+    """Raise contrast and brightness of a picture that is much dimmer than its photo.
+
+    Args:
+        restyled: (B, 3, H, W) in [0, 1].
+        photo: The same shape and range.
+        share: How far to go, 0 to 1.
+
+    Returns:
+        Pictures in [0, 1]; those whose photo has at most `DIM` times their contrast are unchanged.
+    """
+    light, wanted = (luma(F.interpolate(image, GRID, mode="area")) for image in (restyled, photo))
+    spreads = ((each.var((1, 2, 3), keepdim=True) + 1e-6).sqrt() for each in (wanted, light))
+    gain = (torch.div(*spreads) / DIM).clamp(1, MOST_CONTRAST) ** share
+    mean, brighter = (each.mean((1, 2, 3), keepdim=True) for each in (light, wanted))
+    new_mean = torch.where(gain > 1, torch.lerp(mean, brighter.maximum(mean), share), mean)
+    return (new_mean + gain * (restyled - mean)).clamp(0, 1) if (gain > 1).any() else restyled
+
+
 def _color_differences(image: Tensor) -> Tensor:
     return image - luma(image)
 
@@ -73,11 +95,14 @@ def _color_differences(image: Tensor) -> Tensor:
 def with_photo_color(
     restyled: Tensor, photo: Tensor, preserve_color: bool | None, share: float
 ) -> Tensor:
-    """Keep as much of the photo's colors as an option says, or by default a style's `share`."""
+    """Keep as much of the photo's colors as an option says, or by default a style's `share`.
+
+    By default, pictures that keep some get back some of the photo's contrast, too.
+    """
     if preserve_color:
         return keep_color(restyled, photo)
     if preserve_color is None and share:
-        return mix_color(restyled, photo, share)
+        return mix_color(lift_contrast(restyled, photo, share), photo, share)
     return restyled
 
 
