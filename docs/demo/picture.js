@@ -265,7 +265,8 @@ export function liftContrast(picture, photo, width, height, share) {
   const gain = Math.min(Math.max(ratio, 1), MOST_CONTRAST) ** share;
   if (gain === 1) return picture;
   const before = mean(light);
-  const after = before + share * Math.max(mean(wanted) - before, 0);
+  const part = share * Math.min(2 * (gain - 1), 1);
+  const after = before + part * Math.max(mean(wanted) - before, 0);
   return picture.map((value) => Math.min(Math.max(after + gain * (value - before), 0), 1));
 }
 

@@ -78,6 +78,15 @@ def test_a_dim_picture_gets_contrast_and_light_back_in_part(size: tuple[int, int
         assert lifted.mean() > dim.mean() + 0.05
 
 
+def test_contrast_has_no_jump_where_a_picture_becomes_dim():
+    photo = torch.rand(1, 3, 48, 48, generator=torch.Generator().manual_seed(0))
+    shares = torch.linspace(0.5, 0.85, 61)  # dim below 1 / 1.3
+    means = [lift_contrast(share * (photo - 0.5) + 0.3, photo, 0.6).mean() for share in shares]
+    steps = torch.stack(means).diff().abs()
+    assert steps.max() < 0.01
+    assert means[0] > means[-1] + 0.05
+
+
 def test_a_picture_that_is_not_dim_stays_and_the_others_of_its_batch_do_not_matter():
     photo = torch.rand(2, 3, 48, 48, generator=torch.Generator().manual_seed(0))
     pale = 0.8 + 0.8 * (photo - 0.5)

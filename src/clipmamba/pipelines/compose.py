@@ -83,9 +83,12 @@ def lift_contrast(restyled: Tensor, photo: Tensor, share: float) -> Tensor:
     light, wanted = (luma(F.interpolate(image, GRID, mode="area")) for image in (restyled, photo))
     spreads = ((each.var((1, 2, 3), keepdim=True) + 1e-6).sqrt() for each in (wanted, light))
     gain = (torch.div(*spreads) / DIM).clamp(1, MOST_CONTRAST) ** share
-    mean, brighter = (each.mean((1, 2, 3), keepdim=True) for each in (light, wanted))
-    new_mean = torch.where(gain > 1, torch.lerp(mean, brighter.maximum(mean), share), mean)
-    return (new_mean + gain * (restyled - mean)).clamp(0, 1) if (gain > 1).any() else restyled
+    if (gain == 1).all():
+        return restyled
+    mean, other = (each.mean((1, 2, 3), keepdim=True) for each in (light, wanted))
+    part = share * (2 * (gain - 1)).clamp(max=1)  # none at first: videos have no jumps
+    new_mean = mean + part * (other - mean).clamp(min=0)
+    return (new_mean + gain * (restyled - mean)).clamp(0, 1)
 
 
 def _color_differences(image: Tensor) -> Tensor:

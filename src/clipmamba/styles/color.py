@@ -35,7 +35,8 @@ def photo_color(words: str, embedding: Tensor, clip: Clip, prior: StylePrior | N
     point = embedding if prior is None else prior(embedding)
     likeness = _known_points(clip, prior) @ point[0].detach().cpu()
     without = torch.tensor([not style.palette for style in KNOWN_STYLES]).float()
-    return SHARE * float((likeness / SHARPNESS).softmax(0) @ without)
+    nearest = (likeness / SHARPNESS).softmax(0)
+    return round(SHARE * float(nearest @ without), 2)  # a trace is none
 
 
 @torch.no_grad()
