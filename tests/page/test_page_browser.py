@@ -64,7 +64,7 @@ def test_download_is_what_the_shown_command_writes(
 ) -> None:
     page = visitors()
     drop(page, photo_file)
-    page.get_by_label("Keep the photo's colors").check()
+    page.get_by_label("Keep all of the photo's colors").check()
     page.get_by_label("Seed").fill("3")
     restyle(page, "ukiyo-e")
     name, data = download(page)

@@ -24,7 +24,7 @@ class Wish:
         prompt: the style in words; may be empty.
         strength: 0 to 1.5; see `StylizeOptions` for this and the following.
         stroke: stroke size relative to the default, 0.5 to 2.
-        preserve_color: keep the photo's colors.
+        preserve_color: keep all of the photo's colors; otherwise as much as the style does.
         seed: digits; empty for the default picture.
         variants: number of pictures.
     """

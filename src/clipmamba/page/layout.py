@@ -146,7 +146,7 @@ def _options() -> Options:
         MIN_STROKE, MAX_STROKE, StylizeOptions.stroke, step=0.05, label="Stroke size",
         elem_id="stroke", buttons=[],
     )  # fmt: skip
-    preserve_color = gr.Checkbox(label="Keep the photo's colors", elem_id="colors")
+    preserve_color = gr.Checkbox(label="Keep all of the photo's colors", elem_id="colors")
     with gr.Row():
         seed = gr.Textbox(  # gr.Number has no empty value
             value="", label="Seed", placeholder="none", max_lines=1, min_width=140, elem_id="seed",

@@ -156,7 +156,7 @@ class Clipmamba(Gimp.PlugIn):
             flags,
         )
         procedure.add_boolean_argument(
-            "preserve-color", "Keep _colors", "Keep the photo's colors", False, flags
+            "preserve-color", "Keep all _colors", "Keep all of the photo's colors", False, flags
         )
         return procedure
 
