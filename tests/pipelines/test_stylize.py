@@ -117,7 +117,7 @@ def test_what_the_network_does_at_its_edges_is_not_seen(tiny_pipeline, photo, mo
 
     monkeypatch.setattr(tiny_pipeline.stylizer, "forward", framed)
     photo = photo.resize((300, 260))  # which the network sees at its own size
-    result = tiny_pipeline(photo, prompt="mosaic").images[0]
+    result = tiny_pipeline(photo, prompt="ukiyo-e").images[0]
     pixels = torch.from_numpy(np.asarray(photo, np.float32) / 255).permute(2, 0, 1)[None]
     expected = (into_gamut(pixels)[0].permute(1, 2, 0) * 255).numpy()
     np.testing.assert_allclose(np.asarray(result, float), expected, atol=1)
