@@ -62,10 +62,10 @@ def mix_color(restyled: Tensor, photo: Tensor, share: float) -> Tensor:
     part = F.interpolate(part, (height, width), mode="bilinear", align_corners=False)
 
     def mixed(restyled: Tensor, photo: Tensor, part: Tensor) -> Tensor:
-        wanted = gain * _color_differences(photo)
-        return (restyled + part * (wanted - _color_differences(restyled))).clamp(0, 1)
+        move = _color_differences(gain * photo - restyled)  # of differences, which are linear
+        return torch.addcmul(restyled, part, move).clamp(0, 1)
 
-    strips = (torch.split(each, 256, dim=2) for each in (restyled, photo, part))  # to save memory
+    strips = (torch.split(each, 64, dim=2) for each in (restyled, photo, part))  # to stay in caches
     return torch.cat([mixed(*strip) for strip in zip(*strips, strict=True)], dim=2)
 
 
