@@ -168,3 +168,20 @@ def test_waiting_for_a_pipe_ends_at_the_first_interrupt(here, source: str) -> No
     for stream in (process.stdin, process.stdout, process.stderr):
         assert stream is not None
         stream.close()
+
+
+def test_an_interrupt_inside_an_exec_has_the_usual_exit_code(tmp_path: Path) -> None:
+    """As one that comes while a module defines a dataclass."""
+    (tmp_path / "interrupted.py").write_text(
+        "from clipmamba.cli.exits import PoliteGroup\n"
+        "group = PoliteGroup('group')\n"
+        "@group.command()\n"
+        "def go():\n"
+        "    exec('raise KeyboardInterrupt')\n"
+        "group(['go'])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "interrupted"], cwd=tmp_path, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr.strip()) == (130, "Interrupted.")

@@ -56,6 +56,16 @@ def test_a_seed_and_the_way_of_asking_do_not_change_it(mini):
     assert {style.photo_color for style in layer.styles.values()} == {share}
 
 
+def test_words_that_are_no_style_to_paint_in_are_not_compared(tiny_clip_folder: Path, monkeypatch):
+    clip = Clip.from_pretrained(str(tiny_clip_folder))
+    read, encode = [], clip.encode_text
+    monkeypatch.setattr(clip, "encode_text", lambda texts: read.extend(texts) or encode(texts))
+    resolve_style(StyleRequest.parse("fresco", avoid="tar", source="a cat"), clip)
+    assert "photo of a cat" in read
+    assert "ukiyo-e" not in read
+    assert "hokusai" not in read
+
+
 def test_pictures_bring_their_own_colors_and_a_mix_has_the_mean(tiny_clip_folder: Path):
     clip = Clip.from_pretrained(str(tiny_clip_folder))
     picture, words = Style.image(torch.rand(3, 32, 32), clip), Style.text("watercolor", clip)

@@ -57,6 +57,9 @@ class PoliteGroup(click.Group):
                 code = super().main(*args, **kwargs)
         except (click.Abort, KeyboardInterrupt):
             echo("Interrupted.", err=True)
+            # Python remembers an interrupt inside an `exec()`, such as a dataclass's, and would, with
+            # -m, die of the signal instead; the next `exec()` makes it forget.
+            exec("")
             sys.exit(INTERRUPTED)
         except click.UsageError as error:
             command = error.ctx.command_path if error.ctx else "clipmamba"

@@ -55,8 +55,10 @@ def mix_color(restyled: Tensor, photo: Tensor, share: float) -> Tensor:
     own, other = (
         _color_differences(F.interpolate(image, size, mode="area")) for image in (restyled, photo)
     )
-    strengths = (each.abs().mean((1, 2, 3), keepdim=True) + 1e-3 for each in (own, other))
-    gain = torch.div(*strengths).clamp(*SATURATION)
+    strength, photo_strength = (
+        each.abs().mean((1, 2, 3), keepdim=True) + 1e-3 for each in (own, other)
+    )
+    gain = (strength / photo_strength).clamp(*SATURATION)
     agreement = F.cosine_similarity(own, other, dim=1, eps=FAINT)[:, None]
     part = (share * (1 - agreement / 2)).clamp(max=1)
     part = F.interpolate(part, (height, width), mode="bilinear", align_corners=False)
@@ -81,8 +83,10 @@ def lift_contrast(restyled: Tensor, photo: Tensor, share: float) -> Tensor:
         Pictures in [0, 1]; those whose photo has at most `DIM` times their contrast are unchanged.
     """
     light, wanted = (luma(F.interpolate(image, GRID, mode="area")) for image in (restyled, photo))
-    spreads = ((each.var((1, 2, 3), keepdim=True) + 1e-6).sqrt() for each in (wanted, light))
-    gain = (torch.div(*spreads) / DIM).clamp(1, MOST_CONTRAST) ** share
+    spread, photo_spread = (
+        (each.var((1, 2, 3), keepdim=True) + 1e-6).sqrt() for each in (light, wanted)
+    )
+    gain = (photo_spread / spread / DIM).clamp(1, MOST_CONTRAST) ** share
     if (gain == 1).all():
         return restyled
     mean, other = (each.mean((1, 2, 3), keepdim=True) for each in (light, wanted))

@@ -492,8 +492,9 @@ class StylizePipeline:
                     tell(0.99 * (number + done) / len(layers))  # 1 comes when all is done
 
                 restyled = painter(self, before, layer, options, tell_tile)
-                [share] = (chosen.photo_color for chosen in layer.styles.values())
-                restyled = with_photo_color(restyled, before, options.preserve_color, share)
+                [chosen] = layer.styles.values()
+                colors = options.preserve_color, chosen.photo_color
+                restyled = with_photo_color(restyled, before, *colors)
                 restyled = torch.lerp(before, restyled, options.strength).clamp_(0, 1)
                 picture = restyled if area is None else lay_over(picture, restyled, area)
                 if finish is not None:

@@ -180,14 +180,23 @@ class _Maker:
         self.familiarity: float | None = None
         self._embeddings: dict[tuple[str, tuple[str, ...]], Tensor] = {}
 
-    def words(self, text: str, templates: tuple[str, ...], seed: int | None = None) -> Style:
-        """Make a style from words, in the variant of a seed."""
+    def prompt(self, text: str, templates: tuple[str, ...], seed: int | None) -> Style:
+        """Make a style from a prompt, in the variant of a seed."""
+        if self.prior is None and seed is not None:
+            raise InputError("a seed draws a variant from a prior; give prior=")
+        return embed_style(text, self.clip, self.prior, self._embed(text, templates), seed)
+
+    def words(self, text: str, templates: tuple[str, ...]) -> Style:
+        """Find where words lie that are no style to paint in."""
+        embedding = self._embed(text, templates)
+        point = embedding if self.prior is None else self.prior(embedding)
+        return Style(point[0], text.strip(), self.clip.name)
+
+    def _embed(self, text: str, templates: tuple[str, ...]) -> Tensor:
         key = (text, templates)
         if key not in self._embeddings:
             self._embeddings[key] = embed_words(self.clip, text, templates or None)
-        if self.prior is None and seed is not None:
-            raise InputError("a seed draws a variant from a prior; give prior=")
-        return embed_style(text, self.clip, self.prior, self._embeddings[key], seed)
+        return self._embeddings[key]
 
     def ingredients(self, request: StyleRequest) -> list[Style]:
         """Make weighted styles from a request's pictures and saved styles."""
@@ -203,7 +212,7 @@ class _Maker:
     def style(self, request: StyleRequest, others: list[Style], seed: int | None) -> Style:
         """Mix a request's prompts with its other styles."""
         templates = request.templates
-        parts = [weight * self.words(text, templates, seed) for text, weight in request.prompts]
+        parts = [weight * self.prompt(text, templates, seed) for text, weight in request.prompts]
         parts += others
         self._measure(request)
         mixed = parts[0]
