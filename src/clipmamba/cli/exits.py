@@ -57,8 +57,8 @@ class PoliteGroup(click.Group):
                 code = super().main(*args, **kwargs)
         except (click.Abort, KeyboardInterrupt):
             echo("Interrupted.", err=True)
-            # Python remembers an interrupt inside an `exec()`, such as a dataclass's, and would, with
-            # -m, die of the signal instead; the next `exec()` makes it forget.
+            # Python remembers an interrupt inside an `exec()`, such as a dataclass's, and with -m
+            # dies of the signal in the end; the next `exec()` makes it forget.
             exec("")
             sys.exit(INTERRUPTED)
         except click.UsageError as error:
