@@ -34,7 +34,7 @@ FACE = 64  # pixels; side at which faces are compared
 SMALLEST_FACE = 16  # pixels
 RESTLESS = 0.02  # local contrast in the calm parts of a picture from which noise is free
 CLIP_SHARE = 0.25  # of the steps use CLIP, which costs half as much as all other losses
-JUDGED = 2  # levels, the finest, are shown to the discriminator
+JUDGED = 3  # levels, the finest, are shown to the discriminator
 FEATURES = 256  # channels of the feature map that it sees, relu3_1
 CONTENT = (0.35, 1.0)  # of the first levels: edges may be redrawn, the layout may not
 
@@ -47,7 +47,7 @@ class LossWeights:
         texture: Weight of the texture loss: VGG's Gram matrices, means and standard deviations at
             several scales, compared with the style picture's or an exact result's.
         adversarial: Weight of the loss against a discriminator, which is trained along to tell VGG
-            features of outputs from those of their style pictures.
+            features of outputs from those of their style pictures or exact results.
         content: Weight of the content loss: the photo's VGG features after instance
             normalization. Exact pairs have none.
         face: Weight of the content loss inside a face, which the other one hardly sees; needs
@@ -91,6 +91,7 @@ class Level:
         moments: Moments of the outputs, one per feature map.
         photo_features: Last feature map of the photos of free samples.
         photo_moments: Moments of `photo_features`.
+        result_features: Last feature map of the exact results of the other samples.
         targets: Target moments of the outputs, one per feature map.
     """
 
@@ -98,6 +99,7 @@ class Level:
     moments: list[Moments]
     photo_features: Tensor
     photo_moments: Moments
+    result_features: Tensor
     targets: list[Moments]
 
 
@@ -213,7 +215,8 @@ class Step:
             for style, exact in zip(styles, kept_moments, strict=True)
         ]
         photo_moments = kept_moments[-1].rows(slice(free))
-        return Level(maps[-1], moments, kept[-1][:free], photo_moments, targets)
+        photo, result = kept[-1][:free], kept[-1][free:]
+        return Level(maps[-1], moments, photo, photo_moments, result, targets)
 
     def _style_targets(self, level: int) -> list[Moments]:
         """Return the moments of the style pictures at a level of the pyramid."""
@@ -252,16 +255,25 @@ def _texture(step: Step) -> Tensor:
 
 def _adversarial(step: Step) -> Tensor:
     """Add the stylizer's loss, which leaves the discriminator as it is, and the reverse."""
-    judge, free = step.networks["discriminator"], slice(step.free)
+    judge = step.networks["discriminator"]
     fixed = {name: value.detach() for name, value in judge.named_parameters()}
     losses = []
     for number, level in enumerate(step.levels[:JUDGED]):
-        style, made = level.targets[-1].rows(free), level.features[free]
-        picture = step.style_features(number)
-        known = (style.mean, style.deviation)
+        wanted, made = level.targets[-1], level.features
+        known = (wanted.mean, wanted.deviation)
+        scores = judge(made.detach(), *known)
+        real = [(slice(step.free), step.style_features(number))]
+        real += [(slice(step.free, None), level.result_features)]
+        parted = [
+            discriminator_loss(
+                judge(features, *(each[rows] for each in known)), scores[rows], "none"
+            )
+            for rows, features in real
+            if len(features)
+        ]
         losses += [
             adversarial_loss(functional_call(judge, fixed, (made, *known)), "none"),
-            discriminator_loss(judge(picture, *known), judge(made.detach(), *known), "none"),
+            torch.cat(parted),
         ]
     return 2 * torch.stack(losses).mean(0)
 
@@ -344,13 +356,7 @@ def _contrastive(step: Step) -> Tensor:
 TERMS: tuple[Term[Step], ...] = (
     Term("gamut", _gamut),
     Term("texture", _texture, needs=("vgg",)),
-    Term(
-        "adversarial",
-        _adversarial,
-        needs=("vgg", "discriminator"),
-        applies_to="free",
-        validated=False,
-    ),
+    Term("adversarial", _adversarial, needs=("vgg", "discriminator"), validated=False),
     Term("content", _content, needs=("vgg",), applies_to="free"),
     Term("face", _face, needs=("vgg",), applies_to="free"),
     Term("color", _color, applies_to="free"),
