@@ -4,9 +4,10 @@
 
 CLIP@SECONDS is a file and the start of its excerpt. Flicker is the warp error (Lai et al., ECCV
 2018) relative to the source's: each frame is compared with the previous one, warped along the
-source's optical flow, where the flows in both directions agree. Style is the cosine of a frame's
-CLIP embedding and the style's (none for a style without words), sharpness the mean Laplacian
-relative to that of frames restyled one by one. Times are CPU seconds, in all and of the network.
+source's optical flow, where the flows in both directions agree; cuts are left out. Style is the
+cosine of a frame's CLIP embedding and the style's (none for a style without words), sharpness the
+mean Laplacian relative to that of frames restyled one by one. Times are CPU seconds, in all and of
+the network.
 """
 
 from __future__ import annotations
@@ -55,14 +56,18 @@ class Flow:
             there = cv2.remap(forth, x, y, cv2.INTER_LINEAR)
             lengths = (back**2).sum(2) + (there**2).sum(2)
             sure = ((back + there) ** 2).sum(2) < 0.01 * lengths + 0.5
-            self.steps.append((x, y, sure & (x >= 0) & (x < width) & (y >= 0) & (y < height)))
+            sure &= (x >= 0) & (x < width) & (y >= 0) & (y < height)
+            if sure.mean() < 0.5:
+                sure[:] = False  # a cut
+            self.steps.append((x, y, sure))
 
     def error(self, frames: Frames) -> float:
         """Return the warp error: the root mean square of changes not explained by the flow."""
         squares = []
         for (x, y, sure), before, now in zip(self.steps, frames, frames[1:], strict=False):
             change = now - cv2.remap(before, x, y, cv2.INTER_LINEAR)
-            squares.append(float((change[sure] ** 2).mean()))
+            if sure.any():
+                squares.append(float((change[sure] ** 2).mean()))
         return float(np.sqrt(np.mean(squares)))
 
 

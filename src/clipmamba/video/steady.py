@@ -2,8 +2,8 @@
 
 Three measures reduce flicker. The moments by which the network normalizes are smoothed over the
 frames of a scene. The noise is the same for all frames. And where the estimated motion explains a
-frame, the restyled frame is mostly the previous one, warped along that motion. A cut resets all
-three.
+frame, the restyled frame is mostly the previous one, warped along that motion; its fine detail has
+the contrast that it has without warping. A cut resets all three.
 """
 
 from __future__ import annotations
@@ -20,8 +20,14 @@ from clipmamba.nn import PictureMoments
 
 _FOLLOW = 0.2  # weight of a new frame's moments in those of the scene
 _FLOW_SIDE = 512  # longest side for motion estimation, in pixels
-_TOLERANCE = 0.18  # difference in brightness beyond which the motion is not trusted
-_CUT = 0.35  # mean trust below which a frame starts a new scene
+_TOLERANCE = 0.4  # relative difference of the frames beyond which the motion is not trusted
+_DARK = 0.1  # added to the brightness that differences are relative to
+_CUT = 0.7  # mean trust below which a frame starts a new scene
+_COARSE = 0.05  # of the longest side; flicker is finer, what has moved away unnoticed is coarser
+_RENEWED = 0.15  # part of the coarse differences that is not carried over
+_DETAIL = 1.0  # pixels; detail finer than this is lost by warping
+_AROUND = 4.0  # pixels; neighborhood in which the contrast of detail is corrected
+_GAIN = (0.5, 2.0)  # smallest and largest factor of its contrast
 
 
 class SceneMoments(PictureMoments):
@@ -113,9 +119,13 @@ class Motion:
         self._from = columns + flow[..., 0], rows + flow[..., 1]
         inside = (self._from[0] >= -0.5) & (self._from[0] <= width - 0.5)
         inside &= (self._from[1] >= -0.5) & (self._from[1] <= height - 0.5)
-        error = np.abs(now.astype(np.float32) - self.carry(before.astype(np.float32)))
-        error = cv2.blur(error.max(2), (5, 5)) / 255
-        self.trust = (np.exp(-((error / _TOLERANCE) ** 2)) * inside)[..., None].astype(np.float32)
+        here, there = now.astype(np.float32), self.carry(before.astype(np.float32))
+        error, light = (
+            cv2.blur(np.maximum.reduce(cv2.split(values)), (5, 5)) / 255
+            for values in (cv2.absdiff(here, there), cv2.max(here, there))
+        )
+        error /= _TOLERANCE * (light.clip(0) + _DARK)
+        self.trust = (np.exp(-(error**2)) * inside)[..., None].astype(np.float32)
 
     @property
     def is_cut(self) -> bool:
@@ -166,11 +176,31 @@ class Steadier:
             The same shape and range.
         """
         if self._motion is not None and self._before is not None:
-            part = self._steady * self._motion.trust
-            carried = np.clip(self._motion.carry(self._before), 0, 1)
-            restyled = restyled + part * (carried - restyled)
+            kept = np.clip(self._motion.carry(self._before), 0, 1) - restyled
+            side = max(1, round(_COARSE * max(kept.shape)))
+            kept -= _RENEWED * import_cv2().blur(kept, (side, side))
+            blend = restyled + self._steady * self._motion.trust * kept
+            restyled = _with_detail_of(restyled, blend)
         self._before = restyled
         return restyled
+
+
+def _with_detail_of(single: NDArray[np.float32], blend: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Give a blend's fine detail the contrast that it has in the frame restyled on its own.
+
+    Each interpolation blurs a little, and so does the mean of strokes that do not meet; and a
+    contour may linger where nothing is any more.
+    """
+    cv2 = import_cv2()
+    details, powers = [], []
+    for frame in (single, blend):
+        detail = frame - cv2.GaussianBlur(frame, (0, 0), _DETAIL)
+        power = np.add.reduce(cv2.split(detail * detail))
+        details.append(detail)
+        powers.append(cv2.GaussianBlur(power, (0, 0), _AROUND) + 3e-6)
+    gain = np.sqrt(powers[0] / powers[1]).clip(*_GAIN)[..., None]
+    result: NDArray[np.float32] = np.clip(blend + (gain - 1) * details[1], 0, 1)
+    return result
 
 
 def import_cv2() -> Any:

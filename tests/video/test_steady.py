@@ -1,0 +1,63 @@
+"""Frames that are carried over along the motion, without the network."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from clipmamba.video.options import VideoOptions
+from clipmamba.video.steady import Steadier
+
+Pixels = NDArray[np.float32]
+
+
+def texture(height: int, width: int, seed: int = 0) -> Pixels:
+    """Strokes of some three pixels, in [0, 1]."""
+    noise = np.random.default_rng(seed).standard_normal((height, width, 3)).astype(np.float32)
+    smooth = cv2.GaussianBlur(noise, (0, 0), 1.2)
+    return (0.5 + 0.15 * smooth / smooth.std()).clip(0, 1)
+
+
+def held(photos: list[Pixels], restyled: list[Pixels]) -> list[Pixels]:
+    steadier = Steadier(VideoOptions.steady)
+    results = []
+    for photo, frame in zip(photos, restyled, strict=True):
+        steadier.look((photo * 255).round().astype(np.uint8))
+        results.append(steadier.hold(frame))
+    return results
+
+
+def sharpness(frame: Pixels) -> float:
+    return float(np.abs(cv2.Laplacian(frame.mean(2), cv2.CV_32F))[16:-16, 16:-16].mean())
+
+
+def test_strokes_drawn_anew_in_each_frame_neither_flicker_nor_become_a_wash():
+    photo = texture(96, 128)
+    strokes = [texture(96, 128, seed) for seed in range(12)]
+    results = held([photo] * 12, strokes)
+    assert sharpness(results[-1]) > 0.9 * sharpness(strokes[-1])
+    change, alone = (np.abs(frames[-1] - frames[-2]).mean() for frames in (results, strokes))
+    assert change < 0.3 * alone
+
+
+@pytest.mark.parametrize("light", [0.05, 0.5])
+def test_what_has_moved_away_leaves_no_ghost(light: float):
+    """Also in the dark, where the frames differ little; its contour was painted strongly."""
+    empty = np.full((96, 128, 3), light, np.float32)
+    empty += 0.1 * light * (texture(96, 128) - 0.5)
+    thing = empty.copy()
+    thing[30:60, 40:70] = light * 2
+    paper = np.full((96, 128, 3), 0.9, np.float32)
+    contour = cv2.rectangle(paper.copy(), (40, 30), (69, 59), (0.1, 0.1, 0.1), 3)
+    results = held([thing] * 3 + [empty] * 6, [contour] * 3 + [paper] * 6)
+    assert np.abs(results[2] - contour).max() < 0.02
+    assert np.abs(results[-1] - paper).max() < 0.25  # of 0.8
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 40), (9, 9)])
+def test_tiny_frames_are_held(size: tuple[int, int]):
+    frame = texture(*size)
+    results = held([frame] * 3, [frame] * 3)
+    assert np.abs(results[-1] - frame).max() < 1e-3
