@@ -32,7 +32,7 @@ def files(tiny_pipeline_folder: Path, tmp_path_factory: pytest.TempPathFactory) 
         result = invoke("export", folder / name, *prompt, "--model", tiny_pipeline_folder)
         assert result.exit_code == 0, result.stderr
         first, *inputs, output = result.stdout.splitlines()
-        assert first == str(folder / name)
+        assert first == str(folder / name)  # and no line on colors: ukiyo-e has its own
         assert [line.split()[0] for line in inputs] == [
             "photo",
             "noise",
@@ -136,6 +136,16 @@ def test_the_pages_examples_run(files, photo, tiny_pipeline_folder, tmp_path, mo
     assert len({picture.tobytes() for picture in (*pictures, Image.open("photo.jpg"))}) == 3
 
 
+@pytest.mark.slow
+def test_an_app_learns_how_much_of_the_photos_colors_a_technique_keeps(
+    tiny_pipeline_folder, tmp_path
+):
+    file = tmp_path / "watercolor.onnx"
+    result = invoke("export", file, "-p", "watercolor", "--model", tiny_pipeline_folder)
+    assert "keeps 0.6 of the photo's colors" in result.stdout.splitlines()[-1]
+    assert session(file).get_modelmeta().custom_metadata_map["photo_color"] == "0.6"
+
+
 def test_what_can_be_wrong_is_said_before_torch_loads(here):
     Path("there.onnx").write_text("old")
     for arguments, words in (
@@ -143,6 +153,7 @@ def test_what_can_be_wrong_is_said_before_torch_loads(here):
         (("file.pt",), ".onnx"),
         (("no/such/file.onnx",), "folder"),
         (("a.onnx", "-p", " "), "empty"),
+        (("a.onnx", "--seed", "5"), "--seed has no effect"),
         (("a.onnx", "--model", "nowhere"), "nowhere"),
     ):
         done = fresh("export", *arguments)

@@ -56,6 +56,20 @@ def test_a_sheet_shows_the_photo_and_each_style(here, photo, tiny_pipeline_folde
     assert "--overwrite" in again.stderr
 
 
+def test_a_sheet_can_take_the_photos_colors_or_the_styles(here, photo, tiny_pipeline_folder):
+    photo.save("photo.png")
+    made = set()
+    for option in ((), ("--preserve-color",), ("--no-preserve-color",)):
+        name = f"{''.join(option) or 'default'}.png"
+        result = invoke(
+            *("sheet", "photo.png", "-p", "watercolor", "-o", name, *option),
+            *("--model", tiny_pipeline_folder, "--device", "cpu"),
+        )
+        assert result.exit_code == 0, result.stderr
+        made.add(Image.open(name).convert("RGB").tobytes())
+    assert len(made) == 3
+
+
 @pytest.mark.parametrize("data", [b"", b"# nothing\n", b"\xff\xfe\xff"])
 def test_a_bad_list_of_prompts_is_said_at_once(here, photo, data):
     photo.save("photo.png")

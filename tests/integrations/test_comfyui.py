@@ -44,8 +44,8 @@ def words(text: str, avoid: str = ""):
     return style
 
 
-def restyle(image, style, strength=1.0, stroke=1.0, preserve_color=False, seed=-1, mask=None):
-    [result] = nodes.Restyle().restyle(image, style, strength, stroke, preserve_color, seed, mask)
+def restyle(image, style, strength=1.0, stroke=1.0, colors="automatic", seed=-1, mask=None):
+    [result] = nodes.Restyle().restyle(image, style, strength, stroke, colors, seed, mask)
     return result
 
 
@@ -54,13 +54,13 @@ def expected(pipe, image, **options):
 
 
 def test_it_does_what_the_pipeline_does(pipe, image) -> None:
-    result = restyle(image, words("ukiyo-e", "mosaic"), 0.8, 1.5, True, 3)
+    result = restyle(image, words("ukiyo-e", "mosaic"), 0.8, 1.5, "photo", 3)
     options = {"strength": 0.8, "stroke": 1.5, "preserve_color": True, "seed": 3}
     wanted = expected(pipe, image, prompt="ukiyo-e", avoid="mosaic", **options)
     assert result.shape == image.shape
     torch.testing.assert_close(result, wanted)
     assert torch.equal(
-        restyle(image[1:], words("ukiyo-e", "mosaic"), 0.8, 1.5, True, 3), result[1:]
+        restyle(image[1:], words("ukiyo-e", "mosaic"), 0.8, 1.5, "photo", 3), result[1:]
     )
 
 
@@ -68,6 +68,15 @@ def test_minus_one_is_the_picture_without_a_seed(pipe, image) -> None:
     torch.testing.assert_close(
         restyle(image, words("mosaic")), expected(pipe, image, prompt="mosaic")
     )
+
+
+def test_colors_are_those_of_the_keyword(pipe, image) -> None:
+    results = [restyle(image, words("watercolor"), colors=choice) for choice in nodes.COLORS]
+    for result, keep in zip(results, (None, True, False), strict=True):
+        wanted = expected(pipe, image, prompt="watercolor", preserve_color=keep)
+        torch.testing.assert_close(result, wanted)
+    assert len({result.numpy().tobytes() for result in results}) == 3
+    assert nodes.Restyle.INPUT_TYPES()["required"]["colors"][0] == list(nodes.COLORS)
 
 
 def test_mixes_are_those_of_the_prompts(pipe, image) -> None:

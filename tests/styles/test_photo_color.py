@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,29 @@ def test_pictures_bring_their_own_colors_and_a_mix_has_the_mean(tiny_clip_folder
     mixed = 0.25 * words + 0.75 * picture
     assert mixed.photo_color == pytest.approx(0.25 * SHARE)
     assert (0.5 * words).photo_color == SHARE
+
+
+def test_the_order_of_a_mix_does_not_matter_and_subtracted_styles_have_no_share():
+    parts = [
+        Style(torch.randn(8, generator=torch.Generator().manual_seed(number)), photo_color=share)
+        for number, share in enumerate((SHARE, SHARE, 0.0))
+    ]
+    for a, b, c in itertools.permutations(parts):
+        for mixed in ((a + b) + c, a + (b + c)):
+            assert mixed.photo_color == pytest.approx(2 / 3 * SHARE)
+    technique, _, palette = parts
+    assert (palette + -0.5 * technique).photo_color == 0
+    assert (technique + -0.5 * palette).photo_color == SHARE
+
+
+def test_a_saved_mix_mixes_on(tmp_path: Path):
+    parts = [
+        Style(torch.randn(8, generator=torch.Generator().manual_seed(number)), photo_color=share)
+        for number, share in enumerate((SHARE, SHARE, 0.0))
+    ]
+    (parts[0] + parts[1]).save(tmp_path / "mix.safetensors")
+    mixed = Style.load(tmp_path / "mix.safetensors") + parts[2]
+    assert mixed.photo_color == pytest.approx(2 / 3 * SHARE)
 
 
 def test_it_is_saved_and_older_files_have_none(tmp_path: Path):

@@ -66,6 +66,8 @@ def export(
     with_style = any(value is not None for value in keywords.values())
     if with_style:
         StyleRequest.parse(**keywords)
+    elif seed is not None:
+        raise InputError("--seed has no effect without a style: add --prompt")
     StylizeOptions(seed=seed)
     if model is not None:
         read_index(model)
@@ -81,12 +83,21 @@ def export(
         keywords = open_pictures(keywords, max_pixels)
         with status("loading the model"):
             pipeline = StylizePipeline.from_pretrained(model, "cpu")
-        point = pipeline.encode_style(**keywords, seed=seed) if with_style else None
+        point, metadata = None, {}
+        if with_style:
+            [layer] = pipeline.prepare(StyleRequest.parse(**keywords), [seed]).layers
+            made = layer.styles[seed]
+            point, metadata["photo_color"] = made.embedding[None], f"{made.photo_color:g}"
         with status("tracing the network, about a minute"):
-            lines = write_onnx(pipeline.network, output, point)
+            lines = write_onnx(pipeline.network, output, point, metadata=metadata)
     click.echo(os.fsencode(output))
     for line in lines:
         click.echo(f"  {line}")
+    if float(metadata.get("photo_color", 0)):
+        click.echo(
+            f"  The style keeps {metadata['photo_color']} of the photo's colors, which the app has "
+            "to mix in: see docs/export.md"
+        )
 
 
 def _check_packages() -> None:

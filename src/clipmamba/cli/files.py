@@ -20,13 +20,12 @@ from clipmamba.cli.terminal import say, warn
 from clipmamba.errors import InputError
 from clipmamba.files import check_name, reason
 from clipmamba.io import WRITABLE, check_output
+from clipmamba.io.folders import PICTURES, raw_skipped, walk
 from clipmamba.io.formats import RAW, same_format
 from clipmamba.io.picture import is_result
 
 Exist = Literal["error", "skip", "overwrite"]
 STREAM = "-"
-PICTURES = WRITABLE | {".gif", ".bmp", ".ppm", ".pgm", ".jp2", ".jfif"}
-"""Lower-case extensions of the files that count as pictures in a folder."""
 _MAGIC = re.compile(r"[*?\[]")
 
 
@@ -109,8 +108,7 @@ def collect(
             else:
                 photos.setdefault(_key(photo.path) if photo.path else STREAM, photo)
     if raw:
-        count = _count(len(raw), "RAW file")
-        warn(f"{count} skipped, the first is {min(raw)}; develop them to JPEG or TIFF first")
+        warn(raw_skipped(raw))
     if not photos:
         raise InputError(f"no pictures in {' '.join(inputs)}")
     return _without_results(list(photos.values()))
@@ -192,7 +190,7 @@ def _expand(name: str, inner: str | None, prefixed: bool) -> Iterator[Photo]:
         yield Photo(None, Path("stdin"), named=True)
     elif os.path.isdir(name):
         start = Path(os.path.basename(os.path.abspath(name))) if prefixed else Path()
-        for path in _walk(name, inner):
+        for path in walk(name, leave_out=inner):
             yield Photo(path, start / path.relative_to(name), named=False)
     elif _MAGIC.search(name) and not os.path.lexists(name):
         found = sorted(glob.glob(name, recursive=True))
@@ -209,20 +207,6 @@ def _expand(name: str, inner: str | None, prefixed: bool) -> Iterator[Photo]:
                 yield Photo(path, _downwards(place), named=False)
     else:
         yield Photo(Path(name), Path(Path(name).name), named=True)
-
-
-def _walk(folder: str, inner: str | None) -> Iterator[Path]:
-    def fail(error: OSError) -> None:
-        raise InputError(f"can't look into {error.filename}: {error.strerror}") from error
-
-    for here, folders, files in os.walk(folder, onerror=fail):
-        kept = (x for x in folders if not x.startswith("."))
-        folders[:] = sorted(x for x in kept if os.path.realpath(os.path.join(here, x)) != inner)
-        for name in sorted(files):
-            path = Path(here, name)
-            known = not name.startswith(".") and path.suffix.lower() in PICTURES | RAW
-            if known and (path.is_file() or not path.exists()):  # a pipe would never end
-                yield path
 
 
 def _targets(

@@ -144,6 +144,12 @@ SEED = option(
     help="Random seed: each seed gives another variant; on a CPU, the same seed gives the same "
     "bytes.",
 )
+COLOR = option(
+    "--preserve-color/--no-preserve-color",
+    default=StylizeOptions.preserve_color,
+    help="Keep the photo's colors, or take the style's. By default, styles without a palette "
+    "of their own, such as watercolor, keep most of them.",
+)
 LOOK = section(
     "Look",
     option(
@@ -154,12 +160,7 @@ LOOK = section(
         show_default=True,
         help=f"0 returns the photo, 1 is the full style, up to {MAX_STRENGTH} exaggerates.",
     ),
-    option(
-        "--preserve-color/--no-preserve-color",
-        default=StylizeOptions.preserve_color,
-        help="Keep the photo's colors, or take the style's. By default, styles without a palette "
-        "of their own, such as watercolor, keep most of them.",
-    ),
+    COLOR,
     option(
         "--stroke",
         type=float,

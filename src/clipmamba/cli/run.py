@@ -23,8 +23,9 @@ from clipmamba.cli.files import Job, Photo
 from clipmamba.cli.photos import check_result, read_photo, write_result
 from clipmamba.cli.streams import stop_reading
 from clipmamba.cli.terminal import plain_warnings, progress, say, status
-from clipmamba.errors import BackendError, InputError
+from clipmamba.errors import InputError
 from clipmamba.io.mask import check_shape
+from clipmamba.io.memory import memory_errors
 from clipmamba.pipelines.companions import FoundStyle, StyleFinder
 from clipmamba.pipelines.pipeline import StylizePipeline
 from clipmamba.pipelines.refine import Refinement
@@ -304,24 +305,19 @@ class Restyler:
             InputError: it can't be restyled or written, or does not fit in memory.
             BackendError: a scan backend was requested by name and can't run.
         """
-        try:
-            check_result(job, self.batch.result_size(picture), self.batch.stream_format)
-            found = self.find(picture, job.seed)
-            self.report.note_familiarity(found.style.familiarity)
-            for note in found.notes:
-                logger.warning("%s: %s", job.photo, note)
-            output = self.pipeline(
-                picture, style=found.style, callback=callback, **self.batch.keywords
-            )
-        except BackendError:
-            raise
-        except InputError as error:
-            raise InputError(f"{job.photo}: {error}") from error
-        except (MemoryError, RuntimeError) as error:
-            if not isinstance(error, MemoryError) and "memory" not in str(error):
-                raise
-            remedy = "process it in tiles with --tile 512, or reduce it with --max-size"
-            raise InputError(f"{job.photo} does not fit in memory; {remedy}") from error
+        remedy = "process it in tiles with --tile 512, or reduce it with --max-size"
+        with memory_errors(str(job.photo), remedy):
+            try:
+                check_result(job, self.batch.result_size(picture), self.batch.stream_format)
+                found = self.find(picture, job.seed)
+                self.report.note_familiarity(found.style.familiarity)
+                for note in found.notes:
+                    logger.warning("%s: %s", job.photo, note)
+                output = self.pipeline(
+                    picture, style=found.style, callback=callback, **self.batch.keywords
+                )
+            except InputError as error:
+                raise InputError(f"{job.photo}: {error}") from error
         if not all(done.kept for done in output.refinements):
             logger.warning("%s: refining found nothing better; the picture is unchanged", job.photo)
         return RestyledPhoto(output.images[0], found, output.refinements)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import click
 
 from clipmamba.cli.compare import shown
 from clipmamba.cli.options import (
+    COLOR,
     MAX_PIXELS_OPTION,
     MODEL,
     OVERWRITE,
@@ -50,6 +52,7 @@ from clipmamba.styles.request import StyleRequest
         show_default=True,
         help="See 'clipmamba stylize'.",
     ),
+    COLOR,
     SEED,
 )
 @section(
@@ -86,6 +89,7 @@ def sheet(
     prompt: tuple[str, ...],
     prompts: Path | None,
     strength: float,
+    preserve_color: bool | None,
     seed: int | None,
     output: Path | None,
     columns: int,
@@ -107,7 +111,8 @@ def sheet(
     wanted = [*prompt, *(_read_prompts(prompts) if prompts else [])] or list(PROMPTS)
     for text in wanted:
         StyleRequest.parse(text)
-    StylizeOptions(strength=strength, seed=seed)
+    look: dict[str, Any] = {"strength": strength, "preserve_color": preserve_color, "seed": seed}
+    StylizeOptions(**look)
     check_device(device)
     if model is not None:
         read_index(model)
@@ -122,10 +127,10 @@ def sheet(
         cells = [("photo", small)]
         with progress(len(wanted)) as advance:
             for count, text in enumerate(wanted, 1):
-                made = pipeline(small, prompt=text, strength=strength, seed=seed).images[0]
+                made = pipeline(small, prompt=text, **look).images[0]
                 cells.append((text, made))
                 advance(count)
-        made_of = {"sheet_of": photo.name, "prompts": wanted, "strength": strength, "seed": seed}
+        made_of = {"sheet_of": photo.name, "prompts": wanted, **look}
         sheet = labelled_sheet(cells, columns)
         write_picture(sheet, output, overwrite=overwrite, settings=made_of)
     click.echo(os.fsencode(output))

@@ -6,7 +6,7 @@ import contextlib
 import copy
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -87,7 +87,11 @@ class AnySize(nn.Module):
 
 
 def write_onnx(
-    network: StylizerView, path: Path, style: Tensor | None = None, gamut: bool = True
+    network: StylizerView,
+    path: Path,
+    style: Tensor | None = None,
+    gamut: bool = True,
+    metadata: Mapping[str, str] | None = None,
 ) -> tuple[str, ...]:
     """Export a network as ONNX, float32, opset 18; the file is written atomically.
 
@@ -99,6 +103,7 @@ def write_onnx(
         style: A built-in style for every photo, (1, E); None if the file takes styles as an input.
         gamut: Whether to map colors outside sRGB into its gamut; without, a caller can resize the
             picture first, as the pipeline does.
+        metadata: What an app should know about the file, by name.
 
     Returns:
         Lines that describe the file's inputs and output.
@@ -136,6 +141,7 @@ def write_onnx(
         )
     if program is None:
         raise RuntimeError("torch.onnx.export returned no program")
+    program.model.metadata_props.update(metadata or {})
     try:
         with write_whole(path) as part:
             program.save(str(part))

@@ -39,10 +39,12 @@ class Style:
         weight: Weight in a mix, at least 0. It has no effect on a style used alone.
         photo_color: Share of the photo's colors that pictures in this style keep by default, 0 to
             1. Words for a technique, such as watercolor, have one, for it has no palette of its
-            own; a mix has the mean.
+            own; a mix has the weighted mean of the styles that are not subtracted.
+        color_weight: Weight of `photo_color` in a mix: of a mix, the sum of its styles' weights,
+            which is more than the length of theirs. None for `weight`.
 
     Raises:
-        InputError: The embedding is not a nonzero finite vector, the weight is not finite and at
+        InputError: The embedding is not a nonzero finite vector, a weight is not finite and at
             least 0, or `photo_color` is not from 0 to 1.
 
     Examples:
@@ -56,6 +58,7 @@ class Style:
     clip: str = ""
     weight: float = 1.0
     photo_color: float = 0.0
+    color_weight: float | None = None
 
     def __post_init__(self) -> None:
         vector = self.embedding.float()
@@ -65,8 +68,9 @@ class Style:
                 f"a style needs a nonzero finite vector (E,), not {tuple(vector.shape)} of length "
                 f"{length:.3g}"
             )
-        if not (math.isfinite(self.weight) and self.weight >= 0):
-            raise InputError(f"a style's weight must be at least 0, not {self.weight}")
+        for weight in (self.weight, self._color_weight):
+            if not (math.isfinite(weight) and weight >= 0):
+                raise InputError(f"a style's weight must be at least 0, not {weight}")
         if not 0 <= self.photo_color <= 1:
             raise InputError(f"photo_color must be from 0 to 1, not {self.photo_color}")
         object.__setattr__(self, "embedding", vector / length)
@@ -152,8 +156,9 @@ class Style:
         label = (
             f"{factor:g} {self.label}" if " + " not in self.label else f"{factor:g} ({self.label})"
         )
-        weight = abs(factor) * self.weight
-        return Style(sign * self.embedding, label, self.clip, weight, self.photo_color)
+        weight, color_weight = abs(factor) * self.weight, max(0.0, factor) * self._color_weight
+        vector = sign * self.embedding
+        return Style(vector, label, self.clip, weight, self.photo_color, color_weight)
 
     __rmul__ = __mul__
 
@@ -179,8 +184,13 @@ class Style:
         if length < 1e-6:
             raise InputError(f"{self.label!r} and {other.label!r} cancel; change their weights")
         label, clip = f"{self.label} + {other.label}", self.clip or other.clip
-        colors = self.weight * self.photo_color + other.weight * other.photo_color
-        return Style(total, label, clip, length, colors / (self.weight + other.weight))
+        color_weight = self._color_weight + other._color_weight
+        color = sum(part._color_weight * part.photo_color for part in (self, other))
+        return Style(total, label, clip, length, color / (color_weight or 1), color_weight)
+
+    @property
+    def _color_weight(self) -> float:
+        return self.weight if self.color_weight is None else self.color_weight
 
     def save(self, path: str | Path) -> None:
         """Write a safetensors file with the embedding; the rest is its metadata."""
@@ -193,6 +203,7 @@ class Style:
                 "clip": self.clip,
                 "weight": repr(self.weight),
                 "photo_color": repr(self.photo_color),
+                "color_weight": repr(self._color_weight),
             },
         )
 
@@ -213,6 +224,7 @@ class Style:
                 metadata["clip"],
                 float(metadata["weight"]),
                 float(metadata.get("photo_color", 0)),  # older files have none
+                float(metadata.get("color_weight", metadata["weight"])),
             )
         except (KeyError, ValueError) as error:
             raise WeightsError(f"{path} is an incomplete style: {error}") from error

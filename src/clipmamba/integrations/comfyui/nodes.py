@@ -26,6 +26,7 @@ STYLE = "CLIPMAMBA_STYLE"
 CATEGORY = "clipmamba"
 USUAL_SEED = -1  # the default picture, without a seed
 MAX_SEED = 2**53 - 1  # largest safe integer in JavaScript
+COLORS = {"automatic": None, "photo": True, "style": False}  # values of `preserve_color`
 
 StyleParts = tuple[tuple[StyleRequest, float], ...]  # requests and their weights in the mix
 
@@ -142,7 +143,8 @@ class Restyle:
         tips = {
             "strength": "0 returns the photo, 1 is the full style, more exaggerates.",
             "stroke": "Stroke size relative to the default.",
-            "color": "Keep all of the photo's colors, in any style.",
+            "colors": "Take the photo's colors or the style's. Automatic: styles without a palette "
+            "of their own, such as watercolor, keep most of the photo's.",
             "seed": "Each seed gives another variant; -1 is the default one.",
             "mask": "White areas are restyled, black ones keep the photo.",
         }
@@ -152,10 +154,7 @@ class Restyle:
                 "style": (STYLE,),
                 "strength": ("FLOAT", {**strength, "tooltip": tips["strength"]}),
                 "stroke": ("FLOAT", {**stroke, "tooltip": tips["stroke"]}),
-                "preserve_color": (
-                    "BOOLEAN",
-                    {"default": False, "tooltip": tips["color"]},
-                ),
+                "colors": (list(COLORS), {"default": "automatic", "tooltip": tips["colors"]}),
                 "seed": ("INT", {**seed, "control_after_generate": True, "tooltip": tips["seed"]}),
             },
             "optional": {"mask": ("MASK", {"tooltip": tips["mask"]})},
@@ -167,7 +166,7 @@ class Restyle:
         style: StyleParts,
         strength: float,
         stroke: float,
-        preserve_color: bool,
+        colors: str,
         seed: int,
         mask: Tensor | None = None,
     ) -> tuple[Tensor]:
@@ -178,7 +177,7 @@ class Restyle:
             style: The parts of the style.
             strength: 0 returns the photo unchanged, up to 1.5.
             stroke: 0.5 to 2.
-            preserve_color: Keep all of the photo's colors; otherwise as much as the style does.
+            colors: Whose colors the result has, a key of `COLORS`.
             seed: Selects a variant; -1 is the default one.
             mask: (B, H, W), one for each picture or one for all.
 
@@ -194,7 +193,7 @@ class Restyle:
         masks = _masks(mask, len(photos))
         tell = _progress()
         chosen = None if seed == USUAL_SEED else seed
-        options = StylizeOptions(strength, preserve_color or None, stroke, seed=chosen)
+        options = StylizeOptions(strength, COLORS[colors], stroke, seed=chosen)
         pipe = load_pipeline(_device())
         resolved = _resolve(pipe, style, options.seed)
         results = []

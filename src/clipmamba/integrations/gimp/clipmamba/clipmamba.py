@@ -17,11 +17,14 @@ from gi.repository import Gimp, GimpUi, Gio, GLib, GObject  # noqa: E402
 
 PROCEDURE = "plug-in-clipmamba-stylize"
 COMMAND = "CLIPMAMBA"  # environment variable with the command's path, if it is not on the PATH
+COLORS = {  # names of the choices, their labels and the command's options
+    "automatic": ("As the style wants", []),
+    "photo": ("The photo's", ["--preserve-color"]),
+    "style": ("The style's", ["--no-preserve-color"]),
+}
 
 
-def build_command(
-    words: str, strength: float, stroke: float, seed: int, preserve_color: bool
-) -> list[str]:
+def build_command(words: str, strength: float, stroke: float, seed: int, colors: str) -> list[str]:
     """Build the command that restyles a picture from standard input.
 
     Raises:
@@ -39,20 +42,24 @@ def build_command(
     command += [f"--prompt={words.strip()}", f"--strength={strength:g}", f"--stroke={stroke:g}"]
     if seed >= 0:
         command.append(f"--seed={seed}")
-    return [*command, "--preserve-color"] if preserve_color else command
+    return [*command, *COLORS[colors][1]]
 
 
-def restyle_file(source: str, target: str, command: list[str]) -> None:
+def restyle_file(source: str, target: str, command: list[str]) -> str:
     """Send a picture through the command.
+
+    Returns:
+        Its warnings, such as that of a word that may be misspelled.
 
     Raises:
         ValueError: The command fails, with its error message.
     """
     with open(source, "rb") as before, open(target, "wb") as after:
         done = subprocess.run(command, stdin=before, stdout=after, stderr=subprocess.PIPE)
+    said = done.stderr.decode(errors="replace").strip()
     if done.returncode:
-        said = done.stderr.decode(errors="replace").strip().splitlines()
-        raise ValueError(said[-1] if said else f"clipmamba ended with code {done.returncode}")
+        raise ValueError(said.splitlines()[-1] if said else f"clipmamba: code {done.returncode}")
+    return said
 
 
 def restyle_layer(image: Gimp.Image, layer: Gimp.Layer, command: list[str], words: str) -> None:
@@ -76,7 +83,9 @@ def restyle_layer(image: Gimp.Image, layer: Gimp.Layer, command: list[str], word
                 raise ValueError("GIMP could not write the layer as a PNG file")
         finally:
             alone.delete()
-        restyle_file(source, target, command)
+        warnings = restyle_file(source, target, command)
+        if warnings:
+            Gimp.message(warnings)
         file = Gio.File.new_for_path(target)
         result = Gimp.file_load_layer(Gimp.RunMode.NONINTERACTIVE, image, file)
     if result is None:
@@ -99,7 +108,7 @@ def run(procedure, run_mode, image, drawables, config, data):  # type: ignore[no
         dialog.destroy()
         if not agreed:
             return procedure.new_return_values(Gimp.PDBStatusType.CANCEL, GLib.Error())
-    names = ("words", "strength", "stroke", "seed", "preserve-color")
+    names = ("words", "strength", "stroke", "seed", "colors")
     settings = [config.get_property(name) for name in names]
     try:
         if len(drawables) != 1 or not isinstance(drawables[0], Gimp.Layer):
@@ -155,8 +164,11 @@ class Clipmamba(Gimp.PlugIn):
             -1,
             flags,
         )
-        procedure.add_boolean_argument(
-            "preserve-color", "Keep all _colors", "Keep all of the photo's colors", False, flags
+        choice = Gimp.Choice.new()
+        for number, (value, (label, _)) in enumerate(COLORS.items()):
+            choice.add(value, number, label, "")
+        procedure.add_choice_argument(
+            "colors", "_Colors", "Whose colors the result has", choice, "automatic", flags
         )
         return procedure
 
