@@ -27,6 +27,7 @@ from clipmamba.integrations.ray import (
     restyle_dataset,
 )
 from clipmamba.pipelines import StylizeOptions
+from clipmamba.pipelines.saved import read_index
 from clipmamba.styles.request import StyleRequest
 
 
@@ -37,6 +38,9 @@ from clipmamba.styles.request import StyleRequest
               help="Folder for the shards, on a file system that all machines share.")  # fmt: skip
 @click.option("-p", "--prompt", multiple=True, required=True, help="Style in words; repeat to mix.")
 @click.option("--strength", default=1.0, show_default=True, help="0 to 1.5.")
+@click.option("--preserve-color/--no-preserve-color", default=StylizeOptions.preserve_color,
+              help="Keep the photo's colors, or take the style's. By default, styles without a "
+              "palette of their own, such as watercolor, keep most of them.")  # fmt: skip
 @click.option("--seed", type=int, help="Selects among the variants of the prompt.")
 @click.option("--max-size", type=int, help="Longest side of the results in pixels.")
 @click.option("--model", metavar="DIR|NAME", help="Saved pipeline or model of the Hub.")
@@ -45,17 +49,19 @@ from clipmamba.styles.request import StyleRequest
 @click.option("--quality", type=click.IntRange(1, 100), help="Encoder quality.")
 @click.option("--column", default="image", show_default=True,
               help="Column of parquet files with the bytes of picture files.")  # fmt: skip
-@click.option("--files-per-part", default=256, show_default=True,
+@click.option("--files-per-part", type=click.IntRange(min=1), default=256, show_default=True,
               help="Pictures of a folder that a worker restyles in one go.")  # fmt: skip
 @click.option("--cores", type=click.IntRange(min=1), default=CORES, show_default=True,
               help="CPU cores per actor.")  # fmt: skip
 @click.option("--address", help="Address of a running Ray cluster; `auto` finds it.")
-@click.option("--num-cpus", type=int, help="Cores to use without --address. By default all.")
+@click.option("--num-cpus", type=click.IntRange(min=1),
+              help="Cores to use without --address. By default all.")  # fmt: skip
 def main(
     data: Path,
     output: Path,
     prompt: tuple[str, ...],
     strength: float,
+    preserve_color: bool | None,
     seed: int | None,
     max_size: int | None,
     model: str | None,
@@ -71,11 +77,15 @@ def main(
     output = output.resolve()
     if model is not None and Path(model).is_dir():
         model = str(Path(model).resolve())  # workers have other working folders
+    if address is not None and num_cpus is not None:
+        raise click.UsageError("--num-cpus is for runs without --address; leave one out")
     try:
-        options = StylizeOptions(strength=strength, seed=seed, max_size=max_size)
+        options = StylizeOptions(strength, preserve_color, seed=seed, max_size=max_size)
         style = StyleRequest.parse(prompt)
         settings = RestyleSettings(style, options, model, file_format, quality)
-        parts = list_parts(data.resolve(), files_per_part, column)
+        if model is not None:
+            read_index(model)  # what is wrong with it is said once, not by every worker
+        parts = list_parts(data.resolve(), files_per_part, column, output)
         recorded: dict[str, Any] = {"prompt": prompt, **dataclasses.asdict(options)}
         recorded |= {"model": model, "format": file_format, "quality": quality}
         remaining = begin_run(output, parts, recorded)
@@ -101,7 +111,10 @@ def _restyle(
 ) -> None:
     import ray.data
 
-    ray.init(**cluster, include_dashboard=False)
+    try:
+        ray.init(**cluster, include_dashboard=False)
+    except (ConnectionError, ValueError) as error:  # no cluster is there, or it is no address
+        raise click.UsageError(one_line(error)) from error
     ray.data.DataContext.get_current().enable_progress_bars = False
     actors = Actors.of_cluster(cores)
     print(f"actors: {actors.count}, each with {actors.cores} cores and {actors.gpus} GPUs")

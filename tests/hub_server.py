@@ -208,7 +208,9 @@ class _Handler(BaseHTTPRequestHandler):
     def info(self, name: str, revision: str = "main") -> None:
         commit, files = self.files(name, revision)
         siblings = [{"rfilename": file} for file in files]
-        raise Answer(200, {"id": name, "sha": commit, "siblings": siblings, "tags": []})
+        private = self.repo(name).private
+        answer = {"id": name, "sha": commit, "private": private, "siblings": siblings, "tags": []}
+        raise Answer(200, answer)
 
     def tree(self, name: str, revision: str) -> None:
         _, files = self.files(name, revision)

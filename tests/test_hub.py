@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 
 from clipmamba.cli import main
 from clipmamba.clip import Clip
-from clipmamba.errors import WeightsError
+from clipmamba.errors import InputError, WeightsError
 from clipmamba.hub import HubName
 from clipmamba.models import Stylizer
 from clipmamba.pipelines import StylizePipeline, stylize
@@ -284,6 +284,57 @@ def test_a_clip_of_the_hub_comes_along(
     assert run("models", "pull", "ann/prints")[0] == 0
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     assert StylizePipeline.from_pretrained("ann/prints", "cpu").clip.name == "hf-hub:ann/clip"
+
+
+@pytest.mark.parametrize("exists", ["no", "private", "public"])
+def test_what_is_to_be_private_is_never_public(
+    hub: HubServer, run: Run, model: Path, exists: str
+) -> None:
+    if exists != "no":
+        hub.repos["ann/prints"] = Repo(private=exists == "private")
+        hub.repos["ann/prints"].commit({})
+    push = ("models", "push", model, "ann/prints@v1", "--license", "mit", "--private")
+    code, _, err = run(*push)
+    repo = hub.repos["ann/prints"]
+    if exists == "public":
+        assert code == 2
+        assert "exists already and is public; make it private" in err
+        assert err.count("\n") == 1
+        assert not hub.large
+        assert set(repo.refs) == {"main"}
+        assert repo.commits[repo.refs["main"]] == {}
+    else:
+        assert (code, err) == (0, "")
+        assert repo.private
+        assert NETWORK in repo.commits[repo.refs["v1"]]
+
+
+def test_the_pipeline_of_diffusers_is_pushed_like_a_folder(
+    hub: HubServer, pushed: str, model: Path, tiny_pipeline_folder: Path
+) -> None:
+    pytest.importorskip("diffusers")
+    from clipmamba.integrations.diffusers import StylizeDiffusionPipeline
+
+    pipe = StylizeDiffusionPipeline.from_pretrained(model)
+    pipe.push_to_hub("ann/pipe@v1", license_id="apache-2.0", private=True)
+    repo, reference = hub.repos["ann/pipe"], hub.repos["ann/prints"].commits[pushed]
+    files = repo.commits[repo.refs["v1"]]
+    assert repo.private
+    assert set(files) == {*FILES, "manifest.json", "README.md"}
+    assert all(files[name] == reference[name] for name in (*FILES, "manifest.json"))
+    assert b"library_name: clipmamba" in files["README.md"]
+    assert b"license: apache-2.0" in files["README.md"]
+
+    with pytest.raises(InputError, match=r"license_id='apache-2\.0'"):
+        pipe.push_to_hub("ann/other")
+    with pytest.raises(InputError, match="unknown option 'create_pr'"):
+        pipe.push_to_hub("ann/other", license_id="mit", create_pr=True)
+    with pytest.raises(InputError, match="'other' is not a name on the Hub"):
+        pipe.push_to_hub("other", license_id="mit")
+    local = StylizeDiffusionPipeline.from_pretrained(tiny_pipeline_folder)
+    with pytest.raises(WeightsError, match=r"CLIP folder .*, which no other machine has"):
+        local.push_to_hub("ann/other", license_id="mit")
+    assert "ann/other" not in hub.repos
 
 
 def test_one_network_goes_there_and_back(hub: HubServer, model: Path) -> None:

@@ -43,7 +43,7 @@ ALLOWED = {
     | {"regions", "integrations/captions", "integrations/diffusion", "integrations/segmenter"},
     "video": {"nn", "styles", "io", "pipelines"},
     "integrations/diffusers": _MODEL | _BESIDE | {"pipelines"},
-    "integrations/dataset": set(),
+    "integrations/dataset": {"io"},
     "integrations/ray": {"styles", "io", "pipelines", "integrations/dataset"},
     "page": {"styles", "io", "pipelines"},
     "cli": _MODEL | _BESIDE | {"pipelines", "evaluate", "video", "page", "integrations/diffusion"},

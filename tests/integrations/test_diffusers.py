@@ -61,6 +61,35 @@ def test_every_output_type_shows_the_same_picture(pipe, image) -> None:
     assert [picture.size for picture in from_tensor] == [(32, 24)] * 2
 
 
+def test_batches_in_a_list_are_their_pictures(pipe) -> None:
+    batch = torch.rand(2, 3, 24, 32, generator=seeded(0))
+    single = torch.rand(3, 24, 32, generator=seeded(1))
+    words = ["mosaic", "woodcut", "ukiyo-e"]
+    result = pipe([batch, single], words, output_type="pt").images
+    assert result.shape == (3, 3, 24, 32)
+    alone = [pipe(one, word, output_type="pt").images[0] for one, word in zip(
+        [batch[0], batch[1], single], words, strict=True)]  # fmt: skip
+    assert torch.equal(result, torch.stack(alone))
+    arrays = [batch.permute(0, 2, 3, 1).numpy(), single.permute(1, 2, 0).numpy()]
+    from_arrays = pipe(arrays, words, output_type="np").images
+    assert np.array_equal(from_arrays, result.permute(0, 2, 3, 1).numpy())
+    assert len(pipe([batch, batch], "mosaic").images) == 4
+    with pytest.raises(InputError, match="1 prompts for 2 pictures"):
+        pipe([batch], ["mosaic"])
+
+
+def test_colors_are_kept_as_the_option_says(pipe, image) -> None:
+    def restyled(**options) -> np.ndarray:
+        return np.asarray(pipe(image, "watercolor", **options).images[0], float)
+
+    usual, kept, taken = (restyled(preserve_color=value) for value in (None, True, False))
+    expected = pipe.pipeline(image, prompt="watercolor", preserve_color=False).images[0]
+    assert np.array_equal(taken, np.asarray(expected))
+    assert np.array_equal(usual, restyled())
+    assert np.abs(usual - taken).max() > 2
+    assert np.abs(usual - kept).max() > 2
+
+
 def test_a_generator_draws_the_variant_and_goes_on(pipe, image) -> None:
     def picture(generator: torch.Generator) -> bytes:
         return pipe(image, "mosaic", generator=generator).images[0].tobytes()

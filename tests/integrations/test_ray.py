@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -15,8 +16,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner, Result
 from PIL import Image
 
+from clipmamba.cli.files import collect
 from clipmamba.errors import InputError
 from clipmamba.integrations.dataset import (
     TRIES,
@@ -184,6 +187,54 @@ def test_failures_are_listed_and_the_rest_goes_on(tmp_path: Path):
     assert finish_run(tmp_path, [part]) == (0, 1)
 
 
+@pytest.mark.parametrize(
+    "lack",
+    [
+        MemoryError(),
+        RuntimeError("CUDA out of memory. Tried to allocate 9.00 GiB"),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to"),
+    ],
+)
+def test_a_picture_that_does_not_fit_in_memory_fails_alone(tmp_path: Path, lack: Exception):
+    [part] = list_parts(write_folder(tmp_path / "in", 3))
+
+    def restyle(data: object) -> bytes:
+        if Path(str(data)).name == "1.png":
+            raise lack
+        return b"x"
+
+    assert restyle_part(part, tmp_path, restyle, "png") == (2, 1)
+    assert sources(tmp_path) == ["0/0.png", "2/2.png"]
+    [failure] = (tmp_path / "part-0000000.failures.jsonl").read_text().splitlines()
+    assert json.loads(failure)["source"] == "1/1.png"
+    assert "does not fit in memory; give a smaller max_size" in json.loads(failure)["error"]
+    assert finish_run(tmp_path, [part]) == (0, 1)
+
+
+def test_a_row_group_that_does_not_fit_in_memory_is_a_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    [part] = list_parts(write_parquet(tmp_path / "in", 2))
+
+    def too_large(*_: object) -> object:
+        raise MemoryError("malloc of size 99 failed")
+
+    monkeypatch.setattr("clipmamba.integrations.dataset._rows", too_large)
+    assert restyle_part(part, tmp_path, lambda data: data, "png") == (0, 1)
+    assert "malloc of size 99 failed" in (tmp_path / "part-0000000.failures.jsonl").read_text()
+
+
+def test_a_broken_gpu_is_no_failure_of_a_picture(tmp_path: Path):
+    [part] = list_parts(write_folder(tmp_path / "in", 2))
+
+    def restyle(_: object) -> bytes:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    with pytest.raises(RuntimeError, match="illegal"):
+        restyle_part(part, tmp_path, restyle, "png")
+    assert finish_run(tmp_path, [part]) == (1, 0)
+
+
 def test_failures_of_a_killed_try_are_forgotten(tmp_path: Path):
     [part] = list_parts(write_folder(tmp_path / "in", 3))
     (tmp_path / "part-0000000.failures.jsonl").write_text("{}\n")
@@ -212,6 +263,59 @@ def test_a_shard_gives_one_picture_per_sample_and_none_is_a_failure(
     restyle_part(part, tmp_path, lambda data: data, "jpg")
     assert sources(tmp_path) == [f"x.tar/{name}" for name in sources_of]
     assert finish_run(tmp_path, [part]) == (0, not names or not sources_of)
+
+
+def mixed_files(folder: Path) -> Path:
+    """A picture of every kind that counts as one, and files that do not."""
+    folder.mkdir()
+    kinds = "png jpg JPEG webp tif tiff avif heic heif gif bmp ppm pgm jp2 jfif"
+    for number, kind in enumerate(kinds.split()):
+        (folder / f"{number}.{kind}").write_bytes(b"x")
+    for name in ("1.NEF", "2.dng", "._0.png", ".thumbs/0.png", "notes.txt", "0.json"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(b"x")
+    return folder
+
+
+def test_a_set_has_the_pictures_that_the_command_line_restyles(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+):
+    folder = mixed_files(tmp_path / "in")
+    [part] = list_parts(folder)
+    assert len(part.files) == 15
+    assert set(part.files) == {str(photo) for photo in collect([str(folder)], recursive=True)}
+    assert f"2 RAW files skipped, the first is {folder}/1.NEF" in capsys.readouterr().err
+    [warning] = caplog.messages
+    assert warning.startswith(f"2 RAW files skipped, the first is {folder}/1.NEF; develop")
+
+    (tmp_path / "shards").mkdir()
+    with tarfile.open(tmp_path / "shards/a.TAR", "w") as archive:
+        for file in sorted(folder.glob("[!.]*")):
+            archive.add(file, file.name)
+    caplog.clear()
+    [shard] = list_parts(tmp_path / "shards")
+    restyle_part(shard, tmp_path, lambda _: b"x", "jpg")
+    names = {Path(source).name for source in sources(tmp_path)}
+    assert names == {Path(name).name for name in part.files}
+    assert caplog.messages == [
+        "2 RAW files skipped, the first is a.TAR/1.NEF; develop them to JPEG or TIFF first"
+    ]
+
+
+@pytest.mark.parametrize("write", [write_folder, write_shards])
+def test_results_inside_the_data_are_not_searched(write, tmp_path: Path):
+    folder = write(tmp_path / "in", 6)
+    output = folder / "restyled"
+    before = list_parts(folder, 4, output=output)
+    assert begin_run(output, before, {}) == before
+    restyle_part(before[0], output, lambda _: b"x", "png")
+    again = list_parts(folder, 4, output=output)
+    assert begin_run(output, again, {}) == before[1:]
+    assert list_parts(folder, 4, output=folder / "other") == before  # nor those of another run
+    assert list_parts(output) == list_parts(output, output=folder / "other")
+    assert [Path(part.files[0]).name for part in list_parts(output)] == ["part-0000000.tar"]
+    with pytest.raises(InputError, match="a folder of their own"):
+        list_parts(folder, output=folder)
 
 
 def test_what_no_set_is_made_of_is_refused(tmp_path: Path):
@@ -251,6 +355,27 @@ def test_batches_of_bytes(tiny_pipeline_folder: Path):
     assert done["error"][0] == ""
     assert done["error"][1]
     assert done["id"].tolist() == [0, 1]
+
+
+def test_a_batch_survives_what_does_not_fit_in_memory(
+    tiny_pipeline_folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    settings = RestyleSettings(StyleRequest.parse("ukiyo-e"), model=str(tiny_pipeline_folder))
+    worker = RestyleBatch(settings, device="cpu")
+    restyle = worker.pipeline.restyle
+
+    def too_large(photos: list[Image.Image], *rest: object) -> object:
+        if photos[0].width > 30:
+            raise RuntimeError("CUDA out of memory")
+        return restyle(photos, *rest)
+
+    monkeypatch.setattr(worker.pipeline, "restyle", too_large)
+    batch = {"image": np.array([encoded(1, (40, 16)), encoded(2)], object)}
+    done = worker(batch)
+    assert "does not fit in memory" in done["error"][0]
+    assert done["restyled"][0] == b""
+    assert done["error"][1] == ""
+    assert Image.open(io.BytesIO(done["restyled"][1])).size == (24, 16)
 
 
 RAY_DATA = """
@@ -306,6 +431,63 @@ def test_the_actor_in_a_data_set_of_ray(tmp_path: Path, tiny_pipeline_folder: Pa
 def test_settings_that_can_not_be_used_are_refused_before_any_worker(options, message):
     with pytest.raises(InputError, match=message):
         RestyleSettings(StyleRequest.parse("ukiyo-e"), **options)
+
+
+def command(*words: object) -> Result:
+    """Run the script without Ray; it returns what would be restyled, and how."""
+    script = runpy.run_path(str(SCRIPT))
+    script["main"].callback.__globals__["_restyle"] = lambda *_: None
+    return CliRunner().invoke(script["main"], [str(word) for word in words])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--files-per-part", 0], "0 is not in the range x>=1"),
+        (["--files-per-part", -1], "-1 is not in the range x>=1"),
+        (["--num-cpus", 0], "0 is not in the range x>=1"),
+        (["--num-cpus", 2, "--address", "auto"], "leave one out"),
+        (["--model", "nowhere"], "no model folder nowhere"),
+        (["--output", "/proc/xx"], "can't use the folder /proc/xx: No such file or directory"),
+        (["--output", "IN/0/0.png/out"], "Not a directory"),
+        (["--output", "IN"], "holds the data set; give the results a folder of their own"),
+    ],
+)
+def test_a_wrong_command_is_one_line_and_leaves_nothing(tmp_path: Path, words, message):
+    folder = write_folder(tmp_path / "in", 2)
+    words = [str(word).replace("IN", str(folder)) for word in words]
+    output = [] if "--output" in words else ["--output", tmp_path / "out"]
+    result = command("--data", folder, "-p", "ukiyo-e", *output, *words)
+    assert isinstance(result.exception, SystemExit)
+    assert result.exit_code == 2
+    *_, line = result.stderr.splitlines()
+    assert line.startswith("Error: ")
+    assert message in line
+    assert not (tmp_path / "out").exists()
+    assert sorted(p.name for p in folder.rglob("*") if p.is_file()) == ["0.png", "1.png"]
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [([], None), (["--preserve-color"], True), (["--no-preserve-color"], False)],
+)
+def test_the_colors_are_an_option_of_the_run(tmp_path: Path, words, wanted):
+    write_folder(tmp_path / "in", 1)
+    given = ["--data", tmp_path / "in", "--output", tmp_path / "out", "-p", "watercolor"]
+    assert "1 of 1 parts" in command(*given, *words).stdout
+    assert json.loads((tmp_path / "out/run.json").read_text())["preserve_color"] is wanted
+    other = command(*given, *([] if words else ["--preserve-color"]))
+    assert other.exit_code == 2
+    assert "other preserve_color" in other.stderr
+
+
+def test_a_damaged_record_of_a_run_is_one_line(tmp_path: Path):
+    parts = list_parts(write_folder(tmp_path / "in", 1))
+    (tmp_path / "run.json").write_text("{")
+    with pytest.raises(InputError, match=r"can't read .*run\.json"):
+        begin_run(tmp_path, parts, {})
+    with pytest.raises(InputError, match="at least 1"):
+        list_parts(tmp_path / "in", files_per_part=0)
 
 
 def test_throughput_is_that_of_the_workers_without_their_start():

@@ -11,15 +11,24 @@ import dataclasses
 import hashlib
 import io
 import json
+import logging
+import os
 import tarfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from clipmamba.errors import ClipmambaError, InputError
-from clipmamba.files import one_line, write_json, write_whole
+from clipmamba.files import one_line, reason, write_json, write_whole
+from clipmamba.io.folders import PICTURES, raw_skipped, walk
+from clipmamba.io.formats import RAW
+from clipmamba.io.memory import memory_errors
 
-PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".avif", ".heic", ".bmp", ".gif")
+logger = logging.getLogger("clipmamba")
+
+SHARD, TABLE = ".tar", ".parquet"
+RECORD = "run.json"  # of a folder with results
+Restyle = Callable[[bytes | Path], bytes]
 TRIES = 4  # of a part, per run; it may hold a picture that kills its worker
 EXTENSIONS = {"jpeg": "jpg", "png": "png", "webp": "webp"}  # of the results, by format
 
@@ -73,24 +82,40 @@ class Sample:
     data: bytes | Path
 
 
-def list_parts(source: Path, files_per_part: int = 256, column: str = "image") -> list[Part]:
+def list_parts(
+    source: Path, files_per_part: int = 256, column: str = "image", output: Path | None = None
+) -> list[Part]:
     """Divide a data set into parts; the same files give the same parts.
+
+    Hidden files and files of other kinds are skipped; a warning counts the RAW files among them.
+    So are shards of earlier runs in subfolders, unless there is nothing else.
 
     Args:
         source: A folder of webdataset shards (`*.tar`), of parquet files, or of pictures,
             subfolders included; or one such file.
         files_per_part: Pictures of a folder that make a part.
         column: Column of parquet files with the bytes of a picture file, or a struct with `bytes`.
+        output: Folder for the results, which is not searched.
 
     Raises:
-        InputError: There is nothing to restyle, there are files of several kinds, or a parquet
-            file can't be read or lacks the column.
+        InputError: There is nothing to restyle, there are files of several kinds, a parquet file
+            can't be read or lacks the column, or `output` is the folder of the data set itself.
     """
+    if files_per_part < 1:
+        raise InputError(f"files_per_part must be at least 1, not {files_per_part}")
     base = source if source.is_dir() else source.parent
-    files = sorted(p for p in (source.rglob("*") if source.is_dir() else [source]) if p.is_file())
-    shards = [file for file in files if file.suffix == ".tar"]
-    tables = [file for file in files if file.suffix == ".parquet"]
+    if output is not None and os.path.realpath(output) == os.path.realpath(base):
+        raise InputError(f"{output} holds the data set; give the results a folder of their own")
+    kinds_of_files = PICTURES | RAW | {SHARD, TABLE}
+    files = sorted(walk(source, kinds_of_files, output)) if source.is_dir() else [source]
+    shards = [file for file in files if file.suffix.lower() == SHARD]
+    tables = [file for file in files if file.suffix.lower() == TABLE]
     pictures = [file for file in files if file.suffix.lower() in PICTURES]
+    _report_raw(str(file) for file in files)
+    earlier = [file for file in shards if file.parent != base and (file.parent / RECORD).is_file()]
+    if earlier and (len(earlier) < len(shards) or tables or pictures):
+        shards = sorted({*shards} - {*earlier})
+        logger.warning("%d shards of earlier runs skipped, as %s", len(earlier), earlier[0])
     kinds = [kind for kind in (shards, tables, pictures) if kind]
     if len(kinds) != 1:
         what = "files of several kinds" if kinds else "no pictures, tar or parquet files"
@@ -103,6 +128,12 @@ def list_parts(source: Path, files_per_part: int = 256, column: str = "image") -
         return [Part(n, names, str(base)) for n, names in enumerate(runs)]
     groups = [(file, group) for file in tables for group in range(_row_groups(file, column))]
     return [Part(n, (str(f),), str(base), group, column) for n, (f, group) in enumerate(groups)]
+
+
+def _report_raw(names: Iterable[str]) -> None:
+    raw = [name for name in names if Path(name).suffix.lower() in RAW]
+    if raw:
+        logger.warning("%s", raw_skipped(raw))
 
 
 def _row_groups(file: Path, column: str) -> int:
@@ -129,14 +160,14 @@ def read_part(part: Part) -> Iterator[Sample]:
     try:
         if part.column:
             yield from _rows(part, first)
-        elif first.suffix == ".tar":
+        elif first.suffix.lower() == SHARD:
             yield from _members(part, first)
         else:
             for number, name in enumerate(part.files):
                 file = Path(name)
                 key = f"{part.number:07d}-{number:05d}"
                 yield Sample(key, str(file.relative_to(part.base)), file)
-    except (OSError, tarfile.TarError, ValueError) as error:
+    except (OSError, tarfile.TarError, ValueError, MemoryError) as error:
         raise InputError(f"can't read {first}: {one_line(error)}") from error
 
 
@@ -155,20 +186,38 @@ def _rows(part: Part, file: Path) -> Iterator[Sample]:
 def _members(part: Part, shard: Path) -> Iterator[Sample]:
     """Yield the first picture of each sample of a shard; captions and the like are skipped."""
     last = ""
+    raw = []
     with tarfile.open(shard, "r|") as archive:
         for member in archive:
             stem, _, extension = Path(member.name).name.partition(".")
             key = str(Path(member.name).with_name(stem)) if stem else ""
-            if member.isfile() and key and key != last and f".{extension.lower()}" in PICTURES:
+            if not (member.isfile() and key):
+                continue
+            source = f"{shard.relative_to(part.base)}/{member.name}"
+            if f".{extension.lower()}" in RAW:
+                raw.append(source)
+            elif key != last and f".{extension.lower()}" in PICTURES:
                 last = key
                 content = archive.extractfile(member)
                 assert content is not None
-                yield Sample(key, f"{shard.relative_to(part.base)}/{member.name}", content.read())
+                yield Sample(key, source, content.read())
+    _report_raw(raw)
 
 
-def restyle_part(
-    part: Part, output: Path, restyle: Callable[[bytes | Path], bytes], extension: str
-) -> tuple[int, int]:
+def try_restyle(restyle: Restyle, data: bytes | Path) -> tuple[bytes, str]:
+    """Restyle one picture.
+
+    Returns:
+        The result and ""; or, if it fails or does not fit in memory, nothing and the reason.
+    """
+    try:
+        with memory_errors("the picture", "give a smaller max_size"):
+            return restyle(data), ""
+    except ClipmambaError as error:
+        return b"", one_line(error)
+
+
+def restyle_part(part: Part, output: Path, restyle: Restyle, extension: str) -> tuple[int, int]:
     """Restyle the pictures of a part into one shard, unless the shard exists.
 
     Pictures that fail are listed in a file beside the shard, one JSON object per picture. Of a
@@ -177,7 +226,8 @@ def restyle_part(
     Args:
         part: The part.
         output: Folder for `part-0000000.tar` and, with failures, `part-0000000.failures.jsonl`.
-        restyle: Returns the bytes of the result; a `ClipmambaError` is a failure of that picture.
+        restyle: Returns the bytes of the result; a `ClipmambaError` or a lack of memory is a
+            failure of that picture.
         extension: Extension of the results, without a dot.
 
     Returns:
@@ -192,10 +242,9 @@ def restyle_part(
     with write_whole(target) as hidden, tarfile.open(hidden, "w") as archive:
         try:
             for sample in read_part(part):
-                try:
-                    result = restyle(sample.data)
-                except ClipmambaError as error:
-                    failures.append({"source": sample.source, "error": one_line(error)})
+                result, problem = try_restyle(restyle, sample.data)
+                if problem:
+                    failures.append({"source": sample.source, "error": problem})
                     continue
                 note = json.dumps({"source": sample.source}).encode()
                 _add(archive, f"{sample.key}.{extension}", result)
@@ -234,7 +283,7 @@ def _write_failures(file: Path, failures: Sequence[dict[str, str]]) -> None:
 
 
 def begin_run(output: Path, parts: Sequence[Part], settings: dict[str, Any]) -> list[Part]:
-    """Record a run's settings in `run.json`, and return the parts that remain to do.
+    """Record a run's settings in its folder, and return the parts that remain to do.
 
     Args:
         output: Folder for the results.
@@ -242,24 +291,31 @@ def begin_run(output: Path, parts: Sequence[Part], settings: dict[str, Any]) -> 
         settings: Everything that the results depend on, as JSON holds it.
 
     Raises:
-        InputError: The folder holds results of other files or with other settings.
+        InputError: The folder holds results of other files or with other settings, or can't be
+            created or written.
     """
     digest = hashlib.blake2b(digest_size=8)
     for part in parts:
         digest.update(repr((part.files, part.group, part.column)).encode())
     listed = {"parts": len(parts), "files": digest.hexdigest(), **settings}
     wanted = json.loads(json.dumps(listed))  # as it will be read again
-    record = output / "run.json"
-    if record.is_file():
-        before = json.loads(record.read_text(encoding="utf-8"))
-        changed = sorted(k for k in {*wanted, *before} if wanted.get(k) != before.get(k))
-        if changed:
-            raise InputError(
-                f"{output} was begun with other {', '.join(changed)}; give what {record} says, "
-                "or another folder"
-            )
-    else:
-        write_json(record, wanted)
+    record = output / RECORD
+    before = wanted
+    try:
+        if record.is_file():
+            before = json.loads(record.read_text(encoding="utf-8"))
+        else:
+            write_json(record, wanted)
+    except OSError as error:
+        raise InputError(f"can't use the folder {output}: {reason(error)}; give another") from error
+    except ValueError as error:
+        raise InputError(f"can't read {record}: {one_line(error)}; give another folder") from error
+    changed = sorted(k for k in {*wanted, *before} if wanted.get(k) != before.get(k))
+    if changed:
+        raise InputError(
+            f"{output} was begun with other {', '.join(changed)}; give what {record} says, "
+            "or another folder"
+        )
     _remove(output, ".part-*.tries")
     return missing_parts(output, parts)
 

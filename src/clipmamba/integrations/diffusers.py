@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, Self
 
@@ -14,7 +15,9 @@ from PIL import Image
 from torch import Tensor
 
 from clipmamba.errors import InputError
+from clipmamba.hub import HubName
 from clipmamba.pipelines import Photo, StylizeOptions, StylizePipeline
+from clipmamba.pipelines.publish import publish
 
 OutputType = Literal["pil", "np", "pt"]
 
@@ -87,6 +90,44 @@ class StylizeDiffusionPipeline(DiffusionPipeline):  # type: ignore[misc]
             raise InputError("weights are saved as safetensors only, without variants")
         self.pipeline.save_pretrained(save_directory)
 
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        license_id: str | None = None,
+        private: bool | None = None,
+        **options: Any,
+    ) -> str:
+        """Upload the pipeline to the Hub with its hashes and model card, as `models push` does.
+
+        Args:
+            repo_id: "user/name", created if missing, or "user/name@tag" for a new tag.
+            license_id: the Hub's identifier of the license of the weights, such as "apache-2.0".
+            private: whether a new repository is private; True refuses an existing public one.
+            options: none of diffusers' other options is known.
+
+        Returns:
+            The address of the commit.
+
+        Raises:
+            InputError: the name or the license is missing, another option is given, the tag
+                exists already, or the existing repository is public.
+            WeightsError: the CLIP model is a folder of this machine; there is no token; the Hub
+                can't be reached or refuses.
+        """
+        if options:
+            raise InputError(
+                f"unknown option {next(iter(options))!r}; only license_id and private are known"
+            )
+        if not license_id:
+            raise InputError("give the license of the weights, such as license_id='apache-2.0'")
+        name = HubName.parse(repo_id)
+        if name is None:
+            raise InputError(f"{repo_id!r} is not a name on the Hub; use user/name")
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(folder)
+            return publish(folder, name, license_id, private=private)
+
     @property
     def components(self) -> dict[str, Any]:
         """The modules by name."""
@@ -124,6 +165,7 @@ class StylizeDiffusionPipeline(DiffusionPipeline):  # type: ignore[misc]
         style_image: Any = None,
         strength: float = StylizeOptions.strength,
         *,
+        preserve_color: bool | None = StylizeOptions.preserve_color,
         generator: torch.Generator | Sequence[torch.Generator] | None = None,
         output_type: OutputType = "pil",
         return_dict: bool = True,
@@ -132,11 +174,13 @@ class StylizeDiffusionPipeline(DiffusionPipeline):  # type: ignore[misc]
         """Restyle pictures.
 
         Args:
-            image: a PIL image, a path, an array (H, W, 3), a tensor (3, H, W) or (B, 3, H, W) in
-                [0, 1], or a list of these.
+            image: a PIL image, a path, an array (H, W, 3) or (B, H, W, 3), a tensor (3, H, W) or
+                (B, 3, H, W) in [0, 1], or a list of these; a batch counts as B pictures.
             prompt: a prompt, or a list with one per picture.
             style_image: a style picture, with the prompt or instead of it.
             strength: 0 returns the photo, 1 is the full style, up to 1.5 exaggerates.
+            preserve_color: keep the photo's colors (True) or take the style's (False). By default,
+                styles without a palette of their own, such as watercolor, keep most of them.
             generator: draws the variant of the style: one for all pictures, or one for each.
             output_type: "pil" images, "np" arrays (H, W, 3) or "pt" tensors (3, H, W) in [0, 1].
             return_dict: whether to return an object with `.images` instead of a tuple.
@@ -158,8 +202,9 @@ class StylizeDiffusionPipeline(DiffusionPipeline):  # type: ignore[misc]
         for number, (one, words, draws) in enumerate(zip(images, prompts, generators, strict=True)):
             seed = None if draws is None else _draw_seed(draws)
             [result] = self.pipeline(
-                [one], prompt=words, style_image=style_image, strength=strength, seed=seed
-            ).images
+                [one], prompt=words, style_image=style_image, strength=strength,
+                preserve_color=preserve_color, seed=seed,
+            ).images  # fmt: skip
             results.append(_as_type(result, output_type))
             if callback_on_step_end is not None:
                 callback_on_step_end(self, number, len(images), {"image": results[-1]})
@@ -175,11 +220,12 @@ def _refuse_dtype(dtype: torch.dtype | None) -> None:
 
 
 def _one_by_one(image: Any) -> list[Any]:
-    if isinstance(image, list | tuple):
-        return list(image)
-    if isinstance(image, Tensor | np.ndarray) and image.ndim == 4:
-        return list(image)
-    return [image]
+    """List single pictures, also those of batches in a list."""
+    pictures: list[Any] = []
+    for one in image if isinstance(image, list | tuple) else [image]:
+        is_batch = isinstance(one, Tensor | np.ndarray) and one.ndim == 4
+        pictures.extend(one if is_batch else [one])
+    return pictures
 
 
 def _for_each(value: Any, count: int, what: str) -> list[Any]:

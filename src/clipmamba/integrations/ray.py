@@ -17,9 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from clipmamba.errors import ClipmambaError, InputError
-from clipmamba.files import one_line
-from clipmamba.integrations.dataset import EXTENSIONS, Part, restyle_part
+from clipmamba.errors import InputError
+from clipmamba.integrations.dataset import EXTENSIONS, Part, restyle_part, try_restyle
 from clipmamba.pipelines.options import StylizeOptions
 from clipmamba.styles.request import StyleRequest
 
@@ -101,12 +100,9 @@ class RestyleBatch:
         results: list[bytes] = []
         errors: list[str] = []
         for data in batch[self.column]:
-            try:
-                results.append(self.restyle(data))
-                errors.append("")
-            except ClipmambaError as error:
-                results.append(b"")
-                errors.append(one_line(error))
+            result, problem = try_restyle(self.restyle, data)
+            results.append(result)
+            errors.append(problem)
         return {**batch, "restyled": np.array(results, object), "error": np.array(errors, object)}
 
     def restyle(self, data: bytes | Path) -> bytes:

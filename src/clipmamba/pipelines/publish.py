@@ -46,7 +46,8 @@ def publish(
         folder: Written by :meth:`StylizePipeline.save_pretrained`.
         name: The repository, created if missing, and the tag.
         license_id: The Hub's identifier of the license of the weights, such as "apache-2.0".
-        private: Whether a new repository is private; None for the account's default.
+        private: Whether a new repository is private; None for the account's default. True refuses
+            a public one that exists.
         metrics: A JSON file of metrics, such as a row of scripts/evaluate.py, to upload as
             metrics.json.
 
@@ -54,7 +55,8 @@ def publish(
         The address of the commit.
 
     Raises:
-        InputError: The tag exists already; the metrics file does not exist.
+        InputError: The tag exists already; the repository is public although `private` is True;
+            the metrics file does not exist.
         WeightsError: The pipeline does not load or needs a CLIP folder of this machine; there is
             no token; the Hub can't be reached or refuses.
     """
@@ -64,8 +66,8 @@ def publish(
     pipeline = read_index(Path(folder))
     if names_a_folder(pipeline.clip):
         raise WeightsError(
-            f"{problem}: {folder} was trained with the CLIP folder {pipeline.clip}, which no other "
-            "machine has; upload that folder to the Hub and name it in model_index.json: "
+            f"{problem}: the pipeline was trained with the CLIP folder {pipeline.clip}, which no "
+            "other machine has; upload that folder to the Hub and name it in model_index.json: "
             "hf-hub:org/name"
         )
     if offline():
@@ -79,7 +81,14 @@ def publish(
     api = hub.HfApi()
     with hub_errors(problem):
         repo = api.create_repo(name.repo, private=private, exist_ok=True).repo_id
+        # For a repository that exists, create_repo ignores `private`.
+        exposed = bool(private) and not api.repo_info(repo).private
         tags = {ref.name for ref in api.list_repo_refs(repo).tags}
+    if exposed:
+        raise InputError(
+            f"{problem}: the repository exists already and is public; make it private on the Hub "
+            "first, or choose another name"
+        )
     if name.revision in tags:
         raise InputError(f"{problem}: it exists already, and a tag never moves; choose another")
     with hub_errors(problem):
