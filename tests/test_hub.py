@@ -309,6 +309,15 @@ def test_what_is_to_be_private_is_never_public(
         assert NETWORK in repo.commits[repo.refs["v1"]]
 
 
+def test_a_stylizer_that_is_to_be_private_is_never_public(hub: HubServer, model: Path) -> None:
+    hub.repos["ann/prints"] = repo = Repo(private=False)
+    repo.commit({})
+    stylizer = Stylizer.from_pretrained(model / "stylizer")
+    with pytest.raises(InputError, match="exists already and is public"):
+        stylizer.push_to_hub("ann/prints", private=True)
+    assert repo.commits[repo.refs["main"]] == {}
+
+
 def test_the_pipeline_of_diffusers_is_pushed_like_a_folder(
     hub: HubServer, pushed: str, model: Path, tiny_pipeline_folder: Path
 ) -> None:

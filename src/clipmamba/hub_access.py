@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from clipmamba.errors import WeightsError
+from clipmamba.errors import InputError, WeightsError
 from clipmamba.files import one_line
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
 
 CONNECT_SECONDS = 5.0
 LOG_IN = "log in with HF_TOKEN or 'hf auth login'"
@@ -42,6 +46,31 @@ def knock(problem: str, remedy: str) -> None:
         return  # any response will do
     except OSError as error:
         raise WeightsError(f"{problem}: {url} can't be reached; {remedy}") from error
+
+
+def make_repository(api: HfApi, name: str, private: bool | None, problem: str) -> str:
+    """Create a repository unless it exists, and return its full name.
+
+    Args:
+        api: The Hub's client.
+        name: "user/name".
+        private: Whether a new repository is private; None for the account's default. True refuses
+            a public one that exists, for which the Hub ignores it.
+        problem: What is not done, for the error message.
+
+    Raises:
+        InputError: The repository is public although `private` is True.
+        WeightsError: The Hub can't be reached or refuses.
+    """
+    with hub_errors(problem):
+        repo: str = api.create_repo(name, private=private, exist_ok=True).repo_id
+        public = bool(private) and not api.repo_info(repo).private
+    if public:
+        raise InputError(
+            f"{problem}: the repository exists already and is public; make it private on the Hub "
+            "first, or choose another name"
+        )
+    return repo
 
 
 @contextlib.contextmanager

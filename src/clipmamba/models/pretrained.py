@@ -17,7 +17,7 @@ from torch import nn
 from clipmamba.errors import WeightsError
 from clipmamba.files import one_line, write_json
 from clipmamba.hub import HubName, fetch
-from clipmamba.hub_access import hub_errors
+from clipmamba.hub_access import hub_errors, make_repository
 from clipmamba.weights import check_shapes, loading, read_tensors, uninitialized, write_tensors
 
 CONFIG_NAME = "config.json"
@@ -137,22 +137,25 @@ class Pretrained(nn.Module):
 
         Args:
             repo_id: The repository, such as "name/model"; created if missing.
-            private: Whether a new repository is private; None for the account's default.
+            private: Whether a new repository is private; None for the account's default. True
+                refuses a public one that exists.
             token: Access token; None for the stored one.
 
         Returns:
             The URL of the commit.
 
         Raises:
+            InputError: The repository is public although `private` is True.
             WeightsError: The Hub is out of reach or refuses.
         """
         import huggingface_hub as hub
 
-        api = hub.HfApi(token=token)
-        with tempfile.TemporaryDirectory() as folder, hub_errors(f"can't push {repo_id}"):
+        api, problem = hub.HfApi(token=token), f"can't push {repo_id}"
+        with tempfile.TemporaryDirectory() as folder:
             self.save_pretrained(folder)
-            repo = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
-            return str(api.upload_folder(repo_id=repo, folder_path=folder).commit_url)
+            repo = make_repository(api, repo_id, private, problem)
+            with hub_errors(problem):
+                return str(api.upload_folder(repo_id=repo, folder_path=folder).commit_url)
 
 
 def _from_hub(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from clipmamba.errors import InputError, WeightsError
 from clipmamba.hub import HubName
-from clipmamba.hub_access import LOG_IN, hub_errors, knock, offline
+from clipmamba.hub_access import LOG_IN, hub_errors, knock, make_repository, offline
 from clipmamba.pipelines.card import find_metrics, read_metrics, write_card
 from clipmamba.pipelines.pipeline import StylizePipeline
 from clipmamba.pipelines.saved import (
@@ -79,16 +79,9 @@ def publish(
     StylizePipeline.from_pretrained(pipeline.folder, "cpu")
     knock(problem, "try again with a network")
     api = hub.HfApi()
+    repo = make_repository(api, name.repo, private, problem)
     with hub_errors(problem):
-        repo = api.create_repo(name.repo, private=private, exist_ok=True).repo_id
-        # For a repository that exists, create_repo ignores `private`.
-        exposed = bool(private) and not api.repo_info(repo).private
         tags = {ref.name for ref in api.list_repo_refs(repo).tags}
-    if exposed:
-        raise InputError(
-            f"{problem}: the repository exists already and is public; make it private on the Hub "
-            "first, or choose another name"
-        )
     if name.revision in tags:
         raise InputError(f"{problem}: it exists already, and a tag never moves; choose another")
     with hub_errors(problem):
