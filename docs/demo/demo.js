@@ -3,6 +3,7 @@
 const MAX_PIXELS = 40e6;
 const $ = (id) => document.getElementById(id);
 let photo = null; // {name, width, height}
+let newest = null; // the file dropped last
 let busy = false;
 let wanted = false; // something changed while the network ran
 let address = null; // of the PNG
@@ -43,15 +44,14 @@ worker.onmessage = ({ data }) => {
     isReady = true;
     $("status").textContent = `Ready (${data.engine}).`;
     update();
-  } else if (data.failed) {
-    busy = false;
-    document.body.removeAttribute("aria-busy");
-    fail(data.failed);
-  } else if (data.picture) {
+  } else if (data.id) {
     busy = false;
     document.body.removeAttribute("aria-busy");
     if (wanted || data.id !== photo.id) update();
+    else if (data.failed) fail(data.failed);
     else show(data.picture);
+  } else if (data.failed) {
+    fail(data.failed);
   }
 };
 
@@ -109,24 +109,32 @@ function compare() {
 async function take(file) {
   if (!file) return;
   fail("");
+  newest = file;
   let image;
   try {
     image = await createImageBitmap(file, { premultiplyAlpha: "none" });
   } catch {
     return fail(`This browser can't read ${file.name} as a picture. JPEG, PNG and WebP work.`);
   }
+  if (file !== newest) return; // another one was dropped while this one was read
   const { width, height } = image;
   if (width * height > MAX_PIXELS) {
-    return fail(`${file.name} has ${Math.round((width * height) / 1e6)} million pixels, more than `
+    return fail(`${file.name} has ${Math.ceil((width * height) / 1e6)} million pixels, more than `
       + `the ${MAX_PIXELS / 1e6} million that this page takes.`);
   }
-  const canvas = $("before");
+  const canvas = $("before").cloneNode(); // the photo before stays if this one fails
   canvas.width = width;
   canvas.height = height;
-  const context = canvas.getContext("2d", { willReadFrequently: true });
-  context.drawImage(image, 0, 0);
+  let data;
+  try {
+    const context = canvas.getContext("2d", { willReadFrequently: true });
+    context.drawImage(image, 0, 0);
+    ({ data } = context.getImageData(0, 0, width, height));
+  } catch {
+    return fail(`${file.name} needs more memory than this browser has. Try a smaller picture.`);
+  }
   image.close();
-  const { data } = context.getImageData(0, 0, width, height);
+  $("before").replaceWith(canvas);
   photo = { id: (photo?.id ?? 0) + 1, name: file.name.replace(/\.[^.]*$/, ""), width, height };
   $("after").width = $("after").height = 0;
   $("compare-row").hidden = $("stage").hidden = true;
@@ -136,7 +144,7 @@ async function take(file) {
   $("again").disabled = false;
   offer(null);
   await listening;
-  worker.postMessage({ photo: { bytes: data, width, height } });
+  worker.postMessage({ photo: { bytes: data, width, height } }, [data.buffer]);
   update();
 }
 

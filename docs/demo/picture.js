@@ -1,4 +1,5 @@
 // The command line's processing around the network, on planes of numbers: noise, sizes, gamut.
+// Planes of a large photo fill memory, so the steps at the photo's own size work in place.
 
 const WORKING_SIDE = 512; // as pipelines/options.py
 const LEAST_WORKING_SIDE = 256;
@@ -121,11 +122,15 @@ export function resize(planes, width, height, newWidth, newHeight) {
   return out;
 }
 
+/** Rec. 709 luma of one pixel of three planes. */
+function lumaAt(planes, i) {
+  const size = planes.length / 3;
+  return 0.2126 * planes[i] + 0.7152 * planes[i + size] + 0.0722 * planes[i + 2 * size];
+}
+
 /** Rec. 709 luma of three planes. */
 function luma(planes) {
-  const size = planes.length / 3;
-  const red = planes.subarray(0, size);
-  return red.map((r, i) => 0.2126 * r + 0.7152 * planes[i + size] + 0.0722 * planes[i + 2 * size]);
+  return planes.subarray(0, planes.length / 3).map((_, i) => lumaAt(planes, i));
 }
 
 const RADIUS = 3; // as pipelines/enlarge.py, where the numbers are explained
@@ -166,8 +171,13 @@ export function enlarge(picture, small, w, h, photo, width, height) {
   });
   const gain = resize(slopes, w, h, width, height);
   const blurred = resize(seen, w, h, width, height);
-  const details = luma(photo).map((value, i) => (value - blurred[i]) * gain[i]);
-  return resize(picture, w, h, width, height).map((value, i) => value + details[i % details.length]);
+  const out = resize(picture, w, h, width, height);
+  const size = width * height;
+  for (let i = 0; i < size; i++) {
+    const detail = (lumaAt(photo, i) - blurred[i]) * gain[i];
+    for (let plane = 0; plane < 3; plane++) out[i + plane * size] += detail;
+  }
+  return out;
 }
 
 const TOE = 0.03; // as models/gamut.py, where the numbers are explained
@@ -250,7 +260,7 @@ const GRID = 24;
 const DIM = 1.3;
 const MOST_CONTRAST = 2;
 
-/** Raises the contrast of a dim picture: pipelines/compose.py's lift_contrast. */
+/** Raises the contrast of a dim picture, in place: pipelines/compose.py's lift_contrast. */
 export function liftContrast(picture, photo, width, height, share) {
   const [light, wanted] = [picture, photo].map((planes) =>
     luma(pool(planes, width, height, GRID, GRID)),
@@ -267,10 +277,13 @@ export function liftContrast(picture, photo, width, height, share) {
   const before = mean(light);
   const part = share * Math.min(2 * (gain - 1), 1);
   const after = before + part * Math.max(mean(wanted) - before, 0);
-  return picture.map((value) => Math.min(Math.max(after + gain * (value - before), 0), 1));
+  for (let i = 0; i < picture.length; i++) {
+    picture[i] = Math.min(Math.max(after + gain * (picture[i] - before), 0), 1);
+  }
+  return picture;
 }
 
-/** Mixes a share of the photo's colors into the picture: pipelines/compose.py's mix_color. */
+/** Mixes a share of the photo's colors into the picture, in place: pipelines/compose.py's mix_color. */
 export function mixColor(picture, photo, width, height, share) {
   const scale = Math.min(1, CELLS / Math.max(width, height));
   const [w, h] = [width, height].map((side) => Math.max(1, round(side * scale)));
@@ -287,11 +300,15 @@ export function mixColor(picture, photo, width, height, share) {
     return Math.min(share * (1 - agreement / 2), 1);
   });
   const part = stretch(parts, w, h, width, height);
-  const [painted, wanted] = [picture, photo].map(differences);
-  return picture.map((value, i) => {
-    const mixed = value + part[i % part.length] * (gain * wanted[i] - painted[i]);
-    return Math.min(Math.max(mixed, 0), 1);
-  });
+  const size = width * height;
+  for (let i = 0; i < size; i++) {
+    const [before, after] = [lumaAt(picture, i), lumaAt(photo, i)];
+    for (let at = i; at < picture.length; at += size) {
+      const change = gain * (photo[at] - after) - (picture[at] - before);
+      picture[at] = Math.min(Math.max(picture[at] + part[i] * change, 0), 1);
+    }
+  }
+  return picture;
 }
 
 /** RGBA bytes to three planes in [0, 1]. */

@@ -4,7 +4,7 @@ import { blend, enlarge, intoGamut, liftContrast, mixColor, normals, resize, toP
 
 const model = await (await fetch("model.json")).json();
 const points = new Float32Array(await (await fetch("styles.bin")).arrayBuffer());
-let photo = null; // {bytes, planes, width, height}
+let photo = null; // {bytes, width, height}, and its planes once it is painted
 let painted = null; // {key, picture}, so that the strength alone needs no second run
 let chain = Promise.resolve();
 
@@ -61,10 +61,12 @@ async function open() {
 }
 
 async function paint(opened, { style, stroke, strength }) {
-  const { bytes, planes, width, height } = photo;
+  const { bytes, width, height } = photo;
   const key = `${style} ${stroke}`;
   const begun = performance.now();
   if (painted?.key !== key && strength > 0) {
+    painted = null; // frees its memory for the next one
+    const planes = (photo.planes ??= toPlanes(bytes));
     const [w, h] = workingSize(width, height, stroke);
     const small = resize(planes, width, height, w, h);
     let picture = await run(opened.ort, opened.session, small, w, h, style, stroke);
@@ -93,14 +95,16 @@ opening.then(
 onmessage = ({ data }) => {
   chain = chain.then(async () => {
     if (data.photo) {
-      photo = { ...data.photo, planes: toPlanes(data.photo.bytes) };
+      photo = data.photo;
       painted = null;
       return;
     }
     try {
-      postMessage({ id: data.id, picture: await paint(await opening, data.paint) });
+      const picture = await paint(await opening, data.paint);
+      postMessage({ id: data.id, picture }, [picture.bytes.buffer]);
     } catch (error) {
-      postMessage({ id: data.id, failed: `The photo can't be restyled: ${error.message}` });
+      const reason = error instanceof RangeError ? "not enough memory for its size" : error.message;
+      postMessage({ id: data.id, failed: `The photo can't be restyled: ${reason}` });
     }
   });
 };

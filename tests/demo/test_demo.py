@@ -114,6 +114,7 @@ def picture(width: int, height: int, mode: str = "RGB") -> Image.Image:
         ((45, 61), {"style": "ukiyo-e"}),  # shown to the network larger
         ((301, 200), {"style": "cubism", "strength": "0.5", "stroke": "1.5"}),
         ((1500, 90), {"style": "oil painting", "stroke": "0.5"}),  # shown smaller
+        ((2400, 1700), {"style": "pastel"}),
     ],
 )
 def test_the_page_draws_what_the_command_draws(page, tiny_pipeline_folder, tmp_path, size, choices):
@@ -168,6 +169,60 @@ def test_what_is_no_picture_is_said_and_the_next_photo_works(page, tmp_path):
     picture(64, 64).save(photo)
     restyle(page, photo, tmp_path / "page.png")
     assert page.get_by_role("alert").is_hidden()
+
+
+LATE_FAILURE = """
+  if (bytes.length === 4 * 640 * 400) {
+    for (const end = performance.now() + 2000; performance.now() < end; );
+    throw new RangeError("Array buffer allocation failed");
+  }
+"""
+
+
+def without_memory(route) -> None:
+    """Serve picture.js such that a photo of 640 x 400 pixels runs out of memory at the end."""
+    response = route.fetch()
+    head, line, rest = response.text().partition("  const out = new Uint8ClampedArray(bytes);")
+    assert line
+    route.fulfill(response=response, body=head + LATE_FAILURE + line + rest)
+
+
+def test_a_photo_dropped_meanwhile_is_restyled_though_the_first_fails(browser, address, tmp_path):
+    first, second = tmp_path / "first.png", tmp_path / "second.png"
+    picture(640, 400).save(first)
+    picture(96, 64).save(second)
+    with browser.new_context() as context:
+        context.route("**/picture.js", without_memory)
+        page = context.new_page()
+        page.goto(address)
+        page.get_by_text("Ready").wait_for(timeout=120_000)
+        page.locator("#file").set_input_files(first)
+        page.locator("body[aria-busy]").wait_for()
+        page.locator("#file").set_input_files(second)
+        page.locator("#download[href]").wait_for()
+        assert page.locator("#download").get_attribute("download").startswith("second-")
+        assert page.get_by_role("alert").is_hidden()
+        page.locator("#file").set_input_files(first)
+        page.get_by_role("alert").get_by_text("not enough memory").wait_for()
+        page.locator("#file").set_input_files(second)
+        page.locator("#download[href]").wait_for()
+
+
+def test_photos_too_large_for_the_page_or_its_memory_are_refused(page, tmp_path):
+    photo, huge = tmp_path / "photo.png", tmp_path / "huge.png"
+    picture(64, 64).save(photo)
+    Image.new("L", (8000, 5001)).save(huge)
+    restyle(page, photo, tmp_path / "page.png")
+    page.locator("#file").set_input_files(huge)
+    page.get_by_role("alert").get_by_text("huge.png has 41 million pixels, more than").wait_for()
+    page.evaluate(
+        "() => { CanvasRenderingContext2D.prototype.getImageData ="
+        " () => { throw new RangeError(); } }"
+    )
+    picture(80, 80).save(huge)
+    page.locator("#file").set_input_files(huge)
+    page.get_by_role("alert").get_by_text("huge.png needs more memory").wait_for()
+    assert page.locator("#before").evaluate("canvas => canvas.width") == 64
 
 
 def test_threads_labels_and_a_phone(page, tmp_path):

@@ -59,16 +59,22 @@ def by_command(command: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> d
     return {file.name: file.read_bytes() for file in set(folder.iterdir()) - before}
 
 
+@pytest.mark.parametrize(
+    ("colors", "option"),
+    [("The photo's", "--preserve-color"), ("The style's", "--no-preserve-color")],
+)
 def test_download_is_what_the_shown_command_writes(
-    visitors: Visit, photo_file: Path, monkeypatch: pytest.MonkeyPatch
+    visitors: Visit, photo_file: Path, monkeypatch: pytest.MonkeyPatch, colors: str, option: str
 ) -> None:
     page = visitors()
     drop(page, photo_file)
-    page.get_by_label("Keep all of the photo's colors").check()
+    assert page.get_by_label("Automatic").is_checked()
+    page.get_by_label(colors).check()
     page.get_by_label("Seed").fill("3")
     restyle(page, "ukiyo-e")
     name, data = download(page)
     command = page.locator("#command code").inner_text()
+    assert option in shlex.split(command)
     assert {name: data} == by_command(command, photo_file.parent, monkeypatch)
     assert name == "Été à la plage (1)-ukiyo-e-seed3.jpg"
     with Image.open(photo_file) as photo, Image.open(photo_file.with_name(name)) as result:
@@ -139,6 +145,30 @@ def test_stop_ends_it_and_the_next_one_works(
     drop(page, small)
     restyle(page, "mosaic")
     assert download(page)[0] == "small-mosaic.png"
+
+
+def test_another_photo_drops_the_results_of_the_one_before(
+    visitors: Visit, tmp_path: Path, photo: Image.Image
+) -> None:
+    before, after = tmp_path / "before.png", tmp_path / "after.png"
+    photo.resize((1600, 1200)).save(before)
+    photo.save(after)
+    page = visitors()
+    drop(page, before)
+    page.get_by_label("number input for Variants").fill("2")
+    page.get_by_label("Style in words").fill("mosaic")
+    page.get_by_role("button", name="Restyle").click()
+    page.wait_for_selector("#pair .progress-text, #pair .wrap .meta-text")
+    page.get_by_role("button", name="Clear").first.click()
+    page.set_input_files("#photo input[type=file]", str(after))
+    page.wait_for_selector("#pair img[src*=preview-after]")
+    page.get_by_label("number input for Variants").fill("1")
+    restyle(page)
+    assert download(page)[0] == "after-mosaic.png"
+    assert "stylize after.png" in page.locator("#command code").inner_text()
+    shown = [picture.get_attribute("src") for picture in page.locator("#pair img").all()]
+    assert len(shown) == 2
+    assert all("preview-after" in address for address in shown)
 
 
 @pytest.mark.parametrize("words", ["<b>no</b> picture", ""])

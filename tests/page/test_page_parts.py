@@ -21,11 +21,13 @@ from clipmamba.page.settings import PageSettings, StoppedError
 
 
 def test_the_shown_command_has_what_was_chosen_and_no_folder() -> None:
-    wish = Wish("ukiyo-e", 0.5, 1.5, True, "3", 2)
+    wish = Wish("ukiyo-e", 0.5, 1.5, "photo", "3", 2)
     assert wish.shown(Path("/x/my photo.jpg"), Path("/y/-art.png"), PageSettings()) == (
         "clipmamba stylize 'my photo.jpg' -p ukiyo-e --style-image ./-art.png --strength 0.5 "
         "--stroke 1.5 --preserve-color --seed 3 --variants 2"
     )
+    style = Wish("mosaic", colors="style").shown(Path("a.jpg"), None, PageSettings())
+    assert style == "clipmamba stylize a.jpg -p mosaic --no-preserve-color"
     usual = Wish("mosaic").shown(Path("a.jpg"), None, PageSettings())
     assert usual == "clipmamba stylize a.jpg -p mosaic"
 

@@ -39,6 +39,16 @@ def ask(url: str, *values: object) -> tuple[str, str]:
     return last[0].removeprefix("event: "), last[1].removeprefix("data: ")
 
 
+def sent(url: str, file: Path) -> dict[str, Any]:
+    """Upload a file as curl does, and return what stands for it in a request."""
+    body = b"--x\r\nContent-Disposition: form-data; name=files; filename=photo.jpg\r\n\r\n"
+    body += file.read_bytes() + b"\r\n--x--\r\n"
+    _, _, paths = get(
+        f"{url}gradio_api/upload", {"Content-Type": "multipart/form-data; boundary=x"}, body
+    )
+    return {"path": json.loads(paths)[0], "meta": {"_type": "gradio.FileData"}}
+
+
 def test_client_gets_what_the_command_line_writes(
     served: Any, photo_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -63,8 +73,7 @@ def test_only_one_function_is_offered(served: Any) -> None:
     assert list(offered) == ["/stylize"]
     names = [one["parameter_name"] for one in offered["/stylize"]["parameters"]]
     assert names == [
-        "photo", "prompt", "style_image", "strength", "stroke", "preserve_color", "seed",
-        "variants",
+        "photo", "prompt", "style_image", "strength", "stroke", "colors", "seed", "variants",
     ]  # fmt: skip
 
 
@@ -91,7 +100,7 @@ def test_no_file_of_the_machine_can_be_read(served: Any, door: str, path: str) -
 def test_no_file_of_the_machine_is_taken_for_an_upload(served: Any, path: str) -> None:
     path = path.format(room=served.folder.parent)
     photo = {"path": path, "meta": {"_type": "gradio.FileData"}}
-    event, _ = ask(served.url, photo, "mosaic", None, 1, 1, False, "", 1)
+    event, _ = ask(served.url, photo, "mosaic", None, 1, 1, "automatic", "", 1)
     assert event == "error"
     assert "NETWORK" not in served.log.read_text()
 
@@ -117,24 +126,47 @@ def test_browsers_are_told_to_load_nothing_from_elsewhere(served: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "reason"),
+    ("wrong", "reason"),
     [
-        ((None, "mosaic", None, 1, 1, False, "", 1), "Drop a photo first"),
-        (("photo", "", None, 1, 1, False, "", 1), "Type a style"),
-        (("photo", "mosaic", None, 1, 1, False, "x", 1), "whole number"),
-        (("photo", "mosaic", None, 1, 1, False, "", 9), "maximum value 8"),
+        ({"photo": None}, "Drop a photo first."),
+        ({"prompt": ""}, "Type a style"),
+        ({"strength": None}, "strength must be a number, not null"),
+        ({"strength": "0.5"}, 'strength must be a number, not "0.5"'),
+        ({"strength": True}, "strength must be a number, not true"),
+        ({"strength": 2}, "strength must be between 0 and 1.5, not 2"),
+        ({"stroke": [1]}, "stroke must be a number, not [1]"),
+        ({"stroke": 0}, "stroke must be between 0.5 and 2.0, not 0"),
+        ({"colors": False}, "colors must be one of ['automatic', 'photo', 'style'], not false"),
+        ({"colors": None}, "colors must be one of ['automatic', 'photo', 'style'], not null"),
+        ({"seed": "x"}, "The seed must be a whole number, not 'x'"),
+        ({"variants": None}, "variants must be a whole number from 1 to 8 here, not null"),
+        ({"variants": 1.5}, "variants must be a whole number from 1 to 8 here, not 1.5"),
+        ({"variants": 9}, "variants must be a whole number from 1 to 8 here, not 9"),
     ],
 )
 def test_what_is_wrong_is_said(
-    served: Any, photo_file: Path, values: tuple[Any, ...], reason: str
+    served: Any, photo_file: Path, wrong: dict[str, Any], reason: str
 ) -> None:
-    from gradio_client import Client, handle_file
-    from gradio_client.exceptions import AppError
+    usual = {
+        "photo": sent(served.url, photo_file), "prompt": "mosaic", "style_image": None,
+        "strength": 1, "stroke": 1, "colors": "automatic", "seed": "", "variants": 1,
+    }  # fmt: skip
+    event, data = ask(served.url, *{**usual, **wrong}.values())
+    assert event == "error"
+    assert json.loads(data)["error"].startswith(reason)
 
-    client = Client(served.url, verbose=False)
-    photo = handle_file(str(photo_file)) if values[0] else None
-    with pytest.raises((AppError, ValueError), match=reason):
-        client.predict(photo, *values[1:], api_name="/stylize")
+
+@pytest.mark.parametrize("colors", ["automatic", "photo", "style"])
+def test_colors_are_those_of_the_command(served: Any, photo_file: Path, colors: str) -> None:
+    event, data = ask(
+        served.url, sent(served.url, photo_file), "watercolor", None, 1, 1, colors, "", 1
+    )
+    assert event == "complete"
+    option = {"photo": "--preserve-color", "style": "--no-preserve-color"}.get(colors)
+    command = shlex.split(json.loads(data)[1])
+    assert [word for word in command if "color" in word.partition("--")[2]] == (
+        [option] if option else []
+    )
 
 
 def test_many_at_once_and_none_is_lost(served: Any, tmp_path: Path) -> None:

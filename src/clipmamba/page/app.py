@@ -22,7 +22,6 @@ from clipmamba.page.settings import PageSettings, Restyle, StoppedError
 from clipmamba.page.thumbnails import Thumbnails
 from clipmamba.page.upload import Uploaded
 
-MAX_VARIANTS = 8
 _PREVIEW = 1600  # longest side of the pictures under the slider, in pixels
 _SECONDS = 15.0  # how long a message is shown
 
@@ -74,8 +73,6 @@ class Page:
         Raises:
             gradio.Error: the request fails, with the reason for the visitor.
         """
-        if wish.variants > MAX_VARIANTS:
-            raise _error(f"variants must be 1 to {MAX_VARIANTS} here, not {wish.variants}")
         place = new_place(self._cache)
         with _told(place), self._stoppable(self._restyling, session) as stopped:
             if photo is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -10,8 +11,12 @@ from pathlib import Path
 from clipmamba.errors import InputError
 from clipmamba.io import MAX_PIXELS
 from clipmamba.page.settings import PageSettings
-from clipmamba.pipelines.options import StylizeOptions
+from clipmamba.pipelines.options import StylizeOptions, is_number, is_whole
 from clipmamba.pipelines.saved import model_label
+
+MAX_VARIANTS = 8
+COLORS = {"automatic": (), "photo": ("--preserve-color",), "style": ("--no-preserve-color",)}
+"""The choices of colors, and the command's words for them."""
 
 Shown = Callable[[Path], str]
 
@@ -24,15 +29,15 @@ class Wish:
         prompt: the style in words; may be empty.
         strength: 0 to 1.5; see `StylizeOptions` for this and the following.
         stroke: stroke size relative to the default, 0.5 to 2.
-        preserve_color: keep all of the photo's colors; otherwise as much as the style does.
+        colors: a key of `COLORS`.
         seed: digits; empty for the default picture.
-        variants: number of pictures.
+        variants: number of pictures, 1 to 8.
     """
 
     prompt: str = ""
     strength: float = StylizeOptions.strength
     stroke: float = StylizeOptions.stroke
-    preserve_color: bool = False
+    colors: str = "automatic"
     seed: str = ""
     variants: int = 1
 
@@ -45,7 +50,7 @@ class Wish:
             settings: the page's settings.
 
         Raises:
-            InputError: no style is given, or the seed is not a number.
+            InputError: no style is given, or a value is of the wrong kind or out of range.
         """
         return list(self._words(photo, style_image, settings, str))
 
@@ -60,6 +65,7 @@ class Wish:
     def _words(
         self, photo: Path, style_image: Path | None, settings: PageSettings, name: Shown
     ) -> Iterator[str]:
+        self._check()
         prompt, seed = self.prompt.strip(), self.seed.strip()
         if seed and not seed.isdecimal():
             raise InputError(f"The seed must be a whole number, not {seed!r}; or leave it empty.")
@@ -74,8 +80,7 @@ class Wish:
             yield from ("--strength", f"{self.strength:g}")
         if self.stroke != StylizeOptions.stroke:
             yield from ("--stroke", f"{self.stroke:g}")
-        if self.preserve_color:
-            yield "--preserve-color"
+        yield from COLORS[self.colors]
         if seed:
             yield from ("--seed", str(int(seed)))
         if self.variants != 1:
@@ -87,6 +92,20 @@ class Wish:
         if settings.model is not None:
             local = settings.is_local or name is str
             yield from ("--model", settings.model if local else model_label(settings.model))
+
+    def _check(self) -> None:
+        """Check the values, which programs send as they like."""
+        for name, value in (("strength", self.strength), ("stroke", self.stroke)):
+            if not is_number(value) or isinstance(value, bool):
+                raise InputError(f"{name} must be a number, not {json.dumps(value)}")
+        if not (is_whole(self.variants) and 1 <= self.variants <= MAX_VARIANTS):
+            raise InputError(
+                f"variants must be a whole number from 1 to {MAX_VARIANTS} here, "
+                f"not {json.dumps(self.variants)}"
+            )
+        if self.colors not in list(COLORS):
+            raise InputError(f"colors must be one of {list(COLORS)}, not {json.dumps(self.colors)}")
+        StylizeOptions(strength=self.strength, stroke=self.stroke)  # checks their ranges
 
 
 def _plain(name: str) -> str:

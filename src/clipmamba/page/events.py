@@ -33,19 +33,10 @@ def build(page: Page) -> gr.Blocks:
 def _connect(clicks: _Clicks, stage: Stage, wishes: Wishes) -> None:
     photo, results, command, options = stage.photo, stage.results, stage.command, wishes.options
     quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-    gr.on(
-        [photo.upload, photo.clear], clicks.look, [photo],
-        [stage.pair, stage.result, results, command],
-        api_visibility="private", show_progress_on=photo,
-    )  # fmt: skip
-    photo.change(
-        clicks.thumbnails, [photo], [wishes.styles], trigger_mode="multiple",
-        concurrency_limit=_LOOKING, **quiet,
-    )  # fmt: skip
     made = gr.on(
         [wishes.go.click, wishes.words.submit], clicks.stylize,
         [photo, wishes.words, wishes.style_image, options.strength, options.stroke,
-         options.preserve_color, options.seed, options.variants],
+         options.colors, options.seed, options.variants],
         [results, command], api_name="stylize", show_progress_on=stage.pair,
         trigger_mode="always_last", concurrency_limit=1,
     )  # fmt: skip
@@ -55,15 +46,27 @@ def _connect(clicks: _Clicks, stage: Stage, wishes: Wishes) -> None:
     )  # fmt: skip
     given = [photo, results, stage.chosen, command]
     shown = [stage.pair, stage.result, stage.chosen, stage.download, stage.repeat]
-    made.success(clicks.show, given, shown, **quiet)
-    stage.chosen.input(clicks.show, given, shown, **quiet)
+    finished = made.success(clicks.show, given, shown, **quiet)
+    chosen = stage.chosen.input(clicks.show, given, shown, **quiet)
     wishes.styles.select(clicks.pick, None, wishes.words, **quiet).then(
         None, [photo], None, api_visibility="private",
         js="(photo) => { if (photo) document.querySelector('#go').click(); }",
     )  # fmt: skip
-    wishes.stop.click(
-        clicks.halt, None, None, cancels=[made], queue=False, api_visibility="private"
-    )
+    # A new photo stops the run of the photo before, whose result would be shown beside it. This
+    # comes before `look`: the browser waits for the one before it starts the other.
+    gr.on(
+        [wishes.stop.click, photo.upload, photo.clear], clicks.halt, None, None,
+        cancels=[made, finished, chosen], queue=False, api_visibility="private",
+    )  # fmt: skip
+    gr.on(
+        [photo.upload, photo.clear], clicks.look, [photo],
+        [stage.pair, stage.result, results, command],
+        api_visibility="private", show_progress_on=photo, trigger_mode="always_last",
+    )  # fmt: skip
+    photo.change(
+        clicks.thumbnails, [photo], [wishes.styles], trigger_mode="multiple",
+        concurrency_limit=_LOOKING, **quiet,
+    )  # fmt: skip
 
 
 class _Clicks:
@@ -84,13 +87,13 @@ class _Clicks:
         style_image: Uploaded | None = None,
         strength: float = StylizeOptions.strength,
         stroke: float = StylizeOptions.stroke,
-        preserve_color: bool = False,
+        colors: str = Wish.colors,
         seed: str = "",
         variants: int = 1,
         progress: gr.Progress = gr.Progress(),  # noqa: B008 - gradio's way
     ) -> tuple[list[str], str]:
         """Restyle a photo; return the files and the command that reproduces them."""
-        wish = Wish(prompt or "", strength, stroke, preserve_color, seed or "", variants)
+        wish = Wish(prompt or "", strength, stroke, colors, seed or "", variants)
         session = request.session_hash or ""
         return self._page.restyle(photo, style_image, wish, session=session, tell=progress)
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 
-from clipmamba.page.app import MAX_VARIANTS
+from clipmamba.page.command import COLORS, MAX_VARIANTS, Wish
 from clipmamba.page.thumbnails import buttons
 from clipmamba.page.upload import upload
 from clipmamba.pipelines.options import MAX_STRENGTH, MAX_STROKE, MIN_STROKE, StylizeOptions
@@ -48,14 +49,14 @@ class Options:
     Attributes:
         strength: 0 (the photo) to 1.5.
         stroke: stroke size relative to the default.
-        preserve_color: keep the photo's colors.
+        colors: whose colors the result has.
         seed: digits; empty for the default picture.
         variants: number of pictures.
     """
 
     strength: gr.Slider
     stroke: gr.Slider
-    preserve_color: gr.Checkbox
+    colors: gr.Radio
     seed: gr.Textbox
     variants: gr.Slider
 
@@ -146,7 +147,11 @@ def _options() -> Options:
         MIN_STROKE, MAX_STROKE, StylizeOptions.stroke, step=0.05, label="Stroke size",
         elem_id="stroke", buttons=[],
     )  # fmt: skip
-    preserve_color = gr.Checkbox(label="Keep all of the photo's colors", elem_id="colors")
+    colors = gr.Radio(
+        list(zip(("Automatic", "The photo's", "The style's"), COLORS, strict=True)),
+        value=Wish.colors, label="Colors", elem_id="colors",
+        info="Automatic: techniques such as watercolor keep most of the photo's colors.",
+    )  # fmt: skip
     with gr.Row():
         seed = gr.Textbox(  # gr.Number has no empty value
             value="", label="Seed", placeholder="none", max_lines=1, min_width=140, elem_id="seed",
@@ -155,7 +160,13 @@ def _options() -> Options:
             1, MAX_VARIANTS, 1, step=1, precision=0, label="Variants", min_width=140,
             elem_id="variants", buttons=[],
         )  # fmt: skip
-    return Options(strength, stroke, preserve_color, seed, variants)
+    return Options(_as_sent(strength), _as_sent(stroke), _as_sent(colors), seed, _as_sent(variants))
+
+
+def _as_sent(component: Any) -> Any:
+    """Let a component pass its value on as sent: gradio refuses wrong ones without a reason."""
+    component.preprocess = lambda value: value  # on the instance, as in `upload`
+    return component
 
 
 def theme() -> gr.themes.Base:

@@ -18,7 +18,7 @@ from gi.repository import Gimp, GimpUi, Gio, GLib, GObject  # noqa: E402
 PROCEDURE = "plug-in-clipmamba-stylize"
 COMMAND = "CLIPMAMBA"  # environment variable with the command's path, if it is not on the PATH
 COLORS = {  # names of the choices, their labels and the command's options
-    "automatic": ("As the style wants", []),
+    "automatic": ("Automatic", []),
     "photo": ("The photo's", ["--preserve-color"]),
     "style": ("The style's", ["--no-preserve-color"]),
 }
