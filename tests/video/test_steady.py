@@ -56,6 +56,20 @@ def test_what_has_moved_away_leaves_no_ghost(light: float):
     assert np.abs(results[-1] - paper).max() < 0.25  # of 0.8
 
 
+def test_a_cut_between_dark_scenes_is_one_and_a_cameras_noise_is_none():
+    random, scene = np.random.default_rng(0), 0.12 * texture(128, 160)
+
+    def frame(of: Pixels) -> NDArray[np.uint8]:
+        noise = random.normal(0, 10, of.shape)
+        return (255 * of + noise).clip(0, 255).round().astype(np.uint8)
+
+    steadier, other = Steadier(0.9), cv2.GaussianBlur(texture(128, 160, 1), (0, 0), 8) - 0.35
+    assert not steadier.look(frame(scene))
+    assert all(steadier.look(frame(scene)) for _ in range(3))
+    assert not steadier.look(frame(other))
+    assert all(steadier.look(frame(other)) for _ in range(3))
+
+
 @pytest.mark.parametrize("size", [(1, 1), (3, 40), (9, 9)])
 def test_tiny_frames_are_held(size: tuple[int, int]):
     frame = texture(*size)

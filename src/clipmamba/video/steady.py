@@ -119,10 +119,13 @@ class Motion:
         self._from = columns + flow[..., 0], rows + flow[..., 1]
         inside = (self._from[0] >= -0.5) & (self._from[0] <= width - 0.5)
         inside &= (self._from[1] >= -0.5) & (self._from[1] <= height - 0.5)
-        here, there = now.astype(np.float32), self.carry(before.astype(np.float32))
+        here, there = (  # means over a few pixels: a camera's noise is no difference
+            cv2.blur(frame.astype(np.float32), (5, 5)) / 255
+            for frame in (now, self.carry(before.astype(np.float32)))
+        )
         error, light = (
-            cv2.blur(np.maximum.reduce(cv2.split(values)), (5, 5)) / 255
-            for values in (cv2.absdiff(here, there), cv2.max(here, there))
+            np.maximum.reduce(cv2.split(each))
+            for each in (cv2.absdiff(here, there), cv2.max(here, there))
         )
         error /= _TOLERANCE * (light.clip(0) + _DARK)
         self.trust = (np.exp(-(error**2)) * inside)[..., None].astype(np.float32)
