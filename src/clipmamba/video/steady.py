@@ -19,7 +19,7 @@ from clipmamba.errors import InputError
 from clipmamba.nn import PictureMoments
 
 _FOLLOW = 0.2  # weight of a new frame's moments in those of the scene
-_FLOW_SIDE = 512  # longest side for motion estimation, in pixels
+_FLOW_SIDE = 1024  # longest side for motion estimation, in pixels
 _TOLERANCE = 0.4  # relative difference of the frames beyond which the motion is not trusted
 _DARK = 0.1  # added to the brightness that differences are relative to
 _CUT = 0.7  # mean trust below which a frame starts a new scene
