@@ -262,8 +262,10 @@ def _adversarial(step: Step) -> Tensor:
         wanted, made = level.targets[-1], level.features
         known = (wanted.mean, wanted.deviation)
         scores = judge(made.detach(), *known)
-        real = [(slice(step.free), step.style_features(number))]
-        real += [(slice(step.free, None), level.result_features)]
+        real = (
+            (slice(step.free), step.style_features(number)),
+            (slice(step.free, None), level.result_features),
+        )
         parted = [
             discriminator_loss(
                 judge(features, *(each[rows] for each in known)), scores[rows], "none"
