@@ -71,12 +71,13 @@ def test_minus_one_is_the_picture_without_a_seed(pipe, image) -> None:
 
 
 def test_colors_are_those_of_the_keyword(pipe, image) -> None:
-    results = [restyle(image, words("watercolor"), colors=choice) for choice in nodes.COLORS]
+    choices = nodes.Restyle.INPUT_TYPES()["required"]["colors"][0]
+    assert choices == ["automatic", "photo", "style"]
+    results = [restyle(image, words("watercolor"), colors=choice) for choice in choices]
     for result, keep in zip(results, (None, True, False), strict=True):
         wanted = expected(pipe, image, prompt="watercolor", preserve_color=keep)
         torch.testing.assert_close(result, wanted)
     assert len({result.numpy().tobytes() for result in results}) == 3
-    assert nodes.Restyle.INPUT_TYPES()["required"]["colors"][0] == list(nodes.COLORS)
 
 
 def test_mixes_are_those_of_the_prompts(pipe, image) -> None:

@@ -42,6 +42,15 @@ def restyle(page: Any, words: str | None = None) -> None:
     page.wait_for_selector("#download")
 
 
+def begin_restyling(page: Any, file: Path, variants: int) -> None:
+    """Start it, and return while the server works on it."""
+    drop(page, file)
+    page.get_by_label("number input for Variants").fill(str(variants))
+    page.get_by_label("Style in words").fill("mosaic")
+    page.get_by_role("button", name="Restyle").click()
+    page.wait_for_selector("#pair .progress-text, #pair .wrap .meta-text")
+
+
 def download(page: Any) -> tuple[str, bytes]:
     with page.expect_download() as waiting:
         page.locator("#download").click()
@@ -130,11 +139,7 @@ def test_stop_ends_it_and_the_next_one_works(
     large = tmp_path / "large.png"
     photo.resize((1600, 1200)).save(large)
     page = visitors()
-    drop(page, large)
-    page.get_by_label("number input for Variants").fill("8")
-    page.get_by_label("Style in words").fill("mosaic")
-    page.get_by_role("button", name="Restyle").click()
-    page.wait_for_selector("#pair .progress-text, #pair .wrap .meta-text")
+    begin_restyling(page, large, variants=8)
     page.get_by_role("button", name="Stop").click()
     page.wait_for_selector("#pair .progress-text", state="hidden")
     assert not page.locator("#download").is_visible()
@@ -154,11 +159,7 @@ def test_another_photo_drops_the_results_of_the_one_before(
     photo.resize((1600, 1200)).save(before)
     photo.save(after)
     page = visitors()
-    drop(page, before)
-    page.get_by_label("number input for Variants").fill("2")
-    page.get_by_label("Style in words").fill("mosaic")
-    page.get_by_role("button", name="Restyle").click()
-    page.wait_for_selector("#pair .progress-text, #pair .wrap .meta-text")
+    begin_restyling(page, before, variants=2)
     page.get_by_role("button", name="Clear").first.click()
     page.set_input_files("#photo input[type=file]", str(after))
     page.wait_for_selector("#pair img[src*=preview-after]")

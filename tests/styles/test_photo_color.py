@@ -76,11 +76,15 @@ def test_pictures_bring_their_own_colors_and_a_mix_has_the_mean(tiny_clip_folder
     assert (0.5 * words).photo_color == SHARE
 
 
-def test_the_order_of_a_mix_does_not_matter_and_subtracted_styles_have_no_share():
-    parts = [
+def two_techniques_and_a_palette() -> list[Style]:
+    return [
         Style(torch.randn(8, generator=torch.Generator().manual_seed(number)), photo_color=share)
         for number, share in enumerate((SHARE, SHARE, 0.0))
     ]
+
+
+def test_the_order_of_a_mix_does_not_matter_and_subtracted_styles_have_no_share():
+    parts = two_techniques_and_a_palette()
     for a, b, c in itertools.permutations(parts):
         for mixed in ((a + b) + c, a + (b + c)):
             assert mixed.photo_color == pytest.approx(2 / 3 * SHARE)
@@ -90,10 +94,7 @@ def test_the_order_of_a_mix_does_not_matter_and_subtracted_styles_have_no_share(
 
 
 def test_a_saved_mix_mixes_on(tmp_path: Path):
-    parts = [
-        Style(torch.randn(8, generator=torch.Generator().manual_seed(number)), photo_color=share)
-        for number, share in enumerate((SHARE, SHARE, 0.0))
-    ]
+    parts = two_techniques_and_a_palette()
     (parts[0] + parts[1]).save(tmp_path / "mix.safetensors")
     mixed = Style.load(tmp_path / "mix.safetensors") + parts[2]
     assert mixed.photo_color == pytest.approx(2 / 3 * SHARE)

@@ -11,12 +11,10 @@ from pathlib import Path
 from clipmamba.errors import InputError
 from clipmamba.io import MAX_PIXELS
 from clipmamba.page.settings import PageSettings
-from clipmamba.pipelines.options import StylizeOptions, is_number, is_whole
+from clipmamba.pipelines.options import COLORS, StylizeOptions, is_number, is_whole
 from clipmamba.pipelines.saved import model_label
 
 MAX_VARIANTS = 8
-COLORS = {"automatic": (), "photo": ("--preserve-color",), "style": ("--no-preserve-color",)}
-"""The choices of colors, and the command's words for them."""
 
 Shown = Callable[[Path], str]
 
@@ -80,7 +78,9 @@ class Wish:
             yield from ("--strength", f"{self.strength:g}")
         if self.stroke != StylizeOptions.stroke:
             yield from ("--stroke", f"{self.stroke:g}")
-        yield from COLORS[self.colors]
+        keep = COLORS[self.colors]
+        if keep is not None:
+            yield "--preserve-color" if keep else "--no-preserve-color"
         if seed:
             yield from ("--seed", str(int(seed)))
         if self.variants != 1:

@@ -8,10 +8,16 @@ from typing import Any
 
 import gradio as gr
 
-from clipmamba.page.command import COLORS, MAX_VARIANTS, Wish
+from clipmamba.page.command import MAX_VARIANTS, Wish
 from clipmamba.page.thumbnails import buttons
 from clipmamba.page.upload import upload
-from clipmamba.pipelines.options import MAX_STRENGTH, MAX_STROKE, MIN_STROKE, StylizeOptions
+from clipmamba.pipelines.options import (
+    COLORS,
+    MAX_STRENGTH,
+    MAX_STROKE,
+    MIN_STROKE,
+    StylizeOptions,
+)
 
 HERE = Path(__file__).parent
 _PICTURES = ["image", ".heic", ".heif", ".avif", ".tif", ".tiff", ".jp2", ".jfif", ".ppm", ".pgm"]

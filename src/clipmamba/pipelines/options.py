@@ -17,6 +17,8 @@ AUTO_TILE = 1024  # tile side for large pictures, in pixels
 AUTO_PIXELS = 2048 * 2048  # pictures with more pixels are large,
 AUTO_ENLARGED = 1024 * 1024  # as are those that `detail` enlarges to more than this
 MIN_TILE = 128
+COLORS = {"automatic": None, "photo": True, "style": False}
+"""Values of `preserve_color`, by the names that apps offer as choices."""
 _KINDS = {"strength": float, "preserve_color": bool, "stroke": float, "detail": float,
           "grain": bool, "max_size": int, "tile": int, "seed": int, "variants": int}  # fmt: skip
 _BOOLEANS = ("bool", "bool_")  # Python's and numpy's types, without importing numpy

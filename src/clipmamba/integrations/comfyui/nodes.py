@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from clipmamba.errors import InputError
 from clipmamba.pipelines import MAX_STRENGTH, StylizeOptions, StylizePipeline
-from clipmamba.pipelines.options import MAX_STROKE, MIN_STROKE
+from clipmamba.pipelines.options import COLORS, MAX_STROKE, MIN_STROKE
 from clipmamba.styles import StyleRequest
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ STYLE = "CLIPMAMBA_STYLE"
 CATEGORY = "clipmamba"
 USUAL_SEED = -1  # the default picture, without a seed
 MAX_SEED = 2**53 - 1  # largest safe integer in JavaScript
-COLORS = {"automatic": None, "photo": True, "style": False}  # values of `preserve_color`
 
 StyleParts = tuple[tuple[StyleRequest, float], ...]  # requests and their weights in the mix
 
