@@ -70,6 +70,20 @@ def test_a_sheet_can_take_the_photos_colors_or_the_styles(here, photo, tiny_pipe
     assert len(made) == 3
 
 
+def test_a_sheet_that_does_not_fit_in_memory_is_said(
+    here, photo, tiny_pipeline_folder, monkeypatch
+):
+    def run_out(*_, **__):
+        raise MemoryError
+
+    monkeypatch.setattr("clipmamba.pipelines.pipeline.StylizePipeline.__call__", run_out)
+    photo.save("photo.png")
+    result = invoke("sheet", "photo.png", "--model", tiny_pipeline_folder, "--device", "cpu")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("Error: photo.png does not fit in memory; ")
+    assert "--size" in result.stderr
+
+
 @pytest.mark.parametrize("data", [b"", b"# nothing\n", b"\xff\xfe\xff"])
 def test_a_bad_list_of_prompts_is_said_at_once(here, photo, data):
     photo.save("photo.png")

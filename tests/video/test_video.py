@@ -487,6 +487,16 @@ def test_a_failure_leaves_nothing(tiny_pipeline, tmp_path, monkeypatch):
     assert (tmp_path / "out.mp4").read_bytes() == b"old"
 
 
+def test_a_frame_that_does_not_fit_in_memory_is_said(tiny_pipeline, monkeypatch):
+    def run_out(*_, **__):
+        raise RuntimeError("CUDA out of memory")
+
+    monkeypatch.setattr(type(tiny_pipeline), "__call__", run_out)
+    painter = FramePainter(tiny_pipeline, {"prompt": "woodcut"}, tiny_look(), 0.85)
+    with pytest.raises(InputError, match="a frame of 48 x 32 pixels does not fit in memory"):
+        painter(moving(1)[0])
+
+
 def test_a_file_that_appears_meanwhile_is_not_replaced(tiny_pipeline, tmp_path):
     source = write_clip(tmp_path / "in.mkv", moving(4))
     target = tmp_path / "out.mp4"

@@ -27,6 +27,7 @@ from clipmamba.devices import check_device
 from clipmamba.errors import InputError
 from clipmamba.evaluate.sheet import PROMPTS, labelled_sheet
 from clipmamba.io import check_output, read_picture, write_picture
+from clipmamba.io.memory import memory_errors
 from clipmamba.pipelines.options import StylizeOptions
 from clipmamba.pipelines.pipeline import StylizePipeline
 from clipmamba.pipelines.saved import read_index
@@ -127,7 +128,8 @@ def sheet(
         cells = [("photo", small)]
         with progress(len(wanted)) as advance:
             for count, text in enumerate(wanted, 1):
-                made = pipeline(small, prompt=text, **look).images[0]
+                with memory_errors(str(photo), "reduce the sheet's pictures with --size"):
+                    made = pipeline(small, prompt=text, **look).images[0]
                 cells.append((text, made))
                 advance(count)
         made_of = {"sheet_of": photo.name, "prompts": wanted, **look}

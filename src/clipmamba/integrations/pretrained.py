@@ -185,6 +185,7 @@ def _one_line_of(problem: str, kind: type[ClipmambaError]) -> Iterator[None]:
         raise
     except (
         OSError,
+        MemoryError,
         ValueError,
         RuntimeError,
         TypeError,

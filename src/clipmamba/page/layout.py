@@ -8,6 +8,7 @@ from typing import Any
 
 import gradio as gr
 
+from clipmamba.io.folders import PICTURES
 from clipmamba.page.command import MAX_VARIANTS, Wish
 from clipmamba.page.thumbnails import buttons
 from clipmamba.page.upload import upload
@@ -20,7 +21,7 @@ from clipmamba.pipelines.options import (
 )
 
 HERE = Path(__file__).parent
-_PICTURES = ["image", ".heic", ".heif", ".avif", ".tif", ".tiff", ".jp2", ".jfif", ".ppm", ".pgm"]
+_PICTURES = ["image", *sorted(PICTURES)]  # browsers know some of them as "image"
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,9 @@ from typing import Any
 
 from clipmamba.errors import InputError
 from clipmamba.files import one_line
+from clipmamba.io.folders import PICTURES
 
 KINDS = {"style": "style", "content": "photo"}  # kind of the pictures by the shard's first word
-PICTURES = (".jpg", ".jpeg", ".png", ".webp")
 _PLACE = re.compile(r"(?P<shard>.+\.tar)@(?P<offset>\d+)\+(?P<size>\d+)")
 
 

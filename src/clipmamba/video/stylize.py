@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from clipmamba.devices import check_device
 from clipmamba.errors import InputError
 from clipmamba.files import check_place, reason, write_whole
+from clipmamba.io.memory import memory_errors
 from clipmamba.pipelines.options import StylizeOptions
 from clipmamba.pipelines.pipeline import StylizePipeline
 from clipmamba.styles.request import StyleRequest
@@ -202,9 +203,11 @@ class FramePainter:
         import numpy as np
 
         photo = pixels.astype(np.float32) / 255
-        restyled: NDArray[np.float32] = self._pipeline(
-            photo, style=self._style, **self._look
-        ).images[0]
+        frame = f"a frame of {photo.shape[1]} x {photo.shape[0]} pixels"
+        with memory_errors(frame, "process it in tiles with tile=512, or give a smaller max_size"):
+            restyled: NDArray[np.float32] = self._pipeline(
+                photo, style=self._style, **self._look
+            ).images[0]
         return restyled
 
 
