@@ -7,7 +7,14 @@ import pytest
 import torch
 
 from clipmamba.errors import InputError
-from clipmamba.io.convert import array_to_tensor, check_range, tensor_to_array, window_means
+from clipmamba.io.convert import (
+    array_to_tensor,
+    check_range,
+    in_strips,
+    luma,
+    tensor_to_array,
+    window_means,
+)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float16, np.float32, np.float64])
@@ -55,3 +62,22 @@ def test_window_means_are_those_of_squares_cut_at_the_edges(height, width, radiu
             rows, columns = (slice(max(0, at - radius), at + radius + 1) for at in (y, x))
             expected = pictures[:, :, rows, columns].mean((2, 3))
             torch.testing.assert_close(found[:, :, row, column], expected)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (7, 200_000), (300, 1000)])
+def test_strips_make_no_difference(size):
+    generator = torch.Generator().manual_seed(0)
+    one = torch.rand(1, 3, *size, generator=generator)
+    other = torch.rand(1, 1, *size, generator=generator)
+    torch.testing.assert_close(in_strips(torch.mul, one, other), one * other, rtol=0, atol=0)
+    one.requires_grad_()
+    in_strips(torch.mul, one, other).sum().backward()
+    torch.testing.assert_close(one.grad, other.expand_as(one), rtol=0, atol=0)
+
+
+def test_luma_is_that_of_rec_709():
+    pictures = torch.rand(2, 3, 5, 7, dtype=torch.float64)
+    expected = torch.einsum(
+        "bchw,c->bhw", pictures, torch.tensor([0.2126, 0.7152, 0.0722]).double()
+    )
+    torch.testing.assert_close(luma(pictures)[:, 0], expected, rtol=0, atol=1e-6)

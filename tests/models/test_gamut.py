@@ -60,3 +60,19 @@ def test_gradients_are_finite_and_not_lost_outside() -> None:
     red = colours((1.6, 0.1, 0.1)).requires_grad_()
     [gradient] = torch.autograd.grad(into_gamut(red)[0, 1].sum(), red)
     assert gradient.abs().max() > 0.01
+
+
+def test_the_distance_to_the_boundary_is_that_of_the_worst_channel() -> None:
+    """The same map, channel by channel, in double precision."""
+    picture = 0.5 + torch.randn(1, 3, 60, 60, generator=torch.Generator().manual_seed(0)).double()
+    gray = picture.mean(1, keepdim=True)
+    toe = 0.03**2 / (0.06 - gray.clamp(max=0.03))
+    light = (toe + (gray - 0.03).clamp(min=0)).clamp(max=1)
+    color = picture - gray
+    room = torch.where(color > 0, 253.4 / 255 - light, light).clamp(min=1e-4)
+    part = (color.abs() / room).amax(1, keepdim=True)
+    bent = 0.9 + 0.1 * (part - 0.9) / (part - 0.8)
+    gain = torch.where(part > 0.9, bent, part) / part
+    expected = (light + color * gain).clamp(0, 1)
+    torch.testing.assert_close(into_gamut(picture), expected, rtol=0, atol=1e-9)
+    torch.testing.assert_close(into_gamut(picture.float()), expected.float(), rtol=0, atol=1e-4)

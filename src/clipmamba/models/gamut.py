@@ -26,12 +26,15 @@ def into_gamut(picture: Tensor) -> Tensor:
     """
     # The mean, not Rec. 709 luma: blue has so little weight there that far blues would amplify
     # rounding errors.
-    bright = picture.mean(1, keepdim=True)
+    red, green, blue = torch.split(picture, 1, dim=1)
+    bright = (red + green + blue) / 3
+    above = torch.maximum(torch.maximum(red, green), blue) - bright
+    below = bright - torch.minimum(torch.minimum(red, green), blue)
     toe = _TOE**2 / (2 * _TOE - bright.clamp(max=_TOE))
     light = (toe + (bright - _TOE).clamp(min=0)).clamp(max=1)
-    color = picture - bright
-    room = torch.where(color > 0, (_WHITE - light).clamp(min=0), light).clamp(min=1e-4)
-    part = (color.abs() / room).amax(1, keepdim=True)  # 1 on the gamut's boundary
+    # 1 on the gamut's boundary
+    part = torch.maximum(above / (_WHITE - light).clamp(min=1e-4), below / light.clamp(min=1e-4))
     beyond = (part - _KNEE).clamp(min=0)
     compressed = part.clamp(max=_KNEE) + (1 - _KNEE) * beyond / (beyond + 1 - _KNEE)
-    return (light + color * (compressed / part.clamp(min=1e-6))).clamp(0, 1)
+    gain = compressed / part.clamp(min=1e-6)
+    return torch.addcmul(light - bright * gain, picture, gain).clamp(0, 1)

@@ -9,8 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from clipmamba.errors import InputError
-from clipmamba.io.convert import luma
-from clipmamba.models.gamut import into_gamut
+from clipmamba.io.convert import in_strips, luma
 
 CELLS = 64  # along the longer side, in which colors are compared
 SATURATION = (0.8, 2.5)  # least and largest factor on the photo's color differences
@@ -67,8 +66,7 @@ def mix_color(restyled: Tensor, photo: Tensor, share: float) -> Tensor:
         move = _color_differences(gain * photo - restyled)  # of differences, which are linear
         return torch.addcmul(restyled, part, move).clamp(0, 1)
 
-    strips = (torch.split(each, 64, dim=2) for each in (restyled, photo, part))  # to stay in caches
-    return torch.cat([mixed(*strip) for strip in zip(*strips, strict=True)], dim=2)
+    return in_strips(mixed, restyled, photo, part)
 
 
 def lift_contrast(restyled: Tensor, photo: Tensor, share: float) -> Tensor:
@@ -92,7 +90,7 @@ def lift_contrast(restyled: Tensor, photo: Tensor, share: float) -> Tensor:
     mean, other = (each.mean((1, 2, 3), keepdim=True) for each in (light, wanted))
     part = share * (2 * (gain - 1)).clamp(max=1)  # none at first: videos have no jumps
     new_mean = mean + part * (other - mean).clamp(min=0)
-    return (new_mean + gain * (restyled - mean)).clamp(0, 1)
+    return in_strips(lambda rows: (new_mean + gain * (rows - mean)).clamp(0, 1), restyled)
 
 
 def _color_differences(image: Tensor) -> Tensor:
@@ -107,7 +105,7 @@ def with_photo_color(
     By default, pictures that keep some get back some of the photo's contrast, too.
     """
     if preserve_color:
-        return keep_color(restyled, photo)
+        return keep_color(restyled, photo).clamp(0, 1)
     if preserve_color is None and share:
         return mix_color(lift_contrast(restyled, photo, share), photo, share)
     return restyled
@@ -133,11 +131,6 @@ def union(masks: Sequence[Tensor | None], picture: Tensor) -> Tensor:
     if len(given) < len(masks):
         return torch.ones_like(picture[:1, :1])
     return torch.cat(given).amax(0, keepdim=True)
-
-
-def within_gamut(picture: Tensor) -> Tensor:
-    """Apply `into_gamut` to a few rows at a time, to save memory."""
-    return torch.cat([into_gamut(rows) for rows in torch.split(picture, 256, dim=2)], dim=2)
 
 
 def check_finished(finished: object, picture: Tensor) -> Tensor:

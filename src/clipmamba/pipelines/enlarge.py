@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
-from clipmamba.io.convert import luma, resize, window_means
+from clipmamba.io.convert import in_strips, luma, resize, window_means
 
 _RADIUS = 3  # of the windows, in pixels of the small picture
 _EPSILON = 1e-3  # variance of luma in [0, 1] below which a window counts as uniform
@@ -30,13 +31,19 @@ def enlarge(restyled: Tensor, small: Tensor, photo: Tensor) -> Tensor:
     size = photo.shape[2], photo.shape[3]
     seen = luma(small)
     gain = _slope(seen, luma(restyled))
-    details = (luma(photo) - resize(seen, *size)) * resize(gain, *size)
-    return resize(restyled, *size) + details
+
+    def with_details(restyled: Tensor, seen: Tensor, gain: Tensor, photo: Tensor) -> Tensor:
+        return torch.addcmul(restyled, luma(photo) - seen, gain)
+
+    large = (resize(each, *size) for each in (restyled, seen, gain))
+    return in_strips(with_details, *large, photo)
 
 
 def _slope(seen: Tensor, painted: Tensor) -> Tensor:
     """Fit the slope of `painted` over `seen` around each place, both (B, 1, h, w)."""
-    level = window_means(seen, _RADIUS)
-    together = window_means(seen * painted, _RADIUS) - level * window_means(painted, _RADIUS)
-    spread = window_means(seen.square(), _RADIUS) - level.square()
-    return (together / (spread.clamp(min=0) + _EPSILON)).clamp(-_STEEPEST, _STEEPEST)
+    values = torch.cat([seen, painted, seen * painted, seen.square()], 1)
+    means = torch.split(window_means(values, _RADIUS), 1, dim=1)
+    level, other, product, square = means
+    spread = (square - level.square()).clamp(min=0)
+    slope = (product - level * other) / (spread + _EPSILON)
+    return slope.clamp(-_STEEPEST, _STEEPEST)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Protocol
 from torch import Tensor
 from torch.nn import functional
 
-from clipmamba.io.convert import rescale
-from clipmamba.pipelines.compose import within_gamut
+from clipmamba.io.convert import in_strips, rescale
+from clipmamba.models.gamut import into_gamut
 from clipmamba.pipelines.enlarge import enlarge
 from clipmamba.pipelines.options import StylizeOptions
 from clipmamba.pipelines.tiles import restyle_in_tiles
@@ -93,4 +93,4 @@ def paint(
     restyled = restyled[..., rows:-rows, columns:-columns]
     if small.shape != photo.shape:
         restyled = enlarge(restyled, small, photo)
-    return within_gamut(restyled)
+    return in_strips(into_gamut, restyled)

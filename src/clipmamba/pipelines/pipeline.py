@@ -495,7 +495,8 @@ class StylizePipeline:
                 [chosen] = layer.styles.values()
                 colors = options.preserve_color, chosen.photo_color
                 restyled = with_photo_color(restyled, before, *colors)
-                restyled = torch.lerp(before, restyled, options.strength).clamp_(0, 1)
+                if options.strength != 1:
+                    restyled = torch.lerp(before, restyled, options.strength).clamp_(0, 1)
                 picture = restyled if area is None else lay_over(picture, restyled, area)
                 if finish is not None:
                     areas.append(area)
