@@ -82,7 +82,7 @@ def build(pipeline: StylizePipeline, runtime: Path, output: Path) -> None:
         "noise_stride": pipeline.stylizer.noise_stride,
         "style_dim": pipeline.stylizer.config.style_dim,
         "styles": [
-            {"name": known.name, "family": known.family, "photo_color": style.photo_color}
+            {"name": known.name, "family": known.family, **style.traits._asdict()}
             for known, style in zip(KNOWN_STYLES, styles, strict=True)
         ],
     }

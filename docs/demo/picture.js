@@ -311,6 +311,23 @@ export function mixColor(picture, photo, width, height, share) {
   return picture;
 }
 
+const BLOCKS = 96; // as pipelines/pixelate.py
+
+/** Square blocks of one color each: pipelines/pixelate.py's pixelate, with any number of colors. */
+export function pixelate(picture, width, height, stroke) {
+  const scale = Math.min(1, BLOCKS / stroke / Math.max(width, height));
+  const [w, h] = [width, height].map((side) => Math.max(1, round(side * scale)));
+  const blocks = pool(picture, width, height, w, h);
+  const out = new Float32Array(picture.length);
+  for (let i = 0, plane = 0; plane < 3; plane++) {
+    for (let y = 0; y < height; y++) {
+      const row = (plane * h + Math.floor(((y + 0.5) * h) / height)) * w;
+      for (let x = 0; x < width; x++) out[i++] = blocks[row + Math.floor(((x + 0.5) * w) / width)];
+    }
+  }
+  return out;
+}
+
 /** RGBA bytes to three planes in [0, 1]. */
 export function toPlanes(bytes) {
   const size = bytes.length / 4;

@@ -1,6 +1,8 @@
 // The network, on a thread of its own: the page stays responsive. Messages in: {photo}, {paint}.
 
-import { blend, enlarge, intoGamut, liftContrast, mixColor, normals, resize, toPlanes, workingSize } from "./picture.js";
+import {
+  blend, enlarge, intoGamut, liftContrast, mixColor, normals, pixelate, resize, toPlanes, workingSize,
+} from "./picture.js";
 
 const model = await (await fetch("model.json")).json();
 const points = new Float32Array(await (await fetch("styles.bin")).arrayBuffer());
@@ -74,11 +76,12 @@ async function paint(opened, { style, stroke, strength }) {
       picture = enlarge(picture, small, w, h, planes, width, height);
     }
     picture = intoGamut(picture);
-    const share = model.styles[style].photo_color;
+    const { photo_color: share, pixelated } = model.styles[style];
     if (share) {
       picture = liftContrast(picture, planes, width, height, share);
       picture = mixColor(picture, planes, width, height, share);
     }
+    if (pixelated >= 0.5) picture = pixelate(picture, width, height, stroke);
     painted = { key, picture };
   }
   const out = strength > 0 ? blend(bytes, painted.picture, strength) : bytes.slice();

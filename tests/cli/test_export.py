@@ -137,13 +137,13 @@ def test_the_pages_examples_run(files, photo, tiny_pipeline_folder, tmp_path, mo
 
 
 @pytest.mark.slow
-def test_an_app_learns_how_much_of_the_photos_colors_a_technique_keeps(
-    tiny_pipeline_folder, tmp_path
-):
-    file = tmp_path / "watercolor.onnx"
-    result = invoke("export", file, "-p", "watercolor", "--model", tiny_pipeline_folder)
-    assert "keeps 0.6 of the photo's colors" in result.stdout.splitlines()[-1]
-    assert session(file).get_modelmeta().custom_metadata_map["photo_color"] == "0.6"
+def test_an_app_learns_what_is_left_to_it(tiny_pipeline_folder, tmp_path):
+    file = tmp_path / "pixels.onnx"
+    result = invoke("export", file, "-p", "pixel art", "--model", tiny_pipeline_folder)
+    assert "keeps 0.6 of the photo's colors" in result.stdout.splitlines()[-2]
+    assert "has square blocks" in result.stdout.splitlines()[-1]
+    metadata = session(file).get_modelmeta().custom_metadata_map
+    assert (metadata["photo_color"], metadata["pixelated"]) == ("0.6", "1")
 
 
 def test_what_can_be_wrong_is_said_before_torch_loads(here):

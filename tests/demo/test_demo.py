@@ -135,6 +135,19 @@ def test_the_page_draws_what_the_command_draws(page, tiny_pipeline_folder, tmp_p
         assert np.abs(found[..., :3].astype(int) - np.asarray(before)).mean() > 2
 
 
+def test_pixel_art_has_the_commands_blocks_without_its_palette(
+    page, tiny_pipeline_folder, tmp_path
+):
+    photo = tmp_path / "photo.png"
+    picture(480, 320).save(photo)
+    found = restyle(page, photo, tmp_path / "page.png", style="pixel art")[..., :3].astype(int)
+    expected = by_command(tiny_pipeline_folder, photo, tmp_path / "ours.png", "pixel art")[..., :3]
+    blocks = found.reshape(64, 5, 96, 5, 3)
+    assert (blocks == blocks[:, :1, :, :1]).all()
+    for color in np.unique(expected.reshape(-1, 3), axis=0):  # the mean of its blocks
+        assert np.abs(found[(expected == color).all(2)].mean(0) - color).max() <= 2
+
+
 def test_a_turned_photo_stands_upright(page, tiny_pipeline_folder, tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6

@@ -487,6 +487,13 @@ def test_a_failure_leaves_nothing(tiny_pipeline, tmp_path, monkeypatch):
     assert (tmp_path / "out.mp4").read_bytes() == b"old"
 
 
+def test_pixel_art_has_whole_blocks_in_every_frame(tiny_pipeline):
+    painter = FramePainter(tiny_pipeline, {"prompt": "pixel art"}, tiny_look(), 0.85)
+    for frame in moving(3, 288, 96):
+        made = painter(frame).astype(int).reshape(32, 3, 96, 3, 3)
+        assert (made == made[:, :1, :, :1]).all()
+
+
 def test_a_frame_that_does_not_fit_in_memory_is_said(tiny_pipeline, monkeypatch):
     def run_out(*_, **__):
         raise RuntimeError("CUDA out of memory")

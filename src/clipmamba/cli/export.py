@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -28,6 +29,9 @@ from clipmamba.pipelines.options import StylizeOptions
 from clipmamba.pipelines.pipeline import StylizePipeline
 from clipmamba.pipelines.saved import read_index
 from clipmamba.styles.request import StyleRequest
+
+if TYPE_CHECKING:
+    from clipmamba.styles import Style
 
 
 @click.command(cls=SectionCommand)
@@ -83,21 +87,28 @@ def export(
         keywords = open_pictures(keywords, max_pixels)
         with status("loading the model"):
             pipeline = StylizePipeline.from_pretrained(model, "cpu")
-        point, metadata = None, {}
+        made, point, metadata = None, None, {}
         if with_style:
             [layer] = pipeline.prepare(StyleRequest.parse(**keywords), [seed]).layers
             made = layer.styles[seed]
-            point, metadata["photo_color"] = made.embedding[None], f"{made.photo_color:g}"
+            point = made.embedding[None]
+            metadata = {name: f"{share:g}" for name, share in made.traits._asdict().items()}
         with status("tracing the network, about a minute"):
             lines = write_onnx(pipeline.network, output, point, metadata=metadata)
     click.echo(os.fsencode(output))
     for line in lines:
         click.echo(f"  {line}")
-    if float(metadata.get("photo_color", 0)):
-        click.echo(
-            f"  The style keeps {metadata['photo_color']} of the photo's colors, which the app has "
-            "to mix in: see docs/export.md"
-        )
+    if made is not None:
+        for note in _left_to_the_app(made):
+            click.echo(f"  {note}: see docs/export.md")
+
+
+def _left_to_the_app(style: Style) -> Iterator[str]:
+    if style.photo_color:
+        share = f"{style.photo_color:g}"
+        yield f"The style keeps {share} of the photo's colors, which the app has to mix in"
+    if style.has_blocks:
+        yield "The style has square blocks, which the app has to make"
 
 
 def _check_packages() -> None:

@@ -474,6 +474,7 @@ class StylizePipeline:
             with_photo_color,
         )
         from clipmamba.pipelines.photo import fit_masks
+        from clipmamba.pipelines.pixelate import pixelate
 
         width, height = size = options.result_size(*photo.size)
         if options.strength == 0 and size == photo.size:
@@ -495,6 +496,8 @@ class StylizePipeline:
                 [chosen] = layer.styles.values()
                 colors = options.preserve_color, chosen.photo_color
                 restyled = with_photo_color(restyled, before, *colors)
+                if chosen.has_blocks:
+                    restyled = pixelate(restyled, options.stroke)
                 if options.strength != 1:
                     restyled = torch.lerp(before, restyled, options.strength).clamp_(0, 1)
                 picture = restyled if area is None else lay_over(picture, restyled, area)

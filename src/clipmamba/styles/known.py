@@ -26,6 +26,7 @@ class KnownStyle:
             the movement's own name covers too many kinds of pictures.
         palette: Whether it has colors of its own. Where it has none, as a technique, pictures keep
             most of the photo's.
+        pixelated: Whether its pictures consist of square blocks.
     """
 
     name: str
@@ -33,6 +34,7 @@ class KnownStyle:
     aliases: tuple[str, ...] = ()
     prompt: str = ""
     palette: bool = True
+    pixelated: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "prompt", self.prompt or self.name)
@@ -145,7 +147,13 @@ KNOWN_STYLES: tuple[KnownStyle, ...] = (
     ),
     KnownStyle("blueprint", "design", ("technical drawing", "cyan blueprint")),
     # Digital
-    KnownStyle("pixel art", "digital", ("pixelart", "8-bit", "16-bit", "pixelated"), palette=False),
+    KnownStyle(
+        "pixel art",
+        "digital",
+        ("pixelart", "8-bit", "16-bit", "pixelated"),
+        palette=False,
+        pixelated=True,
+    ),
     KnownStyle("low poly", "digital", ("lowpoly", "low polygon", "polygon art"), palette=False),
     KnownStyle(
         "digital painting", "digital", ("digital art", "digital illustration"), palette=False

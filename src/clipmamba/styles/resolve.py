@@ -238,7 +238,7 @@ class _Maker:
             if request.avoid is not None:
                 avoided = self.words(request.avoid, templates).embedding - plain
                 vector = _without(vector, plain, avoided, push=PUSH)
-        return Style(vector, label, self.clip.name, photo_color=mixed.photo_color)
+        return Style(vector, label, self.clip.name, 1.0, *mixed.traits)
 
     def _measure(self, request: StyleRequest) -> None:
         if self.prior is None or not self.prior.known:

@@ -15,9 +15,9 @@ from torch import Tensor
 from clipmamba.errors import InputError, WeightsError
 from clipmamba.io import read_picture, to_srgb
 from clipmamba.io.convert import array_to_tensor, luma
-from clipmamba.styles.color import photo_color
 from clipmamba.styles.known import lookup_style
 from clipmamba.styles.style_file import STYLE_FORMAT
+from clipmamba.styles.traits import PIXELATED, Traits, find_traits
 from clipmamba.weights import read_tensors, write_tensors
 
 if TYPE_CHECKING:
@@ -40,12 +40,14 @@ class Style:
         photo_color: Share of the photo's colors that pictures in this style keep by default, 0 to
             1. Words for a technique, such as watercolor, have one, for it has no palette of its
             own; a mix has the weighted mean of the styles that are not subtracted.
-        color_weight: Weight of `photo_color` in a mix: of a mix, the sum of its styles' weights,
-            which is more than the length of theirs. None for `weight`.
+        pixelated: How much its pictures consist of square blocks, 0 to 1, as in pixel art; they do
+            from 0.5 on. A mix has the weighted mean, too.
+        trait_weight: Weight of `photo_color` and `pixelated` in a mix: of a mix, the sum of its
+            styles' weights, which is more than the length of theirs. None for `weight`.
 
     Raises:
         InputError: The embedding is not a nonzero finite vector, a weight is not finite and at
-            least 0, or `photo_color` is not from 0 to 1.
+            least 0, or `photo_color` or `pixelated` is not from 0 to 1.
 
     Examples:
         >>> mixed = 0.7 * Style.text("ukiyo-e") + 0.3 * Style.text("watercolor")
@@ -58,7 +60,8 @@ class Style:
     clip: str = ""
     weight: float = 1.0
     photo_color: float = 0.0
-    color_weight: float | None = None
+    pixelated: float = 0.0
+    trait_weight: float | None = None
 
     def __post_init__(self) -> None:
         vector = self.embedding.float()
@@ -68,11 +71,12 @@ class Style:
                 f"a style needs a nonzero finite vector (E,), not {tuple(vector.shape)} of length "
                 f"{length:.3g}"
             )
-        for weight in (self.weight, self._color_weight):
+        for weight in (self.weight, self._trait_weight):
             if not (math.isfinite(weight) and weight >= 0):
                 raise InputError(f"a style's weight must be at least 0, not {weight}")
-        if not 0 <= self.photo_color <= 1:
-            raise InputError(f"photo_color must be from 0 to 1, not {self.photo_color}")
+        for name, share in self.traits._asdict().items():
+            if not 0 <= share <= 1:
+                raise InputError(f"{name} must be from 0 to 1, not {share}")
         object.__setattr__(self, "embedding", vector / length)
 
     @classmethod
@@ -156,9 +160,9 @@ class Style:
         label = (
             f"{factor:g} {self.label}" if " + " not in self.label else f"{factor:g} ({self.label})"
         )
-        weight, color_weight = abs(factor) * self.weight, max(0.0, factor) * self._color_weight
+        weight, trait_weight = abs(factor) * self.weight, max(0.0, factor) * self._trait_weight
         vector = sign * self.embedding
-        return Style(vector, label, self.clip, weight, self.photo_color, color_weight)
+        return Style(vector, label, self.clip, weight, *self.traits, trait_weight)
 
     __rmul__ = __mul__
 
@@ -184,13 +188,25 @@ class Style:
         if length < 1e-6:
             raise InputError(f"{self.label!r} and {other.label!r} cancel; change their weights")
         label, clip = f"{self.label} + {other.label}", self.clip or other.clip
-        color_weight = self._color_weight + other._color_weight
-        color = sum(part._color_weight * part.photo_color for part in (self, other))
-        return Style(total, label, clip, length, color / (color_weight or 1), color_weight)
+        own, others = self._trait_weight, other._trait_weight
+        pairs = zip(self.traits, other.traits, strict=True)
+        total_weight = own + others or 1.0
+        traits = Traits(*((own * x + others * y) / total_weight for x, y in pairs))
+        return Style(total, label, clip, length, *traits, own + others)
 
     @property
-    def _color_weight(self) -> float:
-        return self.weight if self.color_weight is None else self.color_weight
+    def traits(self) -> Traits:
+        """What the style has beside its point."""
+        return Traits(self.photo_color, self.pixelated)
+
+    @property
+    def has_blocks(self) -> bool:
+        """True if pictures in this style consist of square blocks."""
+        return self.pixelated >= PIXELATED
+
+    @property
+    def _trait_weight(self) -> float:
+        return self.weight if self.trait_weight is None else self.trait_weight
 
     def save(self, path: str | Path) -> None:
         """Write a safetensors file with the embedding; the rest is its metadata."""
@@ -202,8 +218,8 @@ class Style:
                 "label": self.label,
                 "clip": self.clip,
                 "weight": repr(self.weight),
-                "photo_color": repr(self.photo_color),
-                "color_weight": repr(self._color_weight),
+                **{name: repr(share) for name, share in self.traits._asdict().items()},
+                "trait_weight": repr(self._trait_weight),
             },
         )
 
@@ -223,8 +239,8 @@ class Style:
                 metadata["label"],
                 metadata["clip"],
                 float(metadata["weight"]),
-                float(metadata.get("photo_color", 0)),  # older files have none
-                float(metadata.get("color_weight", metadata["weight"])),
+                *Traits(*(float(metadata.get(name, 0)) for name in Traits._fields)),
+                float(metadata.get("trait_weight", metadata["weight"])),
             )
         except (KeyError, ValueError) as error:
             raise WeightsError(f"{path} is an incomplete style: {error}") from error
@@ -234,9 +250,9 @@ def embed_style(
     words: str, clip: Clip, prior: StylePrior | None, embedding: Tensor, seed: int | None = None
 ) -> Style:
     """Make a style of words from their text embedding (1, E), in the variant of a seed."""
-    share = photo_color(words, embedding, clip, prior)
+    traits = find_traits(words, embedding, clip, prior)
     point = embedding if prior is None else prior(embedding, seed)
-    return Style(point[0], words.strip(), clip.name, photo_color=share)
+    return Style(point[0], words.strip(), clip.name, 1.0, *traits)
 
 
 def embed_words(clip: Clip, words: str, templates: Sequence[str] | None = None) -> Tensor:

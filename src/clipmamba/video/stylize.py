@@ -167,7 +167,10 @@ class FramePainter:
         from clipmamba.video.steady import SceneNetwork, Steadier
 
         style = pipeline.prepare(StyleRequest.parse(**words), [look.seed])
-        self._style: Style = style.layers[0].styles[look.seed]
+        asked: Style = style.layers[0].styles[look.seed]
+        # Blocks are made last: warped ones would not meet the next frame's.
+        self._blocks = look.stroke if asked.has_blocks else None
+        self._style = replace(asked, pixelated=0.0)
         self._network = SceneNetwork(pipeline.network_for)  # the same weights, with a memory
         self._pipeline = pipeline.with_network(self._network.sees)
         self._look = {
@@ -191,6 +194,8 @@ class FramePainter:
         restyled = self._restyle(pixels)
         if self._steadier is not None:
             restyled = self._steadier.hold(restyled)
+        if self._blocks is not None:
+            restyled = _pixelate(restyled, self._blocks)
         # Strength comes last, so that only the style is carried over, never the photo.
         photo = pixels.astype(np.float32) / 255
         restyled = np.clip(photo + self._strength * (restyled - photo), 0, 1)
@@ -209,6 +214,16 @@ class FramePainter:
                 photo, style=self._style, **self._look
             ).images[0]
         return restyled
+
+
+def _pixelate(frame: NDArray[np.float32], stroke: float) -> NDArray[np.float32]:
+    import torch
+
+    from clipmamba.pipelines.pixelate import pixelate
+
+    picture = torch.from_numpy(frame).permute(2, 0, 1)[None]
+    blocks: NDArray[np.float32] = pixelate(picture, stroke)[0].permute(1, 2, 0).numpy()
+    return blocks
 
 
 def check_video_output(

@@ -1,4 +1,4 @@
-"""How much of the photo's colors a style keeps by default."""
+"""How much of the photo's colors a style keeps by default, and whether it has blocks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from clipmamba.clip import Clip
 from clipmamba.errors import InputError
 from clipmamba.styles import KNOWN_STYLES, Style, StylePrior, StyleRequest, resolve_style
-from clipmamba.styles.color import SHARE
+from clipmamba.styles.traits import SHARE, Traits
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +45,22 @@ def test_words_for_a_technique_keep_most_of_the_photos_colors(words: str, mini):
 )  # fmt: skip
 def test_words_for_a_palette_keep_none(words: str, mini):
     assert Style.text(words, *mini).photo_color < 0.1 * SHARE
+
+
+@pytest.mark.parametrize(
+    ("words", "blocks"),
+    [("pixel art", True), ("8-bit", True), ("retro video game", True), ("Pixelkunst", True),
+     ("16 bit sprite", True), ("pixar", False), ("low poly", False),
+     ("mosaic", False), ("cross stitch", False), ("lego", False), ("anime", False)],
+)  # fmt: skip
+def test_words_for_pixel_art_have_blocks(words: str, blocks: bool, mini):
+    assert Style.text(words, *mini).has_blocks == blocks
+
+
+def test_a_mix_has_blocks_if_half_of_it_has(mini):
+    pixels, other = (Style.text(words, *mini) for words in ("pixel art", "ukiyo-e"))
+    assert (0.6 * pixels + 0.4 * other).has_blocks
+    assert not (0.3 * pixels + 0.7 * other).has_blocks
 
 
 def test_a_seed_and_the_way_of_asking_do_not_change_it(mini):
@@ -101,15 +117,18 @@ def test_a_saved_mix_mixes_on(tmp_path: Path):
 
 
 def test_it_is_saved_and_older_files_have_none(tmp_path: Path):
-    style = Style(torch.ones(4), "watercolor", photo_color=SHARE)
+    style = Style(torch.ones(4), "watercolor", photo_color=SHARE, pixelated=0.9)
     style.save(tmp_path / "new.safetensors")
-    assert Style.load(tmp_path / "new.safetensors").photo_color == SHARE
+    assert Style.load(tmp_path / "new.safetensors").traits == (SHARE, 0.9)
     with safe_open(tmp_path / "new.safetensors", framework="pt") as file:
-        metadata = {name: v for name, v in file.metadata().items() if name != "photo_color"}
+        metadata = {
+            name: v for name, v in file.metadata().items() if name not in style.traits._fields
+        }
     save_file({"embedding": style.embedding}, tmp_path / "old.safetensors", metadata)
-    assert Style.load(tmp_path / "old.safetensors").photo_color == 0
+    assert Style.load(tmp_path / "old.safetensors").traits == (0, 0)
 
 
-def test_it_is_a_share():
-    with pytest.raises(InputError, match="photo_color must be from 0 to 1"):
-        Style(torch.ones(4), photo_color=1.5)
+@pytest.mark.parametrize("name", Traits._fields)
+def test_they_are_shares(name: str):
+    with pytest.raises(InputError, match=f"{name} must be from 0 to 1"):
+        Style(torch.ones(4), **{name: 1.5})
