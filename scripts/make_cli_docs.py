@@ -72,9 +72,9 @@ PICTURES = """\
 - OUT may be the folder of the photos: results are then named after the style. If OUT is a folder
   inside it, OUT is not searched for photos.
 - In folders and patterns, sheets and results of earlier runs, in any style, are skipped. They are
-  recognized by their EXIF comment, or by name alone if it was left out. A line on stderr counts
-  them. Name one directly to restyle it. A folder that holds nothing but results is restyled
-  anyway.
+  recognized by their EXIF comment; if it was left out, only results that this run would write are,
+  by name. A line on stderr counts them. Name one directly to restyle it. A folder that holds
+  nothing but results is restyled anyway.
 - Hidden files, pipes and files without a picture's extension are skipped. So are RAW files; a line
   on stderr counts them.
 - A read-only folder or a name that is too long is refused before any work is done.

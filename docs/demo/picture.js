@@ -311,13 +311,30 @@ export function mixColor(picture, photo, width, height, share) {
   return picture;
 }
 
-const BLOCKS = 96; // as pipelines/pixelate.py
+const BLOCKS = 96; // as pipelines/pixelate.py, where the numbers are explained
+const LIGHT = 1 / 8;
+const COLOR = 1 / 16;
+const STEEP = 6;
 
-/** Square blocks of one color each: pipelines/pixelate.py's pixelate, with any number of colors. */
+/** Rounds to multiples of a step, but continuously. */
+function inSteps(value, step) {
+  const nearest = round(value / step) * step;
+  const rest = value - nearest;
+  const beyond = Math.max(Math.abs(rest) - (step / 2) * (1 - 1 / STEEP), 0);
+  return nearest + STEEP * Math.sign(rest) * beyond;
+}
+
+/** Square blocks of one color each: pipelines/pixelate.py's pixelate. */
 export function pixelate(picture, width, height, stroke) {
   const scale = Math.min(1, BLOCKS / stroke / Math.max(width, height));
   const [w, h] = [width, height].map((side) => Math.max(1, round(side * scale)));
   const blocks = pool(picture, width, height, w, h);
+  const light = luma(blocks);
+  for (let i = 0; i < blocks.length; i++) {
+    const own = light[i % light.length];
+    const value = inSteps(own, LIGHT) + inSteps(blocks[i] - own, COLOR);
+    blocks[i] = Math.min(Math.max(value, 0), 1);
+  }
   const out = new Float32Array(picture.length);
   for (let i = 0, plane = 0; plane < 3; plane++) {
     for (let y = 0; y < height; y++) {

@@ -75,6 +75,12 @@ def test_strips_make_no_difference(size):
     torch.testing.assert_close(one.grad, other.expand_as(one), rtol=0, atol=0)
 
 
+def test_strips_pass_gradients_to_what_the_function_holds():
+    gain = torch.tensor(2.0, requires_grad=True)
+    in_strips(lambda rows: gain * rows, torch.ones(1, 1, 3, 5)).sum().backward()
+    assert gain.grad == 15
+
+
 def test_luma_is_that_of_rec_709():
     pictures = torch.rand(2, 3, 5, 7, dtype=torch.float64)
     expected = torch.einsum(

@@ -624,3 +624,21 @@ def test_a_pipeline_asks_for_a_captioner_rather_than_load_one(tiny_pipeline, pho
         tiny_pipeline(photo, prompt="oil", source="auto")
     with pytest.raises(InputError, match="finish must be a function"):
         tiny_pipeline(photo, prompt="oil", finish="some/model")
+
+
+def test_hidden_colors_of_an_array_do_not_matter(tiny_pipeline):
+    array = np.random.default_rng(0).integers(0, 256, (40, 56, 4), np.uint8)
+    array[..., 3] = 255
+    array[10:20, 10:30, 3] = 0
+    other = array.copy()
+    other[10:20, 10:30, :3] = (255, 0, 255)
+    results = [tiny_pipeline(each, prompt="mosaic").images[0] for each in (array, other)]
+    seen = array[..., 3] > 0
+    np.testing.assert_array_equal(results[0][seen], results[1][seen])
+    np.testing.assert_array_equal(results[0][..., 3], array[..., 3])
+
+
+def test_an_overflow_under_autocast_is_said(tiny_pipeline, photo):
+    broken = tiny_pipeline.with_network(lambda *_: lambda seen, *_: seen * float("nan"))
+    with torch.autocast("cpu", torch.bfloat16), pytest.raises(InputError, match="autocast"):
+        broken(photo, prompt="mosaic")

@@ -57,10 +57,19 @@ def test_words_for_pixel_art_have_blocks(words: str, blocks: bool, mini):
     assert Style.text(words, *mini).has_blocks == blocks
 
 
-def test_a_mix_has_blocks_if_half_of_it_has(mini):
-    pixels, other = (Style.text(words, *mini) for words in ("pixel art", "ukiyo-e"))
-    assert (0.6 * pixels + 0.4 * other).has_blocks
-    assert not (0.3 * pixels + 0.7 * other).has_blocks
+@pytest.mark.parametrize(
+    ("weights", "blocks"),
+    [((0.6, 0.2, 0.4), True), ((0.3, 0.2, 0.1), True), ((0.29, 0.2, 0.1), False)],
+)
+def test_a_mix_has_blocks_if_half_of_it_has_in_any_order(weights, blocks: bool, mini):
+    words = ("pixel art", "ukiyo-e", "woodcut")
+    parts = [weight * Style.text(text, *mini) for text, weight in zip(words, weights, strict=True)]
+    for a, b, c in itertools.permutations(parts):
+        assert (a + b + c).has_blocks == blocks
+
+
+def test_a_style_that_points_away_has_no_traits(mini):
+    assert (-1 * Style.text("pixel art", *mini)).traits == (0, 0)
 
 
 def test_a_seed_and_the_way_of_asking_do_not_change_it(mini):

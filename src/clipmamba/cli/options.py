@@ -91,7 +91,8 @@ def option(*names: str, **settings: Any) -> tuple[tuple[str, ...], dict[str, Any
     return names, settings
 
 
-def _complete_styles(_: click.Context, __: click.Parameter, start: str) -> list[CompletionItem]:
+def complete_styles(_: click.Context, __: click.Parameter, start: str) -> list[CompletionItem]:
+    """Complete the name or alias of a known style, for the shell."""
     names = (name for style in KNOWN_STYLES for name in (style.name, *style.aliases))
     return [CompletionItem(name) for name in names if name.startswith(start.lower())]
 
@@ -101,7 +102,7 @@ PROMPT = option(
     "--prompt",
     metavar="TEXT",
     multiple=True,
-    shell_complete=_complete_styles,
+    shell_complete=complete_styles,
     help='The style in words. Repeat to mix styles, with weights if you like: "ukiyo-e:0.7".',
 )
 STYLE = section(

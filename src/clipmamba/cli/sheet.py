@@ -15,9 +15,9 @@ from clipmamba.cli.options import (
     MODEL,
     OVERWRITE,
     PATH,
-    PROMPT,
     SEED,
     SectionCommand,
+    complete_styles,
     hint_spelling,
     option,
     section,
@@ -38,7 +38,14 @@ from clipmamba.styles.request import StyleRequest
 @click.argument("photo", type=PATH)
 @section(
     "Styles",
-    PROMPT,
+    option(
+        "-p",
+        "--prompt",
+        metavar="TEXT",
+        multiple=True,
+        shell_complete=complete_styles,
+        help="A style in words; repeat for more pictures.  [default: twelve well-known styles]",
+    ),
     option(
         "--prompts",
         metavar="FILE",

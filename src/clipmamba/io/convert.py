@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -108,11 +109,13 @@ def in_strips(function: Callable[..., torch.Tensor], *pictures: torch.Tensor) ->
     """
     rows = max(1, _STRIP // pictures[0].shape[3])
     strips = zip(*(torch.split(picture, rows, dim=2) for picture in pictures), strict=True)
-    if torch.is_grad_enabled() and any(picture.requires_grad for picture in pictures):
-        return torch.cat([function(*strip) for strip in strips], dim=2)
-    result = torch.empty_like(pictures[0])
-    for place, strip in zip(torch.split(result, rows, dim=2), strips, strict=True):
-        place.copy_(function(*strip))
+    made = (function(*strip) for strip in strips)
+    first = next(made)
+    if first.requires_grad:
+        return torch.cat([first, *made], dim=2)
+    result = first.new_empty(pictures[0].shape)
+    for place, strip in zip(torch.split(result, rows, dim=2), chain([first], made), strict=True):
+        place.copy_(strip)
     return result
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
+from clipmamba.errors import InputError
 from clipmamba.io.convert import in_strips, rescale
 from clipmamba.models.gamut import into_gamut
 from clipmamba.pipelines.enlarge import enlarge
@@ -16,8 +18,6 @@ from clipmamba.pipelines.tiles import restyle_in_tiles
 from clipmamba.styles.resolve import StyleLayer
 
 if TYPE_CHECKING:
-    import torch
-
     from clipmamba.clip import Clip
     from clipmamba.models import Stylizer
     from clipmamba.models.view import StylizerView
@@ -72,6 +72,9 @@ def paint(
 
     Returns:
         Pictures (B, 3, H, W) in [0, 1]; differentiable.
+
+    Raises:
+        InputError: The caller's autocast makes the network overflow.
     """
     [(seed, style)] = layer.styles.items()
     stylizer = pipeline.stylizer
@@ -91,6 +94,8 @@ def paint(
     else:
         restyled = restyle_in_tiles(network, seen, points, noise, tile, tell)
     restyled = restyled[..., rows:-rows, columns:-columns]
+    if torch.is_autocast_enabled(restyled.device.type) and not restyled.isfinite().all():
+        raise InputError("the network overflows under autocast to float16: use bfloat16, or none")
     if small.shape != photo.shape:
         restyled = enlarge(restyled, small, photo)
     return in_strips(into_gamut, restyled)

@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from clipmamba.errors import InputError
+from clipmamba.io.alpha import fill_hidden
 from clipmamba.io.color import from_srgb, to_srgb
 from clipmamba.io.convert import array_to_tensor, check_range, resize, tensor_to_array
 from clipmamba.io.mask import read_mask
@@ -117,6 +118,10 @@ class _ArrayPhoto(Photo):
             raise InputError(f"an array must be (H, W, 3) or (H, W, 4), not {source.shape}")
         self._source = source
         self.tensor = array_to_tensor(source[..., :3])
+        if source.shape[-1] == 4:
+            opacity = array_to_tensor(source[..., 3:])[0, 0].numpy()
+            filled = fill_hidden(self.tensor[0].permute(1, 2, 0).numpy(), opacity)
+            self.tensor = array_to_tensor(filled)
 
     def _copy(self) -> NDArray[Any]:
         return self._source.copy()

@@ -486,6 +486,7 @@ class StylizePipeline:
             picture = before
             layers = style.layers if options.strength else ()
             areas: list[Tensor | None] = []  # None: everywhere
+            in_blocks: list[Tensor | None] = []
             for number, layer in enumerate(layers):
                 area = None if layer.mask is None else fit_masks(layer.mask, size).to(before)
 
@@ -497,17 +498,21 @@ class StylizePipeline:
                 colors = options.preserve_color, chosen.photo_color
                 restyled = with_photo_color(restyled, before, *colors)
                 if chosen.has_blocks:
-                    restyled = pixelate(restyled, options.stroke)
+                    restyled = pixelate(restyled, options.relative_stroke)
                 if options.strength != 1:
                     restyled = torch.lerp(before, restyled, options.strength).clamp_(0, 1)
                 picture = restyled if area is None else lay_over(picture, restyled, area)
                 if finish is not None:
                     areas.append(area)
+                    in_blocks += [area] if chosen.has_blocks else []
             if finish is not None and layers:
                 [seed] = style.seeds
                 finished = check_finished(finish(before, picture, seed, style.words), picture)
                 if options.preserve_color:
                     finished = keep_color(finished, before).clamp(0, 1)
+                for area in in_blocks:
+                    blocks = pixelate(finished, options.relative_stroke)
+                    finished = blocks if area is None else lay_over(finished, blocks, area)
                 # Blend it in like the style, so that it fades with strength and mask.
                 covered = union(areas, picture) * min(options.strength, 1.0)
                 picture = lay_over(picture, finished, covered)

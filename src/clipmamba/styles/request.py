@@ -130,7 +130,7 @@ class StyleRequest:
                 shown = repr(what) if isinstance(what, str) else "a style"
                 raise InputError(
                     f"the weight of {shown} must be above 0, not {weight:g}; "
-                    "to move away from a style, use avoid"
+                    "to move away from a style, use avoid (--avoid)"
                 )
 
     @classmethod

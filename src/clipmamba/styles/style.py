@@ -162,7 +162,8 @@ class Style:
         )
         weight, trait_weight = abs(factor) * self.weight, max(0.0, factor) * self._trait_weight
         vector = sign * self.embedding
-        return Style(vector, label, self.clip, weight, *self.traits, trait_weight)
+        traits = self.traits if factor > 0 else Traits()
+        return Style(vector, label, self.clip, weight, *traits, trait_weight)
 
     __rmul__ = __mul__
 
@@ -202,7 +203,7 @@ class Style:
     @property
     def has_blocks(self) -> bool:
         """True if pictures in this style consist of square blocks."""
-        return self.pixelated >= PIXELATED
+        return round(self.pixelated, 6) >= PIXELATED  # sums of a mix are inexact
 
     @property
     def _trait_weight(self) -> float:

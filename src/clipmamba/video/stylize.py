@@ -169,7 +169,7 @@ class FramePainter:
         style = pipeline.prepare(StyleRequest.parse(**words), [look.seed])
         asked: Style = style.layers[0].styles[look.seed]
         # Blocks are made last: warped ones would not meet the next frame's.
-        self._blocks = look.stroke if asked.has_blocks else None
+        self._blocks = look.relative_stroke if asked.has_blocks else None
         self._style = replace(asked, pixelated=0.0)
         self._network = SceneNetwork(pipeline.network_for)  # the same weights, with a memory
         self._pipeline = pipeline.with_network(self._network.sees)
