@@ -57,7 +57,7 @@ def test_smallest_pictures(size):
     assert made.isfinite().all()
 
 
-def test_it_passes_gradients_to_every_pixel():
+def test_it_passes_gradients_between_two_steps():
     picture = photo_like(64, 192).requires_grad_()
     (pixelate(picture) - 2).square().sum().backward()
     assert picture.grad.isfinite().all()

@@ -510,9 +510,9 @@ class StylizePipeline:
                 finished = check_finished(finish(before, picture, seed, style.words), picture)
                 if options.preserve_color:
                     finished = keep_color(finished, before).clamp(0, 1)
-                for area in in_blocks:
+                if in_blocks:
                     blocks = pixelate(finished, options.relative_stroke)
-                    finished = blocks if area is None else lay_over(finished, blocks, area)
+                    finished = lay_over(finished, blocks, union(in_blocks, picture))
                 # Blend it in like the style, so that it fades with strength and mask.
                 covered = union(areas, picture) * min(options.strength, 1.0)
                 picture = lay_over(picture, finished, covered)

@@ -217,13 +217,10 @@ class FramePainter:
 
 
 def _pixelate(frame: NDArray[np.float32], stroke: float) -> NDArray[np.float32]:
-    import torch
-
+    from clipmamba.io.convert import array_to_tensor, tensor_to_array
     from clipmamba.pipelines.pixelate import pixelate
 
-    picture = torch.from_numpy(frame).permute(2, 0, 1)[None]
-    blocks: NDArray[np.float32] = pixelate(picture, stroke)[0].permute(1, 2, 0).numpy()
-    return blocks
+    return tensor_to_array(pixelate(array_to_tensor(frame), stroke), frame.dtype)
 
 
 def check_video_output(
