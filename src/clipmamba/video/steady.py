@@ -119,16 +119,15 @@ class Motion:
         self._from = columns + flow[..., 0], rows + flow[..., 1]
         inside = (self._from[0] >= -0.5) & (self._from[0] <= width - 0.5)
         inside &= (self._from[1] >= -0.5) & (self._from[1] <= height - 0.5)
-        here, there = (  # means over a few pixels: a camera's noise is no difference
-            cv2.blur(frame.astype(np.float32), (5, 5)) / 255
-            for frame in (now, self.carry(before.astype(np.float32)))
-        )
+        there = cv2.remap(before, *self._from, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        # Means over a few pixels: a camera's noise is no difference.
+        pair = [cv2.blur(frame, (5, 5)) for frame in (now, there)]
         error, light = (
-            np.maximum.reduce(cv2.split(each))
-            for each in (cv2.absdiff(here, there), cv2.max(here, there))
+            np.maximum.reduce(cv2.split(each)).astype(np.float32) / 255
+            for each in (cv2.absdiff(*pair), cv2.max(*pair))
         )
-        error /= _TOLERANCE * (light.clip(0) + _DARK)
-        self.trust = (np.exp(-(error**2)) * inside)[..., None].astype(np.float32)
+        error /= _TOLERANCE * (light + _DARK)
+        self.trust = (np.exp(-(error**2)) * inside)[..., None]
 
     @property
     def is_cut(self) -> bool:
