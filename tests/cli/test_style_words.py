@@ -52,6 +52,19 @@ def test_several_prompts_in_one_are_hinted_at(here: Path, photo, stylize) -> Non
     assert '-p "ukiyo-e:0.7" -p "watercolor:0.3"' in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("words", "hinted"),
+    [("pixel art:abc", True), ("Fresco: 1/2", True), ("poster: Paris", False), ("fresco:2", False)],
+)
+def test_a_weight_that_is_no_number_is_hinted_at(
+    here: Path, photo, stylize, words: str, hinted: bool
+) -> None:
+    photo.save("photo.png")
+    result = stylize("photo.png", "-p", words, "-o", "out.png")
+    assert result.exit_code == 0
+    assert ("a weight is a number" in result.stderr) == hinted
+
+
 def test_a_prompt_that_nobody_typed_is_in_no_settings(here: Path, photo, stylize) -> None:
     photo.save("photo.png")
     photo.save("wave.png")
@@ -77,3 +90,22 @@ def test_words_that_are_hardly_known_are_warned_of(here: Path) -> None:
         known[words] = json.loads(result.stdout)["familiarity"]
         assert ("is far from every style" in result.stderr) == (words != "mosaic")
     assert known["mosaic"] == 1 > 0.6 > known["qwertz uiop 77"]
+
+
+@needs_weights
+@pytest.mark.parametrize("words", ["mosaic", "qwertz uiop 77"])
+@pytest.mark.parametrize("command", ["sheet", "embed", "video"])
+def test_every_command_warns_of_words_that_are_hardly_known(
+    here: Path, command: str, words: str
+) -> None:
+    Image.new("RGB", (16, 16), "gray").save("photo.gif")
+    places = {
+        "sheet": ["photo.gif", "-o", "sheet.png"],
+        "embed": ["-o", "style.safetensors"],
+        "video": ["photo.gif", "out.gif"],
+    }
+    if command == "video":
+        pytest.importorskip("av")
+    result = invoke(command, *places[command], "-p", words, "--device", "cpu")
+    assert result.exit_code == 0, result.stderr
+    assert ("is far from every style" in result.stderr) == (words != "mosaic")

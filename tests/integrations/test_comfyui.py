@@ -13,6 +13,7 @@ import time
 import tomllib
 import urllib.error
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -89,6 +90,21 @@ def test_mixes_are_those_of_the_prompts(pipe, image) -> None:
     assert torch.equal(restyle(image, first), restyle(image, words("ukiyo-e")))
     with pytest.raises(InputError, match="share"):
         nodes.MixStyles().mix(inner, inner, 1.5)
+
+
+def test_words_that_are_hardly_known_are_warned_of(pipe, image, monkeypatch, caplog) -> None:
+    plain = type(pipe).prepare
+    near = {"mosaic": 1.0, "banana": 0.3}
+    monkeypatch.setattr(
+        type(pipe), "prepare", lambda *args: replace(plain(*args), familiarity=near[args[1].words])
+    )
+    restyle(image, words("mosaic"))
+    assert not caplog.messages
+    [mixed] = nodes.MixStyles().mix(words("mosaic"), words("banana"), 0.5)
+    restyle(image, mixed)
+    [message] = caplog.messages
+    assert "far from every style" in message
+    assert "banana" in message
 
 
 def test_a_picture_shows_the_style(pipe, image) -> None:

@@ -61,6 +61,7 @@ def test_did_you_mean() -> None:
         ("impresionism", "impressionism"),
         ("Cubsim", "cubism"),
         ("ukioe", "ukiyo-e"),
+        ("pixle art", "pixel art"),
         ("stained glas window", "stained glass"),
         ("watercolr style", "watercolor"),
         *((word, None) for word in ("ukiyoe", "glass", "impressionist oil painting", "my cat")),

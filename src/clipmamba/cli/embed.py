@@ -97,6 +97,7 @@ def embed(
         found = find(None, seed)
         if AUTO in request.sources:
             say(f"source: {found.source}", err=True)
+        found.style.warn_if_unfamiliar()
         [layer] = found.style.layers
         made = layer.styles[seed]
         try:

@@ -89,7 +89,9 @@ def export(
             pipeline = StylizePipeline.from_pretrained(model, "cpu")
         made, point, metadata = None, None, {}
         if with_style:
-            [layer] = pipeline.prepare(StyleRequest.parse(**keywords), [seed]).layers
+            resolved = pipeline.prepare(StyleRequest.parse(**keywords), [seed])
+            resolved.warn_if_unfamiliar()
+            [layer] = resolved.layers
             made = layer.styles[seed]
             point = made.embedding[None]
             metadata = {name: f"{share:g}" for name, share in made.traits._asdict().items()}

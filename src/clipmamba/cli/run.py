@@ -33,10 +33,10 @@ from clipmamba.pipelines.refine import Refinement
 if TYPE_CHECKING:
     import torch
 
+    from clipmamba.styles.resolve import ResolvedStyle
+
 
 logger = logging.getLogger("clipmamba")
-
-UNFAMILIAR = 0.6  # cosine to the nearest text in the prior, below which words are hardly known
 
 
 class Report:
@@ -96,18 +96,12 @@ class Report:
         elif state == "written" and job.target is not None:
             say(os.fsencode(job.target))  # bytes can print any file name
 
-    def note_familiarity(self, familiarity: float | None) -> None:
+    def note_familiarity(self, style: ResolvedStyle) -> None:
         """Record the familiarity of the words; warn once if it is low."""
-        if familiarity is None or self.familiarity is not None:
+        if style.familiarity is None or self.familiarity is not None:
             return
-        self.familiarity = round(familiarity, 3)
-        if familiarity < UNFAMILIAR:
-            logger.warning(
-                "%r is far from every style that the model knows (familiarity %.2f of 1): the "
-                "result may show little of it; 'clipmamba styles' lists the known styles",
-                self._batch.prompt,
-                familiarity,
-            )
+        self.familiarity = round(style.familiarity, 3)
+        style.warn_if_unfamiliar()
 
     def close(self) -> int:
         """Summarize a run of several pictures, and return the exit code."""
@@ -310,7 +304,7 @@ class Restyler:
             try:
                 check_result(job, self.batch.result_size(picture), self.batch.stream_format)
                 found = self.find(picture, job.seed)
-                self.report.note_familiarity(found.style.familiarity)
+                self.report.note_familiarity(found.style)
                 for note in found.notes:
                     logger.warning("%s: %s", job.photo, note)
                 output = self.pipeline(

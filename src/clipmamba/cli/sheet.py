@@ -135,8 +135,10 @@ def sheet(
         cells = [("photo", small)]
         with progress(len(wanted)) as advance:
             for count, text in enumerate(wanted, 1):
+                style = pipeline.prepare(StyleRequest.parse(text), [seed])
+                style.warn_if_unfamiliar()
                 with memory_errors(str(photo), "reduce the sheet's pictures with --size"):
-                    made = pipeline(small, prompt=text, **look).images[0]
+                    made = pipeline(small, style=style, **look).images[0]
                 cells.append((text, made))
                 advance(count)
         made_of = {"sheet_of": photo.name, "prompts": wanted, **look}

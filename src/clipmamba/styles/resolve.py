@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from clipmamba.clip import Clip
     from clipmamba.styles.prior import StylePrior
 
+logger = logging.getLogger("clipmamba")
+
+UNFAMILIAR = 0.6  # familiarity below which words are hardly known
 PUSH = 0.3  # how far `avoid` pushes beyond the shared component; unit points are about 1 apart
 
 
@@ -59,6 +63,16 @@ class ResolvedStyle:
     familiarity: float | None = None
     words: str = ""
     keep: tuple[tuple[Any, float], ...] = ()
+
+    def warn_if_unfamiliar(self) -> None:
+        """Log a warning if the words are far from every style that the model knows."""
+        if self.familiarity is not None and self.familiarity < UNFAMILIAR:
+            logger.warning(
+                "%r is far from every style that the model knows (familiarity %.2f of 1): the "
+                "result may show little of it; 'clipmamba styles' lists the known styles",
+                self.words,
+                self.familiarity,
+            )
 
     @property
     def parts(self) -> list[Part]:

@@ -167,6 +167,7 @@ class FramePainter:
         from clipmamba.video.steady import SceneNetwork, Steadier
 
         style = pipeline.prepare(StyleRequest.parse(**words), [look.seed])
+        style.warn_if_unfamiliar()
         asked: Style = style.layers[0].styles[look.seed]
         # Blocks are made last: warped ones would not meet the next frame's.
         self._blocks = look.relative_stroke if asked.has_blocks else None

@@ -262,6 +262,7 @@ def _resolve(pipe: StylizePipeline, style: StyleParts, seed: int | None) -> Reso
     first, *others = (weight * pipe.prepare(request, [seed]) for request, weight in style)
     for other in others:
         first = first + other
+    first.warn_if_unfamiliar()
     return first
 
 
