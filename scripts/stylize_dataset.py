@@ -8,6 +8,7 @@ Without `--address` the cluster is this machine. Give the same command again to 
 from __future__ import annotations
 
 import dataclasses
+import socket
 import sys
 import time
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ from typing import Any
 import click
 
 from clipmamba.errors import ClipmambaError
-from clipmamba.files import one_line
+from clipmamba.files import one_line, reason
 from clipmamba.integrations.dataset import EXTENSIONS, Part, begin_run, finish_run, list_parts
 from clipmamba.integrations.ray import (
     CORES,
@@ -29,6 +30,9 @@ from clipmamba.integrations.ray import (
 from clipmamba.pipelines import StylizeOptions
 from clipmamba.pipelines.saved import read_index
 from clipmamba.styles.request import StyleRequest
+
+PATIENCE = 10  # seconds
+LAST_PORT = 65535
 
 
 @click.command()
@@ -79,6 +83,8 @@ def main(
         model = str(Path(model).resolve())  # workers have other working folders
     if address is not None and num_cpus is not None:
         raise click.UsageError("--num-cpus is for runs without --address; leave one out")
+    if address is not None:
+        check_reachable(address)
     try:
         options = StylizeOptions(strength, preserve_color, seed=seed, max_size=max_size)
         style = StyleRequest.parse(prompt)
@@ -100,6 +106,21 @@ def main(
     if failed:
         print(f"{failed} pictures failed; {output}/part-*.failures.jsonl list them")
     sys.exit(1 if missing or failed else 0)
+
+
+def check_reachable(address: str) -> None:
+    """Refuse the address of a machine that does not answer, which Ray would wait for.
+
+    Raises:
+        click.UsageError: Nothing answers within `PATIENCE` seconds.
+    """
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon or not port.isdecimal() or int(port) > LAST_PORT:
+        return  # "auto" and the like, which Ray checks
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), PATIENCE).close()
+    except OSError as error:
+        raise click.UsageError(f"no Ray cluster answers at {address}: {reason(error)}") from error
 
 
 def _restyle(

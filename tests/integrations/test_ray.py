@@ -447,6 +447,8 @@ def command(*words: object) -> Result:
         (["--files-per-part", -1], "-1 is not in the range x>=1"),
         (["--num-cpus", 0], "0 is not in the range x>=1"),
         (["--num-cpus", 2, "--address", "auto"], "leave one out"),
+        (["--address", "127.0.0.1:1"], "at 127.0.0.1:1: Connection refused"),
+        (["--address", "ray://127.0.0.1:1"], "at ray://127.0.0.1:1: Connection refused"),
         (["--model", "nowhere"], "no model folder nowhere"),
         (["--output", "/proc/xx"], "can't use the folder /proc/xx: No such file or directory"),
         (["--output", "IN/0/0.png/out"], "Not a directory"),
