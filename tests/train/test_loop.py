@@ -7,6 +7,7 @@ import logging
 import os
 import pickle
 import re
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -317,6 +318,11 @@ def test_accumulation_from_the_environment_is_refused(monkeypatch):
     monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4")
     with pytest.raises(InputError, match="ACCELERATE_GRADIENT_ACCUMULATION_STEPS"):
         make_accelerator("no")
+
+
+@pytest.mark.skipif(torch.accelerator.is_available(), reason="for processes on a CPU")
+def test_processes_that_sleep_for_a_night_find_each_other_again():
+    assert make_accelerator("no").init_handler.timeout > timedelta(days=1)
 
 
 @pytest.mark.parametrize(("fast", "expected"), [(True, "bf16"), (False, "no")])

@@ -6,13 +6,18 @@ import ctypes
 import logging
 import os
 import sys
+from datetime import timedelta
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, InitProcessGroupKwargs
 
 from clipmamba.errors import InputError
 
 logger = logging.getLogger("clipmamba")
+
+# A suspended laptop or a stopped run must find its other processes again. A process that dies is
+# noticed at once, since its connection closes.
+PATIENCE = timedelta(days=7)
 
 
 def choose_precision(precision: str) -> str:
@@ -44,8 +49,10 @@ def make_accelerator(precision: str) -> Accelerator:
     logging.getLogger("accelerate").setLevel(logging.WARNING)  # it logs every file
     if os.environ.get("RANK", "0") != "0":
         logger.setLevel(logging.WARNING)  # one process reports
+    on_cpu = not torch.accelerator.is_available()
+    groups = [InitProcessGroupKwargs(timeout=PATIENCE)] if on_cpu else []
     accelerator = Accelerator(
-        mixed_precision=choose_precision(precision), cpu=not torch.accelerator.is_available()
+        mixed_precision=choose_precision(precision), cpu=on_cpu, kwargs_handlers=groups
     )
     launched = int(os.environ.get("WORLD_SIZE", "1"))
     if launched != accelerator.num_processes:

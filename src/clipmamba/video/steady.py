@@ -115,8 +115,9 @@ class Motion:
         search = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
         flow = cv2.resize(search.calc(*gray, None), (width, height))
         flow *= np.array([width / size[0], height / size[1]], np.float32)
-        rows, columns = np.mgrid[:height, :width].astype(np.float32)
-        self._from = columns + flow[..., 0], rows + flow[..., 1]
+        columns, rows = (np.arange(side, dtype=np.float32) for side in (width, height))
+        across, down = cv2.split(flow)
+        self._from = across + columns, down + rows[:, None]
         inside = (self._from[0] >= -0.5) & (self._from[0] <= width - 0.5)
         inside &= (self._from[1] >= -0.5) & (self._from[1] <= height - 0.5)
         there = cv2.remap(before, *self._from, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
@@ -178,10 +179,13 @@ class Steadier:
             The same shape and range.
         """
         if self._motion is not None and self._before is not None:
-            kept = np.clip(self._motion.carry(self._before), 0, 1) - restyled
-            side = max(1, round(_COARSE * max(kept.shape)))
-            kept -= _RENEWED * import_cv2().blur(kept, (side, side))
-            blend = restyled + self._steady * self._motion.trust * kept
+            blend = self._motion.carry(self._before)  # changed in place: frames are large
+            np.clip(blend, 0, 1, out=blend)
+            blend -= restyled
+            side = max(1, round(_COARSE * max(blend.shape)))
+            blend -= _RENEWED * import_cv2().blur(blend, (side, side))
+            blend *= self._steady * self._motion.trust
+            blend += restyled
             restyled = _with_detail_of(restyled, blend)
         self._before = restyled
         return restyled
@@ -201,8 +205,10 @@ def _with_detail_of(single: NDArray[np.float32], blend: NDArray[np.float32]) -> 
         details.append(detail)
         powers.append(cv2.GaussianBlur(power, (0, 0), _AROUND) + 3e-6)
     gain = np.sqrt(powers[0] / powers[1]).clip(*_GAIN)[..., None]
-    result: NDArray[np.float32] = np.clip(blend + (gain - 1) * details[1], 0, 1)
-    return result
+    result: NDArray[np.float32] = details[1]
+    result *= gain - 1
+    result += blend
+    return result.clip(0, 1, out=result)
 
 
 def import_cv2() -> Any:

@@ -198,8 +198,9 @@ class FramePainter:
         if self._blocks is not None:
             restyled = _pixelate(restyled, self._blocks)
         # Strength comes last, so that only the style is carried over, never the photo.
-        photo = pixels.astype(np.float32) / 255
-        restyled = np.clip(photo + self._strength * (restyled - photo), 0, 1)
+        if self._strength != 1:
+            photo = pixels.astype(np.float32) / 255
+            restyled = np.clip(photo + self._strength * (restyled - photo), 0, 1)
         result = np.round(restyled * 255).astype(np.uint8)
         self._last = (pixels, result)
         return result
