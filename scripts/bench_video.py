@@ -64,6 +64,7 @@ class Flow:
             there = cv2.remap(forth, x, y, cv2.INTER_LINEAR)
             lengths = (back**2).sum(2) + (there**2).sum(2)
             sure = ((back + there) ** 2).sum(2) < 0.01 * lengths + 0.5
+            # Beyond the outermost pixels, remap would mix in black.
             sure &= (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)
             if sure.mean() < 0.5:
                 sure[:] = False  # a cut
