@@ -27,7 +27,6 @@ from torch.nn import functional
 from clipmamba.clip import Clip, encode_picture
 from clipmamba.errors import InputError
 from clipmamba.evaluate import marks, metrics
-from clipmamba.evaluate.judge import stage_statistics
 from clipmamba.evaluate.protocol import FAMILIES, Family
 from clipmamba.evaluate.ruler import Ruler, fit
 from clipmamba.io import read_picture, to_srgb
@@ -156,8 +155,7 @@ def fitted_judge(ruler: Ruler) -> Judge:
     """The chance that the evaluation's judge gives the family."""
 
     def judge(picture: Image.Image, prompt: str, family: Family) -> float:
-        chances = ruler.judge.chances(stage_statistics(ruler.network, [picture]))
-        return float(chances[0, ruler.judge.families.index(family.name)])
+        return float(ruler.chances([picture], family.name)[0])
 
     return judge
 

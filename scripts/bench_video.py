@@ -31,7 +31,6 @@ from PIL import Image
 from clipmamba import StylizePipeline
 from clipmamba.clip import encode_picture
 from clipmamba.errors import InputError
-from clipmamba.evaluate.judge import stage_statistics
 from clipmamba.evaluate.protocol import FAMILIES
 from clipmamba.evaluate.ruler import Ruler
 from clipmamba.pipelines import StylizeOptions
@@ -134,12 +133,10 @@ def judge_of(folder: Path, prompt: str) -> Callable[[Frames], float]:
     names = [family.name for family in FAMILIES if re.search(family.words, prompt)]
     if not names:
         raise InputError(f"the judge has no family for {prompt!r}; leave --ruler out")
-    column = ruler.judge.families.index(names[0])
 
     def judge(frames: Frames) -> float:
         pictures = [Image.fromarray((frame * 255).astype(np.uint8)) for frame in frames]
-        chances = ruler.judge.chances(stage_statistics(ruler.network, pictures))
-        return float(chances[:, column].mean())
+        return float(ruler.chances(pictures, names[0]).mean())
 
     return judge
 

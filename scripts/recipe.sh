@@ -7,5 +7,5 @@ painters=(
 )
 recipe=(
     --anchors --words 0.8 "${painters[@]/#/--painter=}" --strokes 1.0 2.4
-    --adversarial 1 --content 0.04 --face 0.6 --pixel 1 --color 2 --calm 20 --noise 10 --lattice 500
+    --adversarial 1 --content 0.04 --face 0.6 --color 2 --calm 20 --noise 10 --lattice 500
 )

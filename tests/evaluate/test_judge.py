@@ -146,6 +146,16 @@ def toy_ruler() -> Ruler:
 
 
 @lite0
+def test_a_ruler_gives_the_chances_of_one_family(toy_ruler: Ruler):
+    rng = np.random.default_rng(1)
+    pictures = [scene("engraving", rng), scene("pointillism", rng)]
+    engraving, pointillism = (toy_ruler.chances(pictures, n) for n in ("engraving", "pointillism"))
+    assert engraving.shape == (2,)
+    assert engraving[0] > 0.5 > engraving[1]
+    assert pointillism[1] > 0.5 > pointillism[0]
+
+
+@lite0
 def test_a_row_of_the_table_prefers_the_style_to_the_photo(toy_ruler: Ruler):
     rng = np.random.default_rng(1)
     photos = [scene("", rng), scene("", rng)]

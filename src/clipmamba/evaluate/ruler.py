@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from clipmamba.errors import InputError
-from clipmamba.evaluate.judge import StageFeatures, StyleJudge
+from clipmamba.evaluate.judge import StageFeatures, StyleJudge, stage_statistics
 from clipmamba.evaluate.metrics import Array
 from clipmamba.evaluate.protocol import Photo
 from clipmamba.io import read_picture
@@ -50,6 +51,12 @@ class Ruler:
     def reliable(self) -> frozenset[str]:
         """The families that the judge knows well."""
         return frozenset(name for name, share in self.accuracy.items() if share >= WELL)
+
+    def chances(self, pictures: Sequence[Image.Image], family: str) -> NDArray[np.float64]:
+        """Compute the probability that the judge gives to one family, for each picture, (N,)."""
+        chances = self.judge.chances(stage_statistics(self.network, pictures))
+        column: NDArray[np.float64] = chances[:, self.judge.families.index(family)]
+        return column
 
     def save(self, folder: Path) -> None:
         """Write the ruler to a folder, which already has its photos."""
