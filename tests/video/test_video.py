@@ -406,11 +406,26 @@ def test_frames_of_a_scene_do_not_begin_anew(tiny_pipeline):
     assert not np.array_equal(painter(frames[1]), alone(frames[1]))
 
 
+@pytest.mark.parametrize(("steady", "most"), [(0.9, 6), (0.0, 10)])
+def test_the_network_rests_where_motion_is_enough(tiny_pipeline, steady, most):
+    runs = []
+    hook = tiny_pipeline.stylizer.register_forward_hook(lambda *_: runs.append(1))
+    painter = FramePainter(tiny_pipeline, {"prompt": "woodcut"}, tiny_look(), steady)
+    frames = [np.roll(moving(1, 320, 192)[0], turn, axis=0) for turn in range(10)]
+    for frame in frames:
+        painter(frame)
+    hook.remove()
+    assert len(runs) <= most
+    assert steady or len(runs) == most
+
+
 def test_tiles_follow_the_scene_too(tiny_pipeline):
     frames = moving(3, 320, 48)
     look = tiny_look(tile=128)
     painter = FramePainter(tiny_pipeline, {"prompt": "woodcut"}, look, 0.01)
     alone = FramePainter(tiny_pipeline, {"prompt": "woodcut"}, look, 0.01)
+    for each in (painter, alone):
+        each._steadier.carried = lambda: None  # the network runs for every frame
     painter(frames[0])
     assert not np.array_equal(painter(frames[2]), alone(frames[2]))
     assert difference(painter(frames[1]), alone(frames[1])) < 8

@@ -65,6 +65,8 @@ class VideoOptions:
             keeps every frame's timestamp, also at a variable frame rate.
         steady: Share of the style that is carried over from the previous frame, along the motion
             of the scene, in [0, 1). 0 restyles every frame on its own; higher values flicker less.
+            Above 0, up to every second frame is made from the previous one alone, where the
+            motion explains all of it.
         codec: "h264", "h265", "vp9", "av1" or "ffv1" (lossless); None takes the first of these
             that the container supports.
         quality: Constant rate factor (CRF) of the codec; lower means better quality and a larger
@@ -78,7 +80,7 @@ class VideoOptions:
     start: float = 0.0
     end: float | None = None
     fps: float | Fraction | None = None
-    steady: float = 0.92
+    steady: float = 0.88
     codec: str | None = None
     quality: int | None = None
     sound: bool = True

@@ -4,6 +4,9 @@ Three measures reduce flicker. The moments by which the network normalizes are s
 frames of a scene. The noise is the same for all frames. And where the estimated motion explains a
 frame, the restyled frame is mostly the previous one, warped along that motion; its fine detail has
 the contrast that it has without warping. A cut resets all three.
+
+Where the motion explains a whole frame, the warped one takes its place, and the network does not
+run; but it never rests for two frames in a row.
 """
 
 from __future__ import annotations
@@ -25,9 +28,12 @@ _DARK = 0.1  # added to the brightness that differences are relative to
 _CUT = 0.7  # mean trust below which a frame starts a new scene
 _COARSE = 0.05  # of the longest side; flicker is finer, what has moved away unnoticed is coarser
 _RENEWED = 0.15  # part of the coarse differences that is not carried over
-_DETAIL = 1.0  # pixels; detail finer than this is lost by warping
+_HOLE = 1 / 32  # of the longest side; a part of this size must not be carried without trust
+_UNTRUSTED = 0.4  # most distrust in such a part
+_DETAIL = 0.85  # pixels; detail finer than this is lost by warping
 _AROUND = 4.0  # pixels; neighborhood in which the contrast of detail is corrected
 _GAIN = (0.5, 2.0)  # smallest and largest factor of its contrast
+_FAINT = 3e-6  # squared contrast below which there is no detail
 
 
 class SceneMoments(PictureMoments):
@@ -121,6 +127,7 @@ class Motion:
         inside = (self._from[0] >= -0.5) & (self._from[0] <= width - 0.5)
         inside &= (self._from[1] >= -0.5) & (self._from[1] <= height - 0.5)
         there = cv2.remap(before, *self._from, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        self._now, self._there = now, there
         # Means over a few pixels: a camera's noise is no difference.
         pair = [cv2.blur(frame, (5, 5)) for frame in (now, there)]
         error, light = (
@@ -135,6 +142,23 @@ class Motion:
         """True if the two frames show different scenes."""
         return bool(self.trust.mean() < _CUT)
 
+    @property
+    def explains_all(self) -> bool:
+        """True if no part of the current frame is new."""
+        side = max(3, round(_HOLE * max(self.trust.shape)))
+        distrust = import_cv2().blur(1 - self.trust, (side, side))
+        return bool(distrust.max() < _UNTRUSTED)
+
+    def rest(self) -> NDArray[np.float32]:
+        """Compute the change of brightness that is not motion, (H, W, 1) in [-1, 1]."""
+        cv2 = import_cv2()
+        now, there = (
+            cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY).astype(np.float32) / 255
+            for frame in (self._now, self._there)
+        )
+        change: NDArray[np.float32] = (now - there)[..., None] * (1 - self.trust)
+        return change
+
     def carry(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         """Warp values of the previous frame, (H, W, C), to the current one."""
         cv2 = import_cv2()
@@ -148,7 +172,7 @@ class Steadier:
     """Carries each restyled frame of a scene over to the next.
 
     Args:
-        steady: Share that is carried over, in [0, 1).
+        steady: Share that is carried over into a frame that the network restyles, in [0, 1).
     """
 
     def __init__(self, steady: float) -> None:
@@ -156,6 +180,7 @@ class Steadier:
         self._photo: NDArray[np.uint8] | None = None
         self._before: NDArray[np.float32] | None = None
         self._motion: Motion | None = None
+        self._carried_trust: NDArray[np.float32] | None = None  # None if the network has run
 
     def look(self, photo: NDArray[np.uint8]) -> bool:
         """Estimate the motion to the next frame, (H, W, 3) uint8.
@@ -168,6 +193,26 @@ class Steadier:
             motion = Motion(before, photo)
             self._motion = None if motion.is_cut else motion
         return self._motion is not None
+
+    def carried(self) -> NDArray[np.float32] | None:
+        """Restyle the frame last looked at by motion alone.
+
+        Returns:
+            (H, W, 3) in [0, 1]; None if the network is needed.
+        """
+        motion, before = self._motion, self._before
+        if motion is None or before is None:
+            return None
+        if self._carried_trust is not None or not motion.explains_all:
+            return None
+        result = motion.carry(before)
+        # What little is new is shown without strokes, until the network sees it.
+        result += motion.rest()
+        np.clip(result, 0, 1, out=result)
+        _, contrast = _detail(before)
+        self._carried_trust = motion.trust
+        self._before = _with_contrast(result, motion.carry(contrast))
+        return self._before
 
     def hold(self, restyled: NDArray[np.float32]) -> NDArray[np.float32]:
         """Blend the restyled frame with the warped previous one.
@@ -184,31 +229,42 @@ class Steadier:
             blend -= restyled
             side = max(1, round(_COARSE * max(blend.shape)))
             blend -= _RENEWED * import_cv2().blur(blend, (side, side))
-            blend *= self._steady * self._motion.trust
+            trust = self._motion.trust
+            if self._carried_trust is not None:
+                trust = trust * self._motion.carry(self._carried_trust)[..., None].clip(0, 1)
+            blend *= self._steady * trust
             blend += restyled
-            restyled = _with_detail_of(restyled, blend)
+            _, contrast = _detail(restyled)
+            # Strokes that do not meet blend to a wash; and a contour may linger where nothing is.
+            restyled = _with_contrast(blend, contrast)
+        self._carried_trust = None
         self._before = restyled
         return restyled
 
 
-def _with_detail_of(single: NDArray[np.float32], blend: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Give a blend's fine detail the contrast that it has in the frame restyled on its own.
-
-    Each interpolation blurs a little, and so does the mean of strokes that do not meet; and a
-    contour may linger where nothing is any more.
-    """
+def _detail(frame: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return the fine detail of a frame, (H, W, 3), and its local contrast squared, (H, W)."""
     cv2 = import_cv2()
-    details, powers = [], []
-    for frame in (single, blend):
-        detail = frame - cv2.GaussianBlur(frame, (0, 0), _DETAIL)
-        power = np.add.reduce(cv2.split(detail * detail))
-        details.append(detail)
-        powers.append(cv2.GaussianBlur(power, (0, 0), _AROUND) + 3e-6)
-    gain = np.sqrt(powers[0] / powers[1]).clip(*_GAIN)[..., None]
-    result: NDArray[np.float32] = details[1]
-    result *= gain - 1
-    result += blend
-    return result.clip(0, 1, out=result)
+    detail = frame - cv2.GaussianBlur(frame, (0, 0), _DETAIL)
+    power = np.add.reduce(cv2.split(detail * detail))
+    return detail, cv2.GaussianBlur(power, (0, 0), _AROUND)
+
+
+def _with_contrast(frame: NDArray[np.float32], wanted: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Give a frame's fine detail another local contrast: each interpolation blurs a little.
+
+    Args:
+        frame: (H, W, 3).
+        wanted: The contrast, squared, (H, W).
+
+    Returns:
+        (H, W, 3) in [0, 1].
+    """
+    detail, contrast = _detail(frame)
+    gain = np.sqrt((wanted.clip(0) + _FAINT) / (contrast + _FAINT)).clip(*_GAIN)[..., None]
+    detail *= gain - 1
+    detail += frame
+    return detail.clip(0, 1, out=detail)
 
 
 def import_cv2() -> Any:

@@ -192,9 +192,11 @@ class FramePainter:
             return pixels
         if self._steadier is None or not self._steadier.look(pixels):
             self._network.begin()
-        restyled = self._restyle(pixels)
-        if self._steadier is not None:
-            restyled = self._steadier.hold(restyled)
+        restyled = None if self._steadier is None else self._steadier.carried()
+        if restyled is None:
+            restyled = self._restyle(pixels)
+            if self._steadier is not None:
+                restyled = self._steadier.hold(restyled)
         if self._blocks is not None:
             restyled = _pixelate(restyled, self._blocks)
         # Strength comes last, so that only the style is carried over, never the photo.
