@@ -149,7 +149,7 @@ class Motion:
         distrust = import_cv2().blur(1 - self.trust, (side, side))
         return bool(distrust.max() < _UNTRUSTED)
 
-    def rest(self) -> NDArray[np.float32]:
+    def unexplained(self) -> NDArray[np.float32]:
         """Compute the change of brightness that is not motion, (H, W, 1) in [-1, 1]."""
         cv2 = import_cv2()
         now, there = (
@@ -207,7 +207,7 @@ class Steadier:
             return None
         result = motion.carry(before)
         # What little is new is shown without strokes, until the network sees it.
-        result += motion.rest()
+        result += motion.unexplained()
         np.clip(result, 0, 1, out=result)
         _, contrast = _detail(before)
         self._carried_trust = motion.trust
