@@ -10,6 +10,7 @@ from PIL import Image
 from running import fresh, invoke
 from test_readme import needs_weights
 
+from clipmamba import stylize as stylize_in_python
 from clipmamba.clip import Clip
 from clipmamba.io import read_picture, read_settings
 
@@ -94,18 +95,34 @@ def test_words_that_are_hardly_known_are_warned_of(here: Path) -> None:
 
 @needs_weights
 @pytest.mark.parametrize("words", ["mosaic", "qwertz uiop 77"])
-@pytest.mark.parametrize("command", ["sheet", "embed", "video"])
+@pytest.mark.parametrize("command", ["sheet", "embed", "video", "export"])
 def test_every_command_warns_of_words_that_are_hardly_known(
-    here: Path, command: str, words: str
+    here: Path, command: str, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Image.new("RGB", (16, 16), "gray").save("photo.gif")
     places = {
         "sheet": ["photo.gif", "-o", "sheet.png"],
         "embed": ["-o", "style.safetensors"],
         "video": ["photo.gif", "out.gif"],
+        "export": ["out.onnx"],
     }
     if command == "video":
         pytest.importorskip("av")
-    result = invoke(command, *places[command], "-p", words, "--device", "cpu")
+    if command == "export":  # without tracing the network, which takes a minute
+        pytest.importorskip("onnx")
+        monkeypatch.setattr("clipmamba.models.onnx_file.write_onnx", lambda *_, **__: [])
+    device = [] if command == "export" else ["--device", "cpu"]
+    result = invoke(command, *places[command], "-p", words, *device)
     assert result.exit_code == 0, result.stderr
     assert ("is far from every style" in result.stderr) == (words != "mosaic")
+
+
+@needs_weights
+@pytest.mark.parametrize("words", ["mosaic", "qwertz uiop 77"])
+def test_stylize_in_python_warns_once_of_words_that_are_hardly_known(
+    words: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    photo = Image.new("RGB", (16, 16), "gray")
+    stylize_in_python([photo, photo], words, variants=2, device="cpu")
+    warnings = [text for text in caplog.messages if "is far from every style" in text]
+    assert len(warnings) == (words != "mosaic")

@@ -16,6 +16,7 @@ from clipmamba.errors import InputError, WeightsError
 from clipmamba.integrations import pretrained
 from clipmamba.integrations.diffusion import Finisher, StylePainter
 from clipmamba.io import read_picture, read_settings
+from clipmamba.pipelines import StylizePipeline
 
 
 @pytest.fixture
@@ -372,6 +373,16 @@ class Pyramid:
 
 def test_a_model_that_cannot_finish_is_said_in_one_line(stand_in, photo, tiny) -> None:
     with pytest.raises(WeightsError, match=r"finisher .* is a Fixed, which has no strength; give"):
+        stylize(photo, "oil", finish=stand_in(Fixed()), **tiny)
+
+
+def test_a_model_that_cannot_finish_is_refused_before_a_photo_is_restyled(
+    stand_in, photo, tiny, monkeypatch
+) -> None:
+    monkeypatch.setattr(
+        StylizePipeline, "_restyle", lambda *_: pytest.fail("a photo was restyled first")
+    )
+    with pytest.raises(WeightsError, match="has no strength"):
         stylize(photo, "oil", finish=stand_in(Fixed()), **tiny)
 
 

@@ -194,6 +194,14 @@ class Finisher:
             pairs = zip(torch.split(photo, 1), torch.split(picture, 1), strict=True)
             return torch.cat([self._one(*pair, seed, words) for pair in pairs])
 
+    def load(self) -> None:
+        """Load the model now, not with the first picture.
+
+        Raises:
+            WeightsError: The model is missing, unreachable, damaged or of another kind.
+        """
+        self._pipeline.load()
+
     def __str__(self) -> str:
         return f"{short_name(self.name)}:{self.strength:g}"
 
@@ -270,6 +278,10 @@ class _Pipeline:
         self._device, self._needs = device, needs
         libraries = ["diffusers", "transformers"]
         self._model: LazyModel[Any] = LazyModel(what, name, _INDEX, libraries, self._load)
+
+    def load(self) -> None:
+        """Load the model, unless it is loaded."""
+        self._model.get()
 
     @property
     def multiple(self) -> int:

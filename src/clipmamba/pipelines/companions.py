@@ -59,6 +59,18 @@ class Companions:
                     f"not {type(value).__name__}"
                 )
 
+    def load_finisher(self) -> None:
+        """Load the finisher: one that can't be used is refused before a photo is restyled.
+
+        Raises:
+            WeightsError: It can't be loaded.
+        """
+        if self.finish is not None:
+            from clipmamba.integrations.diffusion import Finisher
+
+            if isinstance(self.finish, Finisher):
+                self.finish.load()
+
     @property
     def read_nothing(self) -> bool:
         """True if neither captioner nor painter changes the style request."""
@@ -134,7 +146,8 @@ class StyleFinder:
         prepare: Resolves a style for some seeds; see `StylizePipeline.prepare`.
         asked: The style, as requested or as prepared.
         seeds: The seeds of the run; [None] takes all seeds of a prepared style.
-        companions: The optional models; style pictures are drawn immediately.
+        companions: The optional models; style pictures are drawn and the finisher is loaded
+            immediately.
 
     Attributes:
         seeds: One seed per variant.
@@ -155,6 +168,7 @@ class StyleFinder:
         self._companions = companions
         self.seeds = tuple(seeds)
         check_parts(asked.parts, companions.segmenter)
+        companions.load_finisher()
         self._place = PartPlacer(companions.segmenter)
         self._plain: dict[int | None, FoundStyle] | None = None
         if not isinstance(asked, StyleRequest):

@@ -443,6 +443,8 @@ class StylizePipeline:
                         callback(before + part, total)
 
                 found = find(photo, seed)
+                if number == turn == 0 and isinstance(asked, StyleRequest):
+                    found.style.warn_if_unfamiliar()
                 for note in found.notes if turn == 0 else ():
                     logger.warning(note)
                 made.append(
