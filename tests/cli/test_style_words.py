@@ -54,16 +54,23 @@ def test_several_prompts_in_one_are_hinted_at(here: Path, photo, stylize) -> Non
 
 
 @pytest.mark.parametrize(
-    ("words", "hinted"),
-    [("pixel art:abc", True), ("Fresco: 1/2", True), ("poster: Paris", False), ("fresco:2", False)],
+    ("words", "hint"),
+    [
+        ("pixel art:abc", "a weight is a number, as in 'pixel art:0.7'"),
+        ("Fresco: 1/2", "a weight is a number"),
+        ("fresco:0.7:0.3", "give one weight, as in 'fresco:0.7'"),
+        ("poster: Paris", None),
+        ("fresco:2", None),
+    ],
 )
-def test_a_weight_that_is_no_number_is_hinted_at(
-    here: Path, photo, stylize, words: str, hinted: bool
+def test_what_is_no_weight_is_hinted_at(
+    here: Path, photo, stylize, words: str, hint: str | None
 ) -> None:
     photo.save("photo.png")
     result = stylize("photo.png", "-p", words, "-o", "out.png")
     assert result.exit_code == 0
-    assert ("a weight is a number" in result.stderr) == hinted
+    assert ("used literally" in result.stderr) == (hint is not None)
+    assert hint is None or hint in result.stderr
 
 
 def test_a_prompt_that_nobody_typed_is_in_no_settings(here: Path, photo, stylize) -> None:

@@ -291,12 +291,21 @@ def spelling_hints(prompts: Collection[str]) -> Iterator[str]:
             options = " ".join(f'-p "{part}"' for part in several)
             yield f"{written!r} is used as one prompt; to mix styles, use {options}"
     for text, _ in StyleRequest.parse(list(prompts)).prompts if prompts else ():
-        words = text.rpartition(":")[0]
+        words, _, weight = text.rpartition(":")
         if lookup_style(words):
-            yield f"{text!r} is used literally; a weight is a number, as in '{words}:0.7'"
+            rule = "give one weight" if _is_number(weight) else "a weight is a number"
+            yield f"{text!r} is used literally; {rule}, as in '{words}:0.7'"
         meant = misspelt(text)
         if meant is not None:
             yield f"{text!r} is not a known style; used literally. Did you mean {meant!r}?"
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def refuse_words_as_files(inputs: Collection[str]) -> None:
