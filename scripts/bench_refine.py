@@ -267,7 +267,7 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def read_settings(steps: int, clip: str | None, changes: Sequence[str]) -> RefineOptions:
-    """Settings with changes such as "code_rate=0.01"."""
+    """Settings with changes such as "rate=0.1"."""
     kinds = {name: type(value) for name, value in asdict(RefineOptions()).items()}
     values: dict[str, object] = {"steps": steps, "clip": clip}
     for change in changes:

@@ -24,7 +24,7 @@ def test_it_measures_pictures(script, tmp_path, tiny_pipeline_folder, other_clip
     (tmp_path / "photos").mkdir()
     photo.resize((96, 64)).save(tmp_path / "photos/ramp.png")
     words = ["--photos", tmp_path / "photos", "--count", 2, "--size", 96, "--steps", 3, "--set",
-             "crops=2", "--set", "residual_rate=0.05", "--model", tiny_pipeline_folder,
+             "crops=2", "--set", "rate=0.3", "--model", tiny_pipeline_folder,
              "--judge-clip", other_clip_folder, "--from-scratch", "--most", 4,
              "--threads", torch.get_num_threads(), "--output", tmp_path / "out"]  # fmt: skip
     done = CliRunner().invoke(script.main, [str(word) for word in words])

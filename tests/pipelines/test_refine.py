@@ -16,9 +16,7 @@ from clipmamba.pipelines import RefineOptions, StylizeOptions, StylizePipeline, 
 from clipmamba.styles import StyleRequest
 
 # Strong steps: these networks and their CLIP are random.
-QUICK = RefineOptions(
-    steps=6, crops=2, side=48, code_rate=0.1, modulation_rate=0.05, residual_rate=0.03
-)
+QUICK = RefineOptions(steps=6, crops=2, side=48, rate=0.3)
 
 
 @pytest.fixture
@@ -122,9 +120,7 @@ def test_colors_are_kept_where_they_shall_be(pipe, tensor):
 
 
 def test_it_stops_where_nothing_is_gained_and_keeps_the_start(pipe, photo):
-    still = RefineOptions(
-        steps=50, crops=2, side=48, code_rate=0, modulation_rate=0, residual_rate=0, patience=2
-    )
+    still = RefineOptions(steps=50, crops=2, side=48, rate=0, patience=2)
     done = pipe.refine(photo, "mosaic", dataclasses.replace(still, min_delta=10))
     [refinement] = done.refinements
     assert refinement.steps == 3
@@ -236,7 +232,7 @@ def test_a_wrong_number_of_steps_is_named_before_the_weights(photo, steps):
 @pytest.mark.parametrize(
     "change",
     [{"side": 8}, {"crops": 0}, {"crop_fraction": 0}, {"crop_fraction": 1.5}, {"threshold": -1},
-     {"code_rate": float("nan")}, {"edges": -1}, {"patience": 0}, {"clip": " "}],
+     {"rate": float("nan")}, {"edges": -1}, {"patience": 0}, {"clip": " "}],
 )  # fmt: skip
 def test_a_wrong_setting_is_named(change):
     [name] = change

@@ -23,10 +23,7 @@ class RefineOptions:
         crops: Random perspective crops per step.
         crop_fraction: Side of the crops, relative to the picture's shorter side.
         threshold: Crops with a loss below it are ignored.
-        cells: Size of the residual along the longer side.
-        code_rate: Adam's learning rate for the style code.
-        modulation_rate: Learning rate for the blocks' modulations.
-        residual_rate: Learning rate for the residual.
+        rate: Adam's learning rate for the style code.
         patch: Weight of the crops' directional loss; that of the whole picture has weight 1.
         edges: Weight of the loss of edges, beyond that of the network's result.
         texture: Weight of added and of faded local contrast.
@@ -43,18 +40,15 @@ class RefineOptions:
     crops: int = 6
     crop_fraction: float = 0.4
     threshold: float = 0.3
-    cells: int = 16
-    code_rate: float = 0.04
-    modulation_rate: float = 0.02
-    residual_rate: float = 0.002
+    rate: float = 0.32
     patch: float = 1.0
-    edges: float = 10.0
-    texture: float = 20.0
+    edges: float = 40.0
+    texture: float = 50.0
     patience: int = 20
     min_delta: float = 0.002
 
     def __post_init__(self) -> None:
-        for name in ("steps", "side", "crops", "cells", "patience"):
+        for name in ("steps", "side", "crops", "patience"):
             least = {"steps": 0, "side": 32}.get(name, 1)
             if not (is_whole(value := getattr(self, name)) and least <= value <= MAX_STEPS):
                 raise InputError(
@@ -64,8 +58,7 @@ class RefineOptions:
         for name, most in (("crop_fraction", 1.0), ("threshold", 2.0)):
             if not (is_number(value := getattr(self, name)) and 0 <= value <= most):
                 raise InputError(f"{_words(name)} must lie between 0 and {most:g}, not {value}")
-        rates = ("code_rate", "modulation_rate", "residual_rate")
-        for name in (*rates, "patch", "edges", "texture", "min_delta"):
+        for name in ("rate", "patch", "edges", "texture", "min_delta"):
             if not (is_number(value := getattr(self, name)) and value >= 0):
                 raise InputError(f"{_words(name)} must be a number from 0 up, not {value}")
         if self.crop_fraction == 0:

@@ -1,10 +1,9 @@
-"""The optimization: CLIP losses tune a few parameters of the network for a single picture.
+"""The optimization: CLIP losses tune the style code for a single picture.
 
 CLIPstyler (Kwon & Ye, CVPR 2022) trains a network from scratch for every picture. This starts from
-the trained network and tunes only how the style conditions it: offsets on the style code and the
-blocks' modulations, and a low-resolution residual, so the picture stays one that the network could
-paint. The offsets do not depend on the size: a large photo is optimized small, then painted at its
-own size.
+the trained network and tunes only an offset on its style code, so the picture stays one that the
+network could paint. The offset does not depend on the size: a large photo is optimized small, then
+painted at its own size.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from torch import Tensor
 
 from clipmamba.clip import Clip
 from clipmamba.errors import InputError
-from clipmamba.io.convert import rescale, resize
+from clipmamba.io.convert import rescale
 from clipmamba.nn.overlay import with_parameters
 from clipmamba.pipelines.options import WORKING_SIDE, StylizeOptions
 from clipmamba.pipelines.paint import PaintingPipeline, paint
@@ -30,7 +29,6 @@ from clipmamba.styles.resolve import StyleLayer, resolve_style
 
 SEARCH = 0.9  # the optimization's share of the progress
 SMOOTHING = 0.8  # of the loss over steps, since each step has its own random crops
-_MODULATION = ".modulation.bias"
 PLAIN = "photo"  # source prompt of the directional losses
 
 
@@ -90,14 +88,14 @@ class Refiner:
     ) -> Move | None:
         """Optimize the picture of one photo; None if the loss does not fall."""
         task = self.task(pipeline, photo, layer, options)
-        move = Move.still(pipeline, task.photo, self.settings)
-        optimizer = torch.optim.Adam(move.groups(self.settings))
+        move = Move.still(pipeline)
+        optimizer = torch.optim.Adam([move.offset], self.settings.rate)
         decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.settings.steps)
         watch, random = _Watch(self.settings), task.random()
         step = 0
         for step in range(1, self.settings.steps + 1):
             loss = task.goal(move.paint(pipeline, task.photo, task.layer, task.options), random)
-            move.take_gradients(loss)
+            move.take_gradient(loss)
             optimizer.step()
             decay.step()
             tell(SEARCH * step / self.settings.steps)
@@ -182,52 +180,32 @@ class Move:
     """The tuned parameters for one picture.
 
     Attributes:
-        offsets: Offsets on the style code's and the modulations' biases, by parameter name.
-        residual: A low-resolution picture (1, 3, h, w), enlarged and added to the result.
+        offset: Added to the style code's bias, of its shape.
     """
 
-    offsets: dict[str, Tensor]
-    residual: Tensor
+    offset: Tensor
 
     @classmethod
-    def still(cls, pipeline: PaintingPipeline, photo: Tensor, settings: RefineOptions) -> Move:
-        """Create one that changes nothing, for the shape of a photo."""
+    def still(cls, pipeline: PaintingPipeline) -> Move:
+        """Create one that changes nothing."""
         stylizer = pipeline.stylizer
-        names = [name for name, _ in stylizer.named_parameters() if name.endswith(_MODULATION)]
-        offsets = {
-            name: torch.zeros_like(stylizer.get_parameter(name)).requires_grad_()
-            for name in (stylizer.code_bias, *names)
-        }
-        longest = max(photo.shape[2:])
-        cells = [max(1, round(settings.cells * side / longest)) for side in photo.shape[2:]]
-        return cls(offsets, photo.new_zeros(1, 3, *cells).requires_grad_())
+        bias = stylizer.get_parameter(stylizer.code_bias)
+        return cls(torch.zeros_like(bias).requires_grad_())
 
-    def groups(self, settings: RefineOptions) -> list[dict[str, object]]:
-        """Return the parameter groups for the optimizer, with their learning rates."""
-        code, *modulations = self.offsets.values()
-        return [
-            {"params": [code], "lr": settings.code_rate},
-            {"params": modulations, "lr": settings.modulation_rate},
-            {"params": [self.residual], "lr": settings.residual_rate},
-        ]
-
-    def take_gradients(self, loss: Tensor) -> None:
-        """Compute the gradients of the tuned parameters, and of nothing else.
+    def take_gradient(self, loss: Tensor) -> None:
+        """Compute the gradient of the offset, and of nothing else.
 
         Raises:
             InputError: No gradient reaches the network's parameters.
         """
-        moved = [self.residual, *self.offsets.values()]
-        gradients = torch.autograd.grad(loss, moved, allow_unused=True)
-        if all(gradient is None for gradient in gradients[1:]):
+        if loss.requires_grad:
+            [self.offset.grad] = torch.autograd.grad(loss, [self.offset], allow_unused=True)
+        if self.offset.grad is None:
             raise InputError("refine needs a network with gradients; this one passes none")
-        for tensor, gradient in zip(moved, gradients, strict=True):
-            tensor.grad = gradient
 
     def settled(self) -> Move:
-        """Return a copy without gradients."""
-        offsets = {name: offset.detach() for name, offset in self.offsets.items()}
-        return Move(offsets, self.residual.detach())
+        """Return a copy without a gradient."""
+        return Move(self.offset.detach())
 
     def paint(
         self,
@@ -239,10 +217,10 @@ class Move:
     ) -> Tensor:
         """Paint like `paint`, with the tuned parameters."""
         stylizer = pipeline.stylizer
-        moved = {name: stylizer.get_parameter(name) + by for name, by in self.offsets.items()}
-        view = pipeline.with_stylizer(with_parameters(stylizer, moved))
-        picture = paint(view, photo, layer, options, tell)
-        return (picture + resize(self.residual, *photo.shape[2:])).clamp(0, 1)
+        moved = {stylizer.code_bias: stylizer.get_parameter(stylizer.code_bias) + self.offset}
+        return paint(
+            pipeline.with_stylizer(with_parameters(stylizer, moved)), photo, layer, options, tell
+        )
 
 
 class _Watch:
