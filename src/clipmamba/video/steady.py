@@ -173,9 +173,13 @@ class Steadier:
 
     Args:
         steady: Share that is carried over into a frame that the network restyles, in [0, 1).
+
+    Raises:
+        InputError: OpenCV is not installed.
     """
 
     def __init__(self, steady: float) -> None:
+        import_cv2()  # before any work; while it is imported, an interrupt can get lost
         self._steady = steady
         self._photo: NDArray[np.uint8] | None = None
         self._before: NDArray[np.float32] | None = None
