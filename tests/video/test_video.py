@@ -415,7 +415,7 @@ def test_the_network_rests_where_motion_is_enough(tiny_pipeline, steady, most):
     for frame in frames:
         painter(frame)
     hook.remove()
-    assert len(runs) <= most
+    assert 5 <= len(runs) <= most  # it never rests for two frames in a row
     assert steady or len(runs) == most
 
 

@@ -13,7 +13,7 @@ from clipmamba.errors import InputError
 from clipmamba.io import MAX_PIXELS, read_picture
 from clipmamba.pipelines.options import MAX_STRENGTH, MAX_STROKE, MIN_STROKE, StylizeOptions
 from clipmamba.styles.known import KNOWN_STYLES, lookup_style, misspelt
-from clipmamba.styles.request import AUTO, StyleRequest, list_in_one
+from clipmamba.styles.request import AUTO, StyleRequest, list_in_one, split_weight
 from clipmamba.styles.style_file import check_style_file
 
 PATH = click.Path(path_type=Path)
@@ -291,21 +291,13 @@ def spelling_hints(prompts: Collection[str]) -> Iterator[str]:
             options = " ".join(f'-p "{part}"' for part in several)
             yield f"{written!r} is used as one prompt; to mix styles, use {options}"
     for text, _ in StyleRequest.parse(list(prompts)).prompts if prompts else ():
-        words, _, weight = text.rpartition(":")
+        words = text.rpartition(":")[0]
         if lookup_style(words):
-            rule = "give one weight" if _is_number(weight) else "a weight is a number"
+            rule = "a weight is a number" if split_weight(text)[0] == text else "give one weight"
             yield f"{text!r} is used literally; {rule}, as in '{words}:0.7'"
         meant = misspelt(text)
         if meant is not None:
             yield f"{text!r} is not a known style; used literally. Did you mean {meant!r}?"
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def refuse_words_as_files(inputs: Collection[str]) -> None:
