@@ -14,6 +14,7 @@ from PIL import Image
 
 from clipmamba import stylize
 from clipmamba.errors import InputError, WeightsError
+from clipmamba.integrations.captions import Captioner
 from clipmamba.integrations.segmenter import Segmenter
 
 RED, BLUE = (200, 40, 30), (30, 60, 200)
@@ -131,6 +132,17 @@ def test_a_model_with_classes_knows_their_names(segformer_folder: Path) -> None:
         InputError, match=r"has no class 'boat'; it has wall, tree, woody plant, sky"
     ):
         segmenter(picture, "boat")
+
+
+def test_a_model_of_another_kind_is_said_in_one_line(
+    segformer_folder: Path, clipseg_folder: Path, captioner_folder: Path
+) -> None:
+    picture = half_and_half(RED, BLUE)
+    with pytest.raises(WeightsError, match=r"of the kind '\w+', not a segmenter$"):
+        Segmenter(str(captioner_folder))(picture, "red")
+    for folder in (segformer_folder, clipseg_folder):
+        with pytest.raises(WeightsError, match=r"of the kind '\w+', not a captioner$"):
+            Captioner(str(folder))(picture)
 
 
 def test_too_many_words_are_refused(clipseg_folder: Path) -> None:

@@ -217,6 +217,16 @@ def test_words_styles_and_prepared_styles_are_the_same(pipe, photo):
     assert again.tobytes() == words.tobytes()
 
 
+def test_several_styles_are_mixed(pipe, photo):
+    mixed = pipe(photo, prompt=["mosaic:0.7", "woodcut:0.3"], refine=QUICK).images[0]
+    again = pipe.refine(photo, ["mosaic:0.7", "woodcut:0.3"], QUICK).images[0]
+    assert again.tobytes() == mixed.tobytes()
+    mosaic = pipe.prepare(StyleRequest.parse("mosaic")).layers[0].styles[None]
+    mixed = pipe(photo, prompt="woodcut", style=mosaic, refine=QUICK).images[0]
+    again = pipe.refine(photo, ["woodcut", mosaic], QUICK).images[0]
+    assert again.tobytes() == mixed.tobytes()
+
+
 def test_the_functions_keyword(tiny_pipeline_folder: Path, tiny_pipeline, photo):
     done = stylize(photo, "mosaic", refine=QUICK, model=tiny_pipeline_folder, device="cpu")
     expected = tiny_pipeline.refine(photo, "mosaic", QUICK).images[0]

@@ -86,6 +86,48 @@ def write_clip(
     return path
 
 
+def remux(
+    path: Path,
+    sources: Sequence[Path],
+    tags: Sequence[dict[str, str]] = (),
+    chapters: Sequence[tuple[int, int, str]] = (),
+    first: bool = False,
+) -> Path:
+    """Copy the streams of several files into one; of all but the first, no picture.
+
+    Args:
+        path: The file to write.
+        sources: Videos, and subtitles in SubRip.
+        tags: Tags of each stream.
+        chapters: Start and end in milliseconds, and title.
+        first: Whether the index comes first in an MP4 file.
+    """
+    options = {"movflags": "+faststart"} if first else {}
+    with av.open(str(path), "w", container_options=options) as out:
+        opened = [av.open(str(source)) for source in sources]
+        copies = {
+            stream: out.add_stream_from_template(stream)
+            for number, source in enumerate(opened)
+            for stream in source.streams
+            if number == 0 or stream.type != "video"
+        }
+        for copy, found in zip(copies.values(), tags, strict=False):
+            copy.metadata.update(found)
+        out.set_chapters(
+            [
+                {"id": number, "start": start, "end": end, "time_base": Fraction(1, 1000),
+                 "metadata": {"title": title}}
+                for number, (start, end, title) in enumerate(chapters, 1)
+            ]
+        )  # fmt: skip
+        for source in opened:
+            for packet in source.demux():
+                if packet.dts is not None and packet.stream in copies:
+                    packet.stream = copies[packet.stream]
+                    out.mux(packet)
+    return path
+
+
 def read_clip(path: Path) -> tuple[list[np.ndarray], list[Fraction], Any]:
     """Pixels and times of every frame by FFmpeg, as they are stored, and the first frame."""
     with av.open(str(path)) as container:

@@ -17,6 +17,7 @@ def restyle(tiny_pipeline, tmp_path: Path) -> Callable[..., Path]:
     def call(video: Path, name: str = "out.mp4", **options: object) -> Path:
         report = stylize_video(video, tmp_path / name, "woodcut", pipeline=tiny_pipeline, **options)
         assert isinstance(report, VideoReport)
+        assert not report.broken
         return report.output
 
     return call

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,13 +12,13 @@ from types import SimpleNamespace
 import av
 import numpy as np
 import pytest
-from clips import moving, read_clip, sound_of, write_clip
+from clips import moving, read_clip, remux, sound_of, write_clip
 from PIL import Image
 
 from clipmamba.errors import InputError
 from clipmamba.video import CODECS, FramePainter, VideoOptions, stylize_video
 from clipmamba.video.frame import VideoInfo
-from clipmamba.video.read import open_video
+from clipmamba.video.read import StreamReader, open_video
 from clipmamba.video.write import Writer
 
 UNEVEN = [Fraction(time, 1000) for time in (0, 100, 150, 400, 900, 1000)]
@@ -131,11 +132,12 @@ def test_odd_sizes(restyle, tmp_path, size, name):
 
 @pytest.mark.parametrize("codec", sorted(CODECS))
 @pytest.mark.parametrize("count", [1, 2, 3, 7])
-def test_every_codec_can_be_read_again(restyle, tmp_path, codec, count):
+def test_every_codec_is_quiet_and_can_be_read_again(restyle, tmp_path, codec, count, capfd):
     source = write_clip(tmp_path / "in.mkv", moving(count, 80, 64))
     frames, times, _ = read_clip(restyle(source, "out.mkv", codec=codec, strength=0))
     assert times == [Fraction(index, 10) for index in range(count)]
     assert difference(frames[0], read_clip(source)[0][0]) < 8
+    assert capfd.readouterr().err == ""
 
 
 @pytest.mark.parametrize("count", [1, 2])
@@ -236,6 +238,25 @@ def test_a_start_between_two_ticks_of_a_coarse_clock_loses_no_frame(restyle, tmp
 def test_stamps_of_avi_are_those_of_decoding(restyle, tmp_path):
     """AVI has no other ones: with B-frames FFmpeg's presentation stamps go back and forth."""
     source = write_clip(tmp_path / "in.avi", moving(9), codec="mpeg4", b_frames=2)
+    times = read_clip(restyle(source))[1]
+    assert len(times) == 9
+    assert {after - before for before, after in itertools.pairwise(times)} == {Fraction(1, 10)}
+
+
+def test_the_last_frame_of_an_avi_file_may_have_the_stamp_of_an_earlier_one(
+    restyle, tmp_path, monkeypatch
+):
+    """As in Megamind.avi of OpenCV's examples, whose last frames are displayed in another order."""
+    source = write_clip(tmp_path / "in.avi", moving(9), codec="mpeg4", b_frames=2)
+    decode = StreamReader._decode
+
+    def reordered(self, packet):
+        for picture in decode(self, packet):
+            if picture.dts is None:
+                picture.pts -= 2
+            yield picture
+
+    monkeypatch.setattr(StreamReader, "_decode", reordered)
     times = read_clip(restyle(source))[1]
     assert len(times) == 9
     assert {after - before for before, after in itertools.pairwise(times)} == {Fraction(1, 10)}
@@ -458,12 +479,25 @@ def test_broken_frames_are_reported_and_left_out(tiny_pipeline, tmp_path, caplog
     assert times == [Fraction(index, 10) for index in (0, 1, 3, 4, 5)]
 
 
-def test_a_cut_off_file_gives_what_is_there(tiny_pipeline, tmp_path):
-    source = write_clip(tmp_path / "in.mkv", moving(12))
+@pytest.mark.parametrize("name", ["in.mkv", "in.mp4", "in.avi"])
+def test_a_cut_off_file_gives_what_is_there_and_says_it(tiny_pipeline, tmp_path, caplog, name):
+    codec = "mpeg4" if name.endswith("avi") else "libx264"
+    whole = write_clip(tmp_path / f"whole{name[2:]}", moving(40, 160, 120), codec=codec)
+    source = remux(tmp_path / name, [whole], first=True)
     source.write_bytes(source.read_bytes()[: source.stat().st_size * 2 // 3])
     report = stylize_video(source, tmp_path / "out.mp4", "woodcut", pipeline=tiny_pipeline)
-    assert 2 < report.frames < 12
+    assert 10 < report.frames < 32
+    assert report.frames + report.broken == pytest.approx(40, abs=5)
     assert len(read_clip(tmp_path / "out.mp4")[0]) == report.frames
+    assert caplog.text.count("is cut off: it ends at") == 1
+    assert "of 4.00 s" in caplog.text
+
+
+def test_a_part_that_is_there_is_whole_though_the_file_is_cut_off(restyle, tmp_path, caplog):
+    source = write_clip(tmp_path / "in.mkv", moving(40))
+    source.write_bytes(source.read_bytes()[: source.stat().st_size * 2 // 3])
+    assert len(read_clip(restyle(source, end=1))[0]) == 10
+    assert not caplog.records
 
 
 @pytest.mark.parametrize("name", ["out.mp4", "out.mkv", "out.gif", "out.webp"])
@@ -484,6 +518,24 @@ def test_an_interruption_leaves_a_playable_file(tiny_pipeline, tmp_path, name):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.mp4", name]
     played = animation(tmp_path / name) if name[-1] in "fp" else read_clip(tmp_path / name)
     assert len(played[0]) == 3
+
+
+def test_an_interruption_does_not_replace_an_earlier_file(tiny_pipeline, tmp_path, caplog):
+    source = write_clip(tmp_path / "in.mp4", moving(8))
+    (tmp_path / "out.mp4").write_bytes(b"old")
+
+    def interrupt(count, total):
+        if count == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stylize_video(
+            source, tmp_path / "out.mp4", "woodcut", pipeline=tiny_pipeline, callback=interrupt,
+            overwrite=True,
+        )  # fmt: skip
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.mp4", "out.mp4"]
+    assert (tmp_path / "out.mp4").read_bytes() == b"old"
+    assert "out.mp4 is still the earlier file" in caplog.text
 
 
 def test_a_failure_leaves_nothing(tiny_pipeline, tmp_path, monkeypatch):
@@ -580,6 +632,39 @@ def test_what_is_no_video_is_said(restyle, tmp_path, content):
         (tmp_path / "in.mp4").write_bytes(content)
     with pytest.raises(InputError, match=r"in\.mp4"):
         restyle(tmp_path / "in.mp4")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes")
+def test_a_pipe_is_no_video(restyle, tmp_path):
+    os.mkfifo(tmp_path / "in.mp4")
+    with pytest.raises(InputError, match="a video must be a file"):
+        restyle(tmp_path / "in.mp4")
+    with pytest.raises(InputError, match="can't come from standard input"):
+        restyle(Path("-"))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ("mask", r"stylize_video\(\) has no keyword 'mask'; use one of .*max_size"),
+        ("max_sise", "did you mean max_size"), ("codek", "did you mean codec"),
+    ],
+)  # fmt: skip
+def test_a_wrong_keyword_is_said_by_the_functions_own_name(tmp_path, wrong, message):
+    with pytest.raises(TypeError, match=message):
+        stylize_video(tmp_path / "in.mp4", tmp_path / "out.mp4", "woodcut", **{wrong: 1})
+
+
+def test_words_can_be_given_as_prompt(tiny_pipeline, tmp_path):
+    source = write_clip(tmp_path / "in.mp4", moving(2))
+    made = []
+    for number, words in enumerate([{"text": "woodcut"}, {"prompt": "woodcut"}]):
+        target = tmp_path / f"{number}.mkv"
+        stylize_video(source, target, pipeline=tiny_pipeline, codec="ffv1", **words)
+        made.append(read_clip(target)[0])
+    assert np.array_equal(*made)
+    with pytest.raises(InputError, match="text and prompt"):
+        stylize_video(source, tmp_path / "2.mkv", "woodcut", prompt="woodcut")
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="Linux only")

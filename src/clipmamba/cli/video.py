@@ -123,7 +123,8 @@ def video(
     """Restyle a video, or an animated GIF or WebP, without flicker.
 
     OUT ends with .mp4, .m4v, .mov, .mkv, .webm, .gif or .webp. It appears when it is complete;
-    after Ctrl-C it holds the frames done so far. Needs: pip install 'clipmamba[video]'
+    after Ctrl-C it holds the frames done so far, unless an earlier file would be replaced. Needs:
+    pip install 'clipmamba[video]'
 
     \b
     clipmamba video cat.mp4 cat-ukiyo-e.mp4 -p "ukiyo-e"
@@ -147,7 +148,7 @@ def video(
                 overwrite=overwrite, callback=advance, **keywords, **options,
             )  # fmt: skip
     if report.broken:
-        say(f"{report.frames} frames written, {report.broken} damaged ones left out", err=True)
+        say(f"{report.frames} frames written, {report.broken} damaged or missing", err=True)
     click.echo(os.fsencode(report.output))
     return SOME_FAILED if report.broken else 0
 

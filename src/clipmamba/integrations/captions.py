@@ -10,6 +10,7 @@ from clipmamba.errors import InputError
 from clipmamba.files import one_line
 from clipmamba.integrations.pretrained import (
     LazyModel,
+    check_kind,
     check_packages,
     choose_precision,
     short_name,
@@ -93,10 +94,12 @@ class Captioner:
         return short_name(self.name)
 
     def _load(self, name: str, local_files_only: bool) -> tuple[Any, Any]:
-        from transformers import AutoModelForImageTextToText, AutoProcessor
+        from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
         device = resolve_device(self._device)
         options = {"local_files_only": local_files_only}
+        config = AutoConfig.from_pretrained(name, **options)
+        check_kind(_WHAT, name, config, AutoModelForImageTextToText)
         processor = AutoProcessor.from_pretrained(name, **options)
         model = AutoModelForImageTextToText.from_pretrained(
             name, dtype=choose_precision(device), **options

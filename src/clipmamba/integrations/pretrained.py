@@ -159,6 +159,22 @@ class LazyModel(Generic[_Model]):
                 yield model
 
 
+def check_kind(what: str, name: str, config: Any, auto: Any) -> None:
+    """Refuse a model of another kind, which transformers answers with a list of all that it knows.
+
+    Args:
+        what: The kind of model for messages.
+        name: A folder or Hub repository.
+        config: The model's configuration.
+        auto: The `AutoModelFor...` class that is to load it.
+
+    Raises:
+        WeightsError: The class can't load such a model.
+    """
+    if type(config) not in auto._model_mapping:
+        raise WeightsError(f"{name} is a model of the kind {config.model_type!r}, not a {what}")
+
+
 def short_name(name: str) -> str:
     """Shorten a model's name for display: of a folder, only its last part."""
     folder = Path(name).expanduser()

@@ -8,6 +8,7 @@ from clipmamba.devices import resolve_device
 from clipmamba.errors import InputError
 from clipmamba.integrations.pretrained import (
     LazyModel,
+    check_kind,
     check_packages,
     choose_precision,
     short_name,
@@ -105,7 +106,10 @@ class Segmenter:
 
         device = resolve_device(self._device)
         options = {"local_files_only": local_files_only}
-        by_words = AutoConfig.from_pretrained(name, **options).model_type == "clipseg"
+        config = AutoConfig.from_pretrained(name, **options)
+        by_words = config.model_type == "clipseg"
+        if not by_words:
+            check_kind(_WHAT, name, config, AutoModelForSemanticSegmentation)
         processor = (AutoProcessor if by_words else AutoImageProcessor).from_pretrained(
             name, **options
         )

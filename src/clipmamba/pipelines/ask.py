@@ -11,6 +11,17 @@ if TYPE_CHECKING:
     from clipmamba.styles.resolve import ResolvedStyle
 
 
+def read_prompt(text: Any, prompt: Any) -> Any:
+    """Read the words of a call under either of two names.
+
+    Raises:
+        InputError: Both are given.
+    """
+    if text is not None and prompt is not None:
+        raise InputError("text and prompt mean the same: give only one of them")
+    return prompt if text is None else text
+
+
 def read_style(
     prompt: Any, style_image: Any, style: Any, *rest: Any, faces: str = "style"
 ) -> StyleRequest | ResolvedStyle:

@@ -367,7 +367,7 @@ class StylizePipeline:
     def refine(
         self,
         images: Picture | Sequence[Picture],
-        style: str | Style | ResolvedStyle,
+        style: str | Style | ResolvedStyle | Sequence[str | Style],
         settings: int | RefineOptions | None = None,
         options: StylizeOptions | None = None,
         callback: Callable[[float, int], None] | None = None,
@@ -376,7 +376,8 @@ class StylizePipeline:
 
         Args:
             images: see `__call__`.
-            style: words, a `Style`, or what :meth:`prepare` gave, with all of its variants.
+            style: words, a `Style`, or several of these to mix; or what :meth:`prepare` gave, with
+                all of its variants.
             settings: `RefineOptions`, or a number of steps; None for the defaults.
             options: strength and the other options; None for the defaults.
             callback: see `__call__`.
@@ -388,8 +389,13 @@ class StylizePipeline:
             InputError: a setting or a picture can't be used, or the network has no gradients.
             WeightsError: the CLIP that the settings name can't be loaded.
         """
-        prompt, other = (style, None) if isinstance(style, str) else (None, style)
-        asked = read_style(prompt, None, other)
+        if isinstance(style, list | tuple):
+            words = [part for part in style if isinstance(part, str)]
+            asked = read_style(words, None, [part for part in style if not isinstance(part, str)])
+        elif isinstance(style, str):
+            asked = read_style(style, None, None)
+        else:
+            asked = read_style(None, None, style)
         settings = RefineOptions() if settings is None else settings
         return self.restyle(
             images, asked, options or StylizeOptions(), callback=callback, refine=settings

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from clipmamba.devices import check_device, resolve_device
 from clipmamba.errors import InputError
-from clipmamba.pipelines.ask import read_style
+from clipmamba.pipelines.ask import read_prompt, read_style
 from clipmamba.pipelines.companions import Companions
 from clipmamba.pipelines.keywords import suggest_keywords
 from clipmamba.pipelines.options import StylizeOptions
@@ -109,7 +109,7 @@ def stylize(  # noqa: D417 - the rest is described once, there
         >>> stylize(photo, ["ukiyo-e:0.7", "watercolor:0.3"], preserve_color=True, seed=7).size
         (64, 48)
     """
-    prompt = _either(text, prompt)
+    prompt = read_prompt(text, prompt)
     # Check everything before torch and the models, which take seconds, are loaded.
     options = StylizeOptions(
         strength, preserve_color, stroke, detail, grain, max_size, tile, seed, variants
@@ -124,12 +124,6 @@ def stylize(  # noqa: D417 - the rest is described once, there
     made = _pipeline(model, device).restyle(img, asked, options, companions, callback, refine)
     images = made.images
     return images if isinstance(img, list | tuple) or not isinstance(images, list) else images[0]
-
-
-def _either(text: Any, prompt: Any) -> Any:
-    if text is not None and prompt is not None:
-        raise InputError("text and prompt mean the same: give only one of them")
-    return prompt if text is None else text
 
 
 def warm_up(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
@@ -46,6 +47,7 @@ class VideoInfo:
         repetitions: How often an animation repeats after it has played once; 0 means forever,
             -1 never.
         tags: Title, author and so on.
+        chapters: Start and end in seconds of the result, and tags such as the title.
     """
 
     rate: Fraction
@@ -56,6 +58,7 @@ class VideoInfo:
     transfer: int = 2
     repetitions: int = 0
     tags: tuple[tuple[str, str], ...] = ()
+    chapters: tuple[tuple[Fraction, Fraction, Mapping[str, str]], ...] = ()
 
 
 def import_av() -> Any:

@@ -23,6 +23,8 @@ _SWS_709, _SWS_601, _SWS_2020 = 1, 5, 9
 _HD = 720  # untagged video of at least this height is read as BT.709, as players do
 _SEEK_EARLIER = (0, 2, 10, 60)  # seconds before the time to read from; then the beginning
 _MAX_ERRORS = 100  # consecutive errors after which reading stops
+_LASTING = ("mov", "matroska", "avi")  # formats whose header tells how long the file lasts
+_MISSING = Fraction(1, 2)  # second that may be missing at the end: not all headers are exact
 
 
 class Reader:
@@ -31,12 +33,14 @@ class Reader:
     Attributes:
         info: Properties of all frames.
         sound: PyAV audio streams to copy.
+        subtitles: PyAV subtitle streams to copy.
         count: Estimated number of frames; None if unknown.
         broken: Number of frames that could not be decoded so far.
     """
 
     info: VideoInfo
     sound: tuple[Any, ...] = ()
+    subtitles: tuple[Any, ...] = ()
     count: int | None = None
 
     def __init__(self, path: Path, start: float, end: float | None, size: Size) -> None:
@@ -47,7 +51,7 @@ class Reader:
         self._size = size
 
     def __iter__(self) -> Iterator[Frame | Any]:
-        """Yield frames, and PyAV packets of sound with shifted timestamps."""
+        """Yield frames, and PyAV packets to copy, with shifted timestamps."""
         raise NotImplementedError
 
     def close(self) -> None:
@@ -89,9 +93,13 @@ def open_video(
         InputError: The file is missing or not a video, or a package is missing.
     """
     try:
+        if path.exists() and not path.is_file():  # it is opened several times
+            raise InputError(f"{path} is a folder or a pipe; a video must be a file")
         with path.open("rb") as file:
             header = file.read(12)
     except FileNotFoundError:
+        if str(path) == "-":
+            raise InputError("a video can't come from standard input; give a file") from None
         raise InputError(f"no such file: {path}") from None
     except OSError as error:
         raise InputError(f"can't read {path}: {error.strerror or error}") from error
@@ -110,16 +118,23 @@ class StreamReader(Reader):
             self._container = av.open(str(path))
         except (av.FFmpegError, OSError) as error:
             raise InputError(f"can't read {path} as a video: {error.strerror}") from error
-        if not self._container.streams.video:
+        cover = av.stream.Disposition.attached_pic  # of a song or a film
+        videos = [s for s in self._container.streams.video if not s.disposition & cover]
+        if not videos:
             self._container.close()
             raise InputError(f"{path} has no video stream; give a video")
-        self._video = self._container.streams.video[0]
+        self._video = videos[0]
+        self._is_avi = self._container.format.name == "avi"
         self._video.thread_type = "AUTO"
         self.sound = tuple(self._container.streams.audio)
+        self.subtitles = tuple(self._container.streams.subtitles)
         self._origin = Fraction(max(0, self._container.start_time or 0), av.time_base)
         self.info = self._read_info()
         self._frame_size: tuple[int, int] | None = None
         self._duration = Fraction(self._container.duration or 0, av.time_base)
+        if self._is_avi and self._video.frames and self._video.average_rate:
+            # Of a cut-off AVI file, FFmpeg guesses the duration from its size.
+            self._duration = self._video.frames / self._video.average_rate
         self.count = self._expect(self._duration)
         if self.count is None and self._video.frames and not start and end is None:
             self.count = self._video.frames
@@ -139,7 +154,17 @@ class StreamReader(Reader):
             primaries=codec.color_primaries,
             transfer=codec.color_trc,
             tags=tuple(self._container.metadata.items()),
+            chapters=tuple(self._chapters()),
         )
+
+    def _chapters(self) -> Iterator[tuple[Fraction, Fraction, dict[str, str]]]:
+        """Find the chapters of the selected part."""
+        for chapter in self._container.chapters():
+            unit, shift = chapter["time_base"], self._origin + self._start
+            begin = max(chapter["start"] * unit - shift, Fraction(0))
+            end = _earlier(chapter["end"] * unit - self._origin, self._end) - self._start
+            if begin < end:
+                yield begin, end, chapter["metadata"]
 
     def __iter__(self) -> Iterator[Frame | Any]:
         """See `Reader`."""
@@ -152,11 +177,13 @@ class StreamReader(Reader):
         until = Fraction(0)
         held: Frame | None = None  # the frame on display when the selected part begins
         for packet in self._packets():
-            if packet.stream.type == "audio":
+            if packet.stream is not self._video:
                 time = None if packet.pts is None else packet.pts * packet.time_base
                 if time is None or (self._start and time < begin) or (end and time >= end):
                     continue
                 shift = round(begin / packet.time_base)
+                if end and packet.stream.type == "subtitle" and packet.duration:
+                    packet.duration = min(packet.duration, round((end - time) / packet.time_base))
                 packet.pts -= shift
                 packet.dts = packet.pts if packet.dts is None else packet.dts - shift
                 yield packet
@@ -223,13 +250,14 @@ class StreamReader(Reader):
 
     def _packets(self) -> Iterator[Any]:
         av = import_av()
-        packets = self._container.demux(self._video, *self.sound)
-        self._reached = Fraction(0)
-        errors = 0
+        packets = self._container.demux(self._video, *self.sound, *self.subtitles)
+        self._reached = until = Fraction(0)
+        count = errors = 0
         while errors < _MAX_ERRORS:
             try:
                 packet = next(packets)
             except (StopIteration, av.EOFError):
+                self._check_end(until - self._origin, count)
                 return
             except av.FFmpegError as error:
                 errors += 1
@@ -238,7 +266,25 @@ class StreamReader(Reader):
             errors = 0
             if packet.dts is not None:
                 self._reached = max(self._reached, packet.dts * packet.time_base)
+                stamp = packet.dts if packet.pts is None else packet.pts
+                until = max(until, (stamp + (packet.duration or 0)) * packet.time_base)
+                count += packet.stream is self._video
             yield packet
+
+    def _check_end(self, until: Fraction, count: int) -> None:
+        """Report a file that ends before the time that its header tells, as a partial copy does.
+
+        Args:
+            until: The end of the last packet, in seconds.
+            count: Number of frames up to there.
+        """
+        expected = _earlier(self._duration, self._end)
+        if until < expected - _MISSING and self._container.format.name.startswith(_LASTING):
+            per_second = count / max(until - self._start, _MISSING)
+            self.broken += max(1, round((expected - until) * per_second))
+            logger.warning(
+                "%s is cut off: it ends at %.2f of %.2f s", self.path, until, self._duration
+            )
 
     def _decode(self, packet: Any) -> Iterator[Any]:
         av = import_av()
@@ -255,8 +301,8 @@ class StreamReader(Reader):
 
     def _time(self, picture: Any, last: Fraction | None) -> Fraction:
         stamp, other = picture.pts, picture.dts
-        if self._container.format.name == "avi":  # AVI stores decoding timestamps only
-            stamp, other = other, stamp
+        if self._is_avi:  # AVI stores decoding timestamps only, and the last frame may have none
+            stamp, other = other, stamp if last is None else None
         stamp = other if stamp is None else stamp
         if stamp is not None:
             return Fraction(stamp * picture.time_base)

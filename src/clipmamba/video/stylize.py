@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,8 @@ from clipmamba.devices import check_device
 from clipmamba.errors import InputError
 from clipmamba.files import check_place, reason, write_whole
 from clipmamba.io.memory import memory_errors
+from clipmamba.pipelines.ask import read_prompt
+from clipmamba.pipelines.keywords import check_keywords
 from clipmamba.pipelines.options import StylizeOptions
 from clipmamba.pipelines.pipeline import StylizePipeline
 from clipmamba.styles.request import StyleRequest
@@ -39,7 +41,7 @@ class VideoReport:
     Attributes:
         output: The file written.
         frames: Number of frames in it.
-        broken: Number of frames of the source that could not be decoded.
+        broken: Number of frames of the source that could not be decoded, or are missing at its end.
         size: Width and height of the frames, in pixels.
     """
 
@@ -52,8 +54,9 @@ class VideoReport:
 def stylize_video(
     video: str | os.PathLike[str],
     output: str | os.PathLike[str],
-    text: Any = None,
+    text: str | Sequence[str] | None = None,
     *,
+    prompt: str | Sequence[str] | None = None,
     pipeline: StylizePipeline | None = None,
     device: str = "auto",
     model: str | os.PathLike[str] | None = None,
@@ -65,14 +68,16 @@ def stylize_video(
 
         stylize_video("cat.mp4", "cat-ukiyo-e.mp4", "ukiyo-e", max_size=640)
 
-    Sound is copied, and frames keep their timestamps. On an interruption (Ctrl-C), the frames made
-    so far become the result, and the exception is raised again.
+    Sound and subtitles are copied, and frames keep their timestamps. On an interruption (Ctrl-C),
+    the frames made so far become the result, unless it would replace an earlier file, and the
+    exception is raised again.
 
     Args:
         video: The source file.
         output: The result, .mp4, .m4v, .mov, .mkv, .webm, .gif or .webp; it appears when it is
             complete.
         text: A prompt, or several to mix; "ukiyo-e:0.7" carries a weight.
+        prompt: The same, under the name that the pipeline uses.
         pipeline: A loaded pipeline to use; it is not changed.
         device: Where to compute, if no ``pipeline`` is given.
         model: Folder or Hub name of a saved pipeline, if no ``pipeline`` is given; None for the
@@ -89,10 +94,11 @@ def stylize_video(
         WeightsError: Weights are missing or damaged.
         TypeError: An option is unknown.
     """
-    names = {field.name for field in fields(VideoOptions)}
-    chosen = VideoOptions(**{name: options.pop(name) for name in names & options.keys()})
+    own, shared = ([field.name for field in fields(of)] for of in (VideoOptions, StylizeOptions))
+    check_keywords("stylize_video", options, [*_STYLE_OPTIONS, *shared, *own])
+    chosen = VideoOptions(**{name: options.pop(name) for name in own if name in options})
     words = {name: options.pop(name) for name in _STYLE_OPTIONS if name in options}
-    words["prompt"] = text
+    words["prompt"] = read_prompt(text, prompt)
     look = StylizeOptions(**options)
     StyleRequest.parse(**words)
     if look.variants != 1:
@@ -110,8 +116,11 @@ def stylize_video(
         if chosen.rate is not None and total is not None:
             total = max(1, round(total * chosen.rate / reader.info.rate))
         with write_whole(target, overwrite=overwrite) as part:
-            writer = Writer(target, part, reader.info, chosen, reader.sound)
+            writer = Writer(target, part, reader.info, chosen, reader.sound, reader.subtitles)
             interruption = _write_frames(reader, painter, writer, chosen, callback, total)
+            if interruption is not None and target.exists():
+                logger.warning("%s is still the earlier file, which is complete", target)
+                raise interruption
     except OSError as error:
         raise InputError(f"can't write {target}: {reason(error)}") from error
     finally:

@@ -1,7 +1,9 @@
-"""Write a video: encoded frames and copied sound."""
+"""Write a video: encoded frames, and copied sound and subtitles."""
 
 from __future__ import annotations
 
+import logging
+import os
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -14,16 +16,20 @@ from clipmamba.video.frame import Frame, VideoInfo, import_av
 from clipmamba.video.options import VideoOptions
 from clipmamba.video.read import sws_matrix
 
+logger = logging.getLogger("clipmamba")
+
 _ENCODERS_TAG = ("encoder", "major_brand", "minor_version", "compatible_brands")
 # Files that record the pixel aspect ratio, and encoders that record it in every file.
 _ASPECT_FILES = (".mp4", ".m4v", ".mov")
 _ASPECT_ENCODERS = ("libx264", "libx265")
+_CHAPTER_UNIT = Fraction(1, 1000)  # seconds
+_TRACK_TAGS = ("language", "title")
 _NO_REORDERING = 2  # clips of at most so many frames have no B-frames; x265 gives them no dts
 _GIF_COLORS = 255  # plus one for transparency
 
 
 class Writer:
-    """Encodes frames and copies sound into a file.
+    """Encodes frames and copies other streams into a file.
 
     Args:
         path: The result, for messages; its extension chooses the container.
@@ -31,6 +37,7 @@ class Writer:
         info: Properties of the source.
         options: Codec, quality, frame rate, sound.
         sound: Audio streams whose packets will be copied.
+        subtitles: Subtitle streams, too; those that the file can't hold are left out.
 
     Attributes:
         frames: Number of frames written.
@@ -47,6 +54,7 @@ class Writer:
         info: VideoInfo,
         options: VideoOptions,
         sound: tuple[Any, ...] = (),
+        subtitles: tuple[Any, ...] = (),
     ) -> None:
         self.path = path
         self.frames = 0
@@ -59,11 +67,12 @@ class Writer:
         self._rate = options.rate
         self._kind = path.suffix.lower()
         self._part = part
-        self._templates = sound if options.sound and self._encoding is not None else ()
+        self._sound = sound if options.sound and self._encoding is not None else ()
+        self._subtitles = subtitles if self._encoding is not None else ()
         self._container: Any = None
-        self._waiting: list[Any] = []  # sound packets from before the first frame
+        self._waiting: list[Any] = []  # packets to copy from before the first frame
         self._video: Any = None
-        self._sound: dict[int, Any] = {}
+        self._copies: dict[int, Any] = {}  # by the stream's index in the source
 
     def write(self, frame: Frame) -> None:
         """Encode a frame.
@@ -94,14 +103,12 @@ class Writer:
         self.size = (frame.pixels.shape[1], frame.pixels.shape[0])
 
     def copy(self, packet: Any) -> None:
-        """Copy a packet of sound."""
-        if not self._templates:
-            return
+        """Copy a packet of sound or subtitles."""
         if self._container is None:
             self._waiting.append(packet)
-            return
-        packet.stream = self._sound[packet.stream.index]
-        self._container.mux(packet)
+        elif packet.stream.index in self._copies:
+            packet.stream = self._copies[packet.stream.index]
+            self._container.mux(packet)
 
     def finish(self) -> None:
         """Flush the encoder and close the file.
@@ -154,6 +161,19 @@ class Writer:
         self._container.metadata.update(
             {key: text for key, text in self._info.tags if key not in _ENCODERS_TAG}
         )
+        if self._encoding is not None:
+            self._container.set_chapters(
+                [
+                    {
+                        "id": number,
+                        "start": round(begin / _CHAPTER_UNIT),
+                        "end": round(end / _CHAPTER_UNIT),
+                        "time_base": _CHAPTER_UNIT,
+                        "metadata": dict(tags),
+                    }
+                    for number, (begin, end, tags) in enumerate(self._info.chapters, 1)
+                ]
+            )
         rate = (self._rate or self._info.rate).limit_denominator(60_000)
         self._time_base = self._info.time_base if self._rate is None else 1 / self._rate
         if self._encoding is None:
@@ -167,6 +187,7 @@ class Writer:
             self._time_base = Fraction(1, 100 if self._kind == ".gif" else 1000)
         else:
             codec, quality = self._encoding
+            os.environ.setdefault("SVT_LOG", "1")  # errors only; libsvtav1 has no option for it
             if min(width, height) < codec.smallest:
                 raise InputError(
                     f"{self.path}: the encoder {codec.encoder} needs frames of at least "
@@ -188,13 +209,14 @@ class Writer:
         self._video.codec_context.time_base = self._time_base
         self._video.codec_context.open()
         try:
-            for template in self._templates:
-                self._sound[template.index] = self._container.add_stream_from_template(template)
+            for template in self._sound:
+                self._add_copy(template)
+            self._add_subtitles()
             self._container.start_encoding()
         except (av.FFmpegError, ValueError) as error:
-            if not self._templates:
+            if not self._sound:
                 raise
-            names = ", ".join(template.codec_context.name for template in self._templates)
+            names = ", ".join(template.codec_context.name for template in self._sound)
             raise InputError(
                 f"{self._kind} can't hold the sound ({names}); write an .mkv file, or leave the "
                 "sound out (--no-sound)"
@@ -202,6 +224,27 @@ class Writer:
         for packet in self._waiting:
             self.copy(packet)
         self._waiting.clear()
+
+    def _add_copy(self, template: Any) -> None:
+        """Add a stream that is copied from the source."""
+        stream = self._container.add_stream_from_template(template)
+        tags = template.metadata
+        stream.metadata.update({key: tags[key] for key in _TRACK_TAGS if key in tags})
+        if "title" in tags:  # the name of a track in MP4; other files ignore it
+            stream.metadata["handler_name"] = tags["title"]
+        stream.disposition = template.disposition.value
+        self._copies[template.index] = stream
+
+    def _add_subtitles(self) -> None:
+        known = self._container.supported_codecs
+        for template in self._subtitles:
+            name = template.codec_context.name
+            if name in known:
+                self._add_copy(template)
+            else:
+                logger.warning(
+                    "%s can't hold subtitles of the kind %s; they are left out", self._kind, name
+                )
 
     def _displayable(self, frame: Frame) -> Frame:
         """Make pixels square where the file can't record that they are not."""
