@@ -22,7 +22,7 @@ FORMATS = ("png", "jpg", "webp", "tif", "avif", "heic")
 Decorator = Callable[[Any], Any]
 
 
-class TileSide(click.ParamType[int | str | None]):
+class TileSide(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4
     """``auto``, ``off`` or a number of pixels."""
 
     name = "tile"

@@ -36,7 +36,7 @@ from clipmamba.video.options import CODECS, VideoOptions
 from clipmamba.video.stylize import check_video_output, stylize_video
 
 
-class Seconds(click.ParamType[float]):
+class Seconds(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4
     """Seconds, or minutes and hours before them: ``90``, ``1:30``, ``0:01:30.5``."""
 
     name = "time"
@@ -57,7 +57,7 @@ class Seconds(click.ParamType[float]):
         return sum(part * 60.0**power for power, part in enumerate(reversed(numbers)))
 
 
-class Rate(click.ParamType[Fraction]):
+class Rate(click.ParamType):  # type: ignore[type-arg]
     """Frames per second: ``25``, ``29.97`` or ``30000/1001``."""
 
     name = "rate"
