@@ -187,7 +187,8 @@ class Writer:
             self._time_base = Fraction(1, 100 if self._kind == ".gif" else 1000)
         else:
             codec, quality = self._encoding
-            os.environ.setdefault("SVT_LOG", "1")  # errors only; libsvtav1 has no option for it
+            if codec.encoder == "libsvtav1":
+                os.environ.setdefault("SVT_LOG", "1")  # errors only; it has no option for that
             if min(width, height) < codec.smallest:
                 raise InputError(
                     f"{self.path}: the encoder {codec.encoder} needs frames of at least "
